@@ -1,0 +1,52 @@
+# `make` lists the targets. Every one that needs Python first makes .venv ready, by .ci/setup.sh.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup format check test demo bench wheel clean tools
+
+BIN := .venv/bin
+READY := .venv/.ready
+PACKAGES := data_shards distill evaluation launch
+SCRIPTS = .ci/run $(wildcard .ci/*.sh slurm/*.sh)
+PYTEST_ARGS ?=
+
+# An environment that was moved or copied would run the old checkout's code: make it again.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)  ## Create .venv and install SkyDistill with its development tools
+
+$(READY): pyproject.toml .ci/setup.sh
+	@.ci/setup.sh environment
+
+tools:
+	@.ci/setup.sh tools
+
+format: $(READY)  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: $(READY) tools  ## Style, types and shell scripts, without the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	shellcheck $(SCRIPTS)
+
+test: check  ## Everything CI runs: the checks, then all tests (make test PYTEST_ARGS="-k plan")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(READY)  ## From raw folders to a distilled student on two processes
+	$(BIN)/skydistill demo
+
+bench: $(READY)  ## Run every benchmark; each prints one line of JSON
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python "$$script"; done
+
+wheel: $(READY)  ## Build the wheel into dist/
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:  ## Remove caches and build results; data/, outputs/ and .venv stay
+	rm -rf dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(PACKAGES) benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,160 @@
+"""Every YAML below configs/ tells its story and loads; every field of a config explains itself."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("data_shards", "distill", "evaluation", "launch")
+
+# Which dataclass reads the recipes of a folder; a folder that is not here is nobody's.
+READERS = {
+    "bicrossnet": ("distill.config", "DistillConfig"),
+    "pfed": ("distill.config", "DistillConfig"),
+}
+ALL_YAML = sorted((ROOT / "configs").rglob("*.y*ml"))
+ACCELERATE = [path for path in ALL_YAML if path.parent.name == "accelerate"]
+RECIPES = [path for path in ALL_YAML if path not in ACCELERATE]
+
+
+def short(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def header_complaints(name: str, text: str) -> Iterator[str]:
+    """A story is a comment of two lines or more, with the command that starts this very file."""
+    lines = text.splitlines()
+    header = lines[: next((i for i, line in enumerate(lines) if line[:1] != "#"), len(lines))]
+    if len(header) < 2:
+        yield f"{name} does not open with its story: what, on what, how long, how to start it"
+    if name not in "\n".join(header):
+        yield f"{name} does not show the command that starts it, with its own path"
+
+
+def field_complaints(name: str, source: str) -> Iterator[str]:
+    """A config is frozen and keyword-only, with a sentence under every field."""
+    for node in ast.walk(ast.parse(source)):
+        decorators = getattr(node, "decorator_list", [])
+        marks = [ast.unparse(mark) for mark in decorators if "dataclass" in ast.unparse(mark)]
+        if not isinstance(node, ast.ClassDef) or not marks:
+            continue
+        if "frozen=True" not in marks[0] or "kw_only=True" not in marks[0]:
+            yield f"{name}:{node.lineno} {node.name} is not frozen and keyword-only"
+        for field, below in zip(node.body, [*node.body[1:], None], strict=True):
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if isinstance(field, ast.AnnAssign) and not is_text:
+                field_name = f"{node.name}.{ast.unparse(field.target)}"
+                yield f"{name}:{field.lineno} {field_name} is unexplained"
+
+
+def load(path: Path, text: str | None = None, *, aside: Path | None = None) -> Any:
+    """Load a recipe as its command would; with `text`, a changed copy of it."""
+    from data_shards.recipe import load_recipe
+
+    module, name = READERS[path.relative_to(ROOT / "configs").parts[0]]
+    if text is not None and aside is not None:
+        path = aside / path.name
+        path.write_text(text)
+    return load_recipe(getattr(import_module(module), name), path)
+
+
+@pytest.mark.parametrize("path", ALL_YAML, ids=short)
+def test_yaml_opens_with_its_story(path: Path) -> None:
+    assert list(header_complaints(short(path), path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=short)
+def test_recipe_loads(path: Path) -> None:
+    folder = path.relative_to(ROOT / "configs").parts[0]
+    assert folder in READERS, f"say in {Path(__file__).name} which config reads configs/{folder}"
+    load(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=short)
+def test_recipe_with_a_stranger_is_refused(path: Path, tmp_path: Path) -> None:
+    from data_shards.errors import RecipeError
+
+    with pytest.raises(RecipeError, match="stranger"):
+        load(path, path.read_text() + "\nstranger: 1\n", aside=tmp_path)
+
+
+def test_the_recipe_of_the_bare_command_is_shipped() -> None:
+    assert ROOT / "configs/pfed/demo.yaml" in RECIPES
+
+
+def config_files() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("config.py"))
+
+
+@pytest.mark.parametrize("path", config_files(), ids=short)
+def test_every_field_of_a_config_explains_itself(path: Path) -> None:
+    assert list(field_complaints(short(path), path.read_text())) == []
+
+
+def test_each_stage_that_reads_recipes_has_a_config() -> None:
+    assert {"data_shards", "distill", "evaluation"} <= {path.parent.name for path in config_files()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps: 1\n",
+        "# One line.\nsteps: 1\n",
+        "# Two lines,\n# skydistill train configs/b.yaml\na: 1\n",
+    ],
+)
+def test_a_yaml_without_its_story_is_reported(text: str) -> None:
+    assert list(header_complaints("configs/a.yaml", text))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@dataclass(frozen=True, kw_only=True)\nclass A:\n    a: int = 1\n",
+        "@dataclass(frozen=True, kw_only=True)\nclass A:\n    a: int = 1\n    b: int\n    'B.'\n",
+        "@dataclass(frozen=True)\nclass A:\n    a: int = 1\n    'A.'\n",
+        "@dataclass\nclass A:\n    a: int = 1\n    'A.'\n",
+    ],
+)
+def test_a_field_without_a_sentence_is_reported(source: str) -> None:
+    assert list(field_complaints("config.py", source))
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=short)
+def test_accelerate_reads_its_configuration(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.num_processes >= 2
+    assert config.mixed_precision == "no", "an unquoted `no` is False in YAML"
+
+
+# Accelerate starts one process for most ways of asking for two on a CPU.
+TWO_RANKS = """
+import sys, pathlib, torch
+from accelerate import Accelerator
+
+accelerator = Accelerator(cpu=not torch.cuda.is_available())
+total = accelerator.reduce(torch.ones(()) + accelerator.process_index, "sum")
+seen = f"{accelerator.num_processes} {torch.distributed.get_backend()} {int(total)}"
+pathlib.Path(sys.argv[1], str(accelerator.process_index)).write_text(seen)
+"""
+
+
+def test_the_cpu_configuration_gives_two_ranks_that_meet(tmp_path: Path) -> None:
+    script, answers = tmp_path / "script.py", tmp_path / "answers"
+    script.write_text(TWO_RANKS)
+    answers.mkdir()
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+    command = [*launcher, str(ROOT / "configs/accelerate/cpu.yaml"), str(script), str(answers)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, check=True, env=environment, timeout=300)
+    seen = {path.name: path.read_text() for path in answers.iterdir()}
+    assert seen == {"0": "2 gloo 3", "1": "2 gloo 3"}
