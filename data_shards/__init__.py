@@ -1,0 +1,1 @@
+"""Raw drone and satellite folders in, verified shards out, planned batches back."""

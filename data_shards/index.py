@@ -1,0 +1,117 @@
+"""The binary index beside each tar: where every image lies and what it shows, one fixed row each.
+
+The format is described in `docs/shards.md`; it is read by `numpy.memmap` without parsing.
+"""
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data_shards.errors import ShardError
+from data_shards.schema import SCHEMA_VERSION
+
+MAGIC = b"SKYINDEX"
+HEADER = struct.Struct("<8sIIQQ32s")
+"""Magic, schema version, rows, bytes of the tar, bytes of the key table, SHA-256 of the tar."""
+
+ENCODINGS = ("jpg", "png")
+
+ROW = np.dtype(
+    [
+        ("offset", "<u8"),
+        ("size", "<u4"),
+        ("place", "<u4"),
+        ("key_start", "<u4"),
+        ("key_size", "<u2"),
+        ("position", "<u2"),
+        ("altitude_m", "<f4"),
+        ("view", "u1"),
+        ("roles", "u1"),
+        ("encoding", "u1"),
+        ("reserved", "u1"),
+        ("digest", "V16"),
+    ]
+)
+"""One image in 48 bytes, little-endian; `place` indexes the manifest's places, `digest` is the
+first half of the image's SHA-256."""
+
+Rows = npt.NDArray[np.void]
+
+
+def write_index(
+    path: Path, rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: bytes
+) -> bytes:
+    """Write rows and keys to `path` and return the file's SHA-256."""
+    encoded = [key.encode() for key in keys]
+    sizes = np.array([len(key) for key in encoded], dtype=np.uint32)
+    rows["key_size"] = sizes
+    rows["key_start"] = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(sizes) else sizes
+    table = b"".join(encoded)
+    header = HEADER.pack(MAGIC, SCHEMA_VERSION, len(rows), tar_bytes, len(table), tar_sha256)
+    content = header + rows.tobytes() + table
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(content).digest()
+
+
+def read_index(path: Path, *, tar: Path, sha256: str) -> tuple[Rows, list[str]]:
+    """Read the rows and keys of one index, and check that it belongs to `tar` as it lies there.
+
+    Args:
+        path: the index.
+        tar: the tar beside it; its length is compared, not its content.
+        sha256: digest of the index, as the manifest has it.
+
+    Raises:
+        ShardError: the index or the tar is missing, cut short, of another version or another set.
+    """
+    again = "run skydistill shard again into a new folder"
+    content = _checked_content(path, sha256, again)
+    _, _, count, tar_bytes, _, _ = HEADER.unpack_from(content)
+    _check_tar(tar, tar_bytes, again)
+    rows = np.frombuffer(content, dtype=ROW, count=count, offset=HEADER.size)
+    table = content[HEADER.size + count * ROW.itemsize :]
+    keys = [
+        table[start : start + size].decode()
+        for start, size in zip(rows["key_start"].tolist(), rows["key_size"].tolist(), strict=True)
+    ]
+    return rows, keys
+
+
+def _checked_content(path: Path, sha256: str, again: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ShardError(f"{path} cannot be read ({error.strerror}); {again}") from error
+    if len(content) < HEADER.size or content[:8] != MAGIC:
+        raise ShardError(f"{path} is not a shard index; {again}")
+    _, version, count, _, table_bytes, _ = HEADER.unpack_from(content)
+    if version != SCHEMA_VERSION:
+        raise ShardError(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; {again}"
+        )
+    if len(content) != HEADER.size + count * ROW.itemsize + table_bytes:
+        raise ShardError(f"{path} has a wrong length ({len(content)} bytes); {again}")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ShardError(
+            f"{path} is not the index that the manifest names (its digest differs); {again}"
+        )
+    return content
+
+
+def _check_tar(tar: Path, expected_bytes: int, again: str) -> None:
+    try:
+        actual = tar.stat().st_size
+    except OSError as error:
+        raise ShardError(f"{tar} is missing ({error.strerror}); restore it or {again}") from error
+    if actual != expected_bytes:
+        raise ShardError(
+            f"{tar} has {actual} bytes and its index says {expected_bytes}: "
+            f"the tar is truncated or was changed; {again}"
+        )

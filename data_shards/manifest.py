@@ -1,0 +1,113 @@
+"""The manifest over all shards: schema version, places, counts, digests, and one fingerprint."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_shards.errors import ShardError
+from data_shards.schema import SCHEMA_VERSION
+
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One tar and its index."""
+
+    name: str
+    """File name of the tar; the index has the suffix `.index` instead."""
+
+    images: int
+    bytes: int
+    sha256: str
+    index_sha256: str
+
+    @property
+    def index_name(self) -> str:
+        """File name of the index."""
+        return Path(self.name).with_suffix(".index").name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a shard folder holds."""
+
+    layout: str
+    places: tuple[str, ...]
+    """Identifiers of all places, sorted; indexes refer to them by number."""
+
+    counts: dict[str, dict[str, int]]
+    """Role, then view, to the number of images; places are counted under `places`."""
+
+    shards: tuple[ShardEntry, ...]
+    content_sha256: str
+    """Digest over every key, its roles and its image digest: what the shards were made from."""
+
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of these very shards, for caches and runs: a digest over all shard digests."""
+        lines = "".join(
+            f"{shard.name} {shard.sha256} {shard.index_sha256}\n" for shard in self.shards
+        )
+        return hashlib.sha256(f"{self.schema_version}\n{lines}".encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` aside and rename it into place."""
+    values = asdict(manifest) | {"fingerprint": manifest.fingerprint}
+    write_json(folder / MANIFEST_NAME, values)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a shard folder.
+
+    Raises:
+        ShardError: there is none, it is damaged, or it has another schema version.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise ShardError(
+            f"no shards at {folder} ({MANIFEST_NAME} is missing); make them with "
+            f"skydistill shard RAW {folder} --layout university1652"
+        )
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        version = values["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError(
+            f"{path} is damaged; run skydistill shard again into a new folder"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise ShardError(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            "shard again with this version into a new folder"
+        )
+    fingerprint = values.pop("fingerprint", None)
+    try:
+        shards = tuple(ShardEntry(**entry) for entry in values.pop("shards"))
+        manifest = Manifest(**values | {"shards": shards, "places": tuple(values["places"])})
+    except (KeyError, TypeError) as error:
+        raise ShardError(
+            f"{path} is damaged ({error}); run skydistill shard again into a new folder"
+        ) from error
+    if manifest.fingerprint != fingerprint:
+        raise ShardError(
+            f"{path} was edited: its fingerprint does not fit its shards; "
+            "shard again into a new folder"
+        )
+    return manifest
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write indented, sorted JSON to `path`: aside, flushed to disk, then renamed."""
+    aside = path.with_name(path.name + ".partial")
+    with aside.open("w") as file:
+        file.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

@@ -1,0 +1,243 @@
+"""Typed configuration from YAML recipes and command lines, refused in one sentence when wrong.
+
+A recipe is YAML laid over frozen dataclasses; `--key value` on the command line is laid over the
+recipe. jsonargparse checks the types; unknown keys are refused here, with the nearest one.
+"""
+
+import dataclasses
+import re
+import sys
+import typing
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from data_shards.errors import RecipeError
+from data_shards.nearest import did_you_mean
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+Config = TypeVar("Config")
+
+CHECKOUT_RECIPES = Path(__file__).resolve().parents[1] / "configs"
+INSTALLED_RECIPES = Path(__file__).resolve().parent / "shipped_configs"
+
+
+def find_recipe(path: Path) -> Path:
+    """Return the file `path` means: itself, or the shipped recipe of that name (`configs/...`).
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    if path.is_file():
+        return path
+    if path.parts[:1] == ("configs",):
+        for root in (CHECKOUT_RECIPES, INSTALLED_RECIPES):
+            shipped = root.joinpath(*path.parts[1:])
+            if shipped.is_file():
+                return shipped
+    raise RecipeError(
+        f"recipe {path} does not exist (current folder: {Path.cwd()}); give the path of a YAML file"
+    )
+
+
+def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Build `cls` from its defaults, the YAML at `path`, and `--key value` overrides, in this order.
+
+    Raises:
+        RecipeError: the file is missing or no YAML mapping, a key is unknown (the nearest is named),
+            a value has the wrong type, or the values contradict each other.
+    """
+    values: dict[str, Any] = {}
+    where = "command line"
+    if path is not None:
+        found = find_recipe(path)
+        values, where = _read_yaml(found), str(found)
+        _refuse_unknown_keys(cls, values, where=where)
+    for key, text in _pairs(cls, overrides):
+        _set(values, key, text)
+    _refuse_unknown_keys(cls, values, where="command line")
+    return build_config(cls, values, where=where)
+
+
+def build_config(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
+    """Build `cls` from nested `values`, checking every type.
+
+    Raises:
+        RecipeError: a value is missing, has the wrong type, or contradicts another.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    try:
+        instance = parser.instantiate_classes(parser.parse_object(dict(values)))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {_one_sentence(str(error))}") from error
+    return cls(**{field.name: instance[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def parse_command(
+    cls: type[Config], argv: Sequence[str], *, prog: str, positionals: Sequence[str] = ()
+) -> Config:
+    """Build the flat config `cls` of one verb from its command line; `--help` explains every field.
+
+    Raises:
+        RecipeError: an option is unknown (the nearest is named), missing or of the wrong type.
+    """
+    parser = ArgumentParser(prog=prog, description=cls.__doc__, exit_on_error=False)
+    options = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        flag = field.name if field.name in positionals else "--" + field.name.replace("_", "-")
+        options[flag] = field.name
+        _add_option(parser, flag, field, hints[field.name], _field_docs(cls)[field.name])
+    if "--help" not in argv and "-h" not in argv:
+        _refuse_unknown_options(argv, options)
+    try:
+        parsed = parser.parse_args(list(argv))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(f"{_one_sentence(str(error))}; see {prog} --help") from error
+    return cls(**{name: parsed[name] for name in options.values()})
+
+
+def print_recipe_help(cls: type[object], *, prog: str, usage: str) -> None:
+    """Print every key of a recipe with its sentence, type and default."""
+    parser = ArgumentParser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False)
+    parser.add_class_arguments(cls)
+    parser.print_help(sys.stdout)
+
+
+def to_values(config: object) -> dict[str, Any]:
+    """Return a config as nested plain values, ready for YAML or JSON."""
+    return {
+        field.name: _plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+    }
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_values(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{path} must be a YAML mapping of keys to values, not a {type(values).__name__}"
+        )
+    return values
+
+
+def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, object]]:
+    """Split `--a.b value` and `--a.b=value` into keys and YAML values."""
+    pairs: list[tuple[str, object]] = []
+    words = list(overrides)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise RecipeError(
+                f"command line: {word!r} is not understood; overrides are --key value"
+            )
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not words:
+                known = ", ".join(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+                raise RecipeError(f"command line: --{key} needs a value (top-level keys: {known})")
+            text = words.pop(0)
+        try:
+            pairs.append((key.replace("-", "_"), yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise RecipeError(
+                f"command line: the value of --{key} is not YAML: {text!r}"
+            ) from error
+    return pairs
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise RecipeError(
+                f"command line: --{key} asks for a key below {parent}, which is a single value"
+            )
+    values[last] = value
+
+
+def _refuse_unknown_keys(
+    cls: type[object], values: Mapping[str, Any], *, where: str, below: str = ""
+) -> None:
+    hints = typing.get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            known = f"; known here: {', '.join(hints)}"
+            raise RecipeError(
+                f"{where}: key {below}{key} is unknown{did_you_mean(str(key), hints)}{known}"
+            )
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _refuse_unknown_keys(
+                typing.cast(type, hints[key]), value, where=where, below=f"{below}{key}."
+            )
+
+
+def _refuse_unknown_options(argv: Sequence[str], options: Mapping[str, str]) -> None:
+    for word in argv:
+        flag = word.partition("=")[0]
+        if (
+            re.match(r"--\w", flag)
+            and flag.replace("--no-", "--", 1) not in options
+            and flag not in options
+        ):
+            raise RecipeError(
+                f"option {flag} is unknown{did_you_mean(flag, options)}; known: {', '.join(options)}"
+            )
+
+
+def _add_option(
+    parser: ArgumentParser, flag: str, field: "dataclasses.Field[Any]", hint: object, doc: str
+) -> None:
+    arguments: dict[str, Any] = {"help": doc}
+    if field.default is not dataclasses.MISSING:
+        arguments["default"] = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        arguments["default"] = field.default_factory()
+    elif flag.startswith("--"):
+        arguments["required"] = True
+    if hint is bool:
+        arguments["action"] = "store_true"
+    else:
+        arguments["type"] = hint
+    parser.add_argument(flag, **arguments)
+
+
+def _field_docs(cls: type[object]) -> dict[str, str]:
+    from docstring_parser import parse_from_object
+
+    docs = {
+        param.arg_name: " ".join((param.description or "").split())
+        for param in parse_from_object(cls).params
+    }
+    return {field.name: docs.get(field.name, "") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def _one_sentence(message: str) -> str:
+    """Squeeze a parser's paragraphs into one line that names the key."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("Subtypes:", "Errors:"))]
+    return re.sub(r"\s+", " ", " ".join(kept[:4])).replace("Parser key", "key").rstrip(".")

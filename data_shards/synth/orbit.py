@@ -1,0 +1,41 @@
+"""Where the drone hovers: the helix of University-1652, and room for other flight plans."""
+
+from dataclasses import dataclass
+
+HIGHEST_M = 256.0
+LOWEST_M = 121.5
+NUM_VIEWS = 54
+STEP_DEG = 20.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One stop of a drone: its height above the place, and the side it looks from."""
+
+    altitude_m: float
+    azimuth_deg: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orbit:
+    """All stops around a place, and the lens that is used at each of them."""
+
+    poses: tuple[Pose, ...]
+    tilt_deg: float
+    """Angle of the optical axis below the horizon."""
+
+    field_of_view_deg: float
+
+
+def university1652_orbit(num_views: int) -> Orbit:
+    """Return the descending helix of three turns, or `num_views` even samples of it.
+
+    View j of 54 flies at 256 - (134.5 / 53) (j - 1) metres and looks from 20 (j - 1) degrees.
+    """
+    turned_deg = STEP_DEG * (NUM_VIEWS - 1)
+    poses = []
+    for view in range(num_views):
+        share = view / max(num_views - 1, 1)
+        altitude_m = HIGHEST_M - (HIGHEST_M - LOWEST_M) * share
+        poses.append(Pose(altitude_m, round(turned_deg * share, 6) % 360.0))
+    return Orbit(poses=tuple(poses), tilt_deg=56.0, field_of_view_deg=37.0)

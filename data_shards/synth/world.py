@@ -1,0 +1,216 @@
+"""A world in the folders of a data set: checked, resumed, rendered in parallel, then named."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from data_shards.config import SynthConfig
+from data_shards.errors import LayoutError, SkyDistillError
+from data_shards.progress import Progress
+from data_shards.synth.filing import BENCH, is_filed, render_place
+from data_shards.synth.folders import MOST_PLACES, FiledPlace, filed_places
+from data_shards.synth.orbit import Orbit, university1652_orbit
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same settings give other pixels."""
+
+LAYOUTS = ("university1652",)
+DESCRIPTION = "world.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSummary:
+    """What stands in a world, and how long the missing part of it took."""
+
+    out: Path
+    num_train_places: int
+    num_test_places: int
+    num_distractors: int
+    num_images: int
+    """Files in all folders, second names of shared files included."""
+
+    num_rendered: int
+    """Images rendered this time; 0 when everything was there."""
+
+    seconds: float
+    images_per_second: float
+
+
+def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
+    """Write the world that `config` describes, or what is missing of it.
+
+    The world grows in a hidden folder beside `config.out` and takes its name when it is whole, so
+    an interrupted run leaves nothing under that name, and the next run keeps what is rendered.
+
+    Raises:
+        LayoutError: The settings make no sense, `out` holds something else, or the disk refuses.
+    """
+    _check(config)
+    places = filed_places(config)
+    started = time.monotonic()
+    rendered = 0 if config.dry_run else _complete(config, places, progress)
+    seconds = time.monotonic() - started
+    files = sum(len(p.satellite) + len(p.drone) * config.views for p in places)
+    return WorldSummary(
+        out=config.out,
+        num_train_places=config.places,
+        num_test_places=config.test_places,
+        num_distractors=config.distractors,
+        num_images=files,
+        num_rendered=rendered,
+        seconds=seconds,
+        images_per_second=rendered / seconds if rendered else 0.0,
+    )
+
+
+def _check(config: SynthConfig) -> None:
+    """Refuse settings that describe no world, all at once."""
+    if config.layout not in LAYOUTS:
+        near = get_close_matches(config.layout, LAYOUTS, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise LayoutError(f"layout is {config.layout!r}; choose one of {', '.join(LAYOUTS)}{hint}")
+    limits = {
+        "places": (0, MOST_PLACES),
+        "test_places": (0, MOST_PLACES - config.distractors),
+        "distractors": (0, MOST_PLACES),
+        "views": (1, 999),
+        "image_size": (16, 4096),
+        "seed": (0, 2**63 - 1),
+        "workers": (0, 4096),
+    }
+    problems = [
+        f"{name} is {getattr(config, name)} and must lie between {low} and {high}"
+        for name, (low, high) in limits.items()
+        if not low <= getattr(config, name) <= high
+    ]
+    if config.places + config.test_places + config.distractors == 0:
+        problems.append("places, test_places and distractors are all 0, so the world is empty")
+    if problems:
+        raise LayoutError("; ".join(problems))
+    _check_out(config)
+
+
+def _check_out(config: SynthConfig) -> None:
+    """Refuse a folder that holds anything but this very world."""
+    out = config.out
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    file = out / DESCRIPTION
+    if not file.is_file():
+        raise LayoutError(f"{out} exists and is no synthetic world; choose another folder")
+    if file.read_text() != _description(config):
+        raise LayoutError(
+            f"{out} holds a synthetic world of other settings (see {file}); delete it or choose "
+            "another folder"
+        )
+
+
+def _description(config: SynthConfig) -> str:
+    """Return the text of `world.json`: everything that decides what stands in the world."""
+    facts = {
+        "generator": "skydistill synth",
+        "generator_version": GENERATOR_VERSION,
+        "layout": config.layout,
+        "places": config.places,
+        "test_places": config.test_places,
+        "distractors": config.distractors,
+        "views": config.views,
+        "image_size": config.image_size,
+        "seed": config.seed,
+    }
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def _complete(config: SynthConfig, places: list[FiledPlace], progress: Progress) -> int:
+    """Render what is missing, name the world, and return the number of images rendered."""
+    description = _description(config)
+    digest = hashlib.sha256(description.encode()).hexdigest()[:8]
+    out = config.out.absolute()
+    is_named = (out / DESCRIPTION).is_file()
+    root = out if is_named else out.parent / f".{out.name}.unfinished-{digest}"
+    with _disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        missing = [p for p in places if not is_filed(root, p, num_views=config.views)]
+        rendered = _render(config, root, places, missing, progress)
+        shutil.rmtree(root / BENCH, ignore_errors=True)
+        if not is_named:
+            (root / DESCRIPTION).write_text(description)
+            root.rename(out)
+    return rendered
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    """Turn what the disk or a lost process says into a sentence."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise SkyDistillError(
+            f"a rendering process died, most likely for want of memory; run again with fewer "
+            f"workers (what is rendered is kept in {root})"
+        ) from error
+    except OSError as error:
+        raise LayoutError(
+            f"cannot write {error.filename or root}: {error.strerror or error}; free some space "
+            f"or choose another folder, then run again (what is rendered is kept in {root})"
+        ) from error
+
+
+def _render(
+    config: SynthConfig,
+    root: Path,
+    places: list[FiledPlace],
+    missing: list[FiledPlace],
+    progress: Progress,
+) -> int:
+    """Render the missing places, telling `progress` how many images stand."""
+    per_place = config.views + 1
+    total, there = len(places) * per_place, (len(places) - len(missing)) * per_place
+    progress(there, total)
+    started = time.monotonic()
+    for number, _ in enumerate(_rendered(config, root, missing), start=1):
+        seconds = max(time.monotonic() - started, 1e-9)
+        done = number * per_place
+        progress(there + done, total, images_per_second=done / seconds)
+    return len(missing) * per_place
+
+
+def _rendered(config: SynthConfig, root: Path, missing: list[FiledPlace]) -> Iterator[int]:
+    """Render places here or in other processes, and yield after each.
+
+    No matrix product is used anywhere, so a process is one thread, and bytes do not depend on it.
+    """
+    orbit, size = university1652_orbit(config.views), config.image_size
+    workers = min(config.workers or os.cpu_count() or 1, len(missing))
+    if workers <= 1:
+        for place in missing:
+            yield render_place(root, place, orbit=orbit, image_size=size)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            yield from _in_parallel(pool, root, missing, orbit, size)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _in_parallel(
+    pool: ProcessPoolExecutor, root: Path, missing: list[FiledPlace], orbit: Orbit, image_size: int
+) -> Iterator[int]:
+    futures = [
+        pool.submit(render_place, root, place, orbit=orbit, image_size=image_size)
+        for place in missing
+    ]
+    for future in as_completed(futures):
+        yield future.result()

@@ -1,0 +1,24 @@
+"""How a verb ends: its mistakes become one sentence on stderr and an exit code."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from data_shards.errors import SkyDistillError
+
+
+def run_verb(verb: Callable[[], int]) -> int:
+    """Call a verb with logging set up; a `SkyDistillError` is told in a sentence, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        return verb()
+    except SkyDistillError as error:
+        sys.stderr.write(f"skydistill: {error}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("skydistill: stopped\n")
+        return 130

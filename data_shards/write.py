@@ -1,0 +1,274 @@
+"""Image records to tar shards with indexes and a manifest: the same input gives the same bytes.
+
+Layout D of spec performance 2.3: a drone tar holds a block of places, view round by view round, so
+any contiguous run of it shows each place at most once; satellites lie in tars of their own.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_shards.decode import check_image
+from data_shards.errors import ShardError
+from data_shards.index import ENCODINGS, ROW, write_index
+from data_shards.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ShardEntry,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
+from data_shards.progress import Progress
+from data_shards.schema import SCHEMA_VERSION, ImageRecord, Role, View
+
+log = logging.getLogger(__name__)
+
+PLACES_PER_SHARD = 128
+SATELLITES_PER_SHARD = 8192
+SOURCE_NAME = ".source.json"
+"""Sizes and times of the raw files, so that an unchanged re-run need not read them; not part of the format."""
+
+TAR_BLOCK = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSummary:
+    """What one `skydistill shard` did."""
+
+    manifest: Manifest
+    images: int
+    was_complete: bool
+    """True when the folder already held the shards of these very files and nothing was written."""
+
+
+def write_shards(
+    records: Sequence[ImageRecord], out: Path, *, layout: str, workers: int, progress: Progress
+) -> ShardSummary:
+    """Write tars, indexes and manifest into `out`, which appears only when it is whole.
+
+    Raises:
+        ShardError: an image is unreadable, the disk is full, or `out` holds something else.
+    """
+    source = _source_signature(records)
+    if out.exists():
+        return _accept_existing(records, out, source)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        manifest = _write_all(records, partial, layout=layout, workers=workers, progress=progress)
+        write_json(partial / SOURCE_NAME, {"signature": source})
+        partial.rename(out)
+    except OSError as error:
+        raise ShardError(
+            f"{out} could not be written ({error.strerror}); free space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return ShardSummary(manifest=manifest, images=len(records), was_complete=False)
+
+
+def _source_signature(records: Sequence[ImageRecord]) -> str:
+    """Digest over keys, sizes and modification times: equal means nobody touched the raw files."""
+    digest = hashlib.sha256()
+    for record in records:
+        stat = record.source.stat()
+        digest.update(
+            f"{record.key} {int(record.roles)} {stat.st_size} {stat.st_mtime_ns}\n".encode()
+        )
+    return digest.hexdigest()
+
+
+def _accept_existing(records: Sequence[ImageRecord], out: Path, source: str) -> ShardSummary:
+    """Return the shards already there if they were made from `records`; refuse anything else."""
+    if not (out / MANIFEST_NAME).is_file():
+        raise ShardError(f"{out} exists and holds no shards; choose a new folder or remove it")
+    manifest = read_manifest(out)
+    known = out / SOURCE_NAME
+    if not known.is_file() or json.loads(known.read_text()).get("signature") != source:
+        content = _content_digest(
+            (record.key, record.roles, hashlib.sha256(record.source.read_bytes()).digest())
+            for record in records
+        )
+        if content != manifest.content_sha256:
+            raise ShardError(
+                f"{out} holds shards of other images; choose a new folder or remove it"
+            )
+        write_json(known, {"signature": source})
+    return ShardSummary(manifest=manifest, images=len(records), was_complete=True)
+
+
+def _content_digest(images: Iterator[tuple[str, Role, bytes]]) -> str:
+    digest = hashlib.sha256()
+    for key, roles, image_sha256 in sorted(images):
+        digest.update(f"{key} {int(roles)} {image_sha256.hex()}\n".encode())
+    return digest.hexdigest()
+
+
+def _write_all(
+    records: Sequence[ImageRecord], folder: Path, *, layout: str, workers: int, progress: Progress
+) -> Manifest:
+    places = tuple(sorted({record.place for record in records}))
+    number = {place: index for index, place in enumerate(places)}
+    shards = list(_split(records))
+    lock, done = threading.Lock(), 0
+
+    def count() -> None:
+        nonlocal done
+        with lock:
+            done += 1
+            progress(done, len(records))
+
+    with ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1) as pool:
+        written = list(
+            pool.map(lambda shard: _write_shard(folder, *shard, number=number, count=count), shards)
+        )
+    digests = {record.key: sha for _, of_shard in written for record, sha in of_shard}
+    manifest = Manifest(
+        layout=layout,
+        places=places,
+        counts=_counts(records),
+        shards=tuple(entry for entry, _ in written),
+        content_sha256=_content_digest(
+            (record.key, record.roles, digests[record.key]) for record in records
+        ),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _split(records: Sequence[ImageRecord]) -> Iterator[tuple[str, list[ImageRecord]]]:
+    """Yield the name and the ordered records of every tar."""
+    for group, is_train in (("train", True), ("test", False)):
+        for view in View:
+            chosen = [
+                r for r in records if r.view is view and bool(r.roles & Role.TRAIN) is is_train
+            ]
+            places = sorted({record.place for record in chosen})
+            size = SATELLITES_PER_SHARD if view is View.SATELLITE else PLACES_PER_SHARD
+            for block in range(0, len(places), size):
+                members = set(places[block : block + size])
+                yield (
+                    f"{group}-{view.word}-{block // size:06d}.tar",
+                    sorted(
+                        (r for r in chosen if r.place in members),
+                        key=lambda r: (r.position, r.place, r.name),
+                    ),
+                )
+
+
+def _write_shard(
+    folder: Path,
+    name: str,
+    records: list[ImageRecord],
+    *,
+    number: dict[str, int],
+    count: Callable[[], None],
+) -> tuple[ShardEntry, list[tuple[ImageRecord, bytes]]]:
+    """Write one tar and its index; return its entry and the digest of every image."""
+    rows = np.zeros(len(records), dtype=ROW)
+    digests = []
+    sha, offset = hashlib.sha256(), 0
+    with (folder / name).open("wb") as tar:
+        for row, record in zip(rows, records, strict=True):
+            image = _read_image(record)
+            image_sha = hashlib.sha256(image).digest()
+            members = _member(f"{record.key}.{record.view.word}.{record.suffix}", image)
+            row["offset"], row["size"] = offset + TAR_BLOCK, len(image)
+            row["place"], row["view"], row["roles"] = (
+                number[record.place],
+                record.view,
+                record.roles,
+            )
+            row["position"], row["encoding"] = record.position, ENCODINGS.index(record.suffix)
+            row["altitude_m"] = np.nan if record.altitude_m is None else record.altitude_m
+            row["digest"] = image_sha[:16]
+            members += _member(f"{record.key}.json", _sample_json(record, image_sha))
+            tar.write(members)
+            sha.update(members)
+            offset += len(members)
+            digests.append((record, image_sha))
+            count()
+        end = bytes(2 * TAR_BLOCK)
+        tar.write(end)
+        sha.update(end)
+        tar.flush()
+        os.fsync(tar.fileno())
+    index = write_index(
+        (folder / name).with_suffix(".index"),
+        rows,
+        [record.key for record in records],
+        tar_bytes=offset + len(end),
+        tar_sha256=sha.digest(),
+    )
+    entry = ShardEntry(
+        name=name,
+        images=len(records),
+        bytes=offset + len(end),
+        sha256=sha.hexdigest(),
+        index_sha256=index.hex(),
+    )
+    return entry, digests
+
+
+def _read_image(record: ImageRecord) -> bytes:
+    try:
+        content = record.source.read_bytes()
+    except OSError as error:
+        raise ShardError(
+            f"{record.source} cannot be read ({error.strerror}); restore it or remove the place"
+        ) from error
+    if problem := check_image(content):
+        raise ShardError(
+            f"{record.source} is not a readable image ({problem}); replace it or remove it"
+        )
+    return content
+
+
+def _member(name: str, content: bytes) -> bytes:
+    """Return one tar member: header without owner or time, content, padding."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    buffer = io.BytesIO()
+    buffer.write(info.tobuf(format=tarfile.USTAR_FORMAT))
+    buffer.write(content)
+    buffer.write(bytes(-len(content) % TAR_BLOCK))
+    return buffer.getvalue()
+
+
+def _sample_json(record: ImageRecord, image_sha256: bytes) -> bytes:
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "key": record.key,
+        "place": record.place,
+        "view": record.view.word,
+        "roles": record.roles.words,
+        "position": record.position,
+        "altitude_m": record.altitude_m,
+        "sha256": image_sha256.hex(),
+    }
+    return json.dumps(values, sort_keys=True).encode()
+
+
+def _counts(records: Sequence[ImageRecord]) -> dict[str, dict[str, int]]:
+    """Count images per role and view, and places per role."""
+    counts: dict[str, dict[str, int]] = {}
+    for role in Role:
+        chosen = [record for record in records if record.roles & role]
+        word = role.words[0]
+        counts[word] = dict(sorted(Counter(record.view.word for record in chosen).items()))
+        counts[word]["places"] = len({record.place for record in chosen})
+    return counts
