@@ -1,0 +1,7 @@
+"""Images in, descriptors and class logits out: backbones, pooling, heads, and the weights they start from."""
+
+from distill.models.archs import ARCHS
+from distill.models.preprocess import normalize
+from distill.models.retrieval import Outputs, RetrievalModel, build_model
+
+__all__ = ["ARCHS", "Outputs", "RetrievalModel", "build_model", "normalize"]

@@ -1,0 +1,46 @@
+"""The backbones a recipe can name: timm's ConvNeXts, and two small ones for a CPU."""
+
+from collections.abc import Callable
+from functools import partial
+
+import timm
+from timm.models.convnext import ConvNeXt
+from torch import nn
+
+Backbone = Callable[[float], nn.Module]
+"""Drop-path rate to a network that has `forward_features` and `num_features`."""
+
+
+def _from_timm(name: str, drop_path: float) -> nn.Module:
+    """Build a timm model without classifier or pooling, weights as initialised."""
+    return _without_head(timm.create_model(name, pretrained=False, drop_path_rate=drop_path))
+
+
+def _small(width: int, depths: tuple[int, ...], drop_path: float) -> nn.Module:
+    """Build a ConvNeXt of four stages whose width doubles from stage to stage."""
+    dims = tuple(width * 2**stage for stage in range(4))
+    return _without_head(ConvNeXt(depths=depths, dims=dims, drop_path_rate=drop_path))
+
+
+def _without_head(network: nn.Module) -> nn.Module:
+    """Drop everything behind the last feature map: descriptors take it raw (spec pfed 3)."""
+    network.head = nn.Identity()
+    return network
+
+
+TIMM_ARCHS = (
+    "convnext_atto",
+    "convnext_femto",
+    "convnext_pico",
+    "convnext_nano",
+    "convnext_tiny",
+    "convnext_small",
+    "convnext_base",
+)
+
+ARCHS: dict[str, Backbone] = {
+    **{name: partial(_from_timm, name) for name in TIMM_ARCHS},
+    "convnext_milli": partial(_small, 32, (2, 2, 4, 2)),
+    "convnext_micro": partial(_small, 24, (1, 1, 3, 1)),
+}
+"""Name in a recipe to builder; `milli` and `micro` are sized to be trained from nothing on two CPU cores."""

@@ -1,0 +1,179 @@
+"""The folder of one run: every path in one class, and how the run ended in `exit.json`."""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_shards.errors import RecipeError
+from data_shards.manifest import write_json
+from data_shards.recipe import to_values
+from distill.config import DistillConfig
+
+DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
+"""Exit codes of a worker: done, a bug, the user's mistake, preempted after a checkpoint."""
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "mlflow",
+    "numpy",
+    "pillow",
+    "simplejpeg",
+)
+
+MAY_CHANGE_ON_RESUME = (
+    "out",
+    "expected_world_size",
+    "log_every_steps",
+    "save_every_steps",
+    "keep_checkpoints",
+    "probe_every_steps",
+    "tracking",
+)
+"""Recipe keys that do not change what is trained."""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Names of everything a run leaves behind."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine of the newest attempt."""
+        return self.folder / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Every metric line, in order: the spool that MLflow is fed from."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def mlflow(self) -> Path:
+        """Which MLflow run this is, and how many metric lines reached it."""
+        return self.folder / "mlflow.json"
+
+    @property
+    def exit(self) -> Path:
+        """How the newest attempt ended."""
+        return self.folder / "exit.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The trained model, for users."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def card(self) -> Path:
+        """What the weights are, in words."""
+        return self.folder / "MODEL_CARD.md"
+
+
+def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
+    """Create the run folder, or accept the one that holds this very recipe; save recipe and environment.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe.
+    """
+    paths = RunPaths(config.run_folder)
+    values = to_values(config)
+    if paths.recipe.is_file():
+        _refuse_other_recipe(paths, values)
+    try:
+        paths.checkpoints.mkdir(parents=True, exist_ok=True)
+        _replace(paths.recipe, yaml.safe_dump(values, sort_keys=False))
+        libraries = {name: version(name) for name in LIBRARIES}
+        write_json(
+            paths.environment,
+            {"python": platform.python_version(), "libraries": libraries, "world_size": world_size},
+        )
+    except OSError as error:
+        raise RecipeError(
+            f"run folder {paths.folder} cannot be written ({error.strerror}); set out to another"
+        ) from error
+    return paths
+
+
+def _refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
+    earlier = yaml.safe_load(paths.recipe.read_text())
+    changed = [
+        key
+        for key, value in _flat(values).items()
+        if key.split(".")[0] not in MAY_CHANGE_ON_RESUME and _flat(earlier).get(key) != value
+    ]
+    if changed:
+        raise RecipeError(
+            f"{paths.folder} holds a run of another recipe (differs in {', '.join(changed[:5])}); "
+            "set out to a new folder, or remove this one"
+        )
+
+
+def flat_recipe(config: DistillConfig) -> dict[str, str]:
+    """Return the resolved recipe as dotted keys and texts, for MLflow parameters."""
+    return {key: str(value) for key, value in _flat(to_values(config)).items()}
+
+
+def _flat(values: dict[str, Any], below: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= (
+            _flat(value, f"{below}{key}.") if isinstance(value, dict) else {f"{below}{key}": value}
+        )
+    return flat
+
+
+def begin_attempt(paths: RunPaths) -> None:
+    """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet."""
+    paths.exit.unlink(missing_ok=True)
+
+
+def claim_exit(paths: RunPaths, *, code: int, reason: str) -> bool:
+    """Record how this attempt ended, unless a rank did already; return whether this one was first.
+
+    Slurm scripts, the demo and sweeps decide by the record. The first rank to fail tells why; what
+    follows on the others is only its echo.
+    """
+    aside = paths.exit.with_name(f"{paths.exit.name}.{os.getpid()}.partial")
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        write_json(aside, {"code": code, "reason": reason, "time": time.time()})
+        os.link(aside, paths.exit)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
+
+
+def read_exit(folder: Path) -> dict[str, Any] | None:
+    """Return how the newest attempt in `folder` ended, or None when it did not say."""
+    path = RunPaths(folder).exit
+    return dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(text)
+    aside.replace(path)

@@ -1,0 +1,170 @@
+"""Everything a training loop needs, built once and checked before the first step."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.optim import Optimizer
+
+from data_shards.errors import WorldSizeError
+from data_shards.loader import Batch, TrainLoader
+from data_shards.plan import Plan
+from data_shards.shards import ShardSet
+from data_shards.split import trained_places
+from distill.checkpoint import RunState, resume, to_device
+from distill.collectives import launched_world_size, ranks_on_this_node
+from distill.config import DistillConfig
+from distill.models import RetrievalModel, build_model
+from distill.optim import build_optimizer
+from distill.run_folder import RunPaths, flat_recipe, open_run_folder
+from distill.step import DistillStep
+from distill.teacher import Teacher, class_places, open_teacher
+from distill.tracking import Tracker, tracking_uri
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One attempt at a run."""
+
+    config: DistillConfig
+    accelerator: Accelerator
+    shards: ShardSet
+    paths: RunPaths
+    model: RetrievalModel
+    """The model alone; `step` holds the same weights, wrapped for all ranks."""
+
+    step: torch.nn.Module
+    optimizer: Optimizer
+    teacher: Teacher | None
+    loader: TrainLoader
+    tracker: Tracker
+    """Of rank 0; other ranks have none that is started."""
+
+    state: RunState
+
+    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return satellites, drone views and classes of a batch as tensors on the training device."""
+        classes = np.searchsorted(self.shards.train_places, batch.place)
+        satellite, drone, place = (
+            torch.from_numpy(part).to(self.accelerator.device, non_blocking=True)
+            for part in (batch.satellite, batch.drone, classes)
+        )
+        return satellite, drone, place
+
+
+def make_accelerator(config: DistillConfig) -> Accelerator:
+    """Join the processes that were launched.
+
+    Raises:
+        WorldSizeError: the processes that run are not those that were launched, or not those the recipe asks for.
+    """
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=config.precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+    running, launched = accelerator.num_processes, launched_world_size()
+    if running != launched:
+        raise WorldSizeError(
+            f"{launched} processes were launched but they run as {running}: they would train apart; "
+            "launch with --config_file configs/accelerate/cpu.yaml (CPU) or ddp.yaml (GPUs)"
+        )
+    if config.expected_world_size not in (None, running):
+        raise WorldSizeError(
+            f"the recipe expects {config.expected_world_size} processes and {running} run; on a CPU launch with "
+            f"accelerate launch --config_file configs/accelerate/cpu.yaml --num_processes {config.expected_world_size} "
+            "(accelerate's --cpu starts only one), or set expected_world_size"
+        )
+    return accelerator
+
+
+def decode_threads(config: DistillConfig) -> int:
+    """Return the decode threads of this rank."""
+    return config.data.threads or max(1, (os.cpu_count() or 1) // ranks_on_this_node())
+
+
+def open_session(config: DistillConfig, accelerator: Accelerator, *, recipe: str) -> Session:
+    """Open shards, teacher, model, optimizer and run folder; load the newest checkpoint if there is one.
+
+    Raises:
+        SkyDistillError: something is missing or does not fit; nothing was written then, or only the run folder.
+    """
+    shards = ShardSet.open(config.data.shards)
+    places = trained_places(
+        shards, fraction=config.data.validation_fraction, seed=config.data.validation_seed
+    )
+    plan = Plan(
+        shards,
+        places,
+        seed=config.seed,
+        global_batch=config.data.global_batch,
+        drones_per_row=config.data.drones_per_row,
+    )
+    loader = TrainLoader(
+        shards,
+        plan,
+        augment=config.augment,
+        image_size=config.data.image_size,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        threads=decode_threads(config),
+    )
+    teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
+    set_seed(config.seed)
+    model = to_device(
+        build_model(config.model, num_places=len(class_places(shards))), accelerator.device
+    )
+    paths = RunPaths(config.run_folder)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            paths = open_run_folder(config, world_size=accelerator.num_processes)
+    wrapped = DistillStep(config, model, teacher_width=teacher.width if teacher else None)
+    wrapped.to(accelerator.device)
+    step, optimizer = accelerator.prepare(wrapped, build_optimizer(wrapped, config.optimizer))
+    set_seed(config.seed, device_specific=True)
+    state = resume(accelerator, paths)
+    return Session(
+        config=config,
+        accelerator=accelerator,
+        shards=shards,
+        paths=paths,
+        model=model,
+        step=step,
+        optimizer=optimizer,
+        teacher=teacher,
+        loader=loader,
+        tracker=_open_tracker(config, accelerator, shards, paths, state),
+        state=state,
+    )
+
+
+def _open_tracker(
+    config: DistillConfig,
+    accelerator: Accelerator,
+    shards: ShardSet,
+    paths: RunPaths,
+    state: RunState,
+) -> Tracker:
+    """Start the tracker of rank 0 before the first barrier; other ranks' stays silent."""
+    tracker = Tracker(paths)
+    if accelerator.is_main_process:
+        tracker.rewind(state.step)
+        tracker.start(
+            name=config.name,
+            experiment=config.tracking.experiment,
+            uri=tracking_uri(paths, config.tracking.uri),
+            params=flat_recipe(config),
+            tags={
+                "role": config.role,
+                "method": config.method,
+                "arch": config.model.arch,
+                "shards": shards.fingerprint[:12],
+                "world_size": str(accelerator.num_processes),
+            },
+        )
+    accelerator.wait_for_everyone()
+    return tracker

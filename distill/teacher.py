@@ -1,0 +1,124 @@
+"""Where a step's teacher outputs come from: the cache, or the frozen teacher itself."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_shards.errors import RecipeError
+from data_shards.loader import Batch
+from data_shards.shards import ShardSet
+from distill.checkpoint import LoadedModel, load_student, to_device
+from distill.config import DistillConfig
+from distill.models import Outputs, normalize
+from distill.teacher_cache import CacheKey, FeatureCache, augment_values
+
+
+class Teacher(Protocol):
+    """Answers, for one batch, what the teacher says of its satellites and then of its drone views."""
+
+    width: int
+    """Numbers of a descriptor."""
+
+    def __call__(self, batch: Batch) -> Outputs: ...
+
+
+class CachedTeacher:
+    """Reads the outputs of the very image in its very augmentation slot from disk."""
+
+    def __init__(self, cache: FeatureCache, device: torch.device) -> None:
+        """Serve `cache` to `device`."""
+        self.cache, self.device = cache, device
+        self.width = cache.key.outputs["descriptor"][0]
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Return the teacher's outputs [V, ...], satellites first."""
+        rows = np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)])
+        slots = np.concatenate([batch.slot, np.repeat(batch.slot, batch.drone_rows.shape[1])])
+        found = self.cache.lookup(rows, slots)
+        return Outputs(
+            **{name: torch.from_numpy(values).to(self.device) for name, values in found.items()}
+        )
+
+
+class LiveTeacher:
+    """Runs the frozen teacher on the same pixels that the student sees."""
+
+    def __init__(self, teacher: LoadedModel, device: torch.device) -> None:
+        """Take a model that `load_student` froze; it is in eval mode and no optimizer knows it."""
+        self.model, self.device = to_device(teacher.model, device), device
+        self.width = teacher.model.width
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Return the teacher's outputs [V, ...], satellites first."""
+        images = np.concatenate([batch.satellite, batch.drone])
+        return teacher_outputs(self.model, torch.from_numpy(images).to(self.device))
+
+
+@torch.inference_mode()
+def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor) -> Outputs:
+    """Run a frozen teacher on uint8 images."""
+    outputs: Outputs = model(normalize(images_NHWC))
+    return outputs
+
+
+def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
+    """Load the teacher of a recipe, and check that its logits stand for the places of these shards.
+
+    Raises:
+        RecipeError: the recipe names none, or it was trained on other places or another image size.
+        CheckpointError: there is no trained model where the recipe says.
+    """
+    if config.teacher.run is None:
+        raise RecipeError(
+            f"recipe {config.name} names no teacher; set teacher.run to its run folder"
+        )
+    teacher = load_student(config.teacher.run)
+    if teacher.places != class_places(shards):
+        raise RecipeError(
+            f"teacher {config.teacher.run} was trained on other places ({len(teacher.places)}) than "
+            f"{config.data.shards} holds ({len(class_places(shards))}); train a teacher on these shards"
+        )
+    if teacher.image_size != config.data.image_size:
+        raise RecipeError(
+            f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the recipe says "
+            f"data.image_size {config.data.image_size}; both see the same pixels, so make them equal"
+        )
+    return teacher
+
+
+def class_places(shards: ShardSet) -> tuple[str, ...]:
+    """Return the places that class logits stand for: all training places, held out or not, sorted."""
+    return tuple(shards.places[place] for place in shards.train_places.tolist())
+
+
+def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> CacheKey:
+    """Return the key of the cache that this recipe needs."""
+    return CacheKey(
+        teacher_sha256=teacher.sha256,
+        outputs={"descriptor": [teacher.model.width], "logits": [len(teacher.places)]},
+        shards=shards.fingerprint,
+        image_size=config.data.image_size,
+        augment=augment_values(config.augment),
+        dtype=config.teacher.cache_dtype,
+    )
+
+
+def open_teacher(
+    config: DistillConfig, shards: ShardSet, device: torch.device, *, recipe: str
+) -> Teacher | None:
+    """Return what the recipe's distillation terms compare with, or None when it has none.
+
+    Raises:
+        CacheError: the cache is missing or made from something else; the sentence names the command.
+    """
+    if not config.objectives.needs_teacher:
+        return None
+    teacher = load_teacher(config, shards)
+    if config.teacher.source == "live":
+        return LiveTeacher(teacher, device)
+    key = cache_key(config, shards, teacher)
+    folder = config.teacher.cache or Path()
+    return CachedTeacher(FeatureCache.open(folder, shards=shards, key=key, recipe=recipe), device)

@@ -1,0 +1,158 @@
+"""A teacher's outputs on disk: one fixed-width row per image and augmentation slot, aligned with the shards.
+
+A row is a list of named outputs with shapes. The key covers everything that could change a number
+in it; a cache with another key is refused by naming what differs (spec performance 3.3).
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_shards.augment import AUGMENT_VERSION
+from data_shards.config import AugmentConfig
+from data_shards.decode import DECODER, RESAMPLING
+from data_shards.errors import CacheError
+from data_shards.manifest import write_json
+from data_shards.schema import Role
+from data_shards.shards import RowNumbers, ShardSet
+from distill.models.preprocess import PREPROCESSING
+
+CACHE_VERSION = 1
+"""Raised when the code would compute other outputs from the same weights and pixels."""
+
+META_NAME = "cache.json"
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheKey:
+    """Everything that the numbers in a cache depend on."""
+
+    teacher_sha256: str
+    outputs: dict[str, list[int]]
+    """Name of each output to its shape, in the order of the row."""
+
+    shards: str
+    """Fingerprint of the shards."""
+
+    image_size: int
+    augment: dict[str, Any]
+    augment_version: int = AUGMENT_VERSION
+    decoder: str = f"{DECODER}, {RESAMPLING}"
+    preprocessing: str = PREPROCESSING
+    dtype: str = "float16"
+    version: int = CACHE_VERSION
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def width(self) -> int:
+        """Numbers per row."""
+        return sum(math.prod(shape) for shape in self.outputs.values())
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Name the fields in which `other` (as read from disk) differs."""
+        return [name for name, value in asdict(self).items() if other.get(name) != value]
+
+
+def augment_values(augment: AugmentConfig) -> dict[str, Any]:
+    """Return the augmentation policy as it stands in a key."""
+    return asdict(augment)
+
+
+def cached_shards(shards: ShardSet) -> dict[str, tuple[int, int]]:
+    """Return name to (first image row, rows) of the shards that hold training images."""
+    trained = np.unique(shards.images.shard[shards.images.roles & Role.TRAIN != 0])
+    spans = {}
+    for number in trained.tolist():
+        rows = np.flatnonzero(shards.images.shard == number)
+        spans[shards.manifest.shards[number].name] = (int(rows[0]), len(rows))
+    return spans
+
+
+def rows_name(shard: str) -> str:
+    """Return the file name of a shard's rows."""
+    return Path(shard).with_suffix(".npy").name
+
+
+class FeatureCache:
+    """A finished cache, opened for reading by image row and slot."""
+
+    def __init__(self, shards: ShardSet, folder: Path, key: CacheKey) -> None:
+        """Map the rows; use `open`, which checks them first."""
+        self.key, self.folder = key, folder
+        self.shard_of, self.slots = shards.images.shard, int(key.augment["slots"])
+        self._first: dict[int, int] = {}
+        self._rows: dict[int, FloatArray] = {}
+        names = [entry.name for entry in shards.manifest.shards]
+        for name, (first, count) in cached_shards(shards).items():
+            rows = np.load(folder / rows_name(name), mmap_mode="r")
+            if rows.shape != (count, self.slots, key.width):
+                raise CacheError(
+                    f"{folder / rows_name(name)} has shape {rows.shape}; remove {folder} and run skydistill cache"
+                )
+            self._first[names.index(name)], self._rows[names.index(name)] = first, rows
+
+    @classmethod
+    def open(cls, folder: Path, *, shards: ShardSet, key: CacheKey, recipe: str) -> "FeatureCache":
+        """Open the cache in `folder` if it was made from exactly what `key` says.
+
+        Raises:
+            CacheError: it is missing, unfinished, damaged, or made from something else.
+        """
+        make = f"run skydistill cache {recipe}"
+        path = folder / META_NAME
+        if not path.is_file():
+            raise CacheError(f"no finished teacher cache at {folder}; {make}")
+        try:
+            meta = json.loads(path.read_text())
+            found = meta["key"]
+        except (ValueError, KeyError) as error:
+            raise CacheError(f"{path} is damaged; remove {folder} and {make}") from error
+        if differs := key.differences(found):
+            raise CacheError(
+                f"teacher cache {folder} was made from another {', '.join(differs)}; "
+                f"set teacher.cache to a new folder and {make}"
+            )
+        try:
+            return cls(shards, folder, key)
+        except (OSError, ValueError) as error:
+            raise CacheError(
+                f"teacher cache {folder} is damaged ({error}); remove it and {make}"
+            ) from error
+
+    def lookup(
+        self, rows: RowNumbers, slots: npt.NDArray[np.int64]
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the named outputs [N, ...] of N images in their slots, as float32."""
+        found = np.empty((len(rows), self.key.width), dtype=np.float32)
+        for shard in np.unique(self.shard_of[rows]).tolist():
+            at = np.flatnonzero(self.shard_of[rows] == shard)
+            found[at] = self._rows[shard][rows[at] - self._first[shard], slots[at]]
+        outputs, start = {}, 0
+        for name, shape in self.key.outputs.items():
+            end = start + math.prod(shape)
+            outputs[name] = found[:, start:end].reshape(-1, *shape)
+            start = end
+        return outputs
+
+
+def finish_cache(folder: Path, key: CacheKey) -> None:
+    """Write the meta file that makes a cache valid, with the digest of every rows file."""
+    digests = {path.name: _file_sha256(path) for path in sorted(folder.glob("*.npy"))}
+    write_json(folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests})
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

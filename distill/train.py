@@ -1,0 +1,154 @@
+"""The one training loop: teacher or student, any method, any number of ranks."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_shards.errors import DivergedError
+from data_shards.progress import Progress
+from distill.checkpoint import save_checkpoint, save_weights
+from distill.models import RetrievalModel
+from distill.optim import learning_rate_factor, set_learning_rate
+from distill.preemption import StopFlag
+from distill.session import Session
+from distill.step import weigh
+
+log = logging.getLogger(__name__)
+
+Probe = Callable[[RetrievalModel, int], dict[str, float]]
+"""A look during training: model and step in, named numbers out; every rank calls it."""
+
+
+def train(session: Session, *, probes: Sequence[Probe], progress: Progress) -> bool:
+    """Train as the recipe says, from the newest checkpoint on; return False when stopped by a signal.
+
+    Raises:
+        DivergedError: a term stopped being finite.
+        CheckpointError: a checkpoint could not be written.
+    """
+    config, accelerator, state = session.config, session.accelerator, session.state
+    schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
+    flag, clock = StopFlag(), _Clock(state.seconds)
+    session.step.train()
+    for batch in session.loader.batches(first_step=state.step, num_steps=schedule.num_steps):
+        # batch
+        teacher = session.teacher(batch) if session.teacher else None
+        satellite, drone, place = session.on_device(batch)
+
+        # losses
+        with accelerator.autocast():
+            terms = session.step(satellite, drone, place, teacher)
+            total = weigh(terms, weights)
+
+        # gradients
+        factor = learning_rate_factor(schedule, state.step)
+        set_learning_rate(optimizer, peak=config.optimizer.learning_rate, factor=factor)
+        accelerator.backward(total)
+        norm = accelerator.clip_grad_norm_(
+            session.step.parameters(), config.optimizer.max_grad_norm
+        )
+        optimizer.step()
+        optimizer.zero_grad()
+        state.step += 1
+        state.seconds = clock.seconds()
+
+        # log
+        if state.step % config.log_every_steps == 0:
+            lines = _lines(session, {"total": total, **terms}, norm=norm, factor=factor)
+            progress(state.step, schedule.num_steps, **_shown(lines))
+        _probe(session, probes)
+
+        # save
+        stopped = flag.seen_by_any_rank(accelerator)
+        if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
+            save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
+        if stopped:
+            return state.step == schedule.num_steps
+    return True
+
+
+class _Clock:
+    """Seconds spent in the loop, those of earlier attempts included."""
+
+    def __init__(self, earlier: float) -> None:
+        self.start = time.monotonic() - earlier
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+
+def _lines(
+    session: Session, terms: Mapping[str, Tensor], *, norm: Tensor | None, factor: float
+) -> dict[str, float]:
+    """Write one metric line, averaged over ranks; stop a run that stopped being finite."""
+    accelerator, step = session.accelerator, session.state.step
+    means = accelerator.reduce(
+        {name: term.detach().float() for name, term in terms.items()}, reduction="mean"
+    )
+    metrics = {f"train/{name}": float(value) for name, value in means.items()}
+    if bad := [name for name, value in metrics.items() if not torch.isfinite(torch.tensor(value))]:
+        raise DivergedError(
+            f"step {step}: {', '.join(bad)} not finite; lower optimizer.learning_rate "
+            f"(the newest checkpoint is in {session.paths.checkpoints})"
+        )
+    metrics["train/learning_rate"] = session.config.optimizer.learning_rate * factor
+    if norm is not None:
+        metrics["train/grad_norm"] = float(norm)
+    metrics["train/images_per_second"] = _images_per_second(session)
+    if accelerator.is_main_process:
+        session.tracker.log(step, metrics)
+    return metrics
+
+
+def _images_per_second(session: Session) -> float:
+    """Return images trained per second over all ranks, since the run began."""
+    data, state = session.config.data, session.state
+    return state.step * data.global_batch * (1 + data.drones_per_row) / max(state.seconds, 1e-9)
+
+
+def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Pick what stands beside a progress bar."""
+    return {"loss": metrics["train/total"], "images/s": metrics["train/images_per_second"]}
+
+
+def _probe(session: Session, probes: Sequence[Probe]) -> None:
+    """Look at the held-out places when it is time: every `probe_every_steps`, and at the end."""
+    step, every = session.state.step, session.config.probe_every_steps
+    if step != session.config.schedule.num_steps and (not every or step % every):
+        return
+    for probe in probes:
+        session.model.eval()
+        metrics = probe(session.model, step)
+        session.step.train()
+        if session.accelerator.is_main_process:
+            session.tracker.log(step, metrics)
+            log.info(
+                "step %d: %s",
+                step,
+                ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
+            )
+
+
+def finish(session: Session) -> None:
+    """Write the weights that users take away, and hand them and the recipe to MLflow; rank 0 alone."""
+    if not session.accelerator.is_main_process:
+        return
+    places = [session.shards.places[place] for place in session.shards.train_places.tolist()]
+    save_weights(
+        session.paths, session.model, session.config, places=places, step=session.state.step
+    )
+    for path in _artifacts(session):
+        session.tracker.log_artifact(path)
+
+
+def _artifacts(session: Session) -> Iterator[Path]:
+    yield from (
+        session.paths.recipe,
+        session.paths.environment,
+        session.paths.card,
+        session.paths.weights,
+    )
