@@ -1,0 +1,39 @@
+"""What the verdict can be told. No torch: a login node reads this in a blink."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Retrieval in both directions on the test set of a shard folder, full gallery."""
+
+    checkpoint: Path
+    """Run folder of a finished training, or a weight file (`.safetensors`)."""
+
+    shards: Path
+    """Shard folder, made by `skydistill shard`."""
+
+    out: Path | None = None
+    """Report to write, `evaluation.json` beside the weights by default; figures go beside it."""
+
+    image_size: int = 0
+    """Width and height of model inputs in pixels; 0 takes the size the model was trained at."""
+
+    batch_size: int = 64
+    """Images described at once."""
+
+    threads: int = 0
+    """Decode threads; 0 means one per processor."""
+
+    json: bool = False
+    """Print the report as one JSON line, and nothing else, on standard output."""
+
+    no_figures: bool = False
+    """Leave the retrieval panels out."""
+
+    no_mlflow: bool = False
+    """Add nothing to the MLflow run of the checkpoint."""
+
+    dry_run: bool = False
+    """Say what would be described and written, and stop."""

@@ -1,0 +1,173 @@
+"""The verdict on a tiny world: report, table, panels, and that nothing is described twice."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from data_shards.decode import decode, resize
+from data_shards.errors import CheckpointError, DescriptorError, PlanError
+from data_shards.progress import show_progress
+from data_shards.schema import Role, View
+from data_shards.shards import RowNumbers, ShardSet
+from distill.checkpoint import load_student
+from distill.config import DataConfig
+from distill.models import RetrievalModel, normalize
+from distill.run_folder import RunPaths
+from evaluation.cli import evaluate
+from evaluation.describe import Descriptors, describe
+from evaluation.probe import RetrievalProbe
+from evaluation.protocols import DRONE_TO_SATELLITE, protocols_of
+from evaluation.verdict import tracked
+
+METRICS = {"recall@1", "recall@5", "recall@10", "recall@1%", "ap", "num_queries", "num_gallery"}
+
+
+def described(model: RetrievalModel, shards: ShardSet, *rows: RowNumbers) -> Descriptors:
+    with show_progress("", enabled=False) as progress:
+        return describe(
+            model, shards, rows, image_size=32, batch_size=3, threads=2, progress=progress
+        )
+
+
+def test_the_report_has_both_directions_of_the_full_gallery(
+    run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--checkpoint", str(run.folder), "--shards", str(shards.folder), "--json"]
+    assert evaluate([*arguments, "--no-mlflow", "--threads", "1"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((run.folder / "evaluation.json").read_text())
+    assert report["d2s"].keys() == report["s2d"].keys() == METRICS
+    assert (report["d2s"]["num_queries"], report["d2s"]["num_gallery"]) == (12, 9)
+    assert (report["s2d"]["num_queries"], report["s2d"]["num_gallery"]) == (6, 18)
+    assert report["chance"] == {"d2s": pytest.approx(1 / 9), "s2d": pytest.approx(2 / 18)}
+    assert (report["name"], report["role"], report["method"]) == ("newborn", "alone", "pfed")
+    assert (report["image_size"], report["resampling"]) == (32, "pillow-bilinear")
+    assert report["shards_fingerprint"] == shards.fingerprint
+    assert (
+        0
+        < report["parameters"]
+        < sum(p.numel() for p in load_student(run.folder).model.parameters())
+    )
+    assert report["macs"] > 0
+    assert {path.name for path in (run.folder / "figures").iterdir()} == {
+        "retrieval_d2s.png",
+        "retrieval_s2d.png",
+    }
+
+
+def test_people_get_a_table(
+    run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--checkpoint", str(run.weights), "--shards", str(shards.folder)]
+    out = run.folder / "elsewhere" / "report.json"
+    assert evaluate([*arguments, "--out", str(out), "--no-figures", "--no-mlflow"]) == 0
+    assert out.is_file()
+    assert not (out.parent / "figures").exists()
+    shown = capsys.readouterr().out
+    assert "drone to satellite" in shown
+    assert "recall@1" in shown
+
+
+def test_a_dry_run_writes_nothing(run: RunPaths, shards: ShardSet) -> None:
+    before = sorted(run.folder.rglob("*"))
+    assert (
+        evaluate(["--checkpoint", str(run.folder), "--shards", str(shards.folder), "--dry-run"])
+        == 0
+    )
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_metrics_reach_the_spool_under_names_that_mlflow_knows(
+    run: RunPaths, shards: ShardSet
+) -> None:
+    arguments = ["--checkpoint", str(run.folder), "--shards", str(shards.folder), "--no-figures"]
+    evaluate(arguments)
+    entry = json.loads(run.metrics.read_text().splitlines()[-1])
+    assert entry["step"] == 10
+    assert {"test/d2s/recall_at_1", "test/s2d/recall_at_1_percent", "test/s2d/ap"} <= set(
+        entry["metrics"]
+    )
+    assert tracked("a", {"recall@1%": 0.5, "num_queries": 3}) == {"a/recall_at_1_percent": 0.5}
+
+
+def test_a_folder_without_weights_is_refused(run: RunPaths, shards: ShardSet) -> None:
+    run.weights.unlink()
+    with pytest.raises(CheckpointError, match="no trained model"):
+        evaluate(["--checkpoint", str(run.folder), "--shards", str(shards.folder)])
+
+
+def test_every_image_is_described_once_and_as_alone(run: RunPaths, shards: ShardSet) -> None:
+    model = load_student(run.folder).model
+    sides = [side.rows(shards.images) for side in DRONE_TO_SATELLITE.sides]
+    seen: list[int] = []
+    original = shards.read
+
+    def counted(row: int) -> "memoryview[int]":
+        seen.append(row)
+        return original(row)
+
+    shards.read = counted  # type: ignore[method-assign]
+    try:
+        result = described(model, shards, *sides, *sides)
+    finally:
+        del shards.read
+    wanted = np.unique(np.concatenate(sides))
+    assert sorted(seen) == wanted.tolist()
+    for row in (wanted[0], wanted[-1]):
+        pixels = resize(decode(shards.read(int(row))), size=32).copy()
+        with torch.no_grad():
+            alone = model.describe(normalize(torch.from_numpy(pixels[None])))
+        assert torch.allclose(result.of(np.array([row])), alone, atol=1e-5)
+
+
+def test_two_ranks_describe_what_one_does(
+    run: RunPaths, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = load_student(run.folder).model, DRONE_TO_SATELLITE.gallery.rows(shards.images)
+    alone = described(model, shards, rows)
+    parts: list[np.ndarray] = []
+
+    def gather(part: np.ndarray) -> list[np.ndarray]:
+        parts.append(part)
+        return parts if len(parts) == 2 else [part, alone.descriptor_ND[1::2].numpy()]
+
+    monkeypatch.setattr("evaluation.describe.world_size", lambda: 2)
+    monkeypatch.setattr("evaluation.describe.gather_arrays", gather)
+    for number in (0, 1):
+        monkeypatch.setattr("evaluation.describe.rank", lambda number=number: number)
+        together = described(model, shards, rows)
+        assert torch.allclose(together.descriptor_ND, alone.descriptor_ND, atol=1e-5)
+    assert [len(part) for part in parts] == [5, 4]
+
+
+def test_broken_descriptors_are_refused_by_name(run: RunPaths, shards: ShardSet) -> None:
+    model = load_student(run.folder).model
+    model.backbone.stem[0].bias.data.fill_(float("nan"))  # type: ignore[index, union-attr]
+    rows = DRONE_TO_SATELLITE.gallery.rows(shards.images)
+    with pytest.raises(DescriptorError, match=r"9 of 9 descriptors .*0020/satellite"):
+        described(model, shards, rows)
+
+
+def test_the_probe_looks_at_held_out_training_places_only(run: RunPaths, shards: ShardSet) -> None:
+    model = load_student(run.folder).model.train()
+    data = DataConfig(image_size=32, global_batch=8, validation_fraction=0.3, threads=1)
+    probe = RetrievalProbe(shards, data)
+    measured = probe(model, 5)
+    assert model.training
+    assert {name.rsplit("/", 1)[0] for name in measured} == {"probe/d2s", "probe/s2d"}
+    assert all(0 <= value <= 1 for value in measured.values())
+    rows = np.concatenate(list(probe.rows.values()))
+    assert (shards.images.roles[rows] == Role.TRAIN).all()
+    assert [len(probe.rows[view]) for view in (View.SATELLITE, View.DRONE)] == [6, 12]
+
+
+def test_a_probe_of_nothing_is_refused(shards: ShardSet) -> None:
+    with pytest.raises(PlanError, match="holds out none"):
+        RetrievalProbe(shards, DataConfig(validation_fraction=0.01))
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(DescriptorError, match="university1652"):
+        protocols_of("university1653")
