@@ -1,0 +1,1 @@
+"""Commands in, processes out: starts the other stages and computes nothing itself."""

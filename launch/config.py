@@ -1,0 +1,25 @@
+"""What the demo can be told. No torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """The whole journey on a synthetic world: shards, teacher, cache, students, verdict, figures.
+
+    Every stage is a command that can be typed alone (--dry-run lists them). A demo that was stopped
+    goes on where it was.
+    """
+
+    out: Path = Path("outputs/demo")
+    """Folder for everything the demo makes."""
+
+    seed: int = 0
+    """Seed of the world and of all three trainings."""
+
+    processes: int = 2
+    """Ranks that train together."""
+
+    dry_run: bool = False
+    """Print the commands, and stop."""
