@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig
 from data_shards.layouts import read_layout
-from data_shards.plan import Plan, PlanRows, ranks_share
+from data_shards.plan import Plan, PlanRows, rank_slice, ranks_share
 from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
 from data_shards.shards import ShardSet
@@ -24,10 +24,11 @@ def synth(argv: Sequence[str]) -> int:
     with show_progress("rendering places", unit="images") as progress:
         world = write_world(config, progress=progress)
     log.info(
-        "wrote %d images of %d places to %s: %.0f s, %.1f images/s",
-        world.images,
-        world.places,
+        "%s holds %d images of %d places, %d of them rendered now: %.0f s, %.1f images/s",
         world.out,
+        world.num_images,
+        world.num_train_places + world.num_test_places + world.num_distractors,
+        world.num_rendered,
         world.seconds,
         world.images_per_second,
     )
@@ -80,9 +81,10 @@ def plan(argv: Sequence[str]) -> int:
     )
     if config.json:
         rows = whole.epoch(config.epoch)
-        for line in plan_lines(
-            shards, rows, world_size=config.world_size, rows_per_rank=rows_per_rank
-        ):
+        lines = plan_lines(
+            shards, rows, world_size=config.world_size, global_batch=config.global_batch
+        )
+        for line in lines:
             sys.stdout.write(line + "\n")
         return 0
     log.info("places %d, pairs %d per epoch", len(places), whole.pairs_available)
@@ -98,25 +100,25 @@ def plan(argv: Sequence[str]) -> int:
 
 
 def plan_lines(
-    shards: ShardSet, rows: PlanRows, *, world_size: int, rows_per_rank: int
+    shards: ShardSet, rows: PlanRows, *, world_size: int, global_batch: int
 ) -> Iterator[str]:
-    """Yield one JSON line per step: `{"step", "ranks": [[{"place", "drone", "satellite"}, ...], ...]}`."""
+    """Yield one JSON line per step: what every rank is shown, rank by rank and row by row."""
+    for step in range(len(rows) // global_batch):
+        slices = (
+            rank_slice(step, rank=rank, world_size=world_size, global_batch=global_batch)
+            for rank in range(world_size)
+        )
+        yield json.dumps({"step": step, "ranks": [_named(shards, rows[part]) for part in slices]})
+
+
+def _named(shards: ShardSet, rows: PlanRows) -> list[dict[str, object]]:
+    """Return planned rows as identifiers and keys."""
     keys = shards.images.key
-    for step in range(len(rows) // (world_size * rows_per_rank)):
-        ranks = []
-        for rank in range(world_size):
-            start = (step * world_size + rank) * rows_per_rank
-            part = rows[start : start + rows_per_rank]
-            ranks.append(
-                [
-                    {
-                        "place": shards.places[place],
-                        "drone": keys[drone].tolist(),
-                        "satellite": str(keys[satellite]),
-                    }
-                    for place, drone, satellite in zip(
-                        part.place, part.drone, part.satellite, strict=True
-                    )
-                ]
-            )
-        yield json.dumps({"step": step, "ranks": ranks})
+    return [
+        {
+            "place": shards.places[place],
+            "drone": keys[drone].tolist(),
+            "satellite": str(keys[satellite]),
+        }
+        for place, drone, satellite in zip(rows.place, rows.drone, rows.satellite, strict=True)
+    ]

@@ -30,12 +30,13 @@ class DecodeError(ValueError):
 def check_image(content: bytes) -> str:
     """Return why `content` is no complete image, or an empty string when it looks whole."""
     if content[:2] == JPEG_START:
-        if JPEG_END not in content[-64:]:
-            return "the JPEG is cut short"
+        # The end marker tells a whole file for a thousandth of what decoding costs. A file that
+        # goes on behind it, or has none, is decoded.
+        is_ended = JPEG_END in content[-64:]
         try:
-            simplejpeg.decode_jpeg_header(content)
+            (simplejpeg.decode_jpeg_header if is_ended else simplejpeg.decode_jpeg)(content)
         except ValueError as error:
-            return str(error)
+            return str(error) if is_ended else f"the JPEG is cut short: {error}"
         return ""
     try:
         with Image.open(io.BytesIO(content)) as image:

@@ -75,7 +75,7 @@ class TrainLoader:
         self.shards, self.plan, self.augment = shards, plan, augment
         self.image_size, self.threads = image_size, threads
         self.rank, self.world_size = rank, world_size
-        self.rows_per_rank = ranks_share(global_batch=plan.global_batch, world_size=world_size)
+        ranks_share(global_batch=plan.global_batch, world_size=world_size)
 
     def batches(self, *, first_step: int, num_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step` to `num_steps` - 1; seeking costs one plan.
@@ -86,7 +86,7 @@ class TrainLoader:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
             pending: deque[tuple[Batch, list[Future[None]]]] = deque()
             try:
-                for step, rows in self._rows(first_step, num_steps):
+                for step, rows in self.planned(first_step=first_step, num_steps=num_steps):
                     pending.append(self._submit(pool, step, rows))
                     if len(pending) > PREFETCHED_BATCHES:
                         yield _finished(*pending.popleft())
@@ -95,20 +95,17 @@ class TrainLoader:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _rows(self, first_step: int, num_steps: int) -> Iterator[tuple[int, PlanRows]]:
-        """Yield this rank's rows of every step."""
-        per_epoch, planned, epoch_rows = self.plan.steps_per_epoch, -1, None
+    def planned(self, *, first_step: int, num_steps: int) -> Iterator[tuple[int, PlanRows]]:
+        """Yield the number and this rank's rows of steps `first_step` to `num_steps` - 1."""
         for step in range(first_step, num_steps):
-            epoch, index = divmod(step, per_epoch)
-            if epoch != planned or epoch_rows is None:
-                planned, epoch_rows = epoch, self.plan.epoch(epoch)
+            epoch, index = divmod(step, self.plan.steps_per_epoch)
             part = rank_slice(
                 index,
                 rank=self.rank,
                 world_size=self.world_size,
                 global_batch=self.plan.global_batch,
             )
-            yield step, epoch_rows[part]
+            yield step, self.plan.epoch(epoch)[part]
 
     def _submit(
         self, pool: ThreadPoolExecutor, step: int, rows: PlanRows

@@ -50,11 +50,9 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Name of these very shards, for caches and runs: a digest over all shard digests."""
-        lines = "".join(
-            f"{shard.name} {shard.sha256} {shard.index_sha256}\n" for shard in self.shards
-        )
-        return hashlib.sha256(f"{self.schema_version}\n{lines}".encode()).hexdigest()
+        """Name of these very shards, for caches and runs: a digest over all that stands here."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -85,7 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
     if version != SCHEMA_VERSION:
         raise ShardError(
             f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
-            "shard again with this version into a new folder"
+            "run skydistill shard again into a new folder"
         )
     fingerprint = values.pop("fingerprint", None)
     try:
@@ -97,8 +95,8 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     if manifest.fingerprint != fingerprint:
         raise ShardError(
-            f"{path} was edited: its fingerprint does not fit its shards; "
-            "shard again into a new folder"
+            f"{path} was edited: its fingerprint does not fit its content; "
+            "run skydistill shard again into a new folder"
         )
     return manifest
 

@@ -58,7 +58,7 @@ class PlanRows:
 
 
 class Plan:
-    """All epochs of one training run; `epoch(e)` is arithmetic, so any step can be reached at once."""
+    """All epochs of one training run; each is arithmetic, so any step can be reached at once."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Plan:
         global_batch: int,
         drones_per_row: int = 1,
     ) -> None:
-        """Prepare the plan over `places`.
+        """Prepare the plan over `places`, numbers of places in rising order.
 
         Raises:
             PlanError: the batch is larger than the number of places, or a place has too few views.
@@ -97,6 +97,7 @@ class Plan:
                 f"{drones_per_row} of one row; lower the drone views per row"
             )
         self.steps_per_epoch = _num_steps(self._rounds, global_batch)
+        self._latest: tuple[int, PlanRows] | None = None
 
     @property
     def pairs_per_epoch(self) -> int:
@@ -110,6 +111,11 @@ class Plan:
 
     def epoch(self, epoch: int) -> PlanRows:
         """Return the rows of one epoch in order; batch i is rows [i * B, (i + 1) * B)."""
+        if self._latest is None or self._latest[0] != epoch:
+            self._latest = epoch, self._rows(epoch)
+        return self._latest[1]
+
+    def _rows(self, epoch: int) -> PlanRows:
         owner = self._owners(epoch)
         turn = _turns(owner)
         drones = self._drones.shuffled(DRONE, self.seed, epoch, places=self.places)
@@ -129,8 +135,8 @@ class Plan:
         owner = np.repeat(np.arange(len(turns)), turns)
         turn = np.arange(len(owner)) - np.repeat(np.cumsum(turns) - turns, turns)
         draw = mix(ROUND, self.seed, epoch, self.places[owner], turn)
-        # Turn i of n stands at i / n of the epoch: with equal counts these are the rounds of the text
-        # above, with unequal ones the rarer places are spread evenly.
+        # Turn i of n stands at i / n of the epoch: with equal counts these are the rounds of the
+        # text above, with unequal ones the rarer places are spread evenly.
         owner = owner[np.lexsort((draw, turn / turns[owner]))]
         if (turns == turns[0]).all():
             separate_rounds(owner, self.global_batch)
@@ -141,8 +147,8 @@ class Plan:
 def separate_rounds(owner: Owners, batch: int) -> None:
     """Reorder rounds of permutations in place until no value stands twice in a batch.
 
-    Only a batch that straddles two rounds can hold a value twice; the second one is swapped with the
-    first later value that the batch lacks, which lies in the same round when values >= batch.
+    Only a batch that straddles two rounds can hold a value twice; the second one is swapped with
+    the first later value that the batch lacks, which lies in the same round when values >= batch.
     """
     seen = np.full(int(owner.max(initial=0)) + 1, -1)
     for start in range(0, len(owner) - batch + 1, batch):
@@ -198,7 +204,11 @@ def deal(owner: Owners, batch: int) -> Owners:
 
 
 def _num_steps(rounds: npt.NDArray[np.int64], batch: int) -> int:
-    """Return the most batches of distinct places: the largest T, sum(min(rounds, T)) >= T * batch."""
+    """Return the most batches of distinct places: the largest T, T * batch <= sum(min(rounds, T)).
+
+    A place stands at most once in each of T batches, so it fills at most min(rounds, T) rows; and
+    `deal` reaches this bound.
+    """
     low, high = 0, int(rounds.sum()) // batch
     while low < high:
         middle = (low + high + 1) // 2

@@ -7,6 +7,7 @@ recipe. jsonargparse checks the types; unknown keys are refused here, with the n
 import dataclasses
 import re
 import sys
+import types
 import typing
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
@@ -46,11 +47,11 @@ def find_recipe(path: Path) -> Path:
 
 
 def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Build `cls` from its defaults, the YAML at `path`, and `--key value` overrides, in this order.
+    """Build `cls` from its defaults, the YAML at `path` and `--key value` overrides, in this order.
 
     Raises:
-        RecipeError: the file is missing or no YAML mapping, a key is unknown (the nearest is named),
-            a value has the wrong type, or the values contradict each other.
+        RecipeError: the file is missing or no YAML mapping, a key is unknown (the nearest is
+            named), a value has the wrong type, or the values contradict each other.
     """
     values: dict[str, Any] = {}
     where = "command line"
@@ -58,9 +59,11 @@ def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] =
         found = find_recipe(path)
         values, where = _read_yaml(found), str(found)
         _refuse_unknown_keys(cls, values, where=where)
-    for key, text in _pairs(cls, overrides):
-        _set(values, key, text)
+    for key, value in _pairs(cls, overrides):
+        _set(values, key, value)
     _refuse_unknown_keys(cls, values, where="command line")
+    if path is not None and overrides:
+        where += " and the command line"
     return build_config(cls, values, where=where)
 
 
@@ -73,7 +76,7 @@ def build_config(cls: type[Config], values: Mapping[str, Any], *, where: str) ->
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls)
     try:
-        instance = parser.instantiate_classes(parser.parse_object(dict(values)))
+        instance = parser.instantiate(parser.parse_object(dict(values)))
     except (ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"{where}: {_one_sentence(str(error))}") from error
     return cls(**{field.name: instance[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
@@ -99,7 +102,10 @@ def parse_command(
     try:
         parsed = parser.parse_args(list(argv))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(f"{_one_sentence(str(error))}; see {prog} --help") from error
+        told = _one_sentence(str(error))
+        for flag, name in options.items():
+            told = re.sub(rf'key "{name}"|(?<=required: ){name}\b', flag, told)
+        raise RecipeError(f"{told}; see {prog} --help") from error
     return cls(**{name: parsed[name] for name in options.values()})
 
 
@@ -156,7 +162,7 @@ def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, objec
             )
         key, equals, text = word[2:].partition("=")
         if not equals:
-            if not words:
+            if not words or words[0].startswith("--"):
                 known = ", ".join(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
                 raise RecipeError(f"command line: --{key} needs a value (top-level keys: {known})")
             text = words.pop(0)
@@ -190,10 +196,24 @@ def _refuse_unknown_keys(
             raise RecipeError(
                 f"{where}: key {below}{key} is unknown{did_you_mean(str(key), hints)}{known}"
             )
-        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            _refuse_unknown_keys(
-                typing.cast(type, hints[key]), value, where=where, below=f"{below}{key}."
+        inner = _config_class(hints[key])
+        if inner is None or (value is None and inner is not hints[key]):
+            continue
+        if not isinstance(value, Mapping):
+            raise RecipeError(
+                f"{where}: key {below}{key} holds the keys "
+                f"{', '.join(typing.get_type_hints(inner))}, not the value {value!r}"
             )
+        _refuse_unknown_keys(inner, value, where=where, below=f"{below}{key}.")
+
+
+def _config_class(hint: object) -> type[object] | None:
+    """Return the dataclass that `hint` is or, as `Part | None`, holds."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    for part in typing.get_args(hint) if is_union else (hint,):
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            return part
+    return None
 
 
 def _refuse_unknown_options(argv: Sequence[str], options: Mapping[str, str]) -> None:
@@ -205,7 +225,8 @@ def _refuse_unknown_options(argv: Sequence[str], options: Mapping[str, str]) -> 
             and flag not in options
         ):
             raise RecipeError(
-                f"option {flag} is unknown{did_you_mean(flag, options)}; known: {', '.join(options)}"
+                f"option {flag} is unknown{did_you_mean(flag, options)}; "
+                f"known: {', '.join(options)}"
             )
 
 
@@ -240,4 +261,5 @@ def _one_sentence(message: str) -> str:
     """Squeeze a parser's paragraphs into one line that names the key."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("Subtypes:", "Errors:"))]
-    return re.sub(r"\s+", " ", " ".join(kept[:4])).replace("Parser key", "key").rstrip(".")
+    sentence = re.sub(r"\s+", " ", " ".join(kept[:4])).replace("Parser key", "key").rstrip(".")
+    return re.sub(r"Expected an? <class '(\w+)'>", r"expected \1", sentence)

@@ -7,10 +7,15 @@ from collections.abc import Callable
 
 from data_shards.errors import SkyDistillError
 
+OUR_PACKAGES = ("data_shards", "distill", "evaluation", "launch")
+"""Their log lines are shown; of libraries only warnings are."""
+
 
 def run_verb(verb: Callable[[], int]) -> int:
-    """Call a verb with logging set up; a `SkyDistillError` is told in a sentence, not a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    """Call a verb with logging set up, and tell a `SkyDistillError` without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    for package in OUR_PACKAGES:
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         return verb()
     except SkyDistillError as error:

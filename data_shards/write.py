@@ -4,8 +4,8 @@ Layout D of spec performance 2.3: a drone tar holds a block of places, view roun
 any contiguous run of it shows each place at most once; satellites lie in tars of their own.
 """
 
+import fcntl
 import hashlib
-import io
 import json
 import logging
 import os
@@ -14,7 +14,8 @@ import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,19 +28,22 @@ from data_shards.manifest import (
     MANIFEST_NAME,
     Manifest,
     ShardEntry,
-    read_manifest,
     write_json,
     write_manifest,
 )
 from data_shards.progress import Progress
 from data_shards.schema import SCHEMA_VERSION, ImageRecord, Role, View
+from data_shards.shards import ShardSet
 
 log = logging.getLogger(__name__)
 
 PLACES_PER_SHARD = 128
 SATELLITES_PER_SHARD = 8192
 SOURCE_NAME = ".source.json"
-"""Sizes and times of the raw files, so that an unchanged re-run need not read them; not part of the format."""
+"""Sizes and times of the raw files, so that an unchanged re-run need not read them.
+
+It is a note of this program to itself and no part of the format.
+"""
 
 TAR_BLOCK = 512
 
@@ -65,27 +69,59 @@ def write_shards(
     source = _source_signature(records)
     if out.exists():
         return _accept_existing(records, out, source)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        manifest = _write_all(records, partial, layout=layout, workers=workers, progress=progress)
-        write_json(partial / SOURCE_NAME, {"signature": source})
-        partial.rename(out)
+        with _folder_aside(out) as partial:
+            manifest = _write_all(
+                records, partial, layout=layout, workers=workers, progress=progress
+            )
+            write_json(partial / SOURCE_NAME, {"signature": source})
+            partial.rename(out)
     except OSError as error:
         raise ShardError(
             f"{out} could not be written ({error.strerror}); free space or choose another folder"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return ShardSummary(manifest=manifest, images=len(records), was_complete=False)
+
+
+@contextmanager
+def _folder_aside(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out` that only this process writes; a failure removes it."""
+    partial = out.with_name(out.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        _lock(handle, partial)
+        for left_over in partial.iterdir():
+            left_over.unlink()
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, partial: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ShardError(
+            f"{partial} is being written by another process; wait until it is done"
+        ) from error
+    except OSError as error:
+        # Some network file systems have no locks; there, two writers at once are not noticed.
+        log.info("%s cannot be locked (%s)", partial, error.strerror)
 
 
 def _source_signature(records: Sequence[ImageRecord]) -> str:
     """Digest over keys, sizes and modification times: equal means nobody touched the raw files."""
     digest = hashlib.sha256()
     for record in records:
-        stat = record.source.stat()
+        try:
+            stat = record.source.stat()
+        except OSError as error:
+            raise _unreadable(record, error) from error
         digest.update(
             f"{record.key} {int(record.roles)} {stat.st_size} {stat.st_mtime_ns}\n".encode()
         )
@@ -96,19 +132,33 @@ def _accept_existing(records: Sequence[ImageRecord], out: Path, source: str) -> 
     """Return the shards already there if they were made from `records`; refuse anything else."""
     if not (out / MANIFEST_NAME).is_file():
         raise ShardError(f"{out} exists and holds no shards; choose a new folder or remove it")
-    manifest = read_manifest(out)
-    known = out / SOURCE_NAME
-    if not known.is_file() or json.loads(known.read_text()).get("signature") != source:
+    manifest = ShardSet.open(out).manifest
+    if not _is_untouched(out, source):
         content = _content_digest(
-            (record.key, record.roles, hashlib.sha256(record.source.read_bytes()).digest())
+            (record.key, record.roles, hashlib.sha256(_read_file(record)).digest())
             for record in records
         )
         if content != manifest.content_sha256:
             raise ShardError(
                 f"{out} holds shards of other images; choose a new folder or remove it"
             )
-        write_json(known, {"signature": source})
+        _remember(out, source)
     return ShardSummary(manifest=manifest, images=len(records), was_complete=True)
+
+
+def _is_untouched(out: Path, source: str) -> bool:
+    """Tell whether the raw files have the sizes and times they had when they were last read."""
+    try:
+        return bool(json.loads((out / SOURCE_NAME).read_text()) == {"signature": source})
+    except (OSError, ValueError):
+        return False
+
+
+def _remember(out: Path, source: str) -> None:
+    try:
+        write_json(out / SOURCE_NAME, {"signature": source})
+    except OSError as error:
+        log.info("%s is right but cannot be written to (%s)", out, error.strerror)
 
 
 def _content_digest(images: Iterator[tuple[str, Role, bytes]]) -> str:
@@ -123,19 +173,7 @@ def _write_all(
 ) -> Manifest:
     places = tuple(sorted({record.place for record in records}))
     number = {place: index for index, place in enumerate(places)}
-    shards = list(_split(records))
-    lock, done = threading.Lock(), 0
-
-    def count() -> None:
-        nonlocal done
-        with lock:
-            done += 1
-            progress(done, len(records))
-
-    with ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1) as pool:
-        written = list(
-            pool.map(lambda shard: _write_shard(folder, *shard, number=number, count=count), shards)
-        )
+    written = _write_shards(records, folder, number, workers=workers, progress=progress)
     digests = {record.key: sha for _, of_shard in written for record, sha in of_shard}
     manifest = Manifest(
         layout=layout,
@@ -148,6 +186,40 @@ def _write_all(
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _write_shards(
+    records: Sequence[ImageRecord],
+    folder: Path,
+    number: dict[str, int],
+    *,
+    workers: int,
+    progress: Progress,
+) -> list[tuple[ShardEntry, list[tuple[ImageRecord, bytes]]]]:
+    """Write all shards, several at once; the first failure stops the others in mid-shard."""
+    lock, done, is_failed = threading.Lock(), 0, threading.Event()
+
+    def count() -> None:
+        nonlocal done
+        if is_failed.is_set():
+            raise CancelledError
+        with lock:
+            done += 1
+            progress(done, len(records))
+
+    with ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1) as pool:
+        futures = [
+            pool.submit(_write_shard, folder, name, of_shard, number=number, count=count)
+            for name, of_shard in _split(records)
+        ]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            is_failed.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
 
 
 def _split(records: Sequence[ImageRecord]) -> Iterator[tuple[str, list[ImageRecord]]]:
@@ -188,14 +260,8 @@ def _write_shard(
             image_sha = hashlib.sha256(image).digest()
             members = _member(f"{record.key}.{record.view.word}.{record.suffix}", image)
             row["offset"], row["size"] = offset + TAR_BLOCK, len(image)
-            row["place"], row["view"], row["roles"] = (
-                number[record.place],
-                record.view,
-                record.roles,
-            )
-            row["position"], row["encoding"] = record.position, ENCODINGS.index(record.suffix)
-            row["altitude_m"] = np.nan if record.altitude_m is None else record.altitude_m
-            row["digest"] = image_sha[:16]
+            row["digest"], row["place"] = image_sha[:16], number[record.place]
+            _describe(row, record)
             members += _member(f"{record.key}.json", _sample_json(record, image_sha))
             tar.write(members)
             sha.update(members)
@@ -224,13 +290,28 @@ def _write_shard(
     return entry, digests
 
 
-def _read_image(record: ImageRecord) -> bytes:
+def _describe(row: np.void, record: ImageRecord) -> None:
+    """Fill in what is known of an image without looking at its bytes."""
+    row["view"], row["roles"] = record.view, record.roles
+    row["position"], row["encoding"] = record.position, ENCODINGS.index(record.suffix)
+    row["altitude_m"] = np.nan if record.altitude_m is None else record.altitude_m
+
+
+def _unreadable(record: ImageRecord, error: OSError) -> ShardError:
+    return ShardError(
+        f"{record.source} cannot be read ({error.strerror}); restore it or remove the place"
+    )
+
+
+def _read_file(record: ImageRecord) -> bytes:
     try:
-        content = record.source.read_bytes()
+        return record.source.read_bytes()
     except OSError as error:
-        raise ShardError(
-            f"{record.source} cannot be read ({error.strerror}); restore it or remove the place"
-        ) from error
+        raise _unreadable(record, error) from error
+
+
+def _read_image(record: ImageRecord) -> bytes:
+    content = _read_file(record)
     if problem := check_image(content):
         raise ShardError(
             f"{record.source} is not a readable image ({problem}); replace it or remove it"
@@ -242,11 +323,11 @@ def _member(name: str, content: bytes) -> bytes:
     """Return one tar member: header without owner or time, content, padding."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
-    buffer = io.BytesIO()
-    buffer.write(info.tobuf(format=tarfile.USTAR_FORMAT))
-    buffer.write(content)
-    buffer.write(bytes(-len(content) % TAR_BLOCK))
-    return buffer.getvalue()
+    try:
+        header = info.tobuf(format=tarfile.USTAR_FORMAT)
+    except ValueError as error:
+        raise ShardError(f"{name} does not fit into a tar ({error}); rename the file") from error
+    return header + content + bytes(-len(content) % TAR_BLOCK)
 
 
 def _sample_json(record: ImageRecord, image_sha256: bytes) -> bytes:

@@ -29,7 +29,7 @@ WEIGHTS_FORMAT = "skydistill-weights-1"
 
 @dataclass
 class RunState:
-    """What must survive preemption beside weights, optimizer and random numbers: the plan is arithmetic."""
+    """What must survive preemption beside weights, optimizer and random numbers."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -57,7 +57,8 @@ def save_checkpoint(
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(
-            f"checkpoint {final} could not be written ({error}); free space and start again: the run resumes"
+            f"checkpoint {final} could not be written ({error}); free space and start again: "
+            "the run resumes"
         ) from error
     wait_for_all()
     if accelerator.is_main_process:
@@ -147,7 +148,8 @@ def save_weights(
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{paths.weights} could not be written ({error}); free space and start again: the run resumes"
+            f"{paths.weights} could not be written ({error}); free space and start again: the "
+            "run resumes"
         ) from error
 
 
@@ -160,7 +162,8 @@ def load_student(path: Path) -> LoadedModel:
     file = RunPaths(path).weights if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(
-            f"no trained model at {file}; give a run folder whose training has ended, or a weight file"
+            f"no trained model at {file}; give a run folder whose training has ended, or a "
+            "weight file"
         )
     try:
         with safe_open(file, framework="pt") as opened:
@@ -202,8 +205,10 @@ def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:
     return (
         f"# {config.name}\n\n"
         f"- role: {config.role}, method: {config.method}\n"
-        f"- backbone: {config.model.arch}, started from: {config.model.weights}, {count:,} parameters with class head\n"
-        f"- input: {config.data.image_size} x {config.data.image_size} px RGB, ImageNet mean and deviation\n"
+        f"- backbone: {config.model.arch}, started from: {config.model.weights}, {count:,} "
+        "parameters with class head\n"
+        f"- input: {config.data.image_size} x {config.data.image_size} px RGB, ImageNet mean "
+        "and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
         f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
         f"- teacher: {config.teacher.run or 'none'}\n\n"

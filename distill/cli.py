@@ -1,4 +1,4 @@
-"""The hall of training: `skydistill train` and `skydistill cache`, alone or under `accelerate launch`.
+"""The hall of training: `skydistill train` and `cache`, alone or under `accelerate launch`.
 
 The only module of this package that looks ahead, to hand the loop its probe.
 """
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -22,6 +23,9 @@ from data_shards.verbs import run_verb
 from distill.collectives import launched_rank, launched_world_size, leave
 from distill.config import DistillConfig
 from distill.run_folder import DONE, FAILED, PREEMPTED, RunPaths, begin_attempt, claim_exit
+
+if TYPE_CHECKING:
+    from distill.checkpoint import RunState
 
 log = logging.getLogger(__name__)
 
@@ -81,39 +85,44 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> tuple[DistillConfig, P
             _say(f"no recipe given: {recipe} it is")
             if not (config.data.shards / MANIFEST_NAME).is_file():
                 raise RecipeError(
-                    f"the default recipe {recipe} needs the shards {config.data.shards}, which are not there; "
+                    f"the default recipe {recipe} needs the shards {config.data.shards}, which "
+                    "are not there; "
                     f"run skydistill demo, which makes them, or give a recipe: {prog} RECIPE.yaml"
                 )
     return config, recipe, is_dry
 
 
-def _attempt(config: DistillConfig, work: Callable[[], int]) -> int:
-    """Do one attempt at a run; record how it ended, and let the first rank that failed say why."""
+def _attempt(config: DistillConfig, work: "Callable[[], RunState]") -> int:
+    """Do one attempt at a run and record how it ended; the first rank that fails says why."""
     paths = RunPaths(config.run_folder)
     if launched_rank() == 0:
         begin_attempt(paths)
     try:
-        code = work()
-        if launched_rank() == 0:
-            claim_exit(paths, code=code, reason="done" if code == DONE else "preempted")
-    except WorldSizeError as error:
-        if launched_rank() != 0:
-            raise SystemExit(error.exit_code) from error
-        claim_exit(paths, code=error.exit_code, reason=str(error))
-        raise
-    except SkyDistillError as error:
-        if not claim_exit(paths, code=error.exit_code, reason=str(error)):
-            raise SystemExit(error.exit_code) from error
-        raise
+        state = work()
     except Exception as error:
-        if not claim_exit(paths, code=FAILED, reason=f"{type(error).__name__}: {error}"):
-            raise SystemExit(FAILED) from error
+        code = error.exit_code if isinstance(error, SkyDistillError) else FAILED
+        if not _is_first_to_fail(paths, error, code=code):
+            raise SystemExit(code) from error
         raise
+    is_done = state.step == config.schedule.num_steps
+    code, reason = (DONE, "done") if is_done else (PREEMPTED, "preempted")
+    if launched_rank() == 0:
+        claim_exit(paths, code=code, reason=reason, step=state.step, seconds=state.seconds)
     leave()
     return code
 
 
-def _train(config: DistillConfig, *, recipe: str) -> int:
+def _is_first_to_fail(paths: RunPaths, error: Exception, *, code: int) -> bool:
+    """Record a failure, and return whether this rank is the one to tell it."""
+    if isinstance(error, WorldSizeError) and launched_rank() != 0:
+        return False  # the ranks have not met, and every one of them knows
+    reason = (
+        str(error) if isinstance(error, SkyDistillError) else f"{type(error).__name__}: {error}"
+    )
+    return claim_exit(paths, code=code, reason=reason)
+
+
+def _train(config: DistillConfig, *, recipe: str) -> "RunState":
     from distill.session import make_accelerator, open_session
     from distill.train import finish
     from distill.train import train as run_loop
@@ -124,7 +133,8 @@ def _train(config: DistillConfig, *, recipe: str) -> int:
     steps = config.schedule.num_steps
     _say(
         f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
-        f"global batch {config.data.global_batch}, steps {session.state.step} to {steps}, run folder {session.paths.folder}"
+        f"global batch {config.data.global_batch}, steps {session.state.step} to {steps}, run "
+        f"folder {session.paths.folder}"
     )
     status = "FAILED"
     try:
@@ -143,9 +153,10 @@ def _train(config: DistillConfig, *, recipe: str) -> int:
             session.tracker.finish(status)
     accelerator.wait_for_everyone()
     _say(
-        f"{'trained' if is_done else 'stopped at'} {session.state.step} steps in {session.state.seconds:.0f} s"
+        f"{'trained' if is_done else 'stopped at'} {session.state.step} steps in "
+        f"{session.state.seconds:.0f} s"
     )
-    return DONE if is_done else PREEMPTED
+    return session.state
 
 
 def _cache(config: DistillConfig) -> int:
@@ -170,7 +181,8 @@ def _cache(config: DistillConfig) -> int:
             progress=progress,
         )
     _say(
-        f"{'wrote' if is_new else 'unchanged:'} teacher cache {config.teacher.cache} of {teacher.name}"
+        f"{'wrote' if is_new else 'unchanged:'} teacher cache {config.teacher.cache} of "
+        f"{teacher.name}"
     )
     accelerator.wait_for_everyone()
     leave()
@@ -180,8 +192,8 @@ def _cache(config: DistillConfig) -> int:
 def _dry_run(config: DistillConfig) -> int:
     """Print the resolved recipe and what training would do; write nothing."""
     shards = ShardSet.open(config.data.shards)
-    split = {"fraction": config.data.validation_fraction, "seed": config.data.validation_seed}
-    places = trained_places(shards, **split)
+    fraction, seed = config.data.validation_fraction, config.data.validation_seed
+    places = trained_places(shards, fraction=fraction, seed=seed)
     plan = Plan(
         shards,
         places,
@@ -193,11 +205,12 @@ def _dry_run(config: DistillConfig) -> int:
     rows = ranks_share(global_batch=config.data.global_batch, world_size=world)
     if launched_rank() == 0:
         sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
-    held_out = len(held_out_places(shards, **split))
+    held_out = len(held_out_places(shards, fraction=fraction, seed=seed))
     _say(f"would train {len(places)} places ({held_out} held out) on {world} ranks x {rows} rows")
     epochs = config.schedule.num_steps / plan.steps_per_epoch
     _say(
-        f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch} steps, into {config.run_folder}"
+        f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch} "
+        f"steps, into {config.run_folder}"
     )
     return DONE
 
@@ -212,7 +225,8 @@ def _dry_cache(config: DistillConfig) -> int:
     rows = sum(count for _, count in cached_shards(shards).values()) * config.augment.slots
     size = rows * key.width * (2 if key.dtype == "float16" else 4)
     _say(
-        f"would write {rows} rows of {key.width} numbers ({size / 2**20:.1f} MiB) to {config.teacher.cache}"
+        f"would write {rows} rows of {key.width} numbers ({size / 2**20:.1f} MiB) to "
+        f"{config.teacher.cache}"
     )
     return DONE
 

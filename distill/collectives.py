@@ -1,4 +1,4 @@
-"""Where ranks meet: the only file that speaks torch.distributed; on one process everything is the identity."""
+"""Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
 import os
 from typing import Any, cast
@@ -37,13 +37,13 @@ def ranks_on_this_node() -> int:
 
 
 def gather_with_grad(part: Tensor) -> Tensor:
-    """Concatenate every rank's [B, ...] to [W * B, ...]; gradients flow back to the rank they belong to.
+    """Concatenate every rank's [B, ...] to [W * B, ...], with gradients back to every rank.
 
-    Each rank's loss is its own mean over its own rows; DDP averages gradients over ranks, and the backward
-    pass here sums what all ranks say of this rank's rows, so the result is the gradient of the mean over
-    the global batch, exactly (spec performance 4.1).
+    Each rank's loss is the mean over its own rows; DDP averages gradients over ranks, and the
+    backward pass here sums what all ranks say of this rank's rows, so the result is the gradient
+    of the mean over the global batch, exactly (spec performance 4.1).
     """
-    return cast(Tensor, _Gather.apply(part)) if world_size() > 1 else part  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Gather.apply(part)) if world_size() > 1 else part
 
 
 class _Gather(torch.autograd.Function):

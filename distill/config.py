@@ -24,7 +24,7 @@ class DataConfig:
     """Width and height of model inputs in pixels."""
 
     global_batch: int = 64
-    """Rows (one satellite and `drones_per_row` drone views of one place) per step over all ranks."""
+    """Rows (one satellite, `drones_per_row` drone views, one place) per step over all ranks."""
 
     drones_per_row: int = 1
     """Drone views beside each satellite tile."""
@@ -47,7 +47,8 @@ class ModelConfig:
     """Backbone, one of `distill.models.ARCHS`."""
 
     weights: str = "timm"
-    """Where the backbone starts: `timm` (pretrained, fetched or cached), `none`, or the path of a weight file."""
+    """Where the backbone starts: `timm` (pretrained, fetched or cached), `none`, or the path of a
+    weight file."""
 
     pool: Literal["gem", "mean"] = "gem"
     """How the last feature map becomes the descriptor: generalized mean (learned power) or mean."""
@@ -70,7 +71,8 @@ class TeacherConfig:
     """Run folder or weight file of the teacher."""
 
     source: Literal["cache", "live"] = "cache"
-    """`cache` reads the teacher's outputs from disk, `live` runs it in every step; both train the same."""
+    """`cache` reads the teacher's outputs from disk, `live` runs it in every step; both train the
+    same."""
 
     cache: Path | None = None
     """Folder of the teacher cache, made by `skydistill cache` from this recipe."""
@@ -182,10 +184,11 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Where MLflow records the run; metrics always reach `metrics.jsonl` in the run folder first."""
+    """Where MLflow records the run; metrics reach `metrics.jsonl` in the run folder first."""
 
     uri: str | None = None
-    """Tracking store or server; by default MLFLOW_TRACKING_URI, else `mlflow.db` beside the run folder."""
+    """Tracking store or server; by default MLFLOW_TRACKING_URI, else `mlflow.db` beside the run
+    folder."""
 
     experiment: str = "skydistill"
     """MLflow experiment."""
@@ -268,7 +271,7 @@ class DistillConfig:
 
     def _problems(self) -> Iterator[str]:
         if not self.objectives.weights:
-            yield "no objective has a weight, so nothing would be trained; set objectives.info_nce.weight"
+            yield "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
         yield from self._teacher_problems()
         if self.schedule.warmup_steps >= self.schedule.num_steps:
             yield (
@@ -276,11 +279,11 @@ class DistillConfig:
                 f"schedule.num_steps ({self.schedule.num_steps})"
             )
         if not 0 <= self.data.validation_fraction < 1:
-            yield f"data.validation_fraction ({self.data.validation_fraction}) must be at least 0 and below 1"
+            yield f"data.validation_fraction ({self.data.validation_fraction}) must be in [0, 1)"
         if self.augment.slots < 1:
             yield f"augment.slots ({self.augment.slots}) must be at least 1"
         if not 0 < self.augment.min_crop_area <= 1:
-            yield f"augment.min_crop_area ({self.augment.min_crop_area}) must be above 0 and at most 1"
+            yield f"augment.min_crop_area ({self.augment.min_crop_area}) must be in (0, 1]"
         positive = {
             "data.image_size": self.data.image_size,
             "log_every_steps": self.log_every_steps,
@@ -298,6 +301,9 @@ class DistillConfig:
         if needs and teacher.source == "cache" and teacher.cache is None:
             yield "a distillation objective needs teacher.cache; set it, or teacher.source to live"
         if self.role == "distilled" and not needs:
-            yield "role is distilled, but no distillation objective has a weight; set one, or role to alone or teacher"
+            yield (
+                "role is distilled, but no distillation objective has a weight; "
+                "set one, or set role to alone or teacher"
+            )
         if self.role != "distilled" and needs:
-            yield f"role is {self.role}, but a distillation objective has a weight; set role to distilled"
+            yield f"role is {self.role}, but a distillation term has a weight; say distilled"

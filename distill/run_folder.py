@@ -90,7 +90,7 @@ class RunPaths:
 
 
 def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
-    """Create the run folder, or accept the one that holds this very recipe; save recipe and environment.
+    """Create the run folder, or accept the one of this very recipe; save recipe and environment.
 
     Raises:
         RecipeError: the folder holds a run of another recipe.
@@ -147,7 +147,7 @@ def begin_attempt(paths: RunPaths) -> None:
     paths.exit.unlink(missing_ok=True)
 
 
-def claim_exit(paths: RunPaths, *, code: int, reason: str) -> bool:
+def claim_exit(paths: RunPaths, *, code: int, reason: str, **facts: float) -> bool:
     """Record how this attempt ended, unless a rank did already; return whether this one was first.
 
     Slurm scripts, the demo and sweeps decide by the record. The first rank to fail tells why; what
@@ -156,7 +156,7 @@ def claim_exit(paths: RunPaths, *, code: int, reason: str) -> bool:
     aside = paths.exit.with_name(f"{paths.exit.name}.{os.getpid()}.partial")
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
-        write_json(aside, {"code": code, "reason": reason, "time": time.time()})
+        write_json(aside, {"code": code, "reason": reason, "time": time.time(), **facts})
         os.link(aside, paths.exit)
     except FileExistsError:
         return False

@@ -47,7 +47,7 @@ class Session:
     state: RunState
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return satellites, drone views and classes of a batch as tensors on the training device."""
+        """Return satellites, drone views and classes of a batch on the training device."""
         classes = np.searchsorted(self.shards.train_places, batch.place)
         satellite, drone, place = (
             torch.from_numpy(part).to(self.accelerator.device, non_blocking=True)
@@ -60,7 +60,7 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
     """Join the processes that were launched.
 
     Raises:
-        WorldSizeError: the processes that run are not those that were launched, or not those the recipe asks for.
+        WorldSizeError: the processes that run are not those launched, or not those asked for.
     """
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
@@ -70,13 +70,16 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
     running, launched = accelerator.num_processes, launched_world_size()
     if running != launched:
         raise WorldSizeError(
-            f"{launched} processes were launched but they run as {running}: they would train apart; "
+            f"{launched} processes were launched but they run as {running}: they would train "
+            "apart; "
             "launch with --config_file configs/accelerate/cpu.yaml (CPU) or ddp.yaml (GPUs)"
         )
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(
-            f"the recipe expects {config.expected_world_size} processes and {running} run; on a CPU launch with "
-            f"accelerate launch --config_file configs/accelerate/cpu.yaml --num_processes {config.expected_world_size} "
+            f"the recipe expects {config.expected_world_size} processes and {running} run; on "
+            "a CPU launch with "
+            "accelerate launch --config_file configs/accelerate/cpu.yaml --num_processes "
+            f"{config.expected_world_size} "
             "(accelerate's --cpu starts only one), or set expected_world_size"
         )
     return accelerator
@@ -88,10 +91,10 @@ def decode_threads(config: DistillConfig) -> int:
 
 
 def open_session(config: DistillConfig, accelerator: Accelerator, *, recipe: str) -> Session:
-    """Open shards, teacher, model, optimizer and run folder; load the newest checkpoint if there is one.
+    """Open shards, teacher, model, optimizer and run folder; load the newest checkpoint.
 
     Raises:
-        SkyDistillError: something is missing or does not fit; nothing was written then, or only the run folder.
+        SkyDistillError: something is missing or does not fit; at most the run folder was written.
     """
     shards = ShardSet.open(config.data.shards)
     places = trained_places(

@@ -1,4 +1,4 @@
-"""One training step as a module: a batch in, named loss terms out; the only caller of the gather."""
+"""One training step as a module: a batch in, named loss terms out; it alone gathers."""
 
 import math
 
@@ -23,7 +23,7 @@ class DistillStep(nn.Module):
     def __init__(
         self, config: DistillConfig, model: RetrievalModel, *, teacher_width: int | None
     ) -> None:
-        """Wrap `model`; a teacher of another width meets it through `projection` (design, decision 14)."""
+        """Wrap `model`; a teacher of another width meets it through `projection`."""
         super().__init__()
         self.model = model
         self.terms = METHODS[config.method](config.objectives)

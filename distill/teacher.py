@@ -17,12 +17,13 @@ from distill.teacher_cache import CacheKey, FeatureCache, augment_values
 
 
 class Teacher(Protocol):
-    """Answers, for one batch, what the teacher says of its satellites and then of its drone views."""
+    """Answers what the teacher says of a batch: of its satellites, then of its drone views."""
 
     width: int
     """Numbers of a descriptor."""
 
-    def __call__(self, batch: Batch) -> Outputs: ...
+    def __call__(self, batch: Batch) -> Outputs:
+        """Return the outputs [V, ...] of a batch."""
 
 
 class CachedTeacher:
@@ -78,19 +79,23 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
     teacher = load_student(config.teacher.run)
     if teacher.places != class_places(shards):
         raise RecipeError(
-            f"teacher {config.teacher.run} was trained on other places ({len(teacher.places)}) than "
-            f"{config.data.shards} holds ({len(class_places(shards))}); train a teacher on these shards"
+            f"teacher {config.teacher.run} was trained on other places ({len(teacher.places)}) "
+            "than "
+            f"{config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
+            "these shards"
         )
     if teacher.image_size != config.data.image_size:
         raise RecipeError(
-            f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the recipe says "
-            f"data.image_size {config.data.image_size}; both see the same pixels, so make them equal"
+            f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the "
+            "recipe says "
+            f"data.image_size {config.data.image_size}; both see the same pixels, so make them "
+            "equal"
         )
     return teacher
 
 
 def class_places(shards: ShardSet) -> tuple[str, ...]:
-    """Return the places that class logits stand for: all training places, held out or not, sorted."""
+    """Return the places of the class logits: all training places, held out or not, sorted."""
     return tuple(shards.places[place] for place in shards.train_places.tolist())
 
 
@@ -112,7 +117,7 @@ def open_teacher(
     """Return what the recipe's distillation terms compare with, or None when it has none.
 
     Raises:
-        CacheError: the cache is missing or made from something else; the sentence names the command.
+        CacheError: the cache is missing or of something else; the sentence names the command.
     """
     if not config.objectives.needs_teacher:
         return None

@@ -1,4 +1,4 @@
-"""A teacher's outputs on disk: one fixed-width row per image and augmentation slot, aligned with the shards.
+"""A teacher's outputs on disk: one fixed-width row per image and augmentation slot.
 
 A row is a list of named outputs with shapes. The key covers everything that could change a number
 in it; a cache with another key is refused by naming what differs (spec performance 3.3).
@@ -99,7 +99,8 @@ class FeatureCache:
             rows = np.load(folder / rows_name(name), mmap_mode="r")
             if rows.shape != (count, self.slots, key.width):
                 raise CacheError(
-                    f"{folder / rows_name(name)} has shape {rows.shape}; remove {folder} and run skydistill cache"
+                    f"{folder / rows_name(name)} has shape {rows.shape}; remove {folder} and "
+                    "run skydistill cache"
                 )
             self._first[names.index(name)], self._rows[names.index(name)] = first, rows
 

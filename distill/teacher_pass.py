@@ -77,13 +77,14 @@ def build_cache(
         wait_for_all()
     except OSError as error:
         raise CacheError(
-            f"teacher cache {folder} could not be written ({error.strerror}); free space and start again"
+            f"teacher cache {folder} could not be written ({error.strerror}); free space and "
+            "start again"
         ) from error
     return True
 
 
 def _is_finished(folder: Path, key: CacheKey) -> bool:
-    """Return whether `folder` is the finished cache of `key`; refuse a finished one of another key."""
+    """Return whether `folder` is the finished cache of `key`; refuse one of another key."""
     path = folder / META_NAME
     if not path.is_file():
         return False
@@ -113,7 +114,7 @@ def _begin(folder: Path, key: CacheKey) -> None:
 def _map_rows(
     path: Path, shape: tuple[int, int, int], dtype: str
 ) -> "np.memmap[tuple[int, int, int], np.dtype[np.floating]]":
-    """Create the file on rank 0, full length at once so that a full disk shows now; map it everywhere."""
+    """Create the file on rank 0, in full length, and map it on every rank."""
     if rank() == 0:
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         rows.flush()

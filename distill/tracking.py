@@ -30,13 +30,14 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Defaults for unreachable servers and machines without a network; the user's own settings win."""
 
 
 def tracking_uri(paths: RunPaths, uri: str | None) -> str:
-    """Return where runs are recorded: as asked, as the environment says, else SQLite beside the run folder."""
+    """Return where runs are recorded: as asked, as the environment says, else beside the run."""
     beside = f"sqlite:///{(paths.folder.parent / 'mlflow.db').resolve()}"
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or beside
 
@@ -70,7 +71,8 @@ class Tracker:
         except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
             self._client = None
             log.warning(
-                "MLflow at %s cannot be reached (%s); metrics are kept in %s and sent when the run is started again",
+                "MLflow at %s cannot be reached (%s); metrics are kept in %s and sent when "
+                "the run is started again",
                 uri,
                 str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
                 self.paths.metrics,
@@ -140,7 +142,8 @@ class Tracker:
             except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
                 if not warned:
                     log.warning(
-                        "MLflow stopped answering (%s); metrics are kept in %s and sent when it does",
+                        "MLflow stopped answering (%s); metrics are kept in %s and sent when "
+                        "it does",
                         str(error)[:200],
                         self.paths.metrics,
                     )
@@ -174,7 +177,7 @@ class Tracker:
 
 @contextmanager
 def continue_run(paths: RunPaths) -> Iterator[Tracker]:
-    """Yield the tracker of a finished run, to add an evaluation to it; without a run in MLflow it only spools."""
+    """Yield the tracker of a finished run, to add an evaluation to it."""
     tracker, link = Tracker(paths), _read_link(paths)
     if link:
         tracker.start(
@@ -206,11 +209,10 @@ def _read_link(paths: RunPaths) -> dict[str, Any]:
 def _open_run(
     paths: RunPaths, name: str, experiment: str, uri: str, tags: Mapping[str, str]
 ) -> tuple["MlflowClient", str, bool]:
-    """Return client, run id and whether the run is new; the store is set up by one process at a time."""
+    """Return client, run id and whether the run is new; stores are set up one at a time."""
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.entities import RunStatus
 
@@ -251,7 +253,7 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str]) 
 
 @contextmanager
 def _only_one_process(folder: Path) -> Iterator[None]:
-    """Hold a lock file: processes that create one fresh SQLite store together destroy it (spec engineering 0.5)."""
+    """Hold a lock file: processes that create one SQLite store together destroy it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

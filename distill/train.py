@@ -24,7 +24,7 @@ Probe = Callable[[RetrievalModel, int], dict[str, float]]
 
 
 def train(session: Session, *, probes: Sequence[Probe], progress: Progress) -> bool:
-    """Train as the recipe says, from the newest checkpoint on; return False when stopped by a signal.
+    """Train as the recipe says, from the newest checkpoint on; return False when told to stop.
 
     Raises:
         DivergedError: a term stopped being finite.
@@ -134,7 +134,7 @@ def _probe(session: Session, probes: Sequence[Probe]) -> None:
 
 
 def finish(session: Session) -> None:
-    """Write the weights that users take away, and hand them and the recipe to MLflow; rank 0 alone."""
+    """Write the weights that users take away, and hand them to MLflow; rank 0 alone."""
     if not session.accelerator.is_main_process:
         return
     places = [session.shards.places[place] for place in session.shards.train_places.tolist()]

@@ -22,7 +22,10 @@ from torch import Tensor
 
 JUNK = -1
 TILE = (512, 8192)
-PAIRS_AT_ONCE = 128
+NUMBERS_AT_ONCE = {"cpu": 2**14}
+"""Products per block of exact scores: on a CPU too few to wake a second thread."""
+
+NUMBERS_ELSEWHERE = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +190,9 @@ def _beaten(
 
     bin_N = positives.surely_reached(row_N, score_N - margin_N)
     is_unsure_N = bin_N != positives.surely_reached(row_N, score_N + margin_N)
-    if bool(is_unsure_N.any()):
-        row, column = row_N[is_unsure_N], column_N[is_unsure_N]
-        exact = _exact_scores(query_QD, gallery_GD, row, column)
-        bin_N[is_unsure_N] = positives.reached(row, exact)
+    row, column = row_N[is_unsure_N], column_N[is_unsure_N]
+    exact = _exact_scores(query_QD, gallery_GD, row, column)
+    bin_N[is_unsure_N] = positives.reached(row, exact)
     return row_N, column_N, bin_N
 
 
@@ -202,17 +204,23 @@ def _keys(row_N: Tensor, score_N: Tensor) -> Tensor:
 
 def _exact_scores(query_QD: Tensor, gallery_GD: Tensor, row_N: Tensor, column_N: Tensor) -> Tensor:
     """Dot products in float64, in blocks of one shape, so that equal pairs score equal bits."""
-    num_pairs = len(row_N)
-    padding = row_N.new_zeros(-num_pairs % PAIRS_AT_ONCE)
-    blocks = zip(
-        torch.cat([row_N, padding]).split(PAIRS_AT_ONCE),
-        torch.cat([column_N, padding]).split(PAIRS_AT_ONCE),
-        strict=True,
-    )
-    scores = [
-        (query_QD[row].double() * gallery_GD[column].double()).sum(1) for row, column in blocks
-    ]
-    return torch.cat([query_QD.new_zeros(0, dtype=torch.float64), *scores])[:num_pairs]
+    if not len(row_N):
+        return query_QD.new_empty(0, dtype=torch.float64)
+    width = query_QD.shape[1]
+    pairs = max(1, NUMBERS_AT_ONCE.get(query_QD.device.type, NUMBERS_ELSEWHERE) // max(1, width))
+    padding = row_N.new_zeros(-len(row_N) % pairs)
+    row_N, column_N = torch.cat([row_N, padding]), torch.cat([column_N, padding])
+    score_N = query_QD.new_empty(len(row_N), dtype=torch.float64)
+    # The buffers are filled again and again: fresh memory would cost more than the arithmetic.
+    query, gallery = query_QD.new_empty(pairs, width), gallery_GD.new_empty(pairs, width)
+    product = query_QD.new_empty(pairs, width, dtype=torch.float64)
+    for row, column, score in zip(
+        *(part.split(pairs) for part in (row_N, column_N, score_N)), strict=True
+    ):
+        torch.index_select(query_QD, 0, row, out=query)
+        torch.index_select(gallery_GD, 0, column, out=gallery)
+        torch.sum(product.copy_(query).mul_(gallery), dim=1, out=score)
+    return score_N[: len(score_N) - len(padding)]
 
 
 def _tiles(

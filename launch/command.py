@@ -12,7 +12,9 @@ def verb_argv(verb: str, *words: object) -> list[str]:
     return [sys.executable, "-m", "launch.main", verb, *map(str, words)]
 
 
-def accelerate_argv(module: str, words: Sequence[object], *, config: Path, processes: int) -> list[str]:
+def accelerate_argv(
+    module: str, words: Sequence[object], *, config: Path, processes: int
+) -> list[str]:
     """Return `accelerate launch` of a door, as a module so that it needs no checkout."""
     return [
         *(sys.executable, "-m", "accelerate.commands.launch"),

@@ -77,7 +77,7 @@ VERBS: dict[str, tuple[Callable[[], Verb], str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code: 0 done, 2 the user's mistake, 75 preempted, 1 a bug."""
+    """Run one verb; exit code 0 done, 2 the user's mistake, 75 preempted, 1 a bug."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
@@ -89,7 +89,8 @@ def usage() -> str:
     """Return the list of verbs with a sentence each."""
     lines = "".join(f"  {name:<10}{sentence}\n" for name, (_, sentence) in VERBS.items())
     return (
-        "skydistill VERB ...: small drone-satellite geo-localization models, distilled from large ones\n\n"
+        "skydistill VERB ...: small drone-satellite geo-localization models, distilled from "
+        "large ones\n\n"
         f"{lines}\nskydistill VERB --help explains every option.\n"
     )
 

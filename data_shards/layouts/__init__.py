@@ -18,9 +18,14 @@ def read_layout(raw: Path, *, layout: str) -> list[ImageRecord]:
     """List every image below `raw`, sorted by key.
 
     Raises:
-        LayoutError: the layout is unknown, or the folders are not in it.
+        LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
     read = LAYOUTS[choose(layout, LAYOUTS, what="layout", error=LayoutError)]
     if not raw.is_dir():
         raise LayoutError(f"{raw} is not a folder; give the folder that holds train/ and test/")
-    return sorted(read(raw), key=lambda record: record.key)
+    try:
+        return sorted(read(raw), key=lambda record: record.key)
+    except OSError as error:
+        raise LayoutError(
+            f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
+        ) from error

@@ -1,11 +1,12 @@
-"""University-1652: `train/{satellite,drone}/ID/*` and `test/{query,gallery}_{satellite,drone}/ID/*`.
+"""University-1652: `train/{satellite,drone}/ID/*`, `test/{query,gallery}_{satellite,drone}/ID/*`.
 
-Source: specs of Zheng et al., ACM MM 2020, and the data set's README. Street and google folders
-are left alone; `test/4K_drone` holds video frames that no protocol uses.
+Source: Zheng et al., ACM MM 2020, and the data set's README. Street and google folders are left
+alone, and so is `test/4K_drone`, whose video frames no protocol uses. Hidden files are no images.
 """
 
 import filecmp
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,13 @@ ORBIT_BOTTOM_M = 121.5
 FOLDERS: tuple[tuple[str, View, Role], ...] = (
     ("train/satellite", View.SATELLITE, Role.TRAIN),
     ("train/drone", View.DRONE, Role.TRAIN),
-    ("test/query_satellite", View.SATELLITE, Role.QUERY),
-    ("test/query_drone", View.DRONE, Role.QUERY),
     ("test/gallery_satellite", View.SATELLITE, Role.GALLERY),
     ("test/gallery_drone", View.DRONE, Role.GALLERY),
+    ("test/query_satellite", View.SATELLITE, Role.QUERY),
+    ("test/query_drone", View.DRONE, Role.QUERY),
 )
+"""Galleries stand before queries, because a place may have only some of its views as queries: the
+gallery knows the position of each on the orbit."""
 
 
 def orbit_altitude_m(position: int) -> float:
@@ -32,10 +35,11 @@ def orbit_altitude_m(position: int) -> float:
 
 
 def read_university1652(raw: Path) -> list[ImageRecord]:
-    """List the images of a University-1652 folder; a query that is also a gallery image is one record.
+    """List the images of a University-1652 folder; a query that is in the gallery too is one.
 
     Raises:
-        LayoutError: a view folder is missing or empty, a place lacks a view, or an id is used twice.
+        LayoutError: a view folder is missing or empty, a place lacks a view, or an id stands in
+            train and in test.
     """
     found = [
         record for folder, view, role in FOLDERS for record in _folder(raw, folder, view, role)
@@ -52,7 +56,7 @@ def _folder(raw: Path, folder: str, view: View, role: Role) -> list[ImageRecord]
         raise LayoutError(f"{root} is missing; a University-1652 folder has {folder}/ID/*.jpg")
     records = [
         record
-        for place in sorted(path for path in root.iterdir() if path.is_dir())
+        for place in sorted(path for path in _shown(root) if path.is_dir())
         for record in _place(place, view, role)
     ]
     if not records:
@@ -63,7 +67,7 @@ def _folder(raw: Path, folder: str, view: View, role: Role) -> list[ImageRecord]
 
 
 def _place(folder: Path, view: View, role: Role) -> list[ImageRecord]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(path for path in _shown(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise LayoutError(
             f"{folder} holds no image; add the {view.word} images of this place or remove it"
@@ -83,18 +87,23 @@ def _place(folder: Path, view: View, role: Role) -> list[ImageRecord]:
     ]
 
 
+def _shown(folder: Path) -> Iterator[Path]:
+    """Yield what is not hidden: a copy from a Mac holds `._image-01.jpeg`, which is no image."""
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def _refuse_shared_ids(raw: Path, records: list[ImageRecord]) -> None:
     train = {record.place for record in records if record.roles & Role.TRAIN}
     test = {record.place for record in records if not record.roles & Role.TRAIN}
     if both := sorted(train & test):
         raise LayoutError(
-            f"{raw}: place {both[0]} ({len(both)} in all) stands in train and in test, so the test would be "
-            "trained on; keep each id on one side"
+            f"{raw}: place {both[0]} ({len(both)} in all) stands in train and in test, so the test "
+            "would be trained on; keep each id on one side"
         )
 
 
 def _merge_roles(records: list[ImageRecord]) -> list[ImageRecord]:
-    """Join a query and a gallery file of one name and the same bytes; tell two different ones apart."""
+    """Join a query and a gallery file of one name and the same bytes; keep different ones apart."""
     merged: dict[str, ImageRecord] = {}
     for record in records:
         twin = merged.get(record.key)
@@ -106,7 +115,8 @@ def _merge_roles(records: list[ImageRecord]) -> list[ImageRecord]:
             apart = replace(record, name=f"{record.name}-{'-'.join(record.roles.words)}")
             if apart.key in merged:
                 raise LayoutError(
-                    f"{record.source} and {merged[apart.key].source} would share the key {apart.key}; rename one"
+                    f"{record.source} and {merged[apart.key].source} would share the key "
+                    f"{apart.key}; rename one"
                 )
             merged[apart.key] = apart
     return list(merged.values())

@@ -80,16 +80,16 @@ def _raise_wings(
     number = len(canvas.facades)
     height_m = storeys * campus.storey_m + 0.8
     for wing, share in wings:
-        window = canvas.grid.window(wing)
-        mask = window.inside(wing.half_u_m, wing.half_v_m)
-        if not mask.any():
+        window = canvas.grid.window(wing, margin_m=canvas.grid.cell_m)
+        cover = window.cover(wing.half_u_m, wing.half_v_m, cell_m=canvas.grid.cell_m)
+        if not cover.any():
             continue
         top_m = base_m + max(height_m * share, campus.storey_m)
         if material is Material.FLAT_ROOF:
             flat_roof(canvas, wing, window, rng, top_m=top_m, colour=colour)
         else:
             pitched_roof(canvas, wing, window, rng, top_m, material, colour)
-        canvas.building[window.box][mask] = number
+        canvas.building[window.box][cover > 0] = number
 
 
 def _facade(campus: Campus, rng: np.random.Generator, angle_rad: float, base_m: float) -> Facade:

@@ -1,6 +1,6 @@
 """The style that the places of one campus share, so that colour alone cannot tell them apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,6 +8,8 @@ from data_shards.synth.materials import SEASONS, Colour, Material, vary
 from data_shards.synth.streams import stream
 
 PLACES_PER_CAMPUS = 20
+LIKENESS = 3.0
+"""How closely the land use of a place follows that of its campus."""
 
 FLAT_ROOFS: tuple[Colour, ...] = (
     (152, 150, 146),
@@ -49,7 +51,7 @@ PAVINGS: tuple[Colour, ...] = ((172, 164, 152), (158, 144, 130), (184, 180, 172)
 CROWNS: tuple[Colour, ...] = ((64, 82, 46), (72, 86, 50), (58, 74, 46), (80, 90, 54))
 USES = ("built", "houses", "parking", "lawn", "sports", "wood", "pond", "field", "plaza")
 
-SEASONS_LATER = (-1, 0, 0, 1)
+SEASONS_LATER = (0, 0, 0, 1)
 """How many seasons after the drone the satellite passed, each as likely as another."""
 
 
@@ -121,6 +123,24 @@ def draw_campus(seed: int, split: str, number: int) -> Campus:
         uses=_use_shares(rng),
         drone_season=seasons[season],
         satellite_season=seasons[(season + int(rng.choice(SEASONS_LATER))) % len(seasons)],
+    )
+
+
+def lean(campus: Campus, rng: np.random.Generator) -> Campus:
+    """Return the style of one place: its campus's, with some of its habits stronger than others.
+
+    No colour is new, but a place may have more of one roof, more trees or lower houses.
+    """
+    low, high = campus.storeys
+    lower = int(rng.integers(-1, 2))
+    return replace(
+        campus,
+        roofs=tuple(campus.roofs[i] for i in rng.integers(0, len(campus.roofs), 3)),
+        second_share=float(np.clip(campus.second_share * rng.lognormal(0, 0.7), 0, 0.6)),
+        storeys=(max(low + lower, 1), max(high + lower, 2)),
+        block_m=campus.block_m * float(rng.uniform(0.85, 1.2)),
+        tree_factor=campus.tree_factor * float(rng.lognormal(0, 0.45)),
+        uses=tuple(rng.dirichlet(np.array(campus.uses) * LIKENESS + 0.02)),
     )
 
 

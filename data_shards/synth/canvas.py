@@ -59,12 +59,16 @@ class Canvas:
         """Give the masked cells of a window a surface that exists."""
         self.surface[window.box][mask] = number
 
-    def raise_to(self, window: Window, mask: Mask, top_m: Floats, number: int) -> None:
-        """Raise the masked cells to `top_m` where they are lower, and paint what was raised."""
+    def raise_to(self, window: Window, cover: Floats | Mask, top_m: Floats, number: int) -> None:
+        """Raise cells to `top_m` where they are lower, and paint what was raised.
+
+        A cell that is covered by half is raised by half, so that edges are finer than cells.
+        """
         height = self.height_m[window.box]
-        higher = mask & (top_m > height)
-        height[higher] = top_m[higher]
-        self.surface[window.box][higher] = number
+        rise_m = (top_m - height) * cover
+        higher = rise_m > 0
+        height[higher] += rise_m[higher]
+        self.surface[window.box][higher & (cover > 0.5)] = number
 
     def mark_stalls(self, x_m: AnyArray, y_m: AnyArray, *, angle_rad: float, chance: float) -> None:
         """Note where cars may stand, all pointing one way."""

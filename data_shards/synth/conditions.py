@@ -14,9 +14,9 @@ from data_shards.synth.sensor import Sensor
 FOOTPRINT_M = 190.0
 """Side of the satellite's tile."""
 
-REPAINTED = 0.12
+REPAINTED = 0.08
 FELLED = 0.1
-OWN_SEASON = 0.15
+OWN_SEASON = 0.06
 """Share of places that were photographed in another season than their campus."""
 
 
@@ -37,7 +37,7 @@ def drone_conditions(rng: np.random.Generator, *, campus: Campus) -> Conditions:
     haze = Haze(per_km=float(rng.uniform(0.1, 0.6)), colour=(0.40, 0.45, 0.52))
     sensor = Sensor(
         key=float(rng.uniform(0.17, 0.26)),
-        cast=_cast(rng, spread=0.05),
+        cast=_cast(rng, spread=0.035),
         contrast=float(rng.uniform(0.88, 1.08)),
         saturation=float(rng.uniform(0.75, 1.15)),
         blur_px=float(rng.uniform(0.3, 0.7)),
@@ -56,7 +56,7 @@ def satellite_conditions(rng: np.random.Generator, *, campus: Campus) -> Conditi
     haze = Haze(per_km=float(rng.uniform(0.05, 0.35)), colour=(0.30, 0.36, 0.44))
     sensor = Sensor(
         key=float(rng.uniform(0.14, 0.24)),
-        cast=_cast(rng, spread=0.06),
+        cast=_cast(rng, spread=0.045),
         contrast=float(rng.uniform(0.85, 1.15)),
         saturation=float(rng.uniform(0.55, 1.0)),
         blur_px=float(rng.uniform(0.5, 1.0)),
@@ -69,12 +69,12 @@ def satellite_conditions(rng: np.random.Generator, *, campus: Campus) -> Conditi
 
 def draw_tile(rng: np.random.Generator) -> Tile:
     """Draw where a satellite tile was cut: a little off the place, turned and scaled."""
-    shift_m = np.clip(rng.normal(0, 4.0, 2), -9, 9)
+    shift_m = np.clip(rng.normal(0, 3.0, 2), -7, 7)
     return Tile(
-        side_m=FOOTPRINT_M * float(rng.uniform(0.92, 1.1)),
+        side_m=FOOTPRINT_M * float(rng.uniform(0.94, 1.07)),
         x_m=float(shift_m[0]),
         y_m=float(shift_m[1]),
-        turn_deg=float(np.clip(rng.normal(0, 2.5), -6, 6)),
+        turn_deg=float(np.clip(rng.normal(0, 2.0), -5, 5)),
     )
 
 

@@ -56,6 +56,12 @@ class Window:
         inside: Mask = (np.abs(self.u_m) <= half_u_m) & (np.abs(self.v_m) <= half_v_m)
         return inside
 
+    def cover(self, half_u_m: float, half_v_m: float, *, cell_m: float) -> Floats:
+        """Return the share of every cell that a centred rectangle covers, roughly."""
+        from_u, from_v = half_u_m - np.abs(self.u_m), half_v_m - np.abs(self.v_m)
+        cover: Floats = np.clip(np.minimum(from_u, from_v) / np.float32(cell_m) + 0.5, 0, 1)
+        return cover.astype(np.float32, copy=False)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -117,12 +123,12 @@ class Grid:
         flat = row0 * np.int64(self.cells) + col0
         corners = (flat, flat + 1, flat + self.cells, flat + self.cells + 1)
         weights = ((1 - fc) * (1 - fr), fc * (1 - fr), (1 - fc) * fr, fc * fr)
-        between = np.zeros((*field.shape[:-1], *flat.shape), np.float32)
-        planes = zip(between.reshape(-1, flat.size), field.reshape(-1, self.cells**2), strict=True)
-        for plane, values in planes:
+        planes = field.reshape(-1, self.cells**2)
+        between = np.zeros((len(planes), *flat.shape), np.float32)
+        for plane, values in zip(between, planes, strict=True):
             for corner, weight in zip(corners, weights, strict=True):
                 plane += values.take(corner) * weight
-        return between
+        return between.reshape(*field.shape[:-1], *flat.shape)
 
 
 def stamp(

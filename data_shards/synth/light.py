@@ -8,6 +8,7 @@ from scipy import ndimage
 from data_shards.synth.grid import Floats, Grid
 
 PENUMBRA_M = 0.6
+WALL_SLOPE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,13 @@ def normals(height_m: Floats, *, cell_m: float) -> tuple[Floats, Floats]:
     """
     east = _flatter(np.diff(height_m, axis=1, prepend=height_m[:, :1]), axis=1)
     south = _flatter(np.diff(height_m, axis=0, prepend=height_m[:1]), axis=0)
-    return east / np.float32(cell_m), -south / np.float32(cell_m)
+    return _roofwise(east / np.float32(cell_m)), _roofwise(-south / np.float32(cell_m))
+
+
+def _roofwise(slope: Floats) -> Floats:
+    """Forget slopes that only the side of a building has."""
+    roofwise: Floats = slope * (np.abs(slope) < WALL_SLOPE)
+    return roofwise
 
 
 def _flatter(backward: Floats, *, axis: int) -> Floats:

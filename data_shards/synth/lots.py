@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_shards.synth.campus import USES, Campus
-from data_shards.synth.grid import AnyArray, Rect
+from data_shards.synth.grid import Rect
 
 WHOLE_BLOCK_USES = ("sports", "wood", "pond", "field")
-PLACE_LIKENESS = 5.0
-"""How closely the land use of a place follows that of its campus."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,13 @@ class Lot:
 def divide(blocks: tuple[Rect, ...], rng: np.random.Generator, *, campus: Campus) -> list[Lot]:
     """Cut every block into lots; the lot nearest the centre of the place carries its landmark."""
     lots: list[Lot] = []
-    shares = rng.dirichlet(np.array(campus.uses) * PLACE_LIKENESS + 0.02)
     for block in blocks:
-        block_use = str(rng.choice(USES, p=shares))
+        block_use = str(rng.choice(USES, p=campus.uses))
         if block_use in WHOLE_BLOCK_USES and not _holds_centre(block):
             lots.append(Lot(block, block_use))
             continue
         pieces = _cut(block, rng, longest_m=float(rng.uniform(42, 75)))
-        lots += [Lot(piece, _use(piece, rng, shares, block_use)) for piece in pieces]
+        lots += [Lot(piece, _use(piece, rng, campus, block_use)) for piece in pieces]
     nearest = min(range(len(lots)), key=lambda i: np.hypot(lots[i].rect.x_m, lots[i].rect.y_m))
     lots[nearest] = Lot(lots[nearest].rect, "built", is_landmark=True)
     return lots
@@ -41,9 +38,9 @@ def _holds_centre(block: Rect) -> bool:
     return bool(np.hypot(block.x_m, block.y_m) < np.hypot(block.half_u_m, block.half_v_m))
 
 
-def _use(piece: Rect, rng: np.random.Generator, shares: AnyArray, block_use: str) -> str:
+def _use(piece: Rect, rng: np.random.Generator, campus: Campus, block_use: str) -> str:
     """Choose a lot's use: mostly that of its block, and lawn where nothing else fits."""
-    use = block_use if rng.random() < 0.55 else str(rng.choice(USES, p=shares))
+    use = block_use if rng.random() < 0.55 else str(rng.choice(USES, p=campus.uses))
     smallest_m = min(piece.half_u_m, piece.half_v_m)
     if use in WHOLE_BLOCK_USES or smallest_m < 9:
         return "lawn"

@@ -13,8 +13,9 @@ import numpy as np
 from data_shards.synth.camera import Camera
 from data_shards.synth.grid import Floats, Grid, Indices, Mask
 
-STEPS_PER_CELL = 1.25
-WALL_SLOPE = 2.2
+STEPS_PER_CELL = 1.0
+PLANES_PER_PIXEL = 0.8
+WALL_SLOPE = 1.2
 LOWEST_WALL_M = 1.4
 
 
@@ -44,31 +45,32 @@ def cast(height_m: Floats, *, grid: Grid, camera: Camera, pixels: int) -> Hits:
     distances_m = _distances(height_m, grid, camera, slope)
     bearings = _bearings(azimuth, slope, camera, pixels)
     heading = np.float32(camera.heading_rad)
-    cos, sin = np.cos(heading + bearings)[:, None], np.sin(heading + bearings)[:, None]
-    cells = grid.index(
-        np.float32(camera.x_m) + distances_m * cos, np.float32(camera.y_m) + distances_m * sin
+    cos, sin = np.cos(heading + bearings), np.sin(heading + bearings)
+    x_m, y_m = np.float32(camera.x_m), np.float32(camera.y_m)
+    profile_m = grid.interpolate(
+        height_m.reshape(-1), x_m + distances_m * cos[:, None], y_m + distances_m * sin[:, None]
     )
-    profile_m = height_m.reshape(-1).take(cells)
     seen = (np.float32(camera.z_m) - profile_m) / distances_m
     step = bearings[1] - bearings[0]
     row = ((azimuth - bearings[0]) / step + np.float32(0.5)).astype(np.int64)
     after = _first_below(seen, row, slope)
-    before = after - 1
-    above, below = seen.reshape(-1)[before], seen.reshape(-1)[after]
+    above, below = seen.reshape(-1)[after - 1], seen.reshape(-1)[after]
     share = np.clip((above - slope) / np.maximum(above - below, 1e-9), 0, 1)
+    first, last = row * len(distances_m), (row + 1) * len(distances_m) - 1
     step_m = distances_m[1] - distances_m[0]
-    ground_m = distances_m[before % len(distances_m)] + share * step_m
-    top_m = profile_m.reshape(-1)[after]
-    rise_m = top_m - profile_m.reshape(-1)[before]
+    ground_m = distances_m[after - 1 - first] + share * step_m
+    foot, top = np.maximum(after - 2, first), np.minimum(after + 1, last)
+    top_m, beyond_m = profile_m.reshape(-1)[top], distances_m[top - first]
+    rise_m = top_m - profile_m.reshape(-1)[foot]
     direction = heading + azimuth
     return Hits(
-        x_m=np.float32(camera.x_m) + ground_m * np.cos(direction),
-        y_m=np.float32(camera.y_m) + ground_m * np.sin(direction),
+        x_m=x_m + ground_m * np.cos(direction),
+        y_m=y_m + ground_m * np.sin(direction),
         z_m=np.float32(camera.z_m) - ground_m * slope,
         distance_m=ground_m * np.sqrt(1 + slope * slope),
         azimuth_rad=direction,
-        is_steep=rise_m > max(WALL_SLOPE * float(step_m), LOWEST_WALL_M),
-        top_cell=cells.reshape(-1)[after],
+        is_steep=rise_m > max(WALL_SLOPE * 3 * float(step_m), LOWEST_WALL_M),
+        top_cell=grid.index(x_m + beyond_m * cos[row], y_m + beyond_m * sin[row]),
         top_m=top_m,
     )
 
@@ -86,7 +88,7 @@ def _bearings(azimuth: Floats, slope: Floats, camera: Camera, pixels: int) -> Fl
     pixel_rad = np.deg2rad(camera.field_of_view_deg) / pixels
     flattest = np.sqrt(1 + float(slope.min()) ** 2)
     low, high = float(azimuth.min()), float(azimuth.max())
-    count = int((high - low) / (pixel_rad * flattest)) + 2
+    count = int(PLANES_PER_PIXEL * (high - low) / (pixel_rad * flattest)) + 2
     return np.linspace(low, high, count, dtype=np.float32)
 
 

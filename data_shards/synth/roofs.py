@@ -17,7 +17,7 @@ def pitched_roof(
     colour: Colour,
 ) -> None:
     """Raise a gable, or a hip where both ends slope too."""
-    mask = window.inside(wing.half_u_m, wing.half_v_m)
+    cover = window.cover(wing.half_u_m, wing.half_v_m, cell_m=canvas.grid.cell_m)
     slope = float(rng.uniform(0.35, 0.7)) if material is Material.TILE_ROOF else 0.16
     from_u: Floats = np.float32(wing.half_u_m) - np.abs(window.u_m)
     from_v: Floats = np.float32(wing.half_v_m) - np.abs(window.v_m)
@@ -34,7 +34,8 @@ def pitched_roof(
         stripe_strength=0.06,
     )
     number = canvas.table.add(surface)
-    canvas.raise_to(window, mask, (top_m + slope * inward).astype(np.float32), number)
+    tops_m = (top_m + slope * np.maximum(inward, 0)).astype(np.float32)
+    canvas.raise_to(window, cover, tops_m, number)
 
 
 def flat_roof(
@@ -49,11 +50,11 @@ def flat_roof(
     """Raise a flat roof with a parapet, and set machines, skylights and panels on it."""
     edge_m = max(0.5, canvas.grid.cell_m)
     inner = window.inside(wing.half_u_m - edge_m, wing.half_v_m - edge_m)
-    rim = window.inside(wing.half_u_m, wing.half_v_m) & ~inner
+    cover = window.cover(wing.half_u_m, wing.half_v_m, cell_m=canvas.grid.cell_m)
     tops = np.full(inner.shape, top_m, np.float32)
     roof = Surface(material=Material.FLAT_ROOF, colour=vary(colour, rng, spread=0.03))
     parapet = Surface(material=Material.EQUIPMENT, colour=blend(colour, (225, 222, 215), 0.45))
-    canvas.raise_to(window, rim, tops + np.float32(0.7), canvas.table.add(parapet))
+    canvas.raise_to(window, cover * ~inner, tops + np.float32(0.7), canvas.table.add(parapet))
     canvas.raise_to(window, inner, tops, canvas.table.add(roof))
     _equip(canvas, wing, rng, top_m=top_m)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.synth.buildings import raise_building, raise_houses
-from data_shards.synth.campus import Campus
+from data_shards.synth.campus import Campus, lean
 from data_shards.synth.canvas import Canvas, Facade
 from data_shards.synth.grid import Floats, Grid
 from data_shards.synth.grounds import GROUNDS
@@ -43,6 +43,7 @@ class Scene:
 
 def build_scene(rng: np.random.Generator, *, campus: Campus, grid: Grid) -> Scene:
     """Lay out one place of a campus."""
+    campus = lean(campus, rng)
     canvas = Canvas.on(grid, relief(rng, grid, campus=campus))
     paint_ground(canvas, rng, campus=campus)
     plan = plan_streets(rng, campus=campus, half_m=grid.half_m)

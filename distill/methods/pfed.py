@@ -1,4 +1,4 @@
-"""PFED (spec pfed): one ConvNeXt for both views, taught by logits and descriptor of a larger model."""
+"""PFED (spec pfed): one ConvNeXt for both views, taught by a larger model's outputs."""
 
 from functools import partial
 

@@ -11,7 +11,7 @@ from distill.models import Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class StepTensors:
-    """One step of one rank. B = rows, k = drone views per row, V = (1 + k) * B images, satellites first."""
+    """One step of one rank: V = (1 + k) * B images of B rows, satellites first, k drones a row."""
 
     student: Outputs
     """Of all V images."""

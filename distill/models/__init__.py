@@ -1,4 +1,4 @@
-"""Images in, descriptors and class logits out: backbones, pooling, heads, and the weights they start from."""
+"""Images in, descriptors and class logits out: backbones, pooling, heads, first weights."""
 
 from distill.models.archs import ARCHS
 from distill.models.preprocess import normalize

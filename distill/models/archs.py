@@ -43,4 +43,5 @@ ARCHS: dict[str, Backbone] = {
     "convnext_milli": partial(_small, 32, (2, 2, 4, 2)),
     "convnext_micro": partial(_small, 24, (1, 1, 3, 1)),
 }
-"""Name in a recipe to builder; `milli` and `micro` are sized to be trained from nothing on two CPU cores."""
+"""Name in a recipe to builder; `milli` and `micro` are sized to be trained from nothing on two CPU
+cores."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class GeM(nn.Module):
-    """Generalized mean with a learned power (Radenovic et al. 2018): power 1 is the mean, infinity the maximum."""
+    """Generalized mean with a learned power (Radenovic et al. 2018); power 1 is the mean."""
 
     def __init__(self, power: float = 3.0, eps: float = 1e-6) -> None:
         """Start at `power`; activations below `eps` count as `eps` (spec pfed 2)."""

@@ -12,7 +12,7 @@ PREPROCESSING = f"imagenet mean {MEAN} std {STD}"
 
 
 def normalize(images_NHWC: Tensor) -> Tensor:
-    """Turn uint8 images [N, H, W, 3] into normalized floats [N, 3, H, W] with channels last in memory."""
+    """Turn uint8 images [N, H, W, 3] into normalized floats [N, 3, H, W], channels last."""
     mean = torch.tensor(MEAN, device=images_NHWC.device) * 255
     std = torch.tensor(STD, device=images_NHWC.device) * 255
     return ((images_NHWC.float() - mean) / std).permute(0, 3, 1, 2)

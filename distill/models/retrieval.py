@@ -57,7 +57,7 @@ class RetrievalModel(nn.Module):
 
 
 def _class_head(width: int, num_places: int, *, bottleneck: int, dropout: float) -> nn.Sequential:
-    """Build Linear - BatchNorm - Dropout - classifier, without activation (spec pfed 3, class block)."""
+    """Build Linear - BatchNorm - Dropout - classifier, no activation (spec pfed 3, class block)."""
     layers: list[nn.Module] = []
     if bottleneck:
         reduce = nn.Linear(width, bottleneck)

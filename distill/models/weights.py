@@ -1,4 +1,4 @@
-"""The weights a backbone starts from: none, timm's, or a file; missing and unexpected keys are refused."""
+"""The weights a backbone starts from: none, timm's, or a file; every key must fit."""
 
 from pathlib import Path
 
@@ -28,7 +28,8 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> None:
     missing, extra = sorted(own - state.keys()), sorted(state.keys() - own)
     if missing or extra:
         raise RecipeError(
-            f"model.weights {weights} do not fit {arch}: {len(missing)} keys missing {missing[:3]}, "
+            f"model.weights {weights} do not fit {arch}: {len(missing)} keys missing "
+            f"{missing[:3]}, "
             f"{len(extra)} unexpected {extra[:3]}; give the weights of this arch in timm's naming"
         )
     try:
@@ -46,7 +47,8 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise RecipeError(
-            f"model.weights: {path} cannot be read ({' '.join(str(error).split())[:200]}); give a .safetensors or "
+            f"model.weights: {path} cannot be read ({' '.join(str(error).split())[:200]}); "
+            "give a .safetensors or "
             ".pth file, or none to start from random weights"
         ) from error
     for wrapper in ("state_dict", "model"):
@@ -71,6 +73,8 @@ def _from_timm(arch: str) -> dict[str, Tensor]:
         hub = timm.get_pretrained_cfg(arch)
         name = getattr(hub, "hf_hub_id", None) or arch
         raise RecipeError(
-            f"model.weights: timm's weights of {arch} are not on this machine and could not be fetched; on a machine "
-            f"with a network fetch {name} (model.safetensors), copy it here and give its path, {advice}"
+            f"model.weights: timm's weights of {arch} are not on this machine and could not be "
+            "fetched; on a machine "
+            f"with a network fetch {name} (model.safetensors), copy it here and give its path, "
+            f"{advice}"
         ) from error

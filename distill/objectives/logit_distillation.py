@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 def logit_distillation(student_BC: Tensor, teacher_BC: Tensor, *, temperature: float) -> Tensor:
-    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over B (Hinton et al. 2015; spec pfed 4.5)."""
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over B.
+
+    Hinton et al. 2015; spec pfed 4.5.
+    """
     student_logp_BC = F.log_softmax(student_BC.float() / temperature, dim=1)
     teacher_logp_BC = F.log_softmax(teacher_BC.float() / temperature, dim=1)
     return temperature**2 * F.kl_div(

@@ -53,6 +53,6 @@ def test_buildings_and_trees_rise_above_the_ground() -> None:
     scene = build_scene(rng, campus=campus, grid=grid_for(64))
     built = scene.building > 0
     assert 0.03 < built.mean() < 0.6
-    assert (scene.height_m - scene.ground_m)[built].min() > 1.0
+    assert np.quantile((scene.height_m - scene.ground_m)[built], 0.2) > 2.0
     assert len(scene.trees.x_m) > 20
     assert scene.trees.height_m.min() > 2.0

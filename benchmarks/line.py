@@ -1,0 +1,31 @@
+"""The one line of JSON that a benchmark prints, and what machine and versions it names."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def machine() -> str:
+    """Return processor, cores and memory; never a name that belongs to somebody."""
+    facts = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in facts if "model name" in line), "unknown")
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory_gib:.0f} GiB"
+
+
+def report(goal: str, *, value: object, must: object, passed: bool, seed: int) -> int:
+    """Print the line of one goal id and return the exit code: 0 when the goal is met."""
+    versions = {name: version(name) for name in ("skydistill", "numpy")}
+    line = {
+        "id": goal,
+        "value": value,
+        "must": must,
+        "pass": passed,
+        "machine": machine(),
+        "versions": {"python": platform.python_version()} | versions,
+        "seed": seed,
+    }
+    print(json.dumps(line))
+    return 0 if passed else 1

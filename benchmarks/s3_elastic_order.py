@@ -1,0 +1,82 @@
+"""Goal S3: the SHA-256 of the global (step -> keys) stream is the same for every world size.
+
+Each rank's rows come through `TrainLoader.planned`, the path by which ranks choose what to
+decode. 701 x 54 for the world sizes that divide its batch, 16,500 places for 16,384 ranks.
+Exact by simulation: all ranks are played by one process, and images are not read.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from line import report
+from tables import UNIVERSITY_1652, training_table
+
+from data_shards.config import AugmentConfig
+from data_shards.loader import TrainLoader
+from data_shards.plan import Plan
+from data_shards.shards import ShardSet
+
+SEED = 0
+MANY_PLACES = [6] * 16_500
+
+
+def stream(shards: ShardSet, plan: Plan, *, world_size: int, steps: int) -> Iterator[str]:
+    """Yield `step key key ...` for every row of every rank, step by step."""
+    keys = shards.images.key
+    ranks = [
+        TrainLoader(
+            shards,
+            plan,
+            augment=AugmentConfig(),
+            image_size=8,
+            rank=rank,
+            world_size=world_size,
+            threads=1,
+        ).planned(first_step=0, num_steps=steps)
+        for rank in range(world_size)
+    ]
+    for parts in zip(*ranks, strict=True):
+        for step, rows in parts:
+            satellites, drones = keys[rows.satellite].tolist(), keys[rows.drone].tolist()
+            for satellite, row in zip(satellites, drones, strict=True):
+                yield f"{step} {satellite} {' '.join(row)}\n"
+
+
+def digest(shards: ShardSet, plan: Plan, *, world_size: int, steps: int) -> str:
+    """Return the SHA-256 of the stream that all ranks see together."""
+    sha = hashlib.sha256()
+    for line in stream(shards, plan, world_size=world_size, steps=steps):
+        sha.update(line.encode())
+    return sha.hexdigest()
+
+
+def main() -> int:
+    """Compare all world sizes at each batch size and print one line."""
+    value, passed = {}, True
+    cases: Sequence[tuple[str, list[int], int, tuple[int, ...], int]] = (
+        ("701x54 B=512", UNIVERSITY_1652, 512, (1, 2, 4, 8, 64), 2),
+        ("16500x6 B=16384", MANY_PLACES, 16_384, (1, 2, 4, 8, 64, 16_384), 1),
+    )
+    for name, drones, batch, world_sizes, epochs in cases:
+        shards = training_table(drones)
+        plan = Plan(shards, np.arange(len(drones)), seed=SEED, global_batch=batch)
+        steps = epochs * plan.steps_per_epoch
+        digests = {
+            str(world_size): digest(shards, plan, world_size=world_size, steps=steps)
+            for world_size in world_sizes
+        }
+        passed &= len(set(digests.values())) == 1
+        value[name] = {
+            "steps": steps,
+            "world_sizes": list(world_sizes),
+            "sha256": digests["1"],
+            "distinct": len(set(digests.values())),
+        }
+    must = "one distinct digest per batch size"
+    return report("S3", value=value, must=must, passed=passed, seed=SEED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

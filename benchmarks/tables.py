@@ -1,0 +1,41 @@
+"""Image tables of full size without images: what a plan reads of shards, and nothing else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_shards.manifest import Manifest
+from data_shards.schema import Role, View
+from data_shards.shards import ImageTable, ShardSet
+
+UNIVERSITY_1652 = [54] * 701
+"""Drone views of the training places of University-1652."""
+
+SUES_200_UNEVEN = [200 - 50 * (place % 3) - place % 7 for place in range(120)]
+"""As many places as SUES-200 trains on, of four heights, three, or two, with some views lost."""
+
+
+def training_table(drones: Sequence[int]) -> ShardSet:
+    """Return shards of one satellite and `drones[i]` drone views for each place i."""
+    counts = np.concatenate([np.ones(len(drones), dtype=np.int64), np.asarray(drones)])
+    place = np.repeat(np.tile(np.arange(len(drones)), 2), counts)
+    view = np.repeat([View.SATELLITE, View.DRONE], [len(drones), sum(drones)]).astype(np.uint8)
+    position = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    words = np.where(view == View.SATELLITE, "satellite", "drone")
+    names = zip(place.tolist(), words.tolist(), position.tolist(), strict=True)
+    nothing = np.zeros(len(place), dtype=np.int64)
+    images = ImageTable(
+        key=np.array([f"{number:05d}/{word}/{at:03d}" for number, word, at in names]),
+        place=place,
+        view=view,
+        roles=np.full(len(place), Role.TRAIN, dtype=np.uint8),
+        position=position,
+        altitude_m=nothing.astype(np.float32),
+        shard=nothing,
+        offset=nothing,
+        size=nothing,
+    )
+    places = tuple(f"{number:05d}" for number in range(len(drones)))
+    manifest = Manifest(layout="table", places=places, counts={}, shards=(), content_sha256="")
+    return ShardSet(Path("table"), manifest, images)

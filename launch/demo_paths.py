@@ -1,0 +1,40 @@
+"""Where the demo puts things: every path in one class."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DemoPaths:
+    """Names of everything the demo makes."""
+
+    out: Path
+
+    @property
+    def raw(self) -> Path:
+        """Synthetic world in University-1652 folders."""
+        return self.out / "raw"
+
+    @property
+    def shards(self) -> Path:
+        """Tars, indexes and manifest."""
+        return self.out / "shards"
+
+    @property
+    def cache(self) -> Path:
+        """The teacher's outputs."""
+        return self.out / "teacher_cache"
+
+    @property
+    def runs(self) -> Path:
+        """Run folders and the MLflow store."""
+        return self.out / "runs"
+
+    @property
+    def summary(self) -> Path:
+        """What came of it, for machines."""
+        return self.out / "summary.json"
+
+    def log(self, stage: str) -> Path:
+        """Return where a stage's output goes."""
+        return self.out / "logs" / f"{stage}.log"

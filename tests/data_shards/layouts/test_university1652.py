@@ -1,0 +1,178 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data_shards.errors import LayoutError
+from data_shards.layouts import read_layout
+from data_shards.layouts.university1652 import orbit_altitude_m
+from data_shards.schema import ImageRecord, Role, View
+
+MakeRaw = Callable[[Path], Path]
+
+
+def read(raw: Path) -> dict[str, ImageRecord]:
+    records = read_layout(raw, layout="university1652")
+    assert [record.key for record in records] == sorted(record.key for record in records)
+    return {record.key: record for record in records}
+
+
+@pytest.fixture
+def raw(tmp_path: Path, make_raw: MakeRaw) -> Path:
+    return make_raw(tmp_path / "raw")
+
+
+def test_every_image_of_the_official_folders_is_found_once(tiny_raw: Path) -> None:
+    records = read(tiny_raw)
+    assert len(records) == (10 + 3 + 2) * (1 + 5)
+    drone = records["0003/drone/image-02"]
+    assert (drone.view, drone.roles, drone.position) == (View.DRONE, Role.TRAIN, 2)
+    assert drone.altitude_m is None
+    assert drone.source == tiny_raw / "train/drone/0003/image-02.jpeg"
+    assert records["0003/satellite/0003"].view is View.SATELLITE
+
+
+def test_query_and_gallery_of_the_same_bytes_are_one_record_with_both_roles(tiny_raw: Path) -> None:
+    records = read(tiny_raw)
+    both, distractor = records["5001/drone/image-01"], records["5004/drone/image-01"]
+    assert both.roles == Role.QUERY | Role.GALLERY
+    assert distractor.roles == Role.GALLERY
+
+
+def test_query_and_gallery_of_different_bytes_stay_apart(raw: Path) -> None:
+    source = raw / "test/query_drone/5001/image-01.jpeg"
+    Image.new("RGB", (32, 32)).save(source)
+    records = read(raw)
+    assert records["5001/drone/image-01"].roles == Role.GALLERY
+    apart = records["5001/drone/image-01-query"]
+    assert (apart.roles, apart.source) == (Role.QUERY, source)
+
+
+def test_a_query_folder_of_few_views_does_not_change_their_positions(raw: Path) -> None:
+    for view in (1, 2, 4):
+        (raw / f"test/query_drone/5001/image-{view:02d}.jpeg").unlink()
+    records = read(raw)
+    queries = [r for r in records.values() if r.place == "5001" and Role.QUERY in r.roles]
+    assert [r.position for r in queries if r.view is View.DRONE] == [3, 5]
+
+
+def test_a_second_name_of_a_file_is_not_read_to_be_compared(raw: Path, monkeypatch) -> None:
+    shutil.rmtree(raw / "test/query_drone")
+    shutil.copytree(raw / "test/gallery_drone", raw / "test/query_drone", copy_function=hard_link)
+    monkeypatch.setattr("filecmp.cmp", lambda *_, **__: pytest.fail("compared"))
+    shutil.rmtree(raw / "test/query_satellite")
+    gallery = raw / "test/gallery_satellite"
+    shutil.copytree(gallery, raw / "test/query_satellite", copy_function=hard_link)
+    assert read(raw)["5005/drone/image-01"].roles == Role.QUERY | Role.GALLERY
+
+
+def hard_link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+def test_a_full_orbit_has_altitudes(raw: Path) -> None:
+    folder = raw / "train/drone/0001"
+    first = folder / "image-01.jpeg"
+    for view in range(6, 55):
+        shutil.copy(first, folder / f"image-{view:02d}.jpeg")
+    records = read(raw)
+    assert records["0001/drone/image-01"].altitude_m == orbit_altitude_m(1) == 256.0
+    assert records["0001/drone/image-54"].altitude_m == orbit_altitude_m(54) == 121.5
+
+
+def test_upper_case_suffixes_and_png_count_as_images(raw: Path) -> None:
+    folder = raw / "train/drone/0001"
+    (folder / "image-01.jpeg").rename(folder / "image-01.JPG")
+    Image.new("RGB", (32, 32)).save(folder / "image-02.PNG")
+    (folder / "image-02.jpeg").unlink()
+    records = read(raw)
+    assert records["0001/drone/image-01"].suffix == "jpg"
+    assert records["0001/drone/image-02"].suffix == "png"
+    assert len([r for r in records.values() if r.place == "0001"]) == 6
+
+
+def test_dots_and_blanks_in_a_file_name_do_not_reach_the_key(raw: Path) -> None:
+    folder = raw / "train/drone/0001"
+    (folder / "image-01.jpeg").rename(folder / "image 01.final.jpeg")
+    assert "0001/drone/image-01-final" in read(raw)
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "train/street/0001/1.jpg",
+        "train/google/0001/1.jpg",
+        "test/query_street/5001/1.jpg",
+        "test/4K_drone/5001/1.jpg",
+        "train/drone/0001/notes.txt",
+        "train/drone/0001/._image-01.jpeg",
+        "train/drone/.cache/1.jpg",
+        "train/drone/list.jpg",
+    ],
+)
+def test_other_files_are_left_alone(raw: Path, stranger: str) -> None:
+    before = read(raw).keys()
+    (raw / stranger).parent.mkdir(parents=True, exist_ok=True)
+    (raw / stranger).write_bytes(b"not for us")
+    assert read(raw).keys() == before
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [f"train/{view}" for view in ("satellite", "drone")]
+    + [f"test/{role}_{view}" for role in ("query", "gallery") for view in ("satellite", "drone")],
+)
+def test_a_missing_or_empty_view_folder_is_named(raw: Path, folder: str) -> None:
+    shutil.rmtree(raw / folder)
+    with pytest.raises(LayoutError, match=f"{folder} is missing; .* has {folder}/ID/"):
+        read(raw)
+    (raw / folder).mkdir()
+    with pytest.raises(LayoutError, match=f"{folder} holds no images; put one folder per place"):
+        read(raw)
+
+
+def test_a_place_folder_without_images_is_named(raw: Path) -> None:
+    (raw / "train/satellite/0002/0002.jpg").unlink()
+    with pytest.raises(LayoutError, match="train/satellite/0002 holds no image; add the satellite"):
+        read(raw)
+
+
+@pytest.mark.parametrize(
+    ("gone", "sentence"),
+    [
+        ("train/satellite/0002", "train place 0002 has no satellite image"),
+        ("train/drone/0002", "train place 0002 has no drone image"),
+        ("test/gallery_satellite/5004", "gallery place 5004 has no satellite image"),
+        ("test/query_drone/5002", "query place 5002 has no drone image"),
+    ],
+)
+def test_a_place_that_lacks_a_view_is_named(raw: Path, gone: str, sentence: str) -> None:
+    shutil.rmtree(raw / gone)
+    with pytest.raises(LayoutError, match=sentence):
+        read(raw)
+
+
+def test_a_place_in_train_and_test_is_refused(raw: Path) -> None:
+    shutil.copytree(raw / "train/drone/0004", raw / "test/gallery_drone/0004")
+    with pytest.raises(LayoutError, match=r"place 0004 \(1 in all\) stands in train and in test"):
+        read(raw)
+
+
+def test_three_files_of_one_name_are_refused(raw: Path) -> None:
+    folder = raw / "train/drone/0001"
+    for suffix in ("jpg", "PNG"):
+        Image.new("RGB", (32, 32)).save(folder / f"image-01.{suffix}")
+    with pytest.raises(LayoutError, match="would share the key 0001/drone/image-01-train; rename"):
+        read(raw)
+
+
+def test_an_unknown_layout_names_the_nearest(tiny_raw: Path) -> None:
+    with pytest.raises(LayoutError, match="layout 'univercity1652' is unknown.*'university1652'"):
+        read_layout(tiny_raw, layout="univercity1652")
+
+
+def test_a_raw_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="nowhere is not a folder; give the folder that holds"):
+        read_layout(tmp_path / "nowhere", layout="university1652")

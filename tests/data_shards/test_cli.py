@@ -1,0 +1,177 @@
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_shards.config import PlanConfig, ShardConfig, SynthConfig
+from data_shards.shards import ShardSet
+from launch.main import main
+
+
+@pytest.fixture
+def raw(tmp_path: Path, make_raw: Callable[[Path], Path]) -> Path:
+    return make_raw(tmp_path / "raw")
+
+
+def steps(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def flat(step: dict) -> list[dict]:
+    return [row for rank in step["ranks"] for row in rank]
+
+
+def test_shard_writes_says_so_and_is_idempotent(skydistill, raw: Path, tmp_path: Path) -> None:
+    words = ["shard", raw, tmp_path / "out", "--layout", "university1652", "--json"]
+    first, second = skydistill(*words), skydistill(*words)
+    assert first.code == second.code == 0
+    assert "wrote 90 images of 15 places in 4 tars" in first.err
+    assert "unchanged: 90 images" in second.err
+    result = json.loads(first.out)
+    assert result == json.loads(second.out)
+    assert result["counts"]["train"] == {"satellite": 10, "drone": 50, "places": 10}
+    assert result["fingerprint"] == ShardSet.open(tmp_path / "out").fingerprint
+
+
+def test_a_dry_run_writes_nothing(skydistill, raw: Path, tmp_path: Path) -> None:
+    ending = skydistill("shard", raw, tmp_path / "out", "--layout=university1652", "--dry-run")
+    assert ending.code == 0
+    assert "would write 90 images" in ending.err
+    assert not (tmp_path / "out").exists()
+
+
+def broken_image(raw: Path) -> None:
+    os.truncate(raw / "train/drone/0003/image-02.jpeg", 300)
+
+
+@pytest.mark.parametrize(
+    ("damage", "layout", "sentence"),
+    [
+        (lambda raw: None, "university1653", "layout 'university1653' is unknown (did you mean"),
+        (lambda raw: shutil.rmtree(raw / "train/drone"), "university1652", "drone is missing"),
+        (broken_image, "university1652", "0003/image-02.jpeg is not a readable image"),
+        (shutil.rmtree, "university1652", "raw is not a folder"),
+    ],
+)
+def test_a_bad_raw_folder_is_one_sentence(
+    skydistill, raw: Path, tmp_path: Path, damage, layout, sentence
+) -> None:
+    damage(raw)
+    ending = skydistill("shard", raw, tmp_path / "out", "--layout", layout)
+    assert sentence in ending.sentence
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_existing_folder_of_other_input_is_one_sentence(skydistill, raw, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert skydistill("shard", raw, out, "--layout", "university1652").code == 0
+    before = sorted(path.stat().st_mtime_ns for path in out.iterdir())
+    shutil.rmtree(raw / "train/satellite/0001")
+    shutil.rmtree(raw / "train/drone/0001")
+    ending = skydistill("shard", raw, out, "--layout", "university1652")
+    assert "holds shards of other images" in ending.sentence
+    assert sorted(path.stat().st_mtime_ns for path in out.iterdir()) == before
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_the_plan_is_the_same_for_any_number_of_ranks(skydistill, tiny_shards, world_size) -> None:
+    words = ["plan", "--shards", tiny_shards.folder, "--global-batch", 8, "--seed", 3, "--json"]
+    alone, together = skydistill(*words), skydistill(*words, "--world-size", world_size)
+    assert alone.code == together.code == 0
+    ones, others = steps(alone.out), steps(together.out)
+    assert [step["step"] for step in ones] == list(range(6))
+    for one, other in zip(ones, others, strict=True):
+        assert [len(rank) for rank in other["ranks"]] == [8 // world_size] * world_size
+        assert flat(one) == flat(other)
+
+
+def test_the_plan_shows_every_training_pair_once(skydistill, tiny_shards: ShardSet) -> None:
+    rows = []
+    for line in steps(
+        skydistill(
+            "plan", "--shards", tiny_shards.folder, "--global-batch", 10, "--epoch", 4, "--json"
+        ).out
+    ):
+        places = [row["place"] for row in flat(line)]
+        assert len(set(places)) == 10
+        rows += flat(line)
+    assert sorted((row["place"], *row["drone"], row["satellite"]) for row in rows) == [
+        (place, f"{place}/drone/image-{view:02d}", f"{place}/satellite/{place}")
+        for place in tiny_shards.places[:10]
+        for view in range(1, 6)
+    ]
+
+
+def test_the_plan_can_leave_out_the_held_out_places(skydistill, tiny_shards: ShardSet) -> None:
+    words = ["--validation-fraction", 0.2, "--drones-per-row", 2, "--global-batch", 8, "--json"]
+    ending = skydistill("plan", "--shards", tiny_shards.folder, *words)
+    rows = [row for step in steps(ending.out) for row in flat(step)]
+    assert len({row["place"] for row in rows}) == 8
+    assert all(len(set(row["drone"])) == 2 for row in rows)
+
+
+def test_without_json_the_plan_is_summed_up(skydistill, tiny_shards: ShardSet) -> None:
+    ending = skydistill(
+        "plan", "--shards", tiny_shards.folder, "--global-batch", 8, "--world-size", 2
+    )
+    assert (ending.code, ending.out) == (0, "")
+    assert "places 10, pairs 50 per epoch" in ending.err
+    assert "steps 6 per epoch, global batch 8 = 2 ranks x 4" in ending.err
+    assert "pairs left for another epoch: 2" in ending.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--global-batch", "10", "--world-size", "4"], "not divisible by 4 ranks; choose 8 or 12"),
+        (["--global-batch", "12"], "larger than the 10 places"),
+        (["--global-batch", "8", "--drones-per-row", "6"], "fewer than the 6 of one row"),
+        (["--global-bach", "8"], "--global-bach is unknown (did you mean '--global-batch'?)"),
+        (["--global-batch", "many"], "--global-batch: expected int"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_one_sentence(skydistill, tiny_shards, words, sentence) -> None:
+    assert sentence in skydistill("plan", "--shards", tiny_shards.folder, *words).sentence
+
+
+def test_missing_shards_are_one_sentence(skydistill, tmp_path: Path) -> None:
+    ending = skydistill("plan", "--shards", tmp_path / "nowhere")
+    assert "make them with skydistill shard RAW" in ending.sentence
+
+
+def test_an_unknown_verb_is_one_sentence(skydistill) -> None:
+    assert "verb 'shards' is unknown (did you mean 'shard'?)" in skydistill("shards").sentence
+
+
+@pytest.mark.parametrize(
+    ("verb", "config"), [("synth", SynthConfig), ("shard", ShardConfig), ("plan", PlanConfig)]
+)
+def test_help_has_a_sentence_for_every_option(verb, config, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for name in config.__dataclass_fields__:
+        option = rf"\n  (?:--{name.replace('_', '-')}|{name})(?: [A-Z_]+)?\s+(\S[^\n]*)"
+        (sentence,) = re.findall(option, shown)
+        assert not sentence.startswith("-")
+        assert sentence.count(" ") >= 2
+
+
+def test_a_reader_that_leaves_is_no_mistake(tiny_shards: ShardSet, monkeypatch, tmp_path) -> None:
+    class Closed:
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return os.open(tmp_path / "closed", os.O_CREAT | os.O_WRONLY)
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    words = ["--shards", str(tiny_shards.folder), "--global-batch", "8", "--json"]
+    assert main(["plan", *words]) == 0

@@ -1,0 +1,273 @@
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import webdataset as wds
+from PIL import Image
+
+from data_shards.errors import ShardError
+from data_shards.layouts import read_layout
+from data_shards.progress import show_progress
+from data_shards.shards import ShardSet
+from data_shards.write import SOURCE_NAME, ShardSummary, write_shards
+
+MakeRaw = Callable[[Path], Path]
+
+
+def write(raw: Path, out: Path, *, workers: int = 1) -> ShardSummary:
+    records = read_layout(raw, layout="university1652")
+    with show_progress("writing", enabled=False) as progress:
+        return write_shards(
+            records, out, layout="university1652", workers=workers, progress=progress
+        )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    names = sorted(path.name for path in folder.iterdir() if path.name != SOURCE_NAME)
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def assert_nothing_left(out: Path) -> None:
+    assert not [path.name for path in out.parent.glob(f"{out.name}*")]
+
+
+@pytest.fixture
+def raw(tmp_path: Path, make_raw: MakeRaw) -> Path:
+    return make_raw(tmp_path / "raw")
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that several tars of each kind are written."""
+    monkeypatch.setattr("data_shards.write.PLACES_PER_SHARD", 3)
+    monkeypatch.setattr("data_shards.write.SATELLITES_PER_SHARD", 4)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_same_input_gives_the_same_bytes(tiny_raw: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / f"workers-{workers}" for workers in (1, 2, 5)]
+    for folder, workers in zip(folders, (1, 2, 5), strict=True):
+        write(tiny_raw, folder, workers=workers)
+    one, *others = map(content, folders)
+    assert len(one) == 2 * 11 + 1
+    assert all(other == one for other in others)
+
+
+def test_a_copied_raw_folder_gives_the_same_bytes(tiny_raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_raw, tmp_path / "copy")
+    write(tmp_path / "copy", tmp_path / "shards")
+    write(tiny_raw, tmp_path / "elsewhere")
+    assert content(tmp_path / "shards") == content(tmp_path / "elsewhere")
+
+
+def test_a_drone_tar_holds_view_round_by_view_round(tiny_shards: ShardSet) -> None:
+    with tarfile.open(tiny_shards.folder / "train-drone-000000.tar") as tar:
+        names = [name for name in tar.getnames() if not name.endswith(".json")]
+    expected = [
+        f"{place:04d}/drone/image-{view:02d}.drone.jpg"
+        for view in range(1, 6)
+        for place in range(1, 11)
+    ]
+    assert names == expected
+
+
+def test_tar_reads_the_shards(tiny_shards: ShardSet) -> None:
+    for entry in tiny_shards.manifest.shards:
+        path = str(tiny_shards.folder / entry.name)
+        listed = subprocess.run(["tar", "tf", path], capture_output=True, text=True, check=True)
+        assert listed.stderr == ""
+        with tarfile.open(path) as tar:
+            assert tar.getnames() == listed.stdout.splitlines()
+            assert all(info.mtime == info.uid == info.gid == 0 for info in tar.getmembers())
+
+
+def test_webdataset_reads_one_image_and_its_json_per_sample(tiny_shards: ShardSet) -> None:
+    rows = iter(range(len(tiny_shards.images)))
+    for entry in tiny_shards.manifest.shards:
+        url = str(tiny_shards.folder / entry.name)
+        for sample in wds.WebDataset(url, shardshuffle=False, empty_check=False):
+            row = next(rows)
+            described = json.loads(sample["json"])
+            image = sample[f"{described['view']}.jpg"]
+            assert image == bytes(tiny_shards.read(row))
+            assert sample["__key__"] == described["key"] == tiny_shards.images.key[row]
+            inner = {name for name in sample if not name.startswith("__")}
+            assert inner == {"json", f"{described['view']}.jpg"}
+    assert next(rows, None) is None
+
+
+def test_a_second_run_leaves_everything_alone(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    assert not write(raw, out).was_complete
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert write(raw, out).was_complete
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
+
+
+@pytest.mark.parametrize("note", [None, "not JSON", "[]"])
+def test_touched_but_identical_images_are_accepted(raw: Path, tmp_path: Path, note) -> None:
+    out = tmp_path / "shards"
+    write(raw, out)
+    os.utime(raw / "train/drone/0001/image-01.jpeg", (1, 1))
+    if note is None:
+        (out / SOURCE_NAME).unlink()
+    else:
+        (out / SOURCE_NAME).write_text(note)
+    before = content(out)
+    assert write(raw, out).was_complete
+    assert content(out) == before
+    assert "signature" in json.loads((out / SOURCE_NAME).read_text())
+
+
+def test_shards_of_other_images_are_refused(raw: Path, tmp_path: Path) -> None:
+    write(raw, tmp_path / "shards")
+    Image.new("RGB", (32, 32)).save(raw / "train/drone/0001/image-01.jpeg")
+    with pytest.raises(ShardError, match="shards holds shards of other images; choose a new"):
+        write(raw, tmp_path / "shards")
+
+
+def test_a_folder_of_something_else_is_refused_and_kept(tiny_raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/mine.txt").write_text("mine")
+    with pytest.raises(ShardError, match="photos exists and holds no shards; choose a new folder"):
+        write(tiny_raw, tmp_path / "photos")
+    assert (tmp_path / "photos/mine.txt").read_text() == "mine"
+
+
+def test_complete_looking_shards_with_a_truncated_tar_are_refused(raw, tmp_path: Path) -> None:
+    write(raw, tmp_path / "shards")
+    tar = tmp_path / "shards/train-drone-000000.tar"
+    os.truncate(tar, tar.stat().st_size - 512)
+    with pytest.raises(ShardError, match="the tar is truncated"):
+        write(raw, tmp_path / "shards")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(b""), "the file is empty"),
+        (lambda path: path.write_bytes(b"Sorry, not found"), "cannot identify image file"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), "the JPEG is cut short"),
+        (lambda path: os.truncate(path, 12), "the JPEG is cut short"),
+    ],
+    ids=["empty", "text", "truncated", "stub"],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_unreadable_image_is_named(raw, tmp_path: Path, damage, reason, workers) -> None:
+    damage(raw / "train/drone/0004/image-03.jpeg")
+    out = tmp_path / "out" / "shards"
+    sentence = f"0004/image-03.jpeg is not a readable image .*{reason}.*; replace it"
+    with pytest.raises(ShardError, match=sentence):
+        write(raw, out, workers=workers)
+    assert_nothing_left(out)
+
+
+def test_a_truncated_png_is_named(raw: Path, tmp_path: Path) -> None:
+    path = raw / "train/satellite/0001/0001.png"
+    Image.effect_noise((32, 32), 50).save(path)
+    os.truncate(path, 300)
+    with pytest.raises(ShardError, match="0001.png is not a readable image"):
+        write(raw, tmp_path / "shards")
+    assert_nothing_left(tmp_path / "shards")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_failure_stops_the_other_shards(raw: Path, tmp_path: Path) -> None:
+    (raw / "train/drone/0001/image-01.jpeg").write_bytes(b"broken")
+    done = []
+    records = read_layout(raw, layout="university1652")
+    with pytest.raises(ShardError, match="image-01.jpeg is not a readable image"):
+        write_shards(
+            records,
+            tmp_path / "shards",
+            layout="university1652",
+            workers=1,
+            progress=lambda *numbers, **_: done.append(numbers),
+        )
+    assert len(done) <= 10
+
+
+def test_a_file_that_vanishes_is_named(raw: Path, tmp_path: Path) -> None:
+    records = read_layout(raw, layout="university1652")
+    records[7].source.unlink()
+    with pytest.raises(ShardError, match=f"{records[7].source.name} cannot be read"):
+        write_shards(
+            records,
+            tmp_path / "shards",
+            layout="university1652",
+            workers=1,
+            progress=lambda *_, **__: None,
+        )
+    assert_nothing_left(tmp_path / "shards")
+
+
+def test_a_name_too_long_for_tar_is_named(raw: Path, tmp_path: Path) -> None:
+    folder = raw / "train/drone/0001"
+    (folder / "image-01.jpeg").rename(folder / f"{'long' * 40}.jpeg")
+    with pytest.raises(ShardError, match="does not fit into a tar.*; rename the file"):
+        write(raw, tmp_path / "shards")
+    assert_nothing_left(tmp_path / "shards")
+
+
+def test_what_an_interrupted_run_left_is_replaced(tiny_raw: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "shards.partial"
+    partial.mkdir()
+    (partial / "train-drone-000007.tar").write_bytes(b"half")
+    write(tiny_raw, tmp_path / "shards")
+    assert "train-drone-000007.tar" not in content(tmp_path / "shards")
+    assert not partial.exists()
+
+
+def test_a_second_writer_is_turned_away(tiny_raw: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "shards.partial"
+    partial.mkdir()
+    (partial / "train-drone-000000.tar").write_bytes(b"being written")
+    handle = os.open(partial, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(ShardError, match="is being written by another process; wait"):
+        write(tiny_raw, tmp_path / "shards")
+    assert (partial / "train-drone-000000.tar").read_bytes() == b"being written"
+    os.close(handle)
+    assert not write(tiny_raw, tmp_path / "shards").was_complete
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None:
+        pytest.skip("no mount command, so no small disk")
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tiny_raw: Path, small_disk: Path) -> None:
+    with pytest.raises(
+        ShardError, match=r"shards could not be written \(No space left.*free space"
+    ):
+        write(tiny_raw, small_disk / "shards")
+    assert_nothing_left(small_disk / "shards")
+
+
+def test_a_disk_that_fails_is_told_and_nothing_is_left(tiny_raw, tmp_path, monkeypatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(
+        ShardError, match=r"shards could not be written \(No space left.*free space"
+    ):
+        write(tiny_raw, tmp_path / "shards")
+    assert_nothing_left(tmp_path / "shards")
