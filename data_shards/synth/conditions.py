@@ -11,7 +11,7 @@ from data_shards.synth.materials import SEASONS
 from data_shards.synth.render import Haze, Tile
 from data_shards.synth.sensor import Sensor
 
-FOOTPRINT_M = 190.0
+FOOTPRINT_M = 160.0
 """Side of the satellite's tile."""
 
 REPAINTED = 0.08
@@ -53,13 +53,13 @@ def satellite_conditions(rng: np.random.Generator, *, campus: Campus) -> Conditi
     sky = _sky(rng, azimuth_deg=(110, 190), elevation_deg=(35, 62))
     season = _season(rng, campus.satellite_season)
     day = Day(season=season, sky=sky, repainted=REPAINTED, felled=FELLED)
-    haze = Haze(per_km=float(rng.uniform(0.05, 0.35)), colour=(0.30, 0.36, 0.44))
+    haze = Haze(per_km=float(rng.uniform(0.04, 0.24)), colour=(0.30, 0.36, 0.44))
     sensor = Sensor(
         key=float(rng.uniform(0.14, 0.24)),
         cast=_cast(rng, spread=0.045),
         contrast=float(rng.uniform(0.85, 1.15)),
         saturation=float(rng.uniform(0.55, 1.0)),
-        blur_px=float(rng.uniform(0.5, 1.0)),
+        blur_px=float(rng.uniform(0.4, 0.8)),
         vignette=0.0,
         noise=float(rng.uniform(0.8, 2.5)),
         jpeg_quality=int(rng.integers(86, 94)),

@@ -35,7 +35,7 @@ def most_steps(rounds: list[int], batch: int) -> int:
     return steps
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64, 128, 700, 701])
+@pytest.mark.parametrize("batch", [7, 128, 700, 701])
 def test_an_epoch_shows_every_pair_once_and_no_place_twice_in_a_batch(table, batch: int) -> None:
     shards = table([54] * 701)
     plan = plan_over(shards, global_batch=batch)
