@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 READY=.venv/.ready
 PYTHONS=(python3 python3.13 python3.12 python3.11)
 if [[ -n ${PYTHON:-} ]]; then PYTHONS=("$PYTHON"); fi
-TOOLS=(shellcheck) # commands, named like their Debian packages
+TOOLS=(chromium shellcheck) # commands, named like their Debian packages
 
 die() {
   echo "setup: $*" >&2

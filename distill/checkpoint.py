@@ -1,12 +1,17 @@
-"""Training checkpoints that are whole or absent, and the weights that users take away."""
+"""Training checkpoints that are whole or absent, and the weights that users take away.
+
+Nothing here unpickles more than tensors and numbers: accelerate's `load_state` calls `torch.load`
+with `weights_only=True` for optimizer and random states, and weights are safetensors.
+"""
 
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from data_shards.errors import CheckpointError, SkyDistillError
 from data_shards.manifest import write_json
 from data_shards.recipe import build_config, to_values
-from distill.collectives import wait_for_all
+from distill.collectives import first_problem, say_of_rank_zero
 from distill.config import DistillConfig, ModelConfig
 from distill.models import RetrievalModel
 from distill.run_folder import RunPaths
@@ -44,52 +49,93 @@ def save_checkpoint(
     """Save everything needed to go on, on every rank; the folder appears when it is whole.
 
     Raises:
-        CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
+        CheckpointError: a rank could not write, on all ranks; earlier checkpoints are untouched.
     """
     final = paths.checkpoints / f"step-{state.step:08d}"
     aside = final.with_name(final.name + ".partial")
-    if accelerator.is_main_process:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-    wait_for_all()
+    is_main = accelerator.is_main_process
     try:
-        accelerator.save_state(str(aside))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise CheckpointError(
-            f"checkpoint {final} could not be written ({error}); free space and start again: "
-            "the run resumes"
-        ) from error
-    wait_for_all()
-    if accelerator.is_main_process:
-        digests = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
-        write_json(aside / STATE_NAME, {"state": asdict(state), "sha256": digests})
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
-        for old in _checkpoints(paths)[:-keep]:
-            shutil.rmtree(old)
-    wait_for_all()
+        _succeed_on_all_ranks(final, lambda: _make_empty(aside) if is_main else None)
+        _succeed_on_all_ranks(final, lambda: accelerator.save_state(str(aside)))
+        _succeed_on_all_ranks(final, lambda: _publish(aside, final, state) if is_main else None)
+    except CheckpointError:
+        if is_main:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if is_main:
+        _prune(paths, newest=final, keep=keep)
     return final
 
 
+def _succeed_on_all_ranks(final: Path, work: Callable[[], object]) -> None:
+    """Do one part of a save, and fail on every rank when it failed on one."""
+    problem = None
+    try:
+        work()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        problem = " ".join(str(error).split())[:200]
+    if found := first_problem(problem):
+        raise CheckpointError(
+            f"checkpoint {final} could not be written ({found}); free space and start again: "
+            "the run resumes"
+        )
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _publish(aside: Path, final: Path, state: RunState) -> None:
+    """Seal a written checkpoint with its digests, and give it its name."""
+    digests = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
+    write_json(aside / STATE_NAME, {"state": asdict(state), "sha256": digests})
+    shutil.rmtree(final, ignore_errors=True)
+    aside.rename(final)
+
+
+def _prune(paths: RunPaths, *, newest: Path, keep: int) -> None:
+    """Remove old checkpoints, what kills left half-written, and damaged ones ahead of this run."""
+    finished = _checkpoints(paths)
+    ahead = [folder for folder in finished if folder.name > newest.name]
+    old = [folder for folder in finished if folder.name <= newest.name][:-keep]
+    for folder in [*ahead, *old, *paths.checkpoints.glob("*.partial")]:
+        shutil.rmtree(folder)
+
+
 def resume(accelerator: Accelerator, paths: RunPaths) -> RunState:
-    """Load the newest checkpoint that is whole, or return the state of a fresh run."""
+    """Load the newest checkpoint that is whole, or return the state of a fresh run.
+
+    Raises:
+        CheckpointError: it is whole, but of another version of this program.
+    """
+    found = say_of_rank_zero(_newest_whole(paths) if accelerator.is_main_process else None)
+    if found is None:
+        return RunState()
+    folder, state = found
+    try:
+        accelerator.load_state(str(folder))
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"checkpoint {folder} does not fit this version of skydistill "
+            f"({' '.join(str(error).split())[:200]}); remove {paths.checkpoints} to start over"
+        ) from error
+    if accelerator.is_main_process:
+        log.info("resumed from %s", folder)
+    return cast(RunState, state)
+
+
+def _newest_whole(paths: RunPaths) -> tuple[Path, RunState] | None:
     for folder in reversed(_checkpoints(paths)):
         state = _read_state(folder)
         if state is not None:
-            accelerator.load_state(str(folder))
-            if accelerator.is_main_process:
-                log.info("resumed from %s", folder)
-            return state
-        if accelerator.is_main_process:
-            log.warning("checkpoint %s is damaged; the one before it is used", folder)
-    return RunState()
+            return folder, state
+        log.warning("checkpoint %s is damaged; the one before it is used, if any", folder)
+    return None
 
 
 def _checkpoints(paths: RunPaths) -> list[Path]:
     """Return the folders of finished checkpoints, oldest first."""
-    if not paths.checkpoints.is_dir():
-        return []
     return sorted(path for path in paths.checkpoints.glob("step-*") if path.suffix != ".partial")
 
 
@@ -133,16 +179,12 @@ def save_weights(
     paths: RunPaths, model: RetrievalModel, config: DistillConfig, *, places: list[str], step: int
 ) -> None:
     """Write `model.safetensors` and its card; the file alone suffices to load the model."""
-    meta = {
-        "format": WEIGHTS_FORMAT,
-        "recipe": json.dumps(to_values(config)),
-        "places": json.dumps(places),
-        "step": str(step),
-    }
+    meta = {"recipe": to_values(config), "places": places, "step": step}
     aside = paths.weights.with_name(paths.weights.name + ".partial")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
-        save_file(state, aside, metadata=meta)
+        # One entry: safetensors writes several in any order, and the digest names the teacher.
+        save_file(state, aside, metadata={WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)})
         aside.replace(paths.weights)
         paths.card.write_text(_card(config, model, step=step))
     except (OSError, SafetensorError) as error:
@@ -167,15 +209,16 @@ def load_student(path: Path) -> LoadedModel:
         )
     try:
         with safe_open(file, framework="pt") as opened:
-            meta = opened.metadata() or {}
+            metadata = opened.metadata() or {}
         state = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} is damaged ({error}); train again or restore it") from error
-    if meta.get("format") != WEIGHTS_FORMAT:
+    if WEIGHTS_FORMAT not in metadata:
         raise CheckpointError(
             f"{file} was not written by this version of skydistill; give the weights of a run"
         )
-    recipe, places = json.loads(meta["recipe"]), tuple(json.loads(meta["places"]))
+    meta = json.loads(metadata[WEIGHTS_FORMAT])
+    recipe, places = meta["recipe"], tuple(meta["places"])
     try:
         model = RetrievalModel(
             build_config(ModelConfig, recipe["model"], where=str(file)), num_places=len(places)
@@ -190,7 +233,7 @@ def load_student(path: Path) -> LoadedModel:
         name=recipe["name"],
         role=recipe["role"],
         image_size=recipe["data"]["image_size"],
-        step=int(meta["step"]),
+        step=meta["step"],
         places=places,
         recipe=recipe,
         sha256=_sha256(file),

@@ -5,27 +5,29 @@ The only module of this package that looks ahead, to hand the loop its probe.
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from data_shards.errors import RecipeError, SkyDistillError, WorldSizeError
+from data_shards.errors import RecipeError, SkyDistillError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.plan import Plan, ranks_share
 from data_shards.progress import show_progress
-from data_shards.recipe import load_recipe, print_recipe_help, to_values
+from data_shards.recipe import find_recipe, load_recipe, print_recipe_help, to_values
 from data_shards.shards import ShardSet
 from data_shards.split import held_out_places, trained_places
 from data_shards.verbs import run_verb
-from distill.collectives import launched_rank, launched_world_size, leave
+from distill.collectives import is_first_to_fail, launched_rank, launched_world_size, leave
 from distill.config import DistillConfig
-from distill.run_folder import DONE, FAILED, PREEMPTED, RunPaths, begin_attempt, claim_exit
+from distill.run_folder import DONE, FAILED, PREEMPTED, RunPaths, begin_attempt, record_exit
 
 if TYPE_CHECKING:
-    from distill.checkpoint import RunState
+    from distill.preemption import StopFlag
+    from distill.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -44,27 +46,25 @@ def run_cache() -> int:
 
 def train(argv: Sequence[str]) -> int:
     """Train the model that a recipe describes, resuming where the last attempt stopped."""
-    asked = _read_arguments(argv, prog="skydistill train")
+    with _only_one_rank_speaks(_intended_run(argv)):
+        asked = _read_arguments(argv, prog="skydistill train")
     if asked is None:
         return DONE
     config, recipe, is_dry = asked
-    return (
-        _dry_run(config) if is_dry else _attempt(config, lambda: _train(config, recipe=str(recipe)))
-    )
+    with _only_one_rank_speaks(None if is_dry else RunPaths(config.run_folder)):
+        return _dry_run(config) if is_dry else _train(config, recipe=str(recipe))
 
 
 def cache(argv: Sequence[str]) -> int:
     """Run the teacher of a recipe over its shards, once."""
-    asked = _read_arguments(argv, prog="skydistill cache")
-    if asked is None:
-        return DONE
-    config, _, is_dry = asked
-    if config.teacher.cache is None:
-        raise RecipeError(f"recipe {config.name} names no cache folder; set teacher.cache")
-    if is_dry:
-        return _dry_cache(config)
-    with _only_rank_zero_speaks():
-        return _cache(config)
+    with _only_one_rank_speaks():
+        asked = _read_arguments(argv, prog="skydistill cache")
+        if asked is None:
+            return DONE
+        config, _, is_dry = asked
+        if config.teacher.cache is None:
+            raise RecipeError(f"recipe {config.name} names no cache folder; set teacher.cache")
+        return _dry_cache(config) if is_dry else _cache(config)
 
 
 def _read_arguments(argv: Sequence[str], *, prog: str) -> tuple[DistillConfig, Path, bool] | None:
@@ -79,84 +79,88 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> tuple[DistillConfig, P
     words = [word for word in words if word != "--dry-run"]
     is_default = not words or words[0].startswith("--")
     recipe = DEFAULT_RECIPE if is_default else Path(words.pop(0))
-    with _only_rank_zero_speaks():
-        config = load_recipe(DistillConfig, recipe, words)
-        if is_default:
-            _say(f"no recipe given: {recipe} it is")
-            if not (config.data.shards / MANIFEST_NAME).is_file():
-                raise RecipeError(
-                    f"the default recipe {recipe} needs the shards {config.data.shards}, which "
-                    "are not there; "
-                    f"run skydistill demo, which makes them, or give a recipe: {prog} RECIPE.yaml"
-                )
+    config = load_recipe(DistillConfig, recipe, words)
+    if is_default:
+        _say(f"no recipe given: {recipe} it is")
+        if not (config.data.shards / MANIFEST_NAME).is_file():
+            raise RecipeError(
+                f"the default recipe {recipe} needs the shards {config.data.shards}, which are not "
+                f"there; run skydistill demo, which makes them, or give a recipe: {prog} "
+                "RECIPE.yaml"
+            )
     return config, recipe, is_dry
 
 
-def _attempt(config: DistillConfig, work: "Callable[[], RunState]") -> int:
-    """Do one attempt at a run and record how it ended; the first rank that fails says why."""
-    paths = RunPaths(config.run_folder)
-    if launched_rank() == 0:
-        begin_attempt(paths)
+def _intended_run(argv: Sequence[str]) -> RunPaths | None:
+    """Return the run folder that a recipe means even if it is wrong otherwise, to record that."""
+    if not argv or argv[0].startswith("-") or "--dry-run" in argv:
+        return None
     try:
-        state = work()
-    except Exception as error:
-        code = error.exit_code if isinstance(error, SkyDistillError) else FAILED
-        if not _is_first_to_fail(paths, error, code=code):
-            raise SystemExit(code) from error
-        raise
-    is_done = state.step == config.schedule.num_steps
-    code, reason = (DONE, "done") if is_done else (PREEMPTED, "preempted")
-    if launched_rank() == 0:
-        claim_exit(paths, code=code, reason=reason, step=state.step, seconds=state.seconds)
-    leave()
-    return code
+        values = yaml.safe_load(find_recipe(Path(argv[0])).read_text())
+    except (SkyDistillError, OSError, ValueError, yaml.YAMLError):
+        return None  # whoever reads it in earnest says what is wrong
+    if not isinstance(values, dict):
+        return None
+    for word, value in pairwise([*argv, ""]):
+        for key in ("out", "name"):
+            if word == f"--{key}":
+                values[key] = value
+            elif word.startswith(f"--{key}="):
+                values[key] = word.partition("=")[2]
+    return RunPaths(Path(values.get("out") or f"outputs/{values.get('name', 'run')}"))
 
 
-def _is_first_to_fail(paths: RunPaths, error: Exception, *, code: int) -> bool:
-    """Record a failure, and return whether this rank is the one to tell it."""
-    if isinstance(error, WorldSizeError) and launched_rank() != 0:
-        return False  # the ranks have not met, and every one of them knows
-    reason = (
-        str(error) if isinstance(error, SkyDistillError) else f"{type(error).__name__}: {error}"
-    )
-    return claim_exit(paths, code=code, reason=reason)
-
-
-def _train(config: DistillConfig, *, recipe: str) -> "RunState":
+def _train(config: DistillConfig, *, recipe: str) -> int:
+    """Make one attempt at a run, and record how it ended."""
+    from distill.preemption import StopFlag
     from distill.session import make_accelerator, open_session
+
+    if launched_rank() == 0:
+        begin_attempt(RunPaths(config.run_folder))
+    accelerator = make_accelerator(config)
+    session = open_session(config, accelerator, recipe=recipe)
+    _say(
+        f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
+        f"global batch {config.data.global_batch}, steps {session.state.step} to "
+        f"{config.schedule.num_steps}, run folder {session.paths.folder}"
+    )
+    # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
+    with StopFlag() as flag:
+        is_done = _run(session, flag)
+        accelerator.wait_for_everyone()
+    state = session.state
+    _say(f"{'trained' if is_done else 'stopped at'} {state.step} steps in {state.seconds:.0f} s")
+    leave()
+    return DONE if is_done else PREEMPTED
+
+
+def _run(session: "Session", flag: "StopFlag") -> bool:
+    """Run the loop with its probe; write weights, `exit.json` and the end of the MLflow run."""
     from distill.train import finish
     from distill.train import train as run_loop
     from evaluation.probe import RetrievalProbe
 
-    accelerator = make_accelerator(config)
-    session = open_session(config, accelerator, recipe=recipe)
-    steps = config.schedule.num_steps
-    _say(
-        f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
-        f"global batch {config.data.global_batch}, steps {session.state.step} to {steps}, run "
-        f"folder {session.paths.folder}"
-    )
+    config, state, is_main = session.config, session.state, session.accelerator.is_main_process
     status = "FAILED"
     try:
         probes = (
             [RetrievalProbe(session.shards, config.data)] if config.data.validation_fraction else []
         )
-        with show_progress(
-            f"training {config.name}", unit="steps", enabled=accelerator.is_main_process
-        ) as progress:
-            is_done = run_loop(session, probes=probes, progress=progress)
+        with show_progress(f"training {config.name}", unit="steps", enabled=is_main) as progress:
+            is_done = run_loop(session, probes=probes, progress=progress, flag=flag)
         if is_done:
             finish(session)
-        status = "FINISHED" if is_done else "KILLED"
+        status, code, reason = (
+            ("FINISHED", DONE, "done") if is_done else ("KILLED", PREEMPTED, "preempted")
+        )
+        if is_main:
+            record_exit(
+                session.paths, code=code, reason=reason, step=state.step, seconds=state.seconds
+            )
     finally:
-        if accelerator.is_main_process:
+        if is_main:
             session.tracker.finish(status)
-    accelerator.wait_for_everyone()
-    _say(
-        f"{'trained' if is_done else 'stopped at'} {session.state.step} steps in "
-        f"{session.state.seconds:.0f} s"
-    )
-    return session.state
+    return is_done
 
 
 def _cache(config: DistillConfig) -> int:
@@ -238,11 +242,16 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _only_rank_zero_speaks() -> Iterator[None]:
-    """Let a mistake that every rank makes alike be told once."""
+def _only_one_rank_speaks(paths: RunPaths | None = None) -> Iterator[None]:
+    """Let the first rank that fails tell why, and record it; what follows on others is its echo."""
     try:
         yield
-    except SkyDistillError as error:
-        if launched_rank() != 0:
-            raise SystemExit(error.exit_code) from error
+    except Exception as error:
+        is_mistake = isinstance(error, SkyDistillError)
+        code = error.exit_code if isinstance(error, SkyDistillError) else FAILED
+        if not is_first_to_fail():
+            raise SystemExit(code) from error
+        if paths is not None:
+            reason = str(error) if is_mistake else f"{type(error).__name__}: {error}"
+            record_exit(paths, code=code, reason=reason)
         raise

@@ -31,6 +31,16 @@ def launched_world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_one_of_several_unstarted() -> bool:
+    """Return whether accelerate was asked for several processes and started only this one.
+
+    `accelerate launch --cpu --num_processes 2` does so without a word (1.15); what betrays it is
+    a meeting point in the environment and no world size.
+    """
+    env = os.environ
+    return "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env
+
+
 def ranks_on_this_node() -> int:
     """Return how many ranks share this machine's processors."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -57,7 +67,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401 - torch types ctx as Any
-        grad = grads[0].contiguous()
+        # A copy: autograd may hand the same tensor to others.
+        grad = grads[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         own = len(grad) // world_size()
         return grad[rank() * own : (rank() + 1) * own]
@@ -70,6 +81,37 @@ def gather_arrays(part: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     parts: list[npt.NDArray[Any] | None] = [None] * world_size()
     dist.all_gather_object(parts, np.ascontiguousarray(part))
     return cast(list[npt.NDArray[Any]], parts)
+
+
+def first_problem(problem: str | None) -> str | None:
+    """Return the problem of the lowest rank that has one, the same on every rank; None if none."""
+    if world_size() == 1:
+        return problem
+    problems: list[str | None] = [None] * world_size()
+    dist.all_gather_object(problems, problem)
+    return next((found for found in problems if found is not None), None)
+
+
+def say_of_rank_zero(value: Any) -> Any:  # noqa: ANN401 - whatever rank 0 says
+    """Return what rank 0 passed, on every rank: one look at a disk decides for all."""
+    if world_size() == 1:
+        return value
+    said = [value]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def is_first_to_fail() -> bool:
+    """Return whether no other rank asked this before; ranks that never met leave it to rank 0.
+
+    The store the ranks met at lives in the launcher, so it answers when a rank has gone.
+    """
+    if not dist.is_initialized():
+        return launched_rank() == 0
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add("failed_ranks", 1) == 1)
+    except RuntimeError:  # the launcher is gone too: better told twice than never
+        return True
 
 
 def wait_for_all() -> None:

@@ -179,7 +179,7 @@ class ScheduleConfig:
     """Steps until the peak learning rate."""
 
     final_fraction: float = 0.0
-    """Learning rate at the last step, as a fraction of the peak."""
+    """What the cosine falls to right behind the last step, as a fraction of the peak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,26 +278,57 @@ class DistillConfig:
                 f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
                 f"schedule.num_steps ({self.schedule.num_steps})"
             )
-        if not 0 <= self.data.validation_fraction < 1:
-            yield f"data.validation_fraction ({self.data.validation_fraction}) must be in [0, 1)"
-        if self.augment.slots < 1:
-            yield f"augment.slots ({self.augment.slots}) must be at least 1"
-        if not 0 < self.augment.min_crop_area <= 1:
-            yield f"augment.min_crop_area ({self.augment.min_crop_area}) must be in (0, 1]"
-        positive = {
-            "data.image_size": self.data.image_size,
+        for key, (value, is_right, range_in_words) in self._ranges().items():
+            if not is_right:
+                yield f"{key} ({value}) must be {range_in_words}"
+
+    def _ranges(self) -> dict[str, tuple[float | None, bool, str]]:
+        """Return every bounded number: key to value, whether it is allowed, and what is."""
+        data, augment, terms = self.data, self.augment, self.objectives
+        at_least_1 = {
+            "data.image_size": data.image_size,
+            "data.global_batch": data.global_batch,
+            "data.drones_per_row": data.drones_per_row,
+            "augment.slots": augment.slots,
+            "schedule.num_steps": self.schedule.num_steps,
             "log_every_steps": self.log_every_steps,
             "save_every_steps": self.save_every_steps,
             "keep_checkpoints": self.keep_checkpoints,
         }
-        yield from (
-            f"{key} ({value}) must be at least 1" for key, value in positive.items() if value < 1
-        )
+        not_negative = {
+            "data.threads": data.threads,
+            "model.bottleneck": self.model.bottleneck,
+            "optimizer.weight_decay": self.optimizer.weight_decay,
+            "schedule.warmup_steps": self.schedule.warmup_steps,
+            "probe_every_steps": self.probe_every_steps,
+            **{f"objectives.{name}.weight": part.weight for name, part in vars(terms).items()},
+        }
+        shares = {
+            "data.validation_fraction": data.validation_fraction,
+            "model.dropout": self.model.dropout,
+            "model.drop_path": self.model.drop_path,
+            "objectives.cross_entropy.label_smoothing": terms.cross_entropy.label_smoothing,
+            "objectives.info_nce.label_smoothing": terms.info_nce.label_smoothing,
+        }
+        area, world = augment.min_crop_area, self.expected_world_size
+        cold, warm = terms.info_nce.temperature, terms.logit_distillation.temperature
+        rate, norm = self.optimizer.learning_rate, self.optimizer.max_grad_norm
+        return {
+            **{key: (value, value >= 1, "at least 1") for key, value in at_least_1.items()},
+            **{key: (value, value >= 0, "0 or more") for key, value in not_negative.items()},
+            **{key: (value, 0 <= value < 1, "in [0, 1)") for key, value in shares.items()},
+            "augment.min_crop_area": (area, 0 < area <= 1, "in (0, 1]"),
+            "objectives.info_nce.temperature": (cold, cold >= 0.01, "at least 0.01"),
+            "objectives.logit_distillation.temperature": (warm, warm > 0, "above 0"),
+            "optimizer.learning_rate": (rate, rate > 0, "above 0"),
+            "optimizer.max_grad_norm": (norm, norm > 0, "above 0"),
+            "expected_world_size": (world, world is None or world >= 1, "at least 1"),
+        }
 
     def _teacher_problems(self) -> Iterator[str]:
         needs, teacher = self.objectives.needs_teacher, self.teacher
-        if needs and teacher.source == "live" and teacher.run is None:
-            yield "a distillation objective needs teacher.run when teacher.source is live"
+        if needs and teacher.run is None:
+            yield "a distillation objective needs teacher.run, the teacher's run folder"
         if needs and teacher.source == "cache" and teacher.cache is None:
             yield "a distillation objective needs teacher.cache; set it, or teacher.source to live"
         if self.role == "distilled" and not needs:

@@ -1,7 +1,8 @@
 """SIGTERM, SIGUSR1 and SIGUSR2 become a flag that the loop asks for; all ranks stop at one step."""
 
 import signal
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from accelerate import Accelerator
 
@@ -9,13 +10,31 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopFlag:
-    """Raised by a signal on any rank, seen by every rank in the same step."""
+    """Raised by a signal on any rank, seen by every rank in the same step.
+
+    Inside `with`, the signals raise the flag; behind it they mean again what they meant before.
+    """
 
     def __init__(self) -> None:
-        """Take over the signals of this process."""
+        """Start lowered."""
         self.raised = False
-        for name in SIGNALS:
-            signal.signal(name, self._raise)
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take over the signals of this process."""
+        self._before = {name: signal.signal(name, self._raise) for name in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        for name, handler in self._before.items():
+            # None is a handler that was not set from Python, so Python cannot set it again.
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self.raised = True

@@ -1,7 +1,7 @@
 """The folder of one run: every path in one class, and how the run ended in `exit.json`."""
 
 import json
-import os
+import logging
 import platform
 import time
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from data_shards.errors import RecipeError
 from data_shards.manifest import write_json
 from data_shards.recipe import to_values
 from distill.config import DistillConfig
+
+log = logging.getLogger(__name__)
 
 DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
 """Exit codes of a worker: done, a bug, the user's mistake, preempted after a checkpoint."""
@@ -115,11 +117,11 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
 
 
 def _refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
-    earlier = yaml.safe_load(paths.recipe.read_text())
+    earlier, now = _flat(yaml.safe_load(paths.recipe.read_text())), _flat(values)
     changed = [
         key
-        for key, value in _flat(values).items()
-        if key.split(".")[0] not in MAY_CHANGE_ON_RESUME and _flat(earlier).get(key) != value
+        for key in sorted(now.keys() | earlier.keys())
+        if key.split(".")[0] not in MAY_CHANGE_ON_RESUME and earlier.get(key) != now.get(key)
     ]
     if changed:
         raise RecipeError(
@@ -147,24 +149,13 @@ def begin_attempt(paths: RunPaths) -> None:
     paths.exit.unlink(missing_ok=True)
 
 
-def claim_exit(paths: RunPaths, *, code: int, reason: str, **facts: float) -> bool:
-    """Record how this attempt ended, unless a rank did already; return whether this one was first.
-
-    Slurm scripts, the demo and sweeps decide by the record. The first rank to fail tells why; what
-    follows on the others is only its echo.
-    """
-    aside = paths.exit.with_name(f"{paths.exit.name}.{os.getpid()}.partial")
+def record_exit(paths: RunPaths, *, code: int, reason: str, **facts: float) -> None:
+    """Record how this attempt ended, on one rank: Slurm scripts, demo and sweeps decide by it."""
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
-        write_json(aside, {"code": code, "reason": reason, "time": time.time(), **facts})
-        os.link(aside, paths.exit)
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
-    finally:
-        aside.unlink(missing_ok=True)
-    return True
+        write_json(paths.exit, {"code": code, "reason": reason, "time": time.time(), **facts})
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", paths.exit, error.strerror)
 
 
 def read_exit(folder: Path) -> dict[str, Any] | None:

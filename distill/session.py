@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import set_seed
 from torch import Tensor
-from torch.optim import Optimizer
 
 from data_shards.errors import WorldSizeError
 from data_shards.loader import Batch, TrainLoader
@@ -16,7 +16,11 @@ from data_shards.plan import Plan
 from data_shards.shards import ShardSet
 from data_shards.split import trained_places
 from distill.checkpoint import RunState, resume, to_device
-from distill.collectives import launched_world_size, ranks_on_this_node
+from distill.collectives import (
+    is_one_of_several_unstarted,
+    launched_world_size,
+    ranks_on_this_node,
+)
 from distill.config import DistillConfig
 from distill.models import RetrievalModel, build_model
 from distill.optim import build_optimizer
@@ -24,6 +28,11 @@ from distill.run_folder import RunPaths, flat_recipe, open_run_folder
 from distill.step import DistillStep
 from distill.teacher import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
+
+_LAUNCH_ON_CPU = (
+    "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
+    "--num_processes N (accelerate's --cpu starts only one)"
+)
 
 
 @dataclass(kw_only=True)
@@ -38,7 +47,7 @@ class Session:
     """The model alone; `step` holds the same weights, wrapped for all ranks."""
 
     step: torch.nn.Module
-    optimizer: Optimizer
+    optimizer: AcceleratedOptimizer
     teacher: Teacher | None
     loader: TrainLoader
     tracker: Tracker
@@ -71,23 +80,25 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
     if running != launched:
         raise WorldSizeError(
             f"{launched} processes were launched but they run as {running}: they would train "
-            "apart; "
-            "launch with --config_file configs/accelerate/cpu.yaml (CPU) or ddp.yaml (GPUs)"
+            "apart; launch with --config_file configs/accelerate/cpu.yaml (CPU) or ddp.yaml (GPUs)"
         )
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(
-            f"the recipe expects {config.expected_world_size} processes and {running} run; on "
-            "a CPU launch with "
-            "accelerate launch --config_file configs/accelerate/cpu.yaml --num_processes "
-            f"{config.expected_world_size} "
-            "(accelerate's --cpu starts only one), or set expected_world_size"
+            f"the recipe expects {config.expected_world_size} processes and {running} run; "
+            f"{_LAUNCH_ON_CPU}, or set expected_world_size"
         )
+    if config.expected_world_size is None and is_one_of_several_unstarted():
+        raise WorldSizeError(
+            f"accelerate was asked for several processes and started one; {_LAUNCH_ON_CPU}, or set "
+            "expected_world_size 1"
+        )
+    accelerator.wait_for_everyone()  # rank 0 has begun the attempt before any rank can fail in it
     return accelerator
 
 
 def decode_threads(config: DistillConfig) -> int:
-    """Return the decode threads of this rank."""
-    return config.data.threads or max(1, (os.cpu_count() or 1) // ranks_on_this_node())
+    """Return the decode threads of this rank: its share of the processors we may use."""
+    return config.data.threads or max(1, len(os.sched_getaffinity(0)) // ranks_on_this_node())
 
 
 def open_session(config: DistillConfig, accelerator: Accelerator, *, recipe: str) -> Session:
@@ -152,7 +163,7 @@ def _open_tracker(
     paths: RunPaths,
     state: RunState,
 ) -> Tracker:
-    """Start the tracker of rank 0 before the first barrier; other ranks' stays silent."""
+    """Start the tracker of rank 0; other ranks' stays silent."""
     tracker = Tracker(paths)
     if accelerator.is_main_process:
         tracker.rewind(state.step)
@@ -169,5 +180,4 @@ def _open_tracker(
                 "world_size": str(accelerator.num_processes),
             },
         )
-    accelerator.wait_for_everyone()
     return tracker

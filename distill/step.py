@@ -52,18 +52,26 @@ class DistillStep(nn.Module):
             place: class of each row [B].
             teacher: the teacher's outputs for the satellites, then the drone views.
         """
+        with torch.no_grad():  # the parameter itself, so that it can come back from the limit
+            self.log_scale.clamp_(max=math.log(MAX_SCALE))
         student = self.model(normalize(torch.cat([satellite, drone])))
-        step = StepTensors(
-            student=student,
-            teacher=teacher,
-            projected=self.projection(student.descriptor),
-            place=place,
-            drones_per_row=len(drone) // len(satellite),
-            scale=self.log_scale.exp().clamp(max=MAX_SCALE),
-            gather=gather_with_grad,
-            first_row=rank() * len(place),
-        )
-        return {name: term(step) for name, term in self.terms.items()}
+        projected = self.projection(student.descriptor)
+        with torch.autocast(place.device.type, enabled=False):  # losses keep their digits
+            step = StepTensors(
+                student=Outputs(*map(_at_least_float32, student)),
+                teacher=teacher,
+                projected=_at_least_float32(projected),
+                place=place,
+                drones_per_row=len(drone) // len(satellite),
+                scale=self.log_scale.exp(),
+                gather=gather_with_grad,
+                first_row=rank() * len(place),
+            )
+            return {name: term(step) for name, term in self.terms.items()}
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def weigh(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

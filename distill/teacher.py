@@ -48,7 +48,7 @@ class LiveTeacher:
     """Runs the frozen teacher on the same pixels that the student sees."""
 
     def __init__(self, teacher: LoadedModel, device: torch.device) -> None:
-        """Take a model that `load_student` froze; it is in eval mode and no optimizer knows it."""
+        """Take a model that `load_teacher` froze; no optimizer knows it."""
         self.model, self.device = to_device(teacher.model, device), device
         self.width = teacher.model.width
 
@@ -58,9 +58,10 @@ class LiveTeacher:
         return teacher_outputs(self.model, torch.from_numpy(images).to(self.device))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: autograd must be able to save what losses compare with
 def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor) -> Outputs:
     """Run a frozen teacher on uint8 images."""
+    assert not model.training, "a teacher is in eval mode for good"
     outputs: Outputs = model(normalize(images_NHWC))
     return outputs
 
@@ -80,18 +81,23 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
     if teacher.places != class_places(shards):
         raise RecipeError(
             f"teacher {config.teacher.run} was trained on other places ({len(teacher.places)}) "
-            "than "
-            f"{config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
+            f"than {config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
             "these shards"
         )
     if teacher.image_size != config.data.image_size:
         raise RecipeError(
-            f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the "
-            "recipe says "
-            f"data.image_size {config.data.image_size}; both see the same pixels, so make them "
-            "equal"
+            f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the recipe "
+            f"says data.image_size {config.data.image_size}; both see the same pixels, so make "
+            "them equal"
         )
+    freeze(teacher.model)
     return teacher
+
+
+def freeze(model: torch.nn.Module) -> None:
+    """Put a model into eval mode for good: no gradient reaches it, and it is deaf to `.train()`."""
+    model.eval().requires_grad_(requires_grad=False)
+    model.train = lambda mode=True: model  # type: ignore[method-assign]
 
 
 def class_places(shards: ShardSet) -> tuple[str, ...]:

@@ -61,8 +61,20 @@ class CacheKey:
         return sum(math.prod(shape) for shape in self.outputs.values())
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """Name the fields in which `other` (as read from disk) differs."""
-        return [name for name, value in asdict(self).items() if other.get(name) != value]
+        """Name the fields in which `other` (as read from disk) differs, in words of the recipe."""
+        return [
+            f"{name}.{part}" if part else name
+            for name, value in asdict(self).items()
+            if other.get(name) != value
+            for part in _different_parts(value, other.get(name))
+        ]
+
+
+def _different_parts(value: object, other: object) -> list[str]:
+    """Return the keys in which two mappings differ; one empty word for anything else."""
+    if not isinstance(value, dict) or not isinstance(other, dict):
+        return [""]
+    return [key for key in sorted(value.keys() | other.keys()) if value.get(key) != other.get(key)]
 
 
 def augment_values(augment: AugmentConfig) -> dict[str, Any]:
@@ -109,7 +121,8 @@ class FeatureCache:
         """Open the cache in `folder` if it was made from exactly what `key` says.
 
         Raises:
-            CacheError: it is missing, unfinished, damaged, or made from something else.
+            CacheError: it is missing, unfinished, cut short, or made from something else. (The
+                digests beside the key are not compared here: that would read every row.)
         """
         make = f"run skydistill cache {recipe}"
         path = folder / META_NAME
@@ -118,7 +131,7 @@ class FeatureCache:
         try:
             meta = json.loads(path.read_text())
             found = meta["key"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CacheError(f"{path} is damaged; remove {folder} and {make}") from error
         if differs := key.differences(found):
             raise CacheError(

@@ -1,10 +1,12 @@
 """One pass of a teacher over every training image and augmentation slot, on any number of ranks.
 
 Shard by shard: each rank fills its own rows of a mapped file, which is renamed when all ranks are
-done; a build that was killed goes on behind the last finished shard.
+done; a build that was killed goes on behind the last finished shard. Ranks take whole batches, so
+every image is computed in the same batch on any number of ranks, and the bytes are the same.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,7 +23,7 @@ from data_shards.progress import Progress
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 from distill.checkpoint import LoadedModel, to_device
-from distill.collectives import rank, wait_for_all, world_size
+from distill.collectives import rank, say_of_rank_zero, wait_for_all, world_size
 from distill.config import DistillConfig
 from distill.teacher import cache_key, teacher_outputs
 from distill.teacher_cache import META_NAME, CacheKey, cached_shards, finish_cache, rows_name
@@ -48,16 +50,16 @@ def build_cache(
         CacheError: `folder` holds something else, or the disk is full.
     """
     key = cache_key(config, shards, teacher)
-    if _is_finished(folder, key):
+    if say_of_rank_zero(_is_finished(folder, key) if rank() == 0 else None):
         return False
     model = to_device(teacher.model, device)
     spans = cached_shards(shards)
     total, done = sum(count for _, count in spans.values()) * config.augment.slots, 0
     try:
-        _begin(folder, key)
+        finished = say_of_rank_zero(_begin(folder, key) if rank() == 0 else None)
         for name, (first, count) in spans.items():
-            final = folder / rows_name(name)
-            if not final.is_file():
+            if rows_name(name) not in finished:
+                final = folder / rows_name(name)
                 aside = final.with_suffix(".partial")
                 rows = _map_rows(aside, (count, config.augment.slots, key.width), key.dtype)
                 for at in _fill(
@@ -68,17 +70,17 @@ def build_cache(
                 wait_for_all()
                 if rank() == 0:
                     aside.replace(final)
-                wait_for_all()
             done += count * config.augment.slots
             progress(done, total)
+        wait_for_all()
         if rank() == 0:
             finish_cache(folder, key)
             (folder / KEY_NAME).unlink()
         wait_for_all()
     except OSError as error:
         raise CacheError(
-            f"teacher cache {folder} could not be written ({error.strerror}); free space and "
-            "start again"
+            f"teacher cache {folder} could not be written ({error.strerror or error}); free space "
+            "and start again: finished shards are kept"
         ) from error
     return True
 
@@ -88,7 +90,11 @@ def _is_finished(folder: Path, key: CacheKey) -> bool:
     path = folder / META_NAME
     if not path.is_file():
         return False
-    if differs := key.differences(json.loads(path.read_text())["key"]):
+    try:
+        found = json.loads(path.read_text())["key"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is damaged; remove {folder} and start again") from error
+    if differs := key.differences(found):
         raise CacheError(
             f"{folder} holds a teacher cache made from another {', '.join(differs)}; "
             "set teacher.cache to a new folder, or remove this one"
@@ -96,19 +102,18 @@ def _is_finished(folder: Path, key: CacheKey) -> bool:
     return True
 
 
-def _begin(folder: Path, key: CacheKey) -> None:
-    """Create the folder, or clear what an unfinished build of another key left in it."""
-    if rank() == 0:
-        path = folder / KEY_NAME
-        if path.is_file() and key.differences(json.loads(path.read_text())):
-            shutil.rmtree(folder)
-        elif folder.exists() and not path.is_file() and any(folder.iterdir()):
-            raise CacheError(
-                f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(key))
-    wait_for_all()
+def _begin(folder: Path, key: CacheKey) -> set[str]:
+    """Return the rows that an earlier build of this key finished; clear those of another key."""
+    path = folder / KEY_NAME
+    if path.is_file() and key.differences(json.loads(path.read_text())):
+        shutil.rmtree(folder)
+    elif folder.exists() and not path.is_file() and any(folder.iterdir()):
+        raise CacheError(
+            f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(key))
+    return {rows.name for rows in folder.glob("*.npy")}
 
 
 def _map_rows(
@@ -118,6 +123,8 @@ def _map_rows(
     if rank() == 0:
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         rows.flush()
+        with path.open("rb+") as file:  # a mapping that finds the disk full dies without a word
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     wait_for_all()
     return np.lib.format.open_memmap(path, mode="r+")
 
@@ -133,8 +140,13 @@ def _fill(
     threads: int,
 ) -> Iterator[int]:
     """Compute this rank's rows of one shard, yielding how many rows of all ranks are about done."""
-    slots = config.augment.slots
-    own = np.arange(rank(), len(into) * slots, world_size())
+    slots, batch = config.augment.slots, config.data.global_batch
+    total = len(into) * slots
+    starts = range(rank() * batch, total, world_size() * batch)
+    own = np.concatenate(
+        [np.arange(start, min(start + batch, total)) for start in starts]
+        or [np.empty(0, dtype=np.int64)]
+    )
     image, slot = own // slots, own % slots
     rows: RowNumbers = first + image
     view = View(int(shards.images.view[first]))
@@ -144,7 +156,7 @@ def _fill(
         shards,
         rows,
         image_size=config.data.image_size,
-        batch_size=config.data.global_batch,
+        batch_size=batch,
         threads=threads,
         values=values,
     ):
@@ -153,4 +165,4 @@ def _fill(
         chosen = slice(at, at + len(part))
         into[image[chosen], slot[chosen]] = row.cpu().numpy()
         at += len(part)
-        yield at * world_size()
+        yield min(at * world_size(), total)

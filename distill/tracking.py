@@ -1,19 +1,23 @@
 """Metrics to a file first and to MLflow in batches: a dead tracking server costs nothing.
 
-The only file that imports mlflow. Rank 0 alone has a tracker that does anything.
+The only file that imports mlflow, and only in the thread that sends. Rank 0 alone has a tracker
+that does anything.
 """
 
 import fcntl
 import json
 import logging
 import os
+import re
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_shards.errors import CheckpointError
 from data_shards.manifest import write_json
 from distill.run_folder import RunPaths
 
@@ -23,8 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_BATCHES = 2.0
+MOST_SECONDS_BETWEEN_TRIES = 60.0
 MOST_METRICS_PER_CALL = 1000
-SECONDS_TO_WAIT_AT_EXIT = 20.0
+
+SECONDS_TO_FINISH = 60.0
+SECONDS_TO_ABANDON = 5.0
+"""How long the end of a run waits for MLflow: when all is well, and when it stops early or MLflow
+does not answer."""
+
+METRIC_NAME = re.compile(r"[\w.\-:/ ]+")
+"""What MLflow takes: `recall@1%` is written `recall_at_1_percent`."""
 
 QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -34,6 +46,10 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Defaults for unreachable servers and machines without a network; the user's own settings win."""
+
+
+PAGE = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment's page on training runs, not on language model traces."""
 
 
 def tracking_uri(paths: RunPaths, uri: str | None) -> str:
@@ -46,13 +62,25 @@ class Tracker:
     """One run's metrics: `log` appends to `metrics.jsonl`; a thread carries new lines to MLflow."""
 
     def __init__(self, paths: RunPaths) -> None:
-        """Open the spool; nothing is sent before `start`."""
+        """Send nothing yet."""
         self.paths = paths
-        self._client: MlflowClient | None = None
-        self._run_id = ""
-        self._sent = 0
-        self._wake, self._stop = threading.Event(), False
-        self._sender: threading.Thread | None = None
+        self._sender: _Sender | None = None
+
+    def rewind(self, step: int) -> None:
+        """Forget the lines behind `step`, before `start`: a resumed run writes them again."""
+        if not self.paths.metrics.is_file():
+            return
+        text = "".join(
+            json.dumps(entry) + "\n"
+            for entry in _read_spool(self.paths)[0]
+            if int(entry["step"]) <= step
+        )
+        aside = self.paths.metrics.with_name(self.paths.metrics.name + ".partial")
+        aside.write_text(text)
+        aside.replace(self.paths.metrics)
+        if link := _read_link(self.paths):
+            sent = min(int(link["sent_bytes"]), len(text.encode()))
+            write_json(self.paths.mlflow, link | {"sent_bytes": sent})
 
     def start(
         self,
@@ -63,192 +91,252 @@ class Tracker:
         params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> None:
-        """Create the MLflow run, or continue the one that this folder belongs to."""
-        try:
-            self._client, self._run_id, is_new = _open_run(self.paths, name, experiment, uri, tags)
-            if is_new:
-                _log_params(self._client, self._run_id, params)
-        except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
-            self._client = None
-            log.warning(
-                "MLflow at %s cannot be reached (%s); metrics are kept in %s and sent when "
-                "the run is started again",
-                uri,
-                str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
-                self.paths.metrics,
-            )
-            return
-        self._sent = _read_link(self.paths).get("sent_lines", 0)
-        self._sender = threading.Thread(target=self._send_forever, name="mlflow", daemon=True)
-        self._sender.start()
+        """Record training: create the MLflow run, or continue the one this folder belongs to.
 
-    def rewind(self, step: int) -> None:
-        """Forget the lines behind `step`: a resumed run will write them again."""
-        if not self.paths.metrics.is_file():
-            return
-        lines = _whole_lines(self.paths)
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        aside = self.paths.metrics.with_name(self.paths.metrics.name + ".partial")
-        aside.write_text("".join(line + "\n" for line in kept))
-        aside.replace(self.paths.metrics)
-        if link := _read_link(self.paths):
-            write_json(self.paths.mlflow, link | {"sent_lines": min(link["sent_lines"], len(kept))})
+        Returns at once; the thread that sends imports mlflow and sets up the store.
+        """
+        asked: dict[str, Any] = {"uri": uri, "experiment": experiment, "name": name}
+        asked |= {"params": dict(params), "tags": dict(tags)}
+        fresh: dict[str, Any] = {"run_id": None, "sent_bytes": 0, "has_params": False}
+        write_json(self.paths.mlflow, fresh | _read_link(self.paths) | asked)
+        self._start(_Sender(self.paths, is_training=True))
 
-    @property
-    def run_id(self) -> str:
-        """Identifier of the MLflow run, or an empty string when there is none."""
-        return self._run_id if self._client else ""
+    def add(self) -> None:
+        """Add to the MLflow run of this folder, whose status stays what it is."""
+        self._start(_Sender(self.paths, is_training=False))
+
+    def _start(self, sender: "_Sender") -> None:
+        for variable, value in QUIET.items():
+            os.environ.setdefault(variable, value)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        _end_last_line(self.paths)
+        self._sender = sender
+        sender.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line of metrics; NaN is written as MLflow and JSON readers know it."""
+        """Append one line of metrics.
+
+        Raises:
+            CheckpointError: the disk is full.
+        """
+        bad = [name for name in metrics if not METRIC_NAME.fullmatch(name)]
+        assert not bad, f"MLflow takes letters, digits and _-.:/ in a metric name, not {bad}"
         line = json.dumps({"step": step, "time": time.time(), "metrics": dict(metrics)})
-        with self.paths.metrics.open("a") as spool:
-            spool.write(line + "\n")
-        self._wake.set()
+        try:
+            with self.paths.metrics.open("a") as spool:
+                spool.write(line + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.paths.metrics} cannot be written ({error.strerror}); free space and start "
+                "again: the run resumes"
+            ) from error
 
     def log_artifact(self, path: Path, *, folder: str = "") -> None:
-        """Copy one file to the MLflow run; a failure warns and no more."""
-        if self._client is None:
-            return
-        try:
-            self._client.log_artifact(self._run_id, str(path), folder or None)
-        except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
-            log.warning(
-                "MLflow did not take %s (%s); it stays in the run folder", path, str(error)[:200]
-            )
+        """Copy one file to the MLflow run, as soon as there is one; a failure warns and no more."""
+        if self._sender is not None:
+            self._sender.artifacts.append((path, folder))
 
-    def finish(self, status: str) -> None:
-        """Send what is left, and set the run's status: FINISHED, FAILED or KILLED."""
-        if self._client is None or self._sender is None:
+    def finish(self, status: str | None = None) -> None:
+        """Send what is left, and set the run's status (FINISHED, FAILED or KILLED) if one is given.
+
+        Waits for MLflow, but not for long: what could not be sent stays in the spool.
+        """
+        if self._sender is None:
             return
-        self._stop = True
-        self._wake.set()
-        self._sender.join(SECONDS_TO_WAIT_AT_EXIT)
-        try:
-            self._client.set_terminated(self._run_id, status)
-        except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
+        self._sender.finish(status)
+        is_hasty = self._sender.is_failing or status in ("FAILED", "KILLED")
+        self._sender.join(SECONDS_TO_ABANDON if is_hasty else SECONDS_TO_FINISH)
+        if self._sender.is_alive():
             log.warning(
-                "MLflow did not take the end of the run (%s); metrics are in %s",
-                str(error)[:200],
+                "MLflow did not take the end of the run in time; what it lacks is in %s and is "
+                "sent when the run is started or evaluated again",
                 self.paths.metrics,
             )
 
-    def _send_forever(self) -> None:
-        warned = False
-        while True:
-            stopping = self._stop
-            try:
-                self._send_new_lines()
-            except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
-                if not warned:
-                    log.warning(
-                        "MLflow stopped answering (%s); metrics are kept in %s and sent when "
-                        "it does",
-                        str(error)[:200],
-                        self.paths.metrics,
-                    )
-                warned = True
-            if stopping:
-                return
-            self._wake.wait(SECONDS_BETWEEN_BATCHES)
-            self._wake.clear()
-            if not self._stop:
-                time.sleep(SECONDS_BETWEEN_BATCHES)
 
-    def _send_new_lines(self) -> None:
+class _Sender(threading.Thread):
+    """Opens the MLflow run and feeds it from the spool, so that training never waits for it."""
+
+    def __init__(self, paths: RunPaths, *, is_training: bool) -> None:
+        super().__init__(name="mlflow", daemon=True)
+        self.paths, self.is_training = paths, is_training
+        self.artifacts: deque[tuple[Path, str]] = deque()
+        self.is_failing = False
+        self._has_warned = False
+        self._status: str | None = None
+        self._stopping = threading.Event()
+        self._client: MlflowClient | None = None
+        self._run_id = ""
+
+    def finish(self, status: str | None) -> None:
+        """Try once more, set the status, and end."""
+        self._status = status
+        self._stopping.set()
+
+    def run(self) -> None:
+        pause = SECONDS_BETWEEN_BATCHES
+        is_last = False
+        while not is_last:
+            is_last = self._stopping.wait(pause if self._client or self.is_failing else 0)
+            try:
+                self._send()
+                if is_last and self._status and self._client:
+                    self._client.set_terminated(self._run_id, self._status)
+                self.is_failing, pause = False, SECONDS_BETWEEN_BATCHES
+            except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
+                self.is_failing, pause = True, min(2 * pause, MOST_SECONDS_BETWEEN_TRIES)
+                self._warn_once(error)
+
+    def _warn_once(self, error: Exception) -> None:
+        if not self._has_warned:
+            log.warning(
+                "MLflow at %s does not answer (%s); metrics are kept in %s and sent when it does, "
+                "in this run or when the run is started or evaluated again",
+                _read_link(self.paths).get("uri"),
+                _first_line(error),
+                self.paths.metrics,
+            )
+        self._has_warned = True
+
+    def _send(self) -> None:
+        """Bring MLflow up to date."""
+        if self._client is None:
+            self._client, self._run_id = self._open_run()
+        self._send_new_lines(self._client)
+        while self.artifacts:
+            self._send_artifact(self._client, *self.artifacts.popleft())
+
+    def _open_run(self) -> tuple["MlflowClient", str]:
+        """Return a client and the id of this folder's run, created if the store has none."""
+        from mlflow import MlflowClient
+
+        link = _read_link(self.paths)
+        uri, experiment = link["uri"], link["experiment"]
+        with _only_one_process(_store_folder(uri) or self.paths.folder.parent):
+            client = MlflowClient(uri)
+            known = client.get_experiment_by_name(experiment)
+            experiment_id = (
+                known.experiment_id
+                if known
+                else client.create_experiment(experiment, _artifact_location(uri), tags=PAGE)
+            )
+        if link["run_id"] and _is_active(client, link["run_id"]):
+            if self.is_training:
+                client.update_run(link["run_id"], status="RUNNING")
+        else:
+            run = client.create_run(experiment_id, run_name=link["name"], tags=link["tags"])
+            link |= {"experiment_id": experiment_id, "run_id": run.info.run_id}
+            link |= {"has_params": False, "sent_bytes": 0}
+            write_json(self.paths.mlflow, link)
+            if not self.is_training:
+                client.set_terminated(link["run_id"])
+        if not link["has_params"]:
+            _log_params(client, link["run_id"], link["params"])
+            write_json(self.paths.mlflow, link | {"has_params": True})
+        return client, link["run_id"]
+
+    def _send_new_lines(self, client: "MlflowClient") -> None:
         """Send the lines of the spool that MLflow has not seen, in as few calls as it allows."""
         from mlflow.entities import Metric
 
-        assert self._client is not None, "only a started tracker sends"
-        lines = _whole_lines(self.paths)
+        link = _read_link(self.paths)
+        entries, end = _read_spool(self.paths, start=link["sent_bytes"])
         metrics = [
             Metric(name, float(value), int(entry["time"] * 1000), int(entry["step"]))
-            for entry in map(json.loads, lines[self._sent :])
+            for entry in entries
             for name, value in entry["metrics"].items()
         ]
         for start in range(0, len(metrics), MOST_METRICS_PER_CALL):
-            self._client.log_batch(
-                self._run_id, metrics=metrics[start : start + MOST_METRICS_PER_CALL]
-            )
-        if len(lines) > self._sent:
-            self._sent = len(lines)
-            write_json(self.paths.mlflow, _read_link(self.paths) | {"sent_lines": self._sent})
+            client.log_batch(self._run_id, metrics=metrics[start : start + MOST_METRICS_PER_CALL])
+        if end > link["sent_bytes"]:
+            write_json(self.paths.mlflow, link | {"sent_bytes": end})
+
+    def _send_artifact(self, client: "MlflowClient", path: Path, folder: str) -> None:
+        try:
+            client.log_artifact(self._run_id, str(path), folder or None)
+        except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
+            log.warning("MLflow did not take %s (%s); it stays there", path, _first_line(error))
 
 
 @contextmanager
 def continue_run(paths: RunPaths) -> Iterator[Tracker]:
-    """Yield the tracker of a finished run, to add an evaluation to it."""
-    tracker, link = Tracker(paths), _read_link(paths)
-    if link:
-        tracker.start(
-            name=paths.folder.name,
-            experiment=link["experiment"],
-            uri=link["uri"],
-            params={},
-            tags={},
+    """Yield a tracker that adds an evaluation to the MLflow run which trained the model."""
+    tracker = Tracker(paths)
+    if _read_link(paths):
+        tracker.add()
+    else:
+        log.info(
+            "%s was not tracked by MLflow; metrics go to %s alone", paths.folder, paths.metrics
         )
-    status = "FAILED"
     try:
         yield tracker
-        status = "FINISHED"
     finally:
-        tracker.finish(status)
+        tracker.finish()
 
 
-def _whole_lines(paths: RunPaths) -> list[str]:
-    """Return the lines of the spool; one that a kill cut short is left out."""
-    text = paths.metrics.read_text() if paths.metrics.is_file() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
+def _read_spool(paths: RunPaths, *, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines of the spool from byte `start` on, and where the last whole one ends."""
+    if not paths.metrics.is_file():
+        return [], start
+    with paths.metrics.open("rb") as spool:
+        spool.seek(start)
+        text = spool.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    entries = []
+    for line in whole.splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:  # a kill cut it short, and a later attempt ended it
+            log.warning("a line of %s is damaged and left out", paths.metrics)
+    return entries, start + len(whole)
+
+
+def _end_last_line(paths: RunPaths) -> None:
+    """End a line that a kill cut short, so that the next one does not grow onto it."""
+    if paths.metrics.is_file() and paths.metrics.stat().st_size:
+        with paths.metrics.open("rb+") as spool:
+            spool.seek(-1, os.SEEK_END)
+            if spool.read(1) != b"\n":
+                spool.write(b"\n")
 
 
 def _read_link(paths: RunPaths) -> dict[str, Any]:
-    """Return which MLflow run a folder belongs to; empty when none."""
+    """Return which MLflow run a folder belongs to; empty when it was never tracked."""
     return dict(json.loads(paths.mlflow.read_text())) if paths.mlflow.is_file() else {}
 
 
-def _open_run(
-    paths: RunPaths, name: str, experiment: str, uri: str, tags: Mapping[str, str]
-) -> tuple["MlflowClient", str, bool]:
-    """Return client, run id and whether the run is new; stores are set up one at a time."""
-    for variable, value in QUIET.items():
-        os.environ.setdefault(variable, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-    from mlflow.entities import RunStatus
+def _is_active(client: "MlflowClient", run_id: str) -> bool:
+    """Return whether the store still has a run: it may be another store, or the run deleted."""
+    from mlflow.exceptions import MlflowException
 
-    link = _read_link(paths)
-    with _only_one_process(paths.folder.parent):
-        client = MlflowClient(uri)
-        known = client.get_experiment_by_name(experiment)
-        artifacts = (
-            (paths.folder.parent / "mlartifacts").resolve().as_uri()
-            if uri.startswith("sqlite:")
-            else None
-        )
-        experiment_id = (
-            known.experiment_id if known else client.create_experiment(experiment, artifacts)
-        )
-    if link.get("uri") == uri:
-        client.update_run(link["run_id"], status=RunStatus.to_string(RunStatus.RUNNING))
-        return client, link["run_id"], False
-    run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
-    write_json(
-        paths.mlflow,
-        {
-            "uri": uri,
-            "experiment": experiment,
-            "experiment_id": experiment_id,
-            "run_id": run.info.run_id,
-            "sent_lines": 0,
-        },
-    )
-    return client, run.info.run_id, True
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage) == "active"
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
 
 
 def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str]) -> None:
     from mlflow.entities import Param
 
     client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
+
+
+def _store_folder(uri: str) -> Path | None:
+    """Return the folder of a SQLite store; None for a server."""
+    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else None
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Return where an experiment keeps files: beside a SQLite store; a server has its own place."""
+    folder = _store_folder(uri)
+    return (folder / "mlartifacts").resolve().as_uri() if folder else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 @contextmanager

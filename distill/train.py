@@ -1,11 +1,11 @@
 """The one training loop: teacher or student, any method, any number of ranks."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from data_shards.errors import DivergedError
@@ -23,8 +23,8 @@ Probe = Callable[[RetrievalModel, int], dict[str, float]]
 """A look during training: model and step in, named numbers out; every rank calls it."""
 
 
-def train(session: Session, *, probes: Sequence[Probe], progress: Progress) -> bool:
-    """Train as the recipe says, from the newest checkpoint on; return False when told to stop.
+def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag: StopFlag) -> bool:
+    """Train as the recipe says, from the newest checkpoint on; return False when `flag` stops it.
 
     Raises:
         DivergedError: a term stopped being finite.
@@ -32,7 +32,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress) -> b
     """
     config, accelerator, state = session.config, session.accelerator, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
-    flag, clock = StopFlag(), _Clock(state.seconds)
+    clock = _Clock(state.seconds)
     session.step.train()
     for batch in session.loader.batches(first_step=state.step, num_steps=schedule.num_steps):
         # batch
@@ -58,13 +58,14 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress) -> b
 
         # log
         if state.step % config.log_every_steps == 0:
-            lines = _lines(session, {"total": total, **terms}, norm=norm, factor=factor)
-            progress(state.step, schedule.num_steps, **_shown(lines))
+            metrics = _log(session, {"total": total, **terms}, norm=norm, factor=factor)
+            progress(state.step, schedule.num_steps, **_shown(metrics))
         _probe(session, probes)
 
         # save
         stopped = flag.seen_by_any_rank(accelerator)
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
+            _finite_means(session, {"total": total, **terms}, norm=norm)
             save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
         if stopped:
             return state.step == schedule.num_steps
@@ -81,26 +82,38 @@ class _Clock:
         return time.monotonic() - self.start
 
 
-def _lines(
-    session: Session, terms: Mapping[str, Tensor], *, norm: Tensor | None, factor: float
+def _finite_means(
+    session: Session, terms: Mapping[str, Tensor], *, norm: Tensor | None
 ) -> dict[str, float]:
-    """Write one metric line, averaged over ranks; stop a run that stopped being finite."""
-    accelerator, step = session.accelerator, session.state.step
-    means = accelerator.reduce(
+    """Return total, terms and gradient norm over all ranks; stop a run that stopped being finite.
+
+    Asked before every line and every checkpoint, so a checkpoint never holds what has diverged.
+    """
+    means = session.accelerator.reduce(
         {name: term.detach().float() for name, term in terms.items()}, reduction="mean"
     )
-    metrics = {f"train/{name}": float(value) for name, value in means.items()}
-    if bad := [name for name, value in metrics.items() if not torch.isfinite(torch.tensor(value))]:
+    if norm is not None and not session.optimizer.step_was_skipped:  # by fp16's loss scaling
+        means["grad_norm"] = norm
+    values = {name: float(value) for name, value in means.items()}
+    if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise DivergedError(
-            f"step {step}: {', '.join(bad)} not finite; lower optimizer.learning_rate "
-            f"(the newest checkpoint is in {session.paths.checkpoints})"
+            f"step {session.state.step}: {', '.join(sorted(set(bad) - {'total'}) or bad)} not "
+            "finite; lower optimizer.learning_rate (the newest checkpoint is in "
+            f"{session.paths.checkpoints})"
         )
+    return values
+
+
+def _log(
+    session: Session, terms: Mapping[str, Tensor], *, norm: Tensor | None, factor: float
+) -> dict[str, float]:
+    """Write one metric line, averaged over ranks."""
+    values = _finite_means(session, terms, norm=norm)
+    metrics = {f"train/{name}": value for name, value in values.items()}
     metrics["train/learning_rate"] = session.config.optimizer.learning_rate * factor
-    if norm is not None:
-        metrics["train/grad_norm"] = float(norm)
     metrics["train/images_per_second"] = _images_per_second(session)
-    if accelerator.is_main_process:
-        session.tracker.log(step, metrics)
+    if session.accelerator.is_main_process:
+        session.tracker.log(session.state.step, metrics)
     return metrics
 
 

@@ -135,14 +135,19 @@ def run_demo(config: DemoConfig) -> int:
     with open_view([stage.title for stage in stages]) as view:
         for number, stage in enumerate(stages):
             with view.stage(number):
-                _run(stage, paths, config, view)
+                run_stage(stage, paths, config, view)
     figures = write_figures(paths)
     summary = summarize(paths, config, seconds=time.monotonic() - started)
     show(summary, paths, figures)
     return 0
 
 
-def _run(stage: Stage, paths: DemoPaths, config: DemoConfig, view: DemoView) -> None:
+def run_stage(stage: Stage, paths: DemoPaths, config: DemoConfig, view: DemoView) -> None:
+    """Run one command to its end.
+
+    Raises:
+        DemoFailedError: it failed; the sentence says why, and where its output is.
+    """
     cores = os.cpu_count() or 1
     threads = max(1, cores // config.processes) if "accelerate" in as_typed(stage.argv) else cores
     log_file = paths.log(stage.name)
@@ -162,7 +167,8 @@ def _reason(stage: Stage, paths: DemoPaths) -> str:
     """Return why a stage failed: the run's record, else the sentence in its log."""
     from distill.run_folder import read_exit
 
-    if stage.run and (ended := read_exit(paths.runs / stage.run)):
+    ended = read_exit(paths.runs / stage.run) if stage.run else None
+    if ended and ended["code"]:
         return str(ended["reason"]).rstrip(".")
     lines = [line for line in paths.log(stage.name).read_text().splitlines() if line.strip()]
     told = [line.removeprefix("skydistill: ") for line in lines if line.startswith("skydistill: ")]
@@ -171,29 +177,26 @@ def _reason(stage: Stage, paths: DemoPaths) -> str:
 
 def show(summary: dict[str, Any], paths: DemoPaths, figures: list[Path]) -> None:
     """Print the table of models, and where to look next."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"synthetic University-1652, {summary['gallery']['d2s']} satellite tiles",
-        title_justify="left",
-    )
-    table.add_column("model")
-    for column in ("parameters", "MACs", "D2S R@1", "D2S AP", "S2D R@1", "S2D AP", "trained in"):
-        table.add_column(column, justify="right")
+    gallery = summary["gallery"]
+    title = f"{gallery['d2s']} satellite tiles, {gallery['s2d']} drone images of unseen places"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for column in ("size", "MACs", "D2S R@1", "AP", "S2D R@1", "AP", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in _table_rows(summary):
         table.add_row(*row)
     console = Console(file=sys.stdout, highlight=False)
     console.print(table)
-    console.print(
-        f"{summary['seconds']:.0f} s on {summary['world_size']} processes; everything is in "
-        f"{paths.out}\n"
-    )
+    seconds, processes = summary["seconds"], summary["world_size"]
+    console.print(f"{seconds:.0f} s on {processes} processes; summary: {paths.summary}\n")
     for figure in figures:
-        console.print(f"  {figure}")
-    console.print(
-        f"\ncompare the runs in MLflow:\n  {summary['mlflow']['command']}", soft_wrap=True
-    )
+        console.print(f"  {figure}", soft_wrap=True)
+    opens = summary["mlflow"]["command"]
+    console.print(f"\ncompare the runs in MLflow:\n  {opens}", soft_wrap=True)
 
 
 def _table_rows(summary: dict[str, Any]) -> Iterator[list[str]]:

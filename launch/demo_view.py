@@ -111,11 +111,8 @@ class BarView:
 
 def sparkline(values: Sequence[float]) -> str:
     """Draw numbers as a line of blocks, the newest at the right."""
-    shrunk = (
-        [values[i * len(values) // SPARK_WIDTH] for i in range(SPARK_WIDTH)]
-        if len(values) > SPARK_WIDTH
-        else values
-    )
+    width = min(len(values), SPARK_WIDTH)
+    shrunk = [values[(i + 1) * len(values) // width - 1] for i in range(width)]
     low, high = min(shrunk), max(shrunk)
     span = (high - low) or 1.0
     return "".join(BLOCKS[int((value - low) / span * (len(BLOCKS) - 1))] for value in shrunk)

@@ -92,5 +92,11 @@ def _mlflow(paths: DemoPaths) -> dict[str, str]:
     return {
         "tracking_uri": link["uri"],
         "experiment": link["experiment"],
-        "command": f"{shown} ui --backend-store-uri {shlex.quote(link['uri'])}",
+        "command": f"{shown} ui --backend-store-uri {shlex.quote(_shortened(link['uri']))}",
     }
+
+
+def _shortened(uri: str) -> str:
+    """Return a SQLite address relative to the current folder, as a person would type it."""
+    inside = f"sqlite:///{Path.cwd()}/"
+    return "sqlite:///" + uri.removeprefix(inside) if uri.startswith(inside) else uri

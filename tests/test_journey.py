@@ -29,7 +29,9 @@ def readme_commands() -> list[list[str]]:
     text = (ROOT / "README.md").read_text()
     block = re.search(r"## By hand.*?```sh\n(.*?)```", text, re.S)
     assert block, "the README shows the journey by hand"
-    return [shlex.split(line) for line in block[1].replace("\\\n", " ").splitlines() if line.strip()]
+    return [
+        shlex.split(line) for line in block[1].replace("\\\n", " ").splitlines() if line.strip()
+    ]
 
 
 def shrunk(words: list[str]) -> list[str]:
@@ -41,7 +43,7 @@ def shrunk(words: list[str]) -> list[str]:
 
 
 def run_here(words: list[str]) -> int:
-    """Run a command in this process: `skydistill VERB`, or the verb behind an `accelerate launch`."""
+    """Run `skydistill VERB`, or the verb behind an `accelerate launch`, in this process."""
     if words[0] == "skydistill":
         return main(words[1:])
     door = next(word for word in words if word.startswith("distill/"))
@@ -53,11 +55,14 @@ def run_on_two_ranks(words: list[str]) -> int:
     """Run an `accelerate launch` as it stands, from another folder than the checkout."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     in_checkout = [
-        str(ROOT / word) if word.startswith(("configs/", "distill/")) else word for word in words[2:]
+        str(ROOT / word) if word.startswith(("configs/", "distill/")) else word
+        for word in words[2:]
     ]
     asked = ["--expected_world_size", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, *in_checkout, *asked], env=environment, check=False).returncode
+    return subprocess.run(
+        [*launcher, *in_checkout, *asked], env=environment, check=False
+    ).returncode
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,10 @@ def test_mlflow_holds_runs_metrics_and_weights(journey: Path) -> None:
         runs = dict(store.execute("select name, status from runs"))
         metrics = {key for (key,) in store.execute("select distinct key from metrics")}
     assert runs == {"teacher": "FINISHED", "student_distilled": "FINISHED"}
-    assert {"train/total", "probe/d2s/recall_at_1", "test/d2s/recall_at_1", "test/s2d/ap"} <= metrics
+    assert {
+        "train/total",
+        "probe/d2s/recall_at_1",
+        "test/d2s/recall_at_1",
+        "test/s2d/ap",
+    } <= metrics
     assert list((outputs / "mlartifacts").rglob("model.safetensors"))
-

@@ -37,7 +37,7 @@ def _cross_entropy(step: StepTensors, config: CrossEntropyConfig) -> Tensor:
 
 def _symmetric_info_nce(step: StepTensors, config: InfoNceConfig) -> Tensor:
     """Average both directions, and the k drone views: no place stands twice in any contrast."""
-    unit = F.normalize(step.student.descriptor.float(), dim=1)
+    unit = F.normalize(step.student.descriptor, dim=1)
     num_rows = len(step.place)
     satellite_BD = unit[:num_rows]
     drone_BkD = unit[num_rows:].unflatten(0, (num_rows, step.drones_per_row))

@@ -11,7 +11,10 @@ from distill.models import Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class StepTensors:
-    """One step of one rank: V = (1 + k) * B images of B rows, satellites first, k drones a row."""
+    """One step of one rank: V = (1 + k) * B images of B rows, satellites first, k drones a row.
+
+    All floats are float32 or wider, whatever precision the network ran in.
+    """
 
     student: Outputs
     """Of all V images."""

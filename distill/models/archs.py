@@ -19,7 +19,9 @@ def _from_timm(name: str, drop_path: float) -> nn.Module:
 def _small(width: int, depths: tuple[int, ...], drop_path: float) -> nn.Module:
     """Build a ConvNeXt of four stages whose width doubles from stage to stage."""
     dims = tuple(width * 2**stage for stage in range(4))
-    return _without_head(ConvNeXt(depths=depths, dims=dims, drop_path_rate=drop_path))
+    # No layer scale: at timm's 1e-6 a short training from nothing hardly uses its blocks.
+    network = ConvNeXt(depths=depths, dims=dims, drop_path_rate=drop_path, ls_init_value=None)
+    return _without_head(network)
 
 
 def _without_head(network: nn.Module) -> nn.Module:

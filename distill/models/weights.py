@@ -1,5 +1,6 @@
 """The weights a backbone starts from: none, timm's, or a file; every key must fit."""
 
+import pickle
 from pathlib import Path
 
 import timm
@@ -12,6 +13,9 @@ from data_shards.errors import RecipeError
 
 CLASSIFIER = ("head.fc.", "head.norm.", "head.weight", "head.bias", "norm.weight", "norm.bias")
 """What timm's ConvNeXt checkpoints hold behind the last feature map; descriptors do not use it."""
+
+NOT_A_PICKLE = (pickle.UnpicklingError, EOFError, KeyError, AttributeError)
+"""How `torch.load` refuses a file that is damaged, or holds more than tensors."""
 
 
 def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> None:
@@ -29,8 +33,8 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> None:
     if missing or extra:
         raise RecipeError(
             f"model.weights {weights} do not fit {arch}: {len(missing)} keys missing "
-            f"{missing[:3]}, "
-            f"{len(extra)} unexpected {extra[:3]}; give the weights of this arch in timm's naming"
+            f"{missing[:3]}, {len(extra)} unexpected {extra[:3]}; give "
+            "the weights of this arch in timm's naming"
         )
     try:
         backbone.load_state_dict(state)
@@ -45,12 +49,16 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, *NOT_A_PICKLE) as error:
         raise RecipeError(
             f"model.weights: {path} cannot be read ({' '.join(str(error).split())[:200]}); "
-            "give a .safetensors or "
-            ".pth file, or none to start from random weights"
+            "give a .safetensors or .pth file, or none to start from random weights"
         ) from error
+    if not isinstance(state, dict):
+        raise RecipeError(
+            f"model.weights: {path} holds a {type(state).__name__}, not named tensors; give a "
+            "state dict"
+        )
     for wrapper in ("state_dict", "model"):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
@@ -74,7 +82,6 @@ def _from_timm(arch: str) -> dict[str, Tensor]:
         name = getattr(hub, "hf_hub_id", None) or arch
         raise RecipeError(
             f"model.weights: timm's weights of {arch} are not on this machine and could not be "
-            "fetched; on a machine "
-            f"with a network fetch {name} (model.safetensors), copy it here and give its path, "
-            f"{advice}"
+            f"fetched; on a machine with a network fetch {name} (model.safetensors), copy it here "
+            f"and give its path, {advice}"
         ) from error

@@ -9,4 +9,4 @@ def feature_distillation(student_BD: Tensor, teacher_BD: Tensor) -> Tensor:
 
     For unit vectors this is half the squared distance, so it also stands for the normalised MSE.
     """
-    return 1 - F.cosine_similarity(student_BD.float(), teacher_BD.float(), dim=1).mean()
+    return 1 - F.cosine_similarity(student_BD, teacher_BD, dim=1).mean()

@@ -21,5 +21,5 @@ def info_nce(
         scale: inverse temperature.
         label_smoothing: share of the target spread over the gallery.
     """
-    similarity_BG = scale * query_BD.float() @ gallery_GD.float().T
+    similarity_BG = scale * query_BD @ gallery_GD.T
     return F.cross_entropy(similarity_BG, target_B, label_smoothing=label_smoothing)

@@ -9,8 +9,8 @@ def logit_distillation(student_BC: Tensor, teacher_BC: Tensor, *, temperature: f
 
     Hinton et al. 2015; spec pfed 4.5.
     """
-    student_logp_BC = F.log_softmax(student_BC.float() / temperature, dim=1)
-    teacher_logp_BC = F.log_softmax(teacher_BC.float() / temperature, dim=1)
+    student_logp_BC = F.log_softmax(student_BC / temperature, dim=1)
+    teacher_logp_BC = F.log_softmax(teacher_BC / temperature, dim=1)
     return temperature**2 * F.kl_div(
         student_logp_BC, teacher_logp_BC, reduction="batchmean", log_target=True
     )

@@ -1,0 +1,174 @@
+"""Started by `accelerate launch` in test_two_ranks.py: writes what two ranks saw as one JSON."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from data_shards.errors import CheckpointError
+from data_shards.progress import show_progress
+from data_shards.recipe import load_recipe
+from data_shards.shards import ShardSet
+from distill import collectives, step
+from distill.checkpoint import RunState, resume, save_checkpoint
+from distill.config import DistillConfig
+from distill.models import Outputs
+from distill.preemption import StopFlag
+from distill.run_folder import RunPaths
+from distill.session import make_accelerator
+from distill.teacher import load_teacher
+from distill.teacher_pass import build_cache
+
+ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
+
+
+class Toy(nn.Module):
+    """As much of a `RetrievalModel` as a step needs, in any precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = WIDTH
+        self.body = nn.Linear(SIZE * SIZE * 3, WIDTH)
+        self.head = nn.Linear(WIDTH, PLACES)
+
+    def forward(self, images: Tensor) -> Outputs:
+        descriptor = self.body(images.flatten(1).to(self.body.weight.dtype)).tanh()
+        return Outputs(descriptor, self.head(descriptor))
+
+
+def batch(k: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Outputs]:
+    """Return satellites, drone views, places and teacher outputs of the whole global batch."""
+    numbers = torch.Generator().manual_seed(k)
+    views = ROWS * (1 + k)
+    images = torch.randint(0, 256, (views, SIZE, SIZE, 3), generator=numbers, dtype=torch.uint8)
+    teacher = Outputs(
+        torch.randn(views, TEACHER_WIDTH, generator=numbers, dtype=dtype),
+        torch.randn(views, PLACES, generator=numbers, dtype=dtype),
+    )
+    return images[:ROWS], images[ROWS:], torch.arange(ROWS) % PLACES, teacher
+
+
+def part(
+    whole: tuple[Tensor, Tensor, Tensor, Outputs], rank: int, k: int
+) -> tuple[Tensor, Tensor, Tensor, Outputs]:
+    """Cut a rank's rows out of a global batch, as plan and cache do."""
+    satellite, drone, place, teacher = whole
+    own = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
+    views = slice(own.start * k, own.stop * k)
+    outputs = [torch.cat([t[:ROWS][own], t[ROWS:][views]]) for t in teacher]
+    return satellite[own], drone[views], place[own], Outputs(*outputs)
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("module."): parameter.grad
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def worst_gradients(accelerator: Accelerator, config: DistillConfig) -> Iterator[tuple[str, float]]:
+    """Compare the gradient of two ranks with that of one process which sees the whole batch."""
+    weights = config.objectives.weights
+    cases = {name: {name: 1.0} for name in weights} | {"total": weights}
+    for dtype in (torch.float32, torch.float64):
+        for k in (1, 2):
+            for name, chosen in cases.items():
+                terms = {n: replace(getattr(config.objectives, n), weight=0.0) for n in weights}
+                for n, weight in chosen.items():
+                    terms[n] = replace(terms[n], weight=weight)
+                here = mock.Mock(method="pfed", objectives=replace(config.objectives, **terms))
+                modules = []
+                for _ in range(2):
+                    torch.manual_seed(3)
+                    module = step.DistillStep(here, Toy(), teacher_width=TEACHER_WIDTH)  # type: ignore[arg-type]
+                    modules.append(module.to(dtype))
+                together, alone = accelerator.prepare(modules[0]), modules[1]
+                whole = batch(k, dtype)
+                found = together(*part(whole, accelerator.process_index, k))
+                accelerator.backward(step.weigh(found, chosen))
+                with (
+                    mock.patch.object(step, "gather_with_grad", lambda tensor: tensor),
+                    mock.patch.object(step, "rank", lambda: 0),
+                ):
+                    step.weigh(alone(*whole), chosen).backward()
+                expected, seen = gradients(alone), gradients(together)
+                assert expected.keys() == seen.keys() and expected
+                largest = max(grad.abs().max() for grad in expected.values())
+                error = max((seen[key] - expected[key]).abs().max() for key in expected)
+                yield f"{name} k={k} {str(dtype)[6:]}", float(error / largest)
+
+
+def gather_leaves_other_gradients_alone() -> list[float]:
+    own, other = torch.ones(1, requires_grad=True), torch.ones(2, requires_grad=True)
+    (collectives.gather_with_grad(own) + other).sum().backward()
+    assert own.grad is not None and other.grad is not None
+    return [*own.grad.tolist(), *other.grad.tolist()]
+
+
+def save_when_one_rank_cannot(accelerator: Accelerator, paths: RunPaths) -> str:
+    def full(folder: str) -> None:
+        if accelerator.process_index == 1:
+            raise OSError(28, "No space left on device")
+        (Path(folder) / "half.bin").write_bytes(b"half")
+
+    with mock.patch.object(accelerator, "save_state", full):
+        try:
+            save_checkpoint(accelerator, RunState(step=7), paths, keep=2)
+        except CheckpointError as error:
+            return str(error)
+    return "it was saved"
+
+
+def main(recipe: Path, out: Path) -> None:
+    config = load_recipe(DistillConfig, recipe)
+    accelerator = make_accelerator(config)
+    rank = accelerator.process_index
+    paths = RunPaths(config.run_folder)
+    seen: dict[str, object] = {"num_processes": accelerator.num_processes}
+    seen["gradients"] = dict(worst_gradients(accelerator, config))
+    seen["shared_gradient"] = gather_leaves_other_gradients_alone()
+    seen["first_problem"] = collectives.first_problem(None if rank == 0 else "rank 1 has one")
+    seen["said"] = collectives.say_of_rank_zero(f"by {rank}")
+    seen["first_to_fail"] = [
+        bool(x) for x in accelerator.gather(torch.tensor([collectives.is_first_to_fail()]))
+    ]
+
+    flag = StopFlag()
+    before = flag.seen_by_any_rank(accelerator)
+    flag.raised = rank == 1
+    seen["stop"] = [before, flag.seen_by_any_rank(accelerator)]
+
+    fresh = Accelerator(cpu=True)
+    fresh.prepare(nn.Linear(2, 2))
+    save_checkpoint(fresh, RunState(step=3), paths, keep=2)
+    seen["full_disk"] = save_when_one_rank_cannot(fresh, paths)
+    accelerator.wait_for_everyone()
+    seen["left"] = sorted(path.name for path in paths.checkpoints.iterdir())
+    seen["resumed"] = resume(fresh, paths).step
+
+    shards = ShardSet.open(config.data.shards)
+    assert config.teacher.cache is not None
+    with show_progress("caching", enabled=False) as progress:
+        build_cache(
+            config,
+            shards,
+            load_teacher(config, shards),
+            folder=config.teacher.cache,
+            device=accelerator.device,
+            threads=1,
+            progress=progress,
+        )
+    (out / f"rank{rank}.json").write_text(json.dumps(seen))
+    accelerator.wait_for_everyone()
+    collectives.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

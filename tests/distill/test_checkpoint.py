@@ -1,0 +1,156 @@
+import hashlib
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from data_shards.errors import CheckpointError
+from distill.checkpoint import RunState, load_student, resume, save_checkpoint, save_weights
+from distill.run_folder import RunPaths
+from tests.distill.conftest import metric_lines, open_alone, run_alone, tiny_config
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, tiny_shards):
+    """A run of 6 steps that nothing interrupted; for reading only."""
+    return run_alone(tiny_config(tiny_shards, tmp_path_factory.mktemp("straight") / "run"))
+
+
+@pytest.fixture
+def copied(straight, make_config):
+    """A copy of that run, to damage, and the recipe that resumes it."""
+    config = make_config()
+    shutil.copytree(straight.paths.folder, config.run_folder)
+    return config
+
+
+def step_weights(session) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in session.step.state_dict().items()}
+
+
+def test_resumed_run_is_the_uninterrupted_one(make_config, straight):
+    config = make_config()
+    stopped = run_alone(config, stop_after=2)
+    assert stopped.state.step == 2 and not stopped.paths.weights.exists()
+    resumed = run_alone(config)
+    assert resumed.state.step == 6
+    one, two = step_weights(straight), step_weights(resumed)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    one, two = (load_file(session.paths.weights) for session in (straight, resumed))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    lines = [
+        [
+            (line["step"], line["metrics"]["train/total"])
+            for line in metric_lines(session.paths)
+            if line["metrics"]  # the watcher of `run_alone` measures nothing
+        ]
+        for session in (straight, resumed)
+    ]
+    assert lines[0] == lines[1] and [step for step, _ in lines[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_is_only_finished_again(copied, straight):
+    RunPaths(copied.run_folder).weights.unlink()
+    again = run_alone(copied)
+    assert again.state.step == 6 and len(metric_lines(again.paths)) == 6
+    one, two = (load_student(session.paths.folder) for session in (straight, again))
+    assert one.model.state_dict().keys() == two.model.state_dict().keys()
+    # The very same bytes, so that a teacher's cache stays valid.
+    save_weights(again.paths, again.model, straight.config, places=list(one.places), step=6)
+    assert load_student(again.paths.folder).sha256 == one.sha256
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "unsealed", "lost"])
+def test_a_damaged_checkpoint_is_passed_over(copied, damage, caplog):
+    paths = RunPaths(copied.run_folder)
+    newest = paths.checkpoints / "step-00000006"
+    file = newest / "optimizer.bin"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-10])
+    elif damage == "flipped":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "unsealed":
+        (newest / "state.json").unlink()
+    elif damage == "lost":
+        for folder in paths.checkpoints.iterdir():
+            (folder / "state.json").write_text("{")
+    session = open_alone(copied)
+    assert session.state.step == (0 if damage == "lost" else 3)
+    warned = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert any(str(newest) in line and "is damaged" in line for line in warned)
+
+
+def names(paths: RunPaths) -> list[str]:
+    return sorted(path.name for path in paths.checkpoints.iterdir())
+
+
+def test_old_half_written_and_abandoned_checkpoints_go(make_config):
+    session = open_alone(make_config())
+    paths = session.paths
+    for step in (1, 2, 3):
+        save_checkpoint(session.accelerator, RunState(step=step), paths, keep=2)
+    assert names(paths) == ["step-00000002", "step-00000003"]
+    # Step 3 is damaged and step 4 half-written; the run goes on from step 2 and keeps one.
+    (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"")
+    (paths.checkpoints / "step-00000004.partial").mkdir()
+    assert resume(session.accelerator, paths).step == 2
+    save_checkpoint(session.accelerator, RunState(step=2), paths, keep=1)
+    assert names(paths) == ["step-00000002"]
+    assert resume(session.accelerator, paths).step == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(make_config, monkeypatch):
+    session = open_alone(make_config())
+    save_checkpoint(session.accelerator, RunState(step=1), session.paths, keep=2)
+
+    def full(folder: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session.accelerator, "save_state", full)
+    with pytest.raises(CheckpointError, match=r"step-00000002.*No space left"):
+        save_checkpoint(session.accelerator, RunState(step=2), session.paths, keep=2)
+    assert names(session.paths) == ["step-00000001"]
+
+
+def test_a_checkpoint_of_another_program_is_refused_in_a_sentence(make_config):
+    session = open_alone(make_config())
+    folder = save_checkpoint(session.accelerator, RunState(step=1), session.paths, keep=2)
+    file = folder / "model.safetensors"
+    save_file({"other": torch.zeros(1)}, file)
+    meta = json.loads((folder / "state.json").read_text())
+    meta["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "state.json").write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match="does not fit this version"):
+        resume(session.accelerator, session.paths)
+
+
+def test_weights_round_trip(straight):
+    loaded = load_student(straight.paths.folder)
+    assert (loaded.name, loaded.role, loaded.step, loaded.image_size) == ("tiny", "alone", 6, 32)
+    assert loaded.run == straight.paths and len(loaded.places) == 10
+    assert not loaded.model.training
+    trained = straight.model.state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in loaded.model.state_dict().items())
+    assert load_student(straight.paths.weights).sha256 == loaded.sha256
+    assert "trained: 6 steps of 4 places" in straight.paths.card.read_text()
+
+
+def test_foreign_and_damaged_weights_are_refused(straight, tmp_path):
+    with pytest.raises(CheckpointError, match="no trained model at"):
+        load_student(tmp_path)
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(CheckpointError, match="was not written by"):
+        load_student(tmp_path / "foreign.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    shutil.copy(straight.paths.weights, cut)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_student(cut)

@@ -1,0 +1,236 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_shards.errors import CacheError
+from data_shards.loader import image_batches, slot_values
+from data_shards.progress import show_progress
+from data_shards.schema import Role
+from data_shards.shards import ShardSet
+from distill.checkpoint import load_student
+from distill.config import DistillConfig
+from distill.run_folder import RunPaths
+from distill.teacher import CachedTeacher, LiveTeacher, cache_key, load_teacher, teacher_outputs
+from distill.teacher_cache import CacheKey, FeatureCache, cached_shards
+from distill.teacher_pass import build_cache
+from tests.distill.conftest import metric_lines, open_alone, run_alone, save_newborn
+
+CPU = torch.device("cpu")
+
+
+def build(config: DistillConfig, progress=None) -> bool:
+    shards = ShardSet.open(config.data.shards)
+    folder = config.teacher.cache
+    assert folder is not None
+    with show_progress("caching", enabled=False) as silent:
+        return build_cache(
+            config,
+            shards,
+            load_teacher(config, shards),
+            folder=folder,
+            device=CPU,
+            threads=1,
+            progress=progress or silent,
+        )
+
+
+def open_cache(config: DistillConfig) -> FeatureCache:
+    shards = ShardSet.open(config.data.shards)
+    key = cache_key(config, shards, load_teacher(config, shards))
+    assert config.teacher.cache is not None
+    return FeatureCache.open(config.teacher.cache, shards=shards, key=key, recipe="r.yaml")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("built")
+
+
+@pytest.fixture
+def cached(distilled, built) -> DistillConfig:
+    """A recipe whose cache is finished; for reading only."""
+    config = distilled(teacher={"cache": str(built / "cache")})
+    build(config)
+    return config
+
+
+def test_lookup_by_hand(cached):
+    shards, cache = ShardSet.open(cached.data.shards), open_cache(cached)
+    teacher = load_student(cached.teacher.run)
+    rows = shards.images.where(role=Role.TRAIN, view=1, places=[0, 3, 7])[::4]
+    for slot in range(2):
+        slots = np.full(len(rows), slot)
+        values = slot_values(shards, cached.augment, rows, slots, view=1)
+        ((_, images),) = image_batches(
+            shards, rows, image_size=32, batch_size=99, threads=1, values=values
+        )
+        live = teacher_outputs(teacher.model, torch.from_numpy(images))
+        found = cache.lookup(rows, slots)
+        assert list(found) == ["descriptor", "logits"]
+        for name, wanted in zip(found, live, strict=True):
+            assert np.allclose(found[name], wanted.numpy(), rtol=2e-3, atol=2e-3)
+    backwards = cache.lookup(rows[::-1], slots)
+    assert np.array_equal(backwards["logits"], found["logits"][::-1])
+
+
+def losses(config: DistillConfig) -> list[list[float]]:
+    lines = metric_lines(run_alone(config).paths)
+    names = ["total", *config.objectives.weights]
+    return [[line["metrics"][f"train/{name}"] for name in names] for line in lines]
+
+
+def test_training_from_the_cache_is_training_with_the_live_teacher(distilled, cached, tmp_path):
+    def out(name: str) -> str:
+        return str(tmp_path / name)
+
+    live = losses(distilled(out=out("live"), teacher={"source": "live"}))
+    exact = distilled(out=out("exact"), teacher={"cache_dtype": "float32"})
+    build(exact)
+    assert len(live) == 6 and len(live[0]) == 5
+    assert np.allclose(losses(exact), live, rtol=1e-6, atol=1e-6)
+    half = losses(replace(cached, out=tmp_path / "half"))
+    assert np.allclose(half, live, rtol=5e-3, atol=5e-3)
+
+
+def test_both_sources_answer_alike_with_two_drones_a_row(distilled):
+    config = distilled(data={"drones_per_row": 2}, teacher={"cache_dtype": "float32"})
+    build(config)
+    session = open_alone(config)
+    assert isinstance(session.teacher, CachedTeacher)
+    live = LiveTeacher(load_teacher(config, session.shards), CPU)
+    for batch in session.loader.batches(first_step=0, num_steps=2):
+        assert batch.drone.shape[0] == 2 * batch.satellite.shape[0]
+        for one, two in zip(session.teacher(batch), live(batch), strict=True):
+            assert torch.allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_changed_is_a_hit(cached):
+    before = {path: path.stat().st_mtime_ns for path in cached.teacher.cache.iterdir()}
+    assert build(cached) is False
+    open_cache(cached)
+    assert {path: path.stat().st_mtime_ns for path in cached.teacher.cache.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("augment.brightness", {"augment": {"brightness": 0.25}}),
+        ("augment.seed", {"augment": {"seed": 1}}),
+        ("augment.slots", {"augment": {"slots": 3}}),
+        ("dtype", {"teacher": {"cache_dtype": "float32"}}),
+    ],
+)
+def test_a_changed_recipe_is_a_miss_that_names_the_field(distilled, cached, built, field, changes):
+    config = distilled(
+        **{**changes, "teacher": {"cache": str(built / "cache")} | changes.get("teacher", {})}
+    )
+    with pytest.raises(CacheError, match=f"made from another {field};.*skydistill cache r.yaml"):
+        open_cache(config)
+    with pytest.raises(CacheError, match=f"made from another {field};"):
+        build(config)
+
+
+def test_one_weight_byte_is_a_miss(cached, distilled, teacher_run, tmp_path, built):
+    other = tmp_path / "other"
+    shutil.copytree(teacher_run, other)
+    weights = bytearray(RunPaths(other).weights.read_bytes())
+    weights[-1] ^= 1
+    RunPaths(other).weights.write_bytes(weights)
+    config = distilled(teacher={"run": str(other), "cache": str(built / "cache")})
+    with pytest.raises(CacheError, match="made from another teacher_sha256;"):
+        open_cache(config)
+
+
+def test_other_shards_size_code_and_decoder_are_misses(cached):
+    key, shards = open_cache(cached).key, ShardSet.open(cached.data.shards)
+    for field, value in {
+        "shards": "0" * 64,
+        "image_size": 64,
+        "augment_version": 99,
+        "decoder": "another",
+        "preprocessing": "none",
+        "version": 99,
+        "outputs": {"descriptor": [1]},
+    }.items():
+        changed = replace(key, **{field: value})
+        assert changed.digest != key.digest
+        with pytest.raises(CacheError, match=f"made from another {field}"):
+            FeatureCache.open(cached.teacher.cache, shards=shards, key=changed, recipe="r")
+    assert isinstance(key, CacheKey)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class Killed(BaseException):
+    """Nothing that the code would catch."""
+
+
+def test_a_killed_build_loses_one_shard_at_most_and_ends_in_the_same_bytes(
+    distilled, cached, tmp_path
+):
+    config = distilled()
+    spans = cached_shards(ShardSet.open(config.data.shards))
+    (first_name, (_, first)), *_ = spans.items()
+
+    def die(done: int, total: int, **facts: float) -> None:
+        if done > first * 2:  # both slots of the first shard, and the second has begun
+            raise Killed
+
+    with pytest.raises(Killed):
+        build(config, progress=die)
+    folder = config.teacher.cache
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".npy", ".partial"]
+    with pytest.raises(CacheError, match="no finished teacher cache"):
+        open_cache(config)
+    (done,) = folder.glob("*.npy")
+    kept = done.stat().st_mtime_ns
+    assert build(config) is True
+    assert done.stat().st_mtime_ns == kept
+    assert files(folder) == files(cached.teacher.cache)
+
+
+def test_an_unfinished_build_of_another_teacher_is_cleared(distilled, tiny_shards, tmp_path):
+    config = distilled()
+
+    def die(done: int, total: int, **facts: float) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        build(config, progress=die)
+    save_newborn(tmp_path / "second", tiny_shards, seed=6)
+    other = distilled(teacher={"run": str(tmp_path / "second")})
+    assert build(other) is True
+    found = json.loads((other.teacher.cache / "cache.json").read_text())["key"]
+    assert found["teacher_sha256"] == load_student(tmp_path / "second").sha256
+    open_cache(other)
+
+
+def test_a_folder_of_something_else_is_left_alone(distilled):
+    config = distilled()
+    config.teacher.cache.mkdir()
+    (config.teacher.cache / "diary.txt").write_text("mine")
+    with pytest.raises(CacheError, match="holds no teacher cache"):
+        build(config)
+    assert (config.teacher.cache / "diary.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "meta"])
+def test_a_damaged_cache_is_refused_in_a_sentence(cached, distilled, tmp_path, damage):
+    config = distilled()
+    shutil.copytree(cached.teacher.cache, config.teacher.cache)
+    rows = next(config.teacher.cache.glob("*.npy"))
+    if damage == "cut":
+        rows.write_bytes(rows.read_bytes()[:-64])
+    elif damage == "gone":
+        rows.unlink()
+    else:
+        (config.teacher.cache / "cache.json").write_text("{")
+    with pytest.raises(CacheError, match="damaged"):
+        open_cache(config)

@@ -1,0 +1,255 @@
+"""A real MLflow: a SQLite store, a server on 127.0.0.1, and a server that is not there."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from data_shards.errors import CheckpointError
+from distill.run_folder import RunPaths
+from distill.tracking import Tracker, continue_run, tracking_uri
+from tests.distill.conftest import NO_SERVER, metric_lines
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A SQLite store, set up by the first tracker that uses it."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    paths = RunPaths(tmp_path / "run")
+    paths.folder.mkdir()
+    return paths
+
+
+def start(paths: RunPaths, uri: str, **params: str) -> Tracker:
+    tracker = Tracker(paths)
+    tracker.start(
+        name="tiny run", experiment="tests", uri=uri, params=params, tags={"role": "alone"}
+    )
+    return tracker
+
+
+def link(paths: RunPaths) -> dict:
+    return json.loads(paths.mlflow.read_text())
+
+
+def history(paths: RunPaths, name: str) -> list[tuple[int, float]]:
+    client = MlflowClient(link(paths)["uri"])
+    return sorted((m.step, m.value) for m in client.get_metric_history(link(paths)["run_id"], name))
+
+
+def run_of(paths: RunPaths):
+    return MlflowClient(link(paths)["uri"]).get_run(link(paths)["run_id"])
+
+
+def test_metrics_params_and_files_reach_a_store(paths, store):
+    began = time.monotonic()
+    tracker = start(paths, store, **{"model.arch": "convnext_micro", "seed": "0"})
+    assert time.monotonic() - began < 1  # neither mlflow nor the store is waited for
+    for step in range(3):
+        tracker.log(step, {"train/total": 1.5 - step, "probe/d2s/recall_at_1": 0.25})
+    note = paths.folder / "note.txt"
+    note.write_text("ours")
+    tracker.log_artifact(note, folder="notes")
+    tracker.finish("FINISHED")
+    run = run_of(paths)
+    assert run.info.run_name == "tiny run" and run.info.status == "FINISHED"
+    assert run.data.params == {"model.arch": "convnext_micro", "seed": "0"}
+    assert run.data.tags["role"] == "alone"
+    assert history(paths, "train/total") == [(0, 1.5), (1, 0.5), (2, -0.5)]
+    files = MlflowClient(store).list_artifacts(run.info.run_id, "notes")
+    assert [file.path for file in files] == ["notes/note.txt"]
+
+
+def test_a_restart_continues_the_same_run(paths, store):
+    first = start(paths, store, seed="0")
+    for step in (1, 2, 3):
+        first.log(step, {"train/total": float(step)})
+    first.finish("KILLED")
+    run_id = link(paths)["run_id"]
+    assert run_of(paths).info.status == "KILLED"
+
+    second = Tracker(paths)
+    second.rewind(2)
+    assert [line["step"] for line in metric_lines(paths)] == [1, 2]
+    second = start(paths, store, seed="0", keep_checkpoints="7")  # what may change, may
+    second.log(3, {"train/total": 3.0})
+    second.log(4, {"train/total": 4.0})
+    second.finish("FINISHED")
+    assert link(paths)["run_id"] == run_id
+    assert sorted(set(history(paths, "train/total"))) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    assert run_of(paths).info.status == "FINISHED"
+    assert run_of(paths).data.params == {"seed": "0"}
+
+
+@pytest.mark.parametrize("status", ["FAILED", "FINISHED"])
+def test_an_evaluation_leaves_the_status_alone(paths, store, status):
+    tracker = start(paths, store)
+    tracker.log(1, {"train/total": 1.0})
+    deadline = time.monotonic() + 30
+    while not link(paths)["sent_bytes"] and time.monotonic() < deadline:
+        time.sleep(0.05)  # a failing run does not wait long for MLflow
+    tracker.finish(status)
+    with continue_run(paths) as more:
+        more.log(1, {"test/d2s/recall_at_1": 0.5})
+    assert run_of(paths).info.status == status
+    assert history(paths, "test/d2s/recall_at_1") == [(1, 0.5)]
+
+
+def test_a_dead_server_costs_a_warning_and_lines_arrive_later(paths, store, caplog):
+    tracker = start(paths, NO_SERVER, seed="0")
+    began = time.monotonic()
+    for step in range(50):
+        tracker.log(step, {"train/total": 1.0})
+    assert time.monotonic() - began < 1
+    tracker.finish("FINISHED")
+    assert time.monotonic() - began < 15
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len([line for line in warned if "does not answer" in line]) == 1
+    assert len(metric_lines(paths)) == 50
+
+    with continue_run(paths) as evaluation:  # no failure here either
+        evaluation.log(50, {"test/d2s/ap": 0.5})
+    assert len(metric_lines(paths)) == 51 and link(paths)["run_id"] is None
+
+    start(paths, store, seed="0").finish("FINISHED")
+    assert history(paths, "train/total") == [(step, 1.0) for step in range(50)]
+    assert history(paths, "test/d2s/ap") == [(50, 0.5)]
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(paths, store):
+    tracker = start(paths, store)
+    tracker.log(1, {"train/total": 1.0})
+    tracker.finish("FINISHED")
+    with paths.metrics.open("a") as spool:
+        spool.write('{"step": 2, "time": 17')
+    with continue_run(paths) as evaluation:
+        evaluation.log(1, {"test/d2s/ap": 0.5})
+    assert history(paths, "test/d2s/ap") == [(1, 0.5)]
+    assert history(paths, "train/total") == [(1, 1.0)]
+    Tracker(paths).rewind(1)
+    assert [line["step"] for line in metric_lines(paths)] == [1, 1]
+
+
+def test_a_run_that_another_store_knows_nothing_of_is_recorded_there_in_full(
+    paths, store, tmp_path
+):
+    tracker = start(paths, store)
+    tracker.log(1, {"train/total": 1.0})
+    tracker.finish("FINISHED")
+    first = link(paths)["run_id"]
+    MlflowClient(store).delete_run(first)
+    start(paths, store).finish("FINISHED")
+    assert link(paths)["run_id"] != first
+    assert history(paths, "train/total") == [(1, 1.0)]
+
+
+@pytest.mark.parametrize("name", ["recall@1", "recall_at_1%", ""])
+def test_a_name_that_mlflow_refuses_is_our_mistake(paths, name):
+    with pytest.raises(AssertionError, match="metric name"):
+        Tracker(paths).log(1, {name: 0.5})
+
+
+def test_a_full_disk_is_told(paths):
+    paths.metrics.mkdir()  # cannot be appended to
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl cannot be written"):
+        Tracker(paths).log(1, {"train/total": 1.0})
+
+
+def test_where_runs_are_recorded(paths, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(paths, None) == f"sqlite:///{paths.folder.parent / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
+    assert tracking_uri(paths, None) == "http://there"
+    assert tracking_uri(paths, "http://asked") == "http://asked"
+
+
+def test_a_run_that_was_never_tracked_can_be_evaluated(paths):
+    with continue_run(paths) as tracker:
+        tracker.log(1, {"test/d2s/ap": 0.5})
+    assert len(metric_lines(paths)) == 1 and not paths.mlflow.exists()
+
+
+@contextmanager
+def served(store: str, folder: Path) -> Iterator[str]:
+    """Serve a store on a free port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    words += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    words += ["--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            words, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None, (folder / "server.log").read_text()
+            assert time.monotonic() < deadline, (folder / "server.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_server_is_fed_and_its_page_shows_the_run(paths, store, tmp_path):
+    tracker = start(paths, store)
+    tracker.log(1, {"train/total": 0.1234})
+    tracker.finish("FINISHED")
+    with served(store, tmp_path) as uri:
+        over_http = RunPaths(tmp_path / "second")
+        over_http.folder.mkdir()
+        tracker = start(over_http, uri, seed="0")
+        tracker.log(3, {"train/total": 0.5678})
+        tracker.log_artifact(paths.mlflow)
+        tracker.finish("FINISHED")
+        assert history(over_http, "train/total") == [(3, 0.5678)]
+        assert run_of(over_http).data.params == {"seed": "0"}
+        files = MlflowClient(uri).list_artifacts(link(over_http)["run_id"])
+        assert [file.path for file in files] == ["mlflow.json"]
+        if CHROMIUM is None:
+            pytest.skip("chromium is not installed; make test installs it")
+        run = link(over_http)
+        page = f"{uri}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+        shown = _dom(page, tmp_path / "profile")
+    text = re.sub(r"<[^>]+>", " ", shown)
+    assert "tiny run" in text
+    assert "train/total" in text and "0.5678" in text
+
+
+def _dom(url: str, profile: Path) -> str:
+    """Return the page as headless Chromium shows it, once its scripts have run."""
+    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    words += ["--disable-dev-shm-usage", f"--user-data-dir={profile}", "--no-first-run"]
+    words += ["--virtual-time-budget=15000", "--window-size=1400,1000", url]
+    return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout

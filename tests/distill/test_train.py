@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import torch
+
+from data_shards.errors import DivergedError
+from distill.models import RetrievalModel
+from tests.distill.conftest import metric_lines, run_alone
+
+
+def test_metric_lines_have_the_names_of_the_recipe(distilled, make_config):
+    session = run_alone(distilled(teacher={"source": "live"}, log_every_steps=3))
+    lines = metric_lines(session.paths)
+    assert [line["step"] for line in lines] == [3, 6]
+    terms = {f"train/{name}" for name in session.config.objectives.weights}
+    assert set(lines[0]["metrics"]) == terms | {
+        "train/total",
+        "train/grad_norm",
+        "train/learning_rate",
+        "train/images_per_second",
+    }
+    weights = session.config.objectives.weights
+    for metrics in (line["metrics"] for line in lines):
+        total = sum(weight * metrics[f"train/{name}"] for name, weight in weights.items())
+        assert metrics["train/total"] == pytest.approx(total, rel=1e-6)
+
+
+def test_probe_is_called_at_its_steps_and_the_end(make_config):
+    seen = []
+
+    def probe(model: RetrievalModel, step: int) -> dict[str, float]:
+        assert not model.training
+        seen.append(step)
+        return {"probe/d2s/recall_at_1": 0.5}
+
+    session = run_alone(make_config(probe_every_steps=4), probes=[probe])
+    assert seen == [4, 6]
+    lines = metric_lines(session.paths)
+    probed = [line["step"] for line in lines if "probe/d2s/recall_at_1" in line["metrics"]]
+    assert probed == [4, 6]
+    assert session.step.training
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_a_diverging_term_is_named_and_never_saved(make_config, monkeypatch, log_every):
+    def explode(logits: torch.Tensor, target: torch.Tensor, **_: float) -> torch.Tensor:
+        return logits.mean() * float("inf")
+
+    monkeypatch.setattr("distill.methods.pfed.cross_entropy", explode)
+    config = make_config(
+        objectives={"cross_entropy": {"weight": 1.0}},
+        log_every_steps=log_every,
+        save_every_steps=1,
+    )
+    with pytest.raises(DivergedError, match=r"step 1: cross_entropy.* not finite") as told:
+        run_alone(config)
+    assert "info_nce" not in str(told.value) and "total" not in str(told.value)
+    assert not list((config.run_folder / "checkpoints").iterdir())
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(make_config, monkeypatch):
+    def flat(query: torch.Tensor, gallery: torch.Tensor, target_B: torch.Tensor, **_: object):
+        return (query - query).abs().sqrt().sum()  # zero, with an infinite slope
+
+    monkeypatch.setattr("distill.methods.pfed.info_nce", flat)
+    config = make_config(log_every_steps=1000, save_every_steps=1)
+    with pytest.raises(DivergedError, match=r"step 1: grad_norm not finite"):
+        run_alone(config)
+    assert not list((config.run_folder / "checkpoints").iterdir())
+
+
+def test_the_recipe_is_saved_beside_the_weights(make_config):
+    session = run_alone(make_config())
+    assert "arch: convnext_micro" in session.paths.recipe.read_text()
+    assert json.loads(session.paths.environment.read_text())["world_size"] == 1

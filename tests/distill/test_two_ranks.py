@@ -1,0 +1,102 @@
+"""What only two processes can show; one launch of on_two_ranks.py answers for all tests."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data_shards.progress import show_progress
+from data_shards.recipe import build_config
+from data_shards.shards import ShardSet
+from distill.config import DistillConfig
+from distill.teacher import load_teacher
+from distill.teacher_pass import build_cache
+from tests.distill.conftest import ALL_TERMS, launch, write_recipe
+
+SCRIPT = Path(__file__).with_name("on_two_ranks.py")
+
+
+@pytest.fixture(scope="module")
+def config(
+    tmp_path_factory: pytest.TempPathFactory, tiny_shards: ShardSet, teacher_run: Path
+) -> DistillConfig:
+    folder = tmp_path_factory.mktemp("two")
+    return build_config(
+        DistillConfig,
+        {
+            "out": str(folder / "run"),
+            "objectives": ALL_TERMS,
+            "expected_world_size": 2,
+            "data": {"shards": str(tiny_shards.folder), "image_size": 32, "global_batch": 16},
+            "augment": {"slots": 2},
+            "teacher": {"run": str(teacher_run), "cache": str(folder / "cache")},
+        },
+        where="test",
+    )
+
+
+@pytest.fixture(scope="module")
+def seen(config: DistillConfig) -> list[dict[str, Any]]:
+    """What each rank saw."""
+    folder = config.run_folder.parent
+    ended = launch(SCRIPT, write_recipe(folder / "recipe.yaml", config), folder)
+    assert ended.code == 0, ended.output
+    ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert [rank["num_processes"] for rank in ranks] == [2, 2]
+    return ranks
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("term", [*ALL_TERMS, "total"])
+def test_two_ranks_give_the_gradient_of_one(seen, term, k, dtype, tolerance):
+    for rank in seen:
+        assert rank["gradients"][f"{term} k={k} {dtype}"] <= tolerance
+
+
+def test_gather_leaves_other_gradients_alone(seen):
+    # Each rank's sum reaches this rank's part: 2; the other summand gets its own gradient: 1.
+    assert [rank["shared_gradient"] for rank in seen] == [[2.0, 1.0, 1.0]] * 2
+
+
+def test_ranks_agree(seen):
+    assert [rank["first_problem"] for rank in seen] == ["rank 1 has one"] * 2
+    assert [rank["said"] for rank in seen] == ["by 0"] * 2
+    assert sorted(seen[0]["first_to_fail"]) == [False, True]
+
+
+def test_a_signal_to_one_rank_stops_both(seen):
+    assert [rank["stop"] for rank in seen] == [[False, True]] * 2
+
+
+def test_a_rank_that_cannot_save_stops_both_and_leaves_nothing(seen):
+    for rank in seen:
+        assert "could not be written" in rank["full_disk"]
+        assert "No space left on device" in rank["full_disk"]
+        assert rank["left"] == ["step-00000003"]
+        assert rank["resumed"] == 3
+
+
+def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    shards = ShardSet.open(config.data.shards)
+    with show_progress("caching", enabled=False) as progress:
+        build_cache(
+            config,
+            shards,
+            load_teacher(config, shards),
+            folder=tmp_path / "one",
+            device=torch.device("cpu"),
+            threads=1,
+            progress=progress,
+        )
+    torch.set_num_threads(threads)
+    one, two = tmp_path / "one", config.teacher.cache
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in two.iterdir())
+    assert len(names) == 3
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes()

@@ -1,0 +1,128 @@
+"""The demo's commands and its way of failing; the whole demo is `make demo`."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_shards.recipe import load_recipe
+from distill.config import DistillConfig
+from launch.command import as_typed
+from launch.config import DemoConfig
+from launch.demo import MODELS, WORLD, DemoFailedError, Stage, demo_stages, run_stage
+from launch.demo_paths import DemoPaths
+from launch.demo_view import LineView, sparkline
+from launch.main import main
+
+
+@pytest.fixture
+def recipes() -> dict[str, DistillConfig]:
+    return {
+        run: load_recipe(DistillConfig, Path("configs/pfed") / name) for run, name in MODELS.items()
+    }
+
+
+def test_dry_run_prints_the_commands_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("accelerate launch") == 4
+    assert shown.count("skydistill evaluate") == 3
+    assert not out.exists()
+
+
+def test_every_training_stage_asks_for_the_processes_it_launches() -> None:
+    stages = demo_stages(DemoConfig(processes=2))
+    trained = [stage for stage in stages if stage.run]
+    assert len(trained) == 3
+    for stage in trained:
+        words = stage.argv
+        assert words[words.index("--num_processes") + 1] == "2"
+        assert words[words.index("--expected_world_size") + 1] == "2"
+
+
+def test_alone_and_distilled_differ_in_the_teacher_only(recipes: dict[str, DistillConfig]) -> None:
+    alone, distilled = recipes["student_alone"], recipes["student_distilled"]
+    for part in ("data", "augment", "model", "optimizer", "schedule", "seed"):
+        assert getattr(alone, part) == getattr(distilled, part), part
+    assert alone.objectives.info_nce == distilled.objectives.info_nce
+    assert alone.objectives.cross_entropy == distilled.objectives.cross_entropy
+    assert distilled.objectives.needs_teacher
+    assert not alone.objectives.needs_teacher
+
+
+def test_the_world_is_as_large_as_promised() -> None:
+    asked = dict(zip(WORLD[::2], WORLD[1::2], strict=True))
+    assert int(asked["--places"]) >= 200
+    assert int(asked["--test-places"]) + int(asked["--distractors"]) >= 40
+    assert int(asked["--views"]) <= 8
+    assert int(asked["--image-size"]) <= 128
+
+
+def stage_of(code: str, run: str | None = None) -> Stage:
+    return Stage(name="broken", title="break", argv=[sys.executable, "-c", code], run=run)
+
+
+def test_a_failed_stage_says_why_and_where_its_log_is(tmp_path: Path) -> None:
+    told = "skydistill: no luck; try again"
+    code = f"import sys; print('noise'); sys.stderr.write('{told}\\n'); sys.exit(2)"
+    view, paths = LineView(["break"]), DemoPaths(tmp_path)
+    with pytest.raises(DemoFailedError, match="no luck; try again") as caught:
+        run_stage(stage_of(code), paths, DemoConfig(out=tmp_path), view)
+    assert str(paths.log("broken")) in str(caught.value)
+    assert "noise" in paths.log("broken").read_text()
+
+
+def test_a_failed_training_is_told_by_its_exit_record(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "teacher"
+    run.mkdir(parents=True)
+    (run / "exit.json").write_text(
+        json.dumps({"code": 2, "reason": "the cache is of another teacher"})
+    )
+    with pytest.raises(DemoFailedError, match="the cache is of another teacher"):
+        run_stage(
+            stage_of("raise SystemExit(1)", run="teacher"),
+            DemoPaths(tmp_path),
+            DemoConfig(out=tmp_path),
+            LineView(["break"]),
+        )
+
+
+def test_progress_lines_reach_the_view_and_not_the_log(tmp_path: Path) -> None:
+    line = {"progress": "x", "unit": "steps", "done": 1, "total": 2, "facts": {"loss": 3.0}}
+    code = f"import sys; sys.stderr.write({json.dumps(json.dumps(line))} + '\\n'); print('done')"
+    seen: list[dict[str, object]] = []
+
+    class Recorder(LineView):
+        def update(self, progress: dict[str, object]) -> None:
+            seen.append(progress)
+
+    run_stage(stage_of(code), DemoPaths(tmp_path), DemoConfig(out=tmp_path), Recorder(["x"]))
+    assert seen == [line]
+    assert "progress" not in DemoPaths(tmp_path).log("broken").read_text().split("\n", 1)[1]
+
+
+def test_a_command_is_shown_as_a_person_types_it() -> None:
+    stage = demo_stages(DemoConfig())[0]
+    assert as_typed(stage.argv).startswith(
+        "skydistill synth outputs/demo/raw --layout university1652"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [([3.0, 2.0, 1.0], "█▄▁"), ([1.0], "▁"), ([2.0, 2.0], "▁▁")],
+)
+def test_a_sparkline_falls_with_the_loss(values: list[float], drawn: str) -> None:
+    assert sparkline(values) == drawn
+
+
+def test_a_long_sparkline_keeps_its_newest_value() -> None:
+    falling = [float(value) for value in range(1000, 0, -1)]
+    drawn = sparkline(falling)
+    assert len(drawn) == 24
+    assert drawn[-1] == "▁"
+    assert drawn[0] in "▇█"
