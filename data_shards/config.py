@@ -1,7 +1,55 @@
 """What the data stage can be told. No torch: a login node reads these in a blink."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from data_shards.errors import RecipeError
+
+MOST_PLACES = 4999
+"""Places that the four-digit folders of University-1652 hold, in training and in test each."""
+
+MOST = 2**31 - 1
+"""Largest count of anything; larger ones are slips of the keyboard, and overflow arithmetic."""
+
+Bounds = tuple[float | None, bool, str]
+"""A number, whether it is allowed, and what is allowed in words."""
+
+
+def between(value: float, low: float, high: float) -> Bounds:
+    """Return the bounds of a number that may be `low`, `high` or anything between."""
+    return value, low <= value <= high, f"between {low} and {high}"
+
+
+def at_least(value: int, low: int) -> Bounds:
+    """Return the bounds of a count."""
+    words = f"at least {low}" if value < low else f"at most {MOST}"
+    return value, low <= value <= MOST, words
+
+
+def seed_bounds(value: int) -> Bounds:
+    """Return the bounds of a seed: what every library that draws numbers takes."""
+    return between(value, 0, 2**32 - 1)
+
+
+def share_bounds(value: float) -> Bounds:
+    """Return the bounds of a part that leaves something over."""
+    return value, 0 <= value < 1, "at least 0 and below 1"
+
+
+def refuse_out_of_bounds(numbers: Mapping[str, Bounds]) -> None:
+    """Refuse every number outside its bounds, all at once, under the names a user types.
+
+    Raises:
+        RecipeError: every such number, with what is allowed.
+    """
+    problems = [
+        f"{name} ({value}) must be {words}"
+        for name, (value, is_allowed, words) in numbers.items()
+        if not is_allowed
+    ]
+    if problems:
+        raise RecipeError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +86,29 @@ class SynthConfig:
     dry_run: bool = False
     """Say what would be written, and stop."""
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that describe no world.
+
+        Raises:
+            RecipeError: every such number, as its option.
+        """
+        refuse_out_of_bounds(
+            {
+                "--places": between(self.places, 1, MOST_PLACES),
+                "--test-places": between(self.test_places, 1, MOST_PLACES),
+                "--distractors": between(self.distractors, 0, MOST_PLACES - 1),
+                "--test-places and --distractors together": (
+                    self.test_places + self.distractors,
+                    self.test_places + self.distractors <= MOST_PLACES,
+                    f"at most {MOST_PLACES}",
+                ),
+                "--views": between(self.views, 1, 999),
+                "--image-size": between(self.image_size, 16, 4096),
+                "--seed": seed_bounds(self.seed),
+                "--workers": between(self.workers, 0, 4096),
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardConfig:
@@ -60,6 +131,14 @@ class ShardConfig:
 
     json: bool = False
     """Print the result as one JSON line."""
+
+    def __post_init__(self) -> None:
+        """Refuse a number of workers that cannot be.
+
+        Raises:
+            RecipeError: the number, as its option.
+        """
+        refuse_out_of_bounds({"--workers": between(self.workers, 0, 4096)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +172,24 @@ class PlanConfig:
     json: bool = False
     """Print every step as one JSON line instead of a summary."""
 
+    def __post_init__(self) -> None:
+        """Refuse numbers for which there is no plan.
+
+        Raises:
+            RecipeError: every such number, as its option.
+        """
+        refuse_out_of_bounds(
+            {
+                "--world-size": at_least(self.world_size, 1),
+                "--global-batch": at_least(self.global_batch, 1),
+                "--seed": seed_bounds(self.seed),
+                "--epoch": at_least(self.epoch, 0),
+                "--drones-per-row": at_least(self.drones_per_row, 1),
+                "--validation-fraction": share_bounds(self.validation_fraction),
+                "--validation-seed": seed_bounds(self.validation_seed),
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -121,3 +218,22 @@ class AugmentConfig:
 
     saturation: float = 0.2
     """Largest relative change of saturation."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that vary nothing or leave no image.
+
+        Raises:
+            RecipeError: every such number, as its key in a recipe.
+        """
+        area = self.min_crop_area
+        refuse_out_of_bounds(
+            {
+                "augment.slots": at_least(self.slots, 1),
+                "augment.seed": seed_bounds(self.seed),
+                "augment.flip_probability": between(self.flip_probability, 0, 1),
+                "augment.min_crop_area": (area, 0 < area <= 1, "above 0 and at most 1"),
+                "augment.brightness": between(self.brightness, 0, 1),
+                "augment.contrast": between(self.contrast, 0, 1),
+                "augment.saturation": between(self.saturation, 0, 1),
+            }
+        )

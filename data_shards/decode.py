@@ -41,8 +41,8 @@ def check_image(content: bytes) -> str:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        return str(error) if content else "the file is empty"
+    except (OSError, SyntaxError, ValueError) as error:
+        return _reason(content, error)
     return ""
 
 
@@ -58,8 +58,15 @@ def decode(content: "bytes | memoryview[Any]") -> Pixels:
             return pixels
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DecodeError(str(error)) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DecodeError(_reason(content, error)) from error
+
+
+def _reason(content: "bytes | memoryview[Any]", error: Exception) -> str:
+    """Return why `content` is no image; what Pillow says of a stranger is an address in memory."""
+    if not len(content):
+        return "the file is empty"
+    return "neither JPEG nor PNG" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def resize(pixels: Pixels, *, size: int, box: Box = WHOLE) -> Pixels:

@@ -5,9 +5,10 @@ pickled, and every rank's batches are ready before they are asked for.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ PREFETCHED_BATCHES = 2
 
 ImageBatch = npt.NDArray[np.uint8]
 """Images [N, height, width, RGB]."""
+
+Filled = TypeVar("Filled")
+"""What the threads fill with images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,17 +87,11 @@ class TrainLoader:
         Raises:
             ShardError: an image cannot be decoded; the sentence names tar and key.
         """
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            pending: deque[tuple[Batch, list[Future[None]]]] = deque()
-            try:
-                for step, rows in self.planned(first_step=first_step, num_steps=num_steps):
-                    pending.append(self._submit(pool, step, rows))
-                    if len(pending) > PREFETCHED_BATCHES:
-                        yield _finished(*pending.popleft())
-                while pending:
-                    yield _finished(*pending.popleft())
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        steps = self.planned(first_step=first_step, num_steps=num_steps)
+        yield from _prefetched(
+            lambda pool: (self._submit(pool, step, rows) for step, rows in steps),
+            threads=self.threads,
+        )
 
     def planned(self, *, first_step: int, num_steps: int) -> Iterator[tuple[int, PlanRows]]:
         """Yield the number and this rank's rows of steps `first_step` to `num_steps` - 1."""
@@ -169,44 +167,48 @@ def image_batches(
     Raises:
         ShardError: an image cannot be decoded; the sentence names tar and key.
     """
+
+    def submit(
+        pool: ThreadPoolExecutor, start: int
+    ) -> tuple[tuple[RowNumbers, ImageBatch], list[Future[None]]]:
+        part = rows[start : start + batch_size]
+        into = np.empty((len(part), image_size, image_size, 3), dtype=np.uint8)
+        futures = []
+        for at, row in enumerate(part):
+            variation = None if values is None else values[start + at]
+            futures.append(pool.submit(_load, shards, int(row), into, at, variation))
+        return (part, into), futures
+
+    yield from _prefetched(
+        lambda pool: (submit(pool, start) for start in range(0, len(rows), batch_size)),
+        threads=threads,
+    )
+
+
+def _prefetched(
+    submitted: Callable[[ThreadPoolExecutor], Iterator[tuple[Filled, list[Future[None]]]]],
+    *,
+    threads: int,
+) -> Iterator[Filled]:
+    """Yield what `submitted` asks the pool to fill, each when it is full, a few ahead of need."""
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        pending: deque[tuple[RowNumbers, ImageBatch, list[Future[None]]]] = deque()
+        pending: deque[tuple[Filled, list[Future[None]]]] = deque()
         try:
-            for start in range(0, len(rows), batch_size):
-                part = rows[start : start + batch_size]
-                into = np.empty((len(part), image_size, image_size, 3), dtype=np.uint8)
-                futures = [
-                    pool.submit(
-                        _load,
-                        shards,
-                        int(row),
-                        into,
-                        at,
-                        None if values is None else values[start + at],
-                    )
-                    for at, row in enumerate(part)
-                ]
-                pending.append((part, into, futures))
+            for one in submitted(pool):
+                pending.append(one)
                 if len(pending) > PREFETCHED_BATCHES:
-                    yield _collected(*pending.popleft())
+                    yield _full(*pending.popleft())
             while pending:
-                yield _collected(*pending.popleft())
+                yield _full(*pending.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _collected(
-    rows: RowNumbers, images: ImageBatch, futures: list[Future[None]]
-) -> tuple[RowNumbers, ImageBatch]:
+def _full(filled: Filled, futures: list[Future[None]]) -> Filled:
+    """Wait until every image is in its place."""
     for future in futures:
         future.result()
-    return rows, images
-
-
-def _finished(batch: Batch, futures: list[Future[None]]) -> Batch:
-    for future in futures:
-        future.result()
-    return batch
+    return filled
 
 
 def _load(shards: ShardSet, row: int, into: ImageBatch, at: int, values: np.void | None) -> None:

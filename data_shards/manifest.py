@@ -101,6 +101,16 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def write_text_aside(path: Path, text: str) -> None:
+    """Write text to `path`: aside, flushed to disk, then renamed."""
+    aside = path.with_name(path.name + ".partial")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
 def write_json(path: Path, values: object) -> None:
     """Write indented, sorted JSON to `path`: aside, flushed to disk, then renamed."""
     aside = path.with_name(path.name + ".partial")

@@ -81,8 +81,9 @@ class Plan:
             )
         if global_batch > len(places):
             raise PlanError(
-                f"global batch {global_batch} is larger than the {len(places)} places, so a place "
-                f"would stand twice in it; choose at most {len(places)}"
+                f"global batch {global_batch} is larger than the {len(places)} places to plan over "
+                "(training places that are not held out), so a place would stand twice in it; "
+                f"choose at most {len(places)}"
             )
         self.seed, self.global_batch, self.drones_per_row = seed, global_batch, drones_per_row
         self.places = places

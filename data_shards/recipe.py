@@ -9,13 +9,13 @@ import re
 import sys
 import types
 import typing
-from argparse import ArgumentError
+from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from data_shards.errors import RecipeError
 from data_shards.nearest import did_you_mean
@@ -23,6 +23,29 @@ from data_shards.nearest import did_you_mean
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 Config = TypeVar("Config")
+
+
+class _PlainHelp(DefaultHelpFormatter):
+    """Every option with its sentence, and behind it what a reader needs to know of the type."""
+
+    def _get_help_string(self, action: Action) -> str:
+        sentence = action.help or ""
+        if action.nargs == 0:
+            return sentence[:1].upper() + sentence[1:].rstrip(".") + "."
+        facts = ["required"] if action.required else []
+        facts.append(_plain_type(self._get_type_str(action)))
+        if action.default not in (None, SUPPRESS):
+            facts.append("default: %(default)s")
+        shown = ", ".join(filter(None, facts))
+        return f"{sentence} ({shown})" if shown else sentence
+
+
+def _plain_type(told: str | None) -> str:
+    """Return a type as words: `<class 'Path'> | null` is a path; choices stand in the usage."""
+    if told is None or told.startswith("Literal"):
+        return ""
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", told).removesuffix(" | null").lower()
+
 
 CHECKOUT_RECIPES = Path(__file__).resolve().parents[1] / "configs"
 INSTALLED_RECIPES = Path(__file__).resolve().parent / "shipped_configs"
@@ -90,7 +113,9 @@ def parse_command(
     Raises:
         RecipeError: an option is unknown (the nearest is named), missing or of the wrong type.
     """
-    parser = ArgumentParser(prog=prog, description=cls.__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=prog, description=cls.__doc__, exit_on_error=False, formatter_class=_PlainHelp
+    )
     options = {}
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -111,8 +136,27 @@ def parse_command(
 
 def print_recipe_help(cls: type[object], *, prog: str, usage: str) -> None:
     """Print every key of a recipe with its sentence, type and default."""
-    parser = ArgumentParser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=prog,
+        usage=usage,
+        description="Do what a recipe says; --key value behind it is laid over the file.",
+        exit_on_error=False,
+        formatter_class=_PlainHelp,
+    )
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE.yaml",
+        nargs="?",
+        help="YAML file of the keys below, or a shipped one (configs/...); it comes first.",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Check the recipe, say what would be done, and stop."
+    )
     parser.add_class_arguments(cls)
+    groups = {option.dest.rpartition(".")[0] for option in parser._actions}
+    for option in parser._actions:
+        if option.dest in groups:
+            option.help = SUPPRESS  # a file for one group is what recipes do without
     parser.print_help(sys.stdout)
 
 
@@ -158,7 +202,8 @@ def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, objec
         word = words.pop(0)
         if not word.startswith("--"):
             raise RecipeError(
-                f"command line: {word!r} is not understood; overrides are --key value"
+                f"command line: {word!r} is not understood; the recipe comes first, behind it "
+                "overrides as --key value"
             )
         key, equals, text = word[2:].partition("=")
         if not equals:

@@ -31,6 +31,7 @@ from data_shards.manifest import (
     write_json,
     write_manifest,
 )
+from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.schema import SCHEMA_VERSION, ImageRecord, Role, View
 from data_shards.shards import ShardSet
@@ -207,7 +208,7 @@ def _write_shards(
             done += 1
             progress(done, len(records))
 
-    with ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=workers or processors()) as pool:
         futures = [
             pool.submit(_write_shard, folder, name, of_shard, number=number, count=count)
             for name, of_shard in _split(records)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError, SkyDistillError
-from data_shards.manifest import write_json
+from data_shards.manifest import write_json, write_text_aside
 from data_shards.recipe import build_config, to_values
 from distill.collectives import first_problem, say_of_rank_zero
 from distill.config import DistillConfig, ModelConfig
@@ -88,7 +88,7 @@ def _make_empty(folder: Path) -> None:
 
 def _publish(aside: Path, final: Path, state: RunState) -> None:
     """Seal a written checkpoint with its digests, and give it its name."""
-    digests = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
+    digests = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
     write_json(aside / STATE_NAME, {"state": asdict(state), "sha256": digests})
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
@@ -143,13 +143,14 @@ def _read_state(folder: Path) -> RunState | None:
     """Return the state of a checkpoint whose files all have their recorded digest, else None."""
     try:
         meta = json.loads((folder / STATE_NAME).read_text())
-        whole = all(_sha256(folder / name) == digest for name, digest in meta["sha256"].items())
+        whole = all(file_sha256(folder / name) == digest for name, digest in meta["sha256"].items())
         return RunState(**meta["state"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the digest of a file, as checkpoints and caches record it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -176,7 +177,12 @@ class LoadedModel:
 
 
 def save_weights(
-    paths: RunPaths, model: RetrievalModel, config: DistillConfig, *, places: list[str], step: int
+    paths: RunPaths,
+    model: RetrievalModel,
+    config: DistillConfig,
+    *,
+    places: Sequence[str],
+    step: int,
 ) -> None:
     """Write `model.safetensors` and its card; the file alone suffices to load the model."""
     meta = {"recipe": to_values(config), "places": places, "step": step}
@@ -186,7 +192,7 @@ def save_weights(
         # One entry: safetensors writes several in any order, and the digest names the teacher.
         save_file(state, aside, metadata={WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)})
         aside.replace(paths.weights)
-        paths.card.write_text(_card(config, model, step=step))
+        write_text_aside(paths.card, _card(config, model, step=step))
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(
@@ -236,7 +242,7 @@ def load_student(path: Path) -> LoadedModel:
         step=meta["step"],
         places=places,
         recipe=recipe,
-        sha256=_sha256(file),
+        sha256=file_sha256(file),
         path=file,
         run=RunPaths(file.parent) if RunPaths(file.parent).recipe.is_file() else None,
     )

@@ -4,10 +4,12 @@ The only module of this package that looks ahead, to hand the loop its probe.
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +19,27 @@ from data_shards.errors import RecipeError, SkyDistillError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.plan import Plan, ranks_share
 from data_shards.progress import show_progress
-from data_shards.recipe import find_recipe, load_recipe, print_recipe_help, to_values
+from data_shards.recipe import load_recipe, print_recipe_help, to_values
 from data_shards.shards import ShardSet
 from data_shards.split import held_out_places, trained_places
 from data_shards.verbs import run_verb
 from distill.collectives import is_first_to_fail, launched_rank, launched_world_size, leave
 from distill.config import DistillConfig
-from distill.run_folder import DONE, FAILED, PREEMPTED, RunPaths, begin_attempt, record_exit
+from distill.run_folder import (
+    DONE,
+    FAILED,
+    PREEMPTED,
+    RunPaths,
+    begin_attempt,
+    forget_exit,
+    record_exit,
+    record_failure,
+)
 
 if TYPE_CHECKING:
     from distill.preemption import StopFlag
     from distill.session import Session
+    from distill.train import Probe
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +56,32 @@ def run_cache() -> int:
     return run_verb(lambda: cache(sys.argv[1:]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """One command line, understood."""
+
+    config: DistillConfig
+    recipe: Path
+    overrides: tuple[str, ...]
+    is_dry: bool
+
+    def typed(self) -> str:
+        """Return recipe and overrides as a person types them again, for a single process."""
+        words = [str(self.recipe), *self.overrides]
+        if self.config.expected_world_size not in (None, 1):
+            words += ["--expected_world_size", "1"]
+        return shlex.join(words)
+
+
 def train(argv: Sequence[str]) -> int:
     """Train the model that a recipe describes, resuming where the last attempt stopped."""
-    with _only_one_rank_speaks(_intended_run(argv)):
+    with _only_one_rank_speaks():
         asked = _read_arguments(argv, prog="skydistill train")
     if asked is None:
         return DONE
-    config, recipe, is_dry = asked
-    with _only_one_rank_speaks(None if is_dry else RunPaths(config.run_folder)):
-        return _dry_run(config) if is_dry else _train(config, recipe=str(recipe))
+    with _only_one_rank_speaks(None if asked.is_dry else asked.config):
+        _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
+        return _dry_run(asked.config) if asked.is_dry else _train(asked)
 
 
 def cache(argv: Sequence[str]) -> int:
@@ -61,14 +90,15 @@ def cache(argv: Sequence[str]) -> int:
         asked = _read_arguments(argv, prog="skydistill cache")
         if asked is None:
             return DONE
-        config, _, is_dry = asked
+        config = asked.config
         if config.teacher.cache is None:
             raise RecipeError(f"recipe {config.name} names no cache folder; set teacher.cache")
-        return _dry_cache(config) if is_dry else _cache(config)
+        _refuse_before_the_demo(asked, inputs=2)
+        return _dry_cache(config) if asked.is_dry else _cache(config)
 
 
-def _read_arguments(argv: Sequence[str], *, prog: str) -> tuple[DistillConfig, Path, bool] | None:
-    """Return recipe, its path, and whether it is a dry run; None when only help was asked for."""
+def _read_arguments(argv: Sequence[str], *, prog: str) -> _Asked | None:
+    """Return what is asked for; None when only help was."""
     words = list(argv)
     if "-h" in words or "--help" in words:
         print_recipe_help(
@@ -82,43 +112,52 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> tuple[DistillConfig, P
     config = load_recipe(DistillConfig, recipe, words)
     if is_default:
         _say(f"no recipe given: {recipe} it is")
-        if not (config.data.shards / MANIFEST_NAME).is_file():
+    return _Asked(config=config, recipe=recipe, overrides=tuple(words), is_dry=is_dry)
+
+
+def _refuse_before_the_demo(asked: _Asked, *, inputs: int) -> None:
+    """Send to the demo whoever starts the default recipe before its first `inputs` are made."""
+    if asked.recipe != DEFAULT_RECIPE:
+        return
+    demo = load_recipe(DistillConfig, DEFAULT_RECIPE)
+    pairs = zip(_demo_inputs(asked.config), _demo_inputs(demo), strict=False)
+    for (name, path), (_, demo_path) in islice(pairs, inputs):
+        if path != demo_path:
+            return  # the demo makes none of these
+        if not path.is_file():
             raise RecipeError(
-                f"the default recipe {recipe} needs the shards {config.data.shards}, which are not "
-                f"there; run skydistill demo, which makes them, or give a recipe: {prog} "
-                "RECIPE.yaml"
+                f"the default recipe {DEFAULT_RECIPE} needs the {name} {path.parent}, not there "
+                "yet; run skydistill demo, which makes shards, teacher and cache, or give a recipe"
             )
-    return config, recipe, is_dry
 
 
-def _intended_run(argv: Sequence[str]) -> RunPaths | None:
-    """Return the run folder that a recipe means even if it is wrong otherwise, to record that."""
-    if not argv or argv[0].startswith("-") or "--dry-run" in argv:
-        return None
-    try:
-        values = yaml.safe_load(find_recipe(Path(argv[0])).read_text())
-    except (SkyDistillError, OSError, ValueError, yaml.YAMLError):
-        return None  # whoever reads it in earnest says what is wrong
-    if not isinstance(values, dict):
-        return None
-    for word, value in pairwise([*argv, ""]):
-        for key in ("out", "name"):
-            if word == f"--{key}":
-                values[key] = value
-            elif word.startswith(f"--{key}="):
-                values[key] = word.partition("=")[2]
-    return RunPaths(Path(values.get("out") or f"outputs/{values.get('name', 'run')}"))
+def _demo_inputs(config: DistillConfig) -> Iterator[tuple[str, Path]]:
+    """Yield what a distilled student needs: name, and the file that makes it whole."""
+    yield "shards", config.data.shards / MANIFEST_NAME
+    if config.objectives.needs_teacher and config.teacher.run is not None:
+        yield "teacher", RunPaths(config.teacher.run).weights
+    is_cached = config.objectives.needs_teacher and config.teacher.source == "cache"
+    if is_cached and config.teacher.cache is not None:
+        from distill.teacher_cache import META_NAME
+
+        yield "teacher cache", config.teacher.cache / META_NAME
 
 
-def _train(config: DistillConfig, *, recipe: str) -> int:
+def _train(asked: _Asked) -> int:
     """Make one attempt at a run, and record how it ended."""
+    config = asked.config
+    if launched_rank() == 0:
+        begin_attempt(config)
+
     from distill.preemption import StopFlag
     from distill.session import make_accelerator, open_session
 
-    if launched_rank() == 0:
-        begin_attempt(RunPaths(config.run_folder))
     accelerator = make_accelerator(config)
-    session = open_session(config, accelerator, recipe=recipe)
+    shards = ShardSet.open(config.data.shards)
+    probes = _probes(config, shards)
+    session = open_session(config, accelerator, shards, recipe=asked.typed())
+    if accelerator.is_main_process and session.state.step < config.schedule.num_steps:
+        forget_exit(session.paths)
     _say(
         f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
         f"global batch {config.data.global_batch}, steps {session.state.step} to "
@@ -126,7 +165,7 @@ def _train(config: DistillConfig, *, recipe: str) -> int:
     )
     # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
     with StopFlag() as flag:
-        is_done = _run(session, flag)
+        is_done = _run(session, probes, flag)
         accelerator.wait_for_everyone()
     state = session.state
     _say(f"{'trained' if is_done else 'stopped at'} {state.step} steps in {state.seconds:.0f} s")
@@ -134,18 +173,21 @@ def _train(config: DistillConfig, *, recipe: str) -> int:
     return DONE if is_done else PREEMPTED
 
 
-def _run(session: "Session", flag: "StopFlag") -> bool:
-    """Run the loop with its probe; write weights, `exit.json` and the end of the MLflow run."""
+def _probes(config: DistillConfig, shards: ShardSet) -> list["Probe"]:
+    """Return the looks that the loop takes, before anything is written."""
+    from evaluation.probe import RetrievalProbe
+
+    return [RetrievalProbe(shards, config.data)] if config.data.validation_fraction else []
+
+
+def _run(session: "Session", probes: Sequence["Probe"], flag: "StopFlag") -> bool:
+    """Run the loop with its probes; write weights, `exit.json` and the end of the MLflow run."""
     from distill.train import finish
     from distill.train import train as run_loop
-    from evaluation.probe import RetrievalProbe
 
     config, state, is_main = session.config, session.state, session.accelerator.is_main_process
     status = "FAILED"
     try:
-        probes = (
-            [RetrievalProbe(session.shards, config.data)] if config.data.validation_fraction else []
-        )
         with show_progress(f"training {config.name}", unit="steps", enabled=is_main) as progress:
             is_done = run_loop(session, probes=probes, progress=progress, flag=flag)
         if is_done:
@@ -242,8 +284,11 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _only_one_rank_speaks(paths: RunPaths | None = None) -> Iterator[None]:
-    """Let the first rank that fails tell why, and record it; what follows on others is its echo."""
+def _only_one_rank_speaks(config: DistillConfig | None = None) -> Iterator[None]:
+    """Let the first rank that fails tell why, and record it; what follows on others is its echo.
+
+    Without a `config` nobody knows yet whose run folder that would be, and nothing is written.
+    """
     try:
         yield
     except Exception as error:
@@ -251,7 +296,7 @@ def _only_one_rank_speaks(paths: RunPaths | None = None) -> Iterator[None]:
         code = error.exit_code if isinstance(error, SkyDistillError) else FAILED
         if not is_first_to_fail():
             raise SystemExit(code) from error
-        if paths is not None:
+        if config is not None:
             reason = str(error) if is_mistake else f"{type(error).__name__}: {error}"
-            record_exit(paths, code=code, reason=reason)
+            record_failure(config, code=code, reason=reason)
         raise

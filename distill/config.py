@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_shards.config import AugmentConfig
+from data_shards.config import AugmentConfig, seed_bounds
 from data_shards.errors import RecipeError
 
 
@@ -283,13 +283,15 @@ class DistillConfig:
                 yield f"{key} ({value}) must be {range_in_words}"
 
     def _ranges(self) -> dict[str, tuple[float | None, bool, str]]:
-        """Return every bounded number: key to value, whether it is allowed, and what is."""
-        data, augment, terms = self.data, self.augment, self.objectives
+        """Return every bounded number: key to value, whether it is allowed, and what is.
+
+        Those of `augment` look after themselves.
+        """
+        data, terms = self.data, self.objectives
         at_least_1 = {
             "data.image_size": data.image_size,
             "data.global_batch": data.global_batch,
             "data.drones_per_row": data.drones_per_row,
-            "augment.slots": augment.slots,
             "schedule.num_steps": self.schedule.num_steps,
             "log_every_steps": self.log_every_steps,
             "save_every_steps": self.save_every_steps,
@@ -310,14 +312,15 @@ class DistillConfig:
             "objectives.cross_entropy.label_smoothing": terms.cross_entropy.label_smoothing,
             "objectives.info_nce.label_smoothing": terms.info_nce.label_smoothing,
         }
-        area, world = augment.min_crop_area, self.expected_world_size
+        world = self.expected_world_size
         cold, warm = terms.info_nce.temperature, terms.logit_distillation.temperature
         rate, norm = self.optimizer.learning_rate, self.optimizer.max_grad_norm
         return {
             **{key: (value, value >= 1, "at least 1") for key, value in at_least_1.items()},
             **{key: (value, value >= 0, "0 or more") for key, value in not_negative.items()},
             **{key: (value, 0 <= value < 1, "in [0, 1)") for key, value in shares.items()},
-            "augment.min_crop_area": (area, 0 < area <= 1, "in (0, 1]"),
+            "seed": seed_bounds(self.seed),
+            "data.validation_seed": seed_bounds(data.validation_seed),
             "objectives.info_nce.temperature": (cold, cold >= 0.01, "at least 0.01"),
             "objectives.logit_distillation.temperature": (warm, warm > 0, "above 0"),
             "optimizer.learning_rate": (rate, rate > 0, "above 0"),

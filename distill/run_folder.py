@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from data_shards.errors import RecipeError
-from data_shards.manifest import write_json
+from data_shards.manifest import write_json, write_text_aside
 from data_shards.recipe import to_values
 from distill.config import DistillConfig
 
@@ -99,11 +99,10 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
     """
     paths = RunPaths(config.run_folder)
     values = to_values(config)
-    if paths.recipe.is_file():
-        _refuse_other_recipe(paths, values)
+    _refuse_other_recipe(paths, values)
     try:
         paths.checkpoints.mkdir(parents=True, exist_ok=True)
-        _replace(paths.recipe, yaml.safe_dump(values, sort_keys=False))
+        write_text_aside(paths.recipe, yaml.safe_dump(values, sort_keys=False))
         libraries = {name: version(name) for name in LIBRARIES}
         write_json(
             paths.environment,
@@ -117,7 +116,14 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
 
 
 def _refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
-    earlier, now = _flat(yaml.safe_load(paths.recipe.read_text())), _flat(values)
+    if not paths.recipe.is_file():
+        return
+    try:
+        earlier, now = _flat(yaml.safe_load(paths.recipe.read_text())), _flat(values)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise RecipeError(
+            f"{paths.recipe} is damaged; set out to a new folder, or remove this one"
+        ) from error
     changed = [
         key
         for key in sorted(now.keys() | earlier.keys())
@@ -144,9 +150,41 @@ def _flat(values: dict[str, Any], below: str = "") -> dict[str, object]:
     return flat
 
 
-def begin_attempt(paths: RunPaths) -> None:
-    """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet."""
-    paths.exit.unlink(missing_ok=True)
+def begin_attempt(config: DistillConfig) -> None:
+    """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet.
+
+    The record of a finished run stays until steps are really trained again.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe; nothing is touched.
+    """
+    paths = RunPaths(config.run_folder)
+    _refuse_other_recipe(paths, to_values(config))
+    if not _is_finished(paths):
+        forget_exit(paths)
+
+
+def forget_exit(paths: RunPaths) -> None:
+    """Remove the record of how an attempt ended: another one is under way."""
+    if paths.exit.is_file():
+        paths.exit.unlink()
+
+
+def record_failure(config: DistillConfig, *, code: int, reason: str) -> None:
+    """Record why this attempt failed, unless that would hide a finished run or another recipe's."""
+    paths = RunPaths(config.run_folder)
+    try:
+        _refuse_other_recipe(paths, to_values(config))
+    except RecipeError:
+        return  # the folder is another run's, which is the very sentence being told
+    if not _is_finished(paths):
+        record_exit(paths, code=code, reason=reason)
+
+
+def _is_finished(paths: RunPaths) -> bool:
+    """Return whether the run in a folder was trained to its end."""
+    ended = read_exit(paths.folder)
+    return ended is not None and ended.get("code") == DONE
 
 
 def record_exit(paths: RunPaths, *, code: int, reason: str, **facts: float) -> None:
@@ -162,9 +200,3 @@ def read_exit(folder: Path) -> dict[str, Any] | None:
     """Return how the newest attempt in `folder` ended, or None when it did not say."""
     path = RunPaths(folder).exit
     return dict(json.loads(path.read_text())) if path.is_file() else None
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text)
-    aside.replace(path)

@@ -1,6 +1,5 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from data_shards.errors import WorldSizeError
 from data_shards.loader import Batch, TrainLoader
 from data_shards.plan import Plan
+from data_shards.processors import processors
 from data_shards.shards import ShardSet
 from data_shards.split import trained_places
 from distill.checkpoint import RunState, resume, to_device
@@ -98,16 +98,23 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
 
 def decode_threads(config: DistillConfig) -> int:
     """Return the decode threads of this rank: its share of the processors we may use."""
-    return config.data.threads or max(1, len(os.sched_getaffinity(0)) // ranks_on_this_node())
+    return config.data.threads or max(1, processors() // ranks_on_this_node())
 
 
-def open_session(config: DistillConfig, accelerator: Accelerator, *, recipe: str) -> Session:
-    """Open shards, teacher, model, optimizer and run folder; load the newest checkpoint.
+def open_session(
+    config: DistillConfig, accelerator: Accelerator, shards: ShardSet, *, recipe: str
+) -> Session:
+    """Open teacher, model, optimizer and run folder; load the newest checkpoint.
+
+    Args:
+        config: what is trained.
+        accelerator: the ranks.
+        shards: opened by the caller, who looks at them too.
+        recipe: what was typed behind the verb, for sentences that name a command.
 
     Raises:
         SkyDistillError: something is missing or does not fit; at most the run folder was written.
     """
-    shards = ShardSet.open(config.data.shards)
     places = trained_places(
         shards, fraction=config.data.validation_fraction, seed=config.data.validation_seed
     )

@@ -1,5 +1,6 @@
 """Where a step's teacher outputs come from: the cache, or the frozen teacher itself."""
 
+import shlex
 from pathlib import Path
 from typing import Protocol
 
@@ -7,13 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_shards.errors import RecipeError
+from data_shards.errors import CheckpointError, RecipeError
 from data_shards.loader import Batch
 from data_shards.shards import ShardSet
 from distill.checkpoint import LoadedModel, load_student, to_device
 from distill.config import DistillConfig
 from distill.models import Outputs, normalize
+from distill.run_folder import RunPaths
 from distill.teacher_cache import CacheKey, FeatureCache, augment_values
+
+TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
+"""What a sentence proposes to someone who has no teacher yet."""
 
 
 class Teacher(Protocol):
@@ -77,6 +82,7 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         raise RecipeError(
             f"recipe {config.name} names no teacher; set teacher.run to its run folder"
         )
+    _refuse_missing(config.teacher.run, config)
     teacher = load_student(config.teacher.run)
     if teacher.places != class_places(shards):
         raise RecipeError(
@@ -92,6 +98,28 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     freeze(teacher.model)
     return teacher
+
+
+def _refuse_missing(run: Path, config: DistillConfig) -> None:
+    """Say which command trains the teacher that is not there."""
+    if run.is_file() or RunPaths(run).weights.is_file():
+        return
+    if run.suffix == RunPaths(run).weights.suffix:
+        raise CheckpointError(
+            f"no trained model at {run}; set teacher.run to a weight file that is there, or to a "
+            "run folder whose training has ended"
+        )
+    own = RunPaths(run).recipe
+    words = [str(own if own.is_file() else TEACHER_RECIPE), "--out", str(run)]
+    if own.is_file():
+        words += ["--expected_world_size", "null"]  # however many trained it so far
+    else:
+        words += ["--data.shards", str(config.data.shards)]
+        words += ["--data.image_size", str(config.data.image_size)]
+    raise CheckpointError(
+        f"no trained model at {run}; train the teacher{' to its end' if own.is_file() else ''}: "
+        f"skydistill train {shlex.join(words)}"
+    )
 
 
 def freeze(model: torch.nn.Module) -> None:

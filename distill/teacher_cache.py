@@ -7,7 +7,8 @@ in it; a cache with another key is refused by naming what differs (spec performa
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from data_shards.errors import CacheError
 from data_shards.manifest import write_json
 from data_shards.schema import Role
 from data_shards.shards import RowNumbers, ShardSet
+from distill.checkpoint import file_sha256
 from distill.models.preprocess import PREPROCESSING
 
 CACHE_VERSION = 1
 """Raised when the code would compute other outputs from the same weights and pixels."""
 
 META_NAME = "cache.json"
+
+LIBRARIES = ("torch", "timm", "numpy", "pillow", "simplejpeg")
+"""Those that turn bytes into pixels, and pixels into outputs."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -49,6 +54,7 @@ class CacheKey:
     preprocessing: str = PREPROCESSING
     dtype: str = "float16"
     version: int = CACHE_VERSION
+    libraries: dict[str, str] = field(default_factory=lambda: library_versions())
 
     @property
     def digest(self) -> str:
@@ -63,11 +69,26 @@ class CacheKey:
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name the fields in which `other` (as read from disk) differs, in words of the recipe."""
         return [
-            f"{name}.{part}" if part else name
+            _in_words(name, part, value, other.get(name))
             for name, value in asdict(self).items()
             if other.get(name) != value
             for part in _different_parts(value, other.get(name))
         ]
+
+
+def library_versions() -> dict[str, str]:
+    """Return the public versions of the libraries that can change a number.
+
+    A build's own mark (`+cpu`) is left out: a cache made on GPUs is read anywhere.
+    """
+    return {name: version(name).partition("+")[0] for name in LIBRARIES}
+
+
+def _in_words(name: str, part: str, value: Any, other: Any) -> str:  # noqa: ANN401 - any field
+    """Name one difference; of a library, also its version then and now."""
+    if name == "libraries" and part:
+        return f"{part} ({other.get(part, 'none')}, here {value.get(part, 'none')})"
+    return f"{name}.{part}" if part else name
 
 
 def _different_parts(value: object, other: object) -> list[str]:
@@ -110,15 +131,18 @@ class FeatureCache:
         for name, (first, count) in cached_shards(shards).items():
             rows = np.load(folder / rows_name(name), mmap_mode="r")
             if rows.shape != (count, self.slots, key.width):
-                raise CacheError(
-                    f"{folder / rows_name(name)} has shape {rows.shape}; remove {folder} and "
-                    "run skydistill cache"
-                )
+                raise ValueError(f"{rows_name(name)} has shape {rows.shape}")
             self._first[names.index(name)], self._rows[names.index(name)] = first, rows
 
     @classmethod
     def open(cls, folder: Path, *, shards: ShardSet, key: CacheKey, recipe: str) -> "FeatureCache":
         """Open the cache in `folder` if it was made from exactly what `key` says.
+
+        Args:
+            folder: the cache.
+            shards: whose images it describes.
+            key: what it must have been made from.
+            recipe: what was typed behind the verb, for the command that makes the cache.
 
         Raises:
             CacheError: it is missing, unfinished, cut short, or made from something else. (The
@@ -136,7 +160,7 @@ class FeatureCache:
         if differs := key.differences(found):
             raise CacheError(
                 f"teacher cache {folder} was made from another {', '.join(differs)}; "
-                f"set teacher.cache to a new folder and {make}"
+                f"{make} --teacher.cache NEW_FOLDER, and train with that folder"
             )
         try:
             return cls(shards, folder, key)
@@ -163,10 +187,5 @@ class FeatureCache:
 
 def finish_cache(folder: Path, key: CacheKey) -> None:
     """Write the meta file that makes a cache valid, with the digest of every rows file."""
-    digests = {path.name: _file_sha256(path) for path in sorted(folder.glob("*.npy"))}
+    digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
     write_json(folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests})
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,12 +3,15 @@
 Shard by shard: each rank fills its own rows of a mapped file, which is renamed when all ranks are
 done; a build that was killed goes on behind the last finished shard. Ranks take whole batches, so
 every image is computed in the same batch on any number of ranks, and the bytes are the same.
+Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
+import fcntl
 import json
+import logging
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,8 +31,12 @@ from distill.config import DistillConfig
 from distill.teacher import cache_key, teacher_outputs
 from distill.teacher_cache import META_NAME, CacheKey, cached_shards, finish_cache, rows_name
 
+log = logging.getLogger(__name__)
+
 KEY_NAME = "building.json"
 """Key of an unfinished cache, so that only the same build continues it."""
+
+ZEROS_AT_ONCE = 2**20
 
 Rows = npt.NDArray[np.floating]
 
@@ -47,42 +54,98 @@ def build_cache(
     """Fill the cache of a recipe; return False when it was there already.
 
     Raises:
-        CacheError: `folder` holds something else, or the disk is full.
+        CacheError: `folder` holds something else or is being written, or the disk is full.
     """
     key = cache_key(config, shards, teacher)
     if say_of_rank_zero(_is_finished(folder, key) if rank() == 0 else None):
         return False
-    model = to_device(teacher.model, device)
-    spans = cached_shards(shards)
-    total, done = sum(count for _, count in spans.values()) * config.augment.slots, 0
     try:
-        finished = say_of_rank_zero(_begin(folder, key) if rank() == 0 else None)
-        for name, (first, count) in spans.items():
-            if rows_name(name) not in finished:
-                final = folder / rows_name(name)
-                aside = final.with_suffix(".partial")
-                rows = _map_rows(aside, (count, config.augment.slots, key.width), key.dtype)
-                for at in _fill(
-                    rows, config, shards, model, first=first, device=device, threads=threads
-                ):
-                    progress(done + at, total)
-                rows.flush()
-                wait_for_all()
-                if rank() == 0:
-                    aside.replace(final)
-            done += count * config.augment.slots
-            progress(done, total)
-        wait_for_all()
-        if rank() == 0:
-            finish_cache(folder, key)
-            (folder / KEY_NAME).unlink()
-        wait_for_all()
+        with _only_one_build(folder):
+            finished = say_of_rank_zero(_begin(folder, key) if rank() == 0 else None)
+            if finished is None:
+                return False
+            _write_shards(
+                config,
+                shards,
+                to_device(teacher.model, device),
+                key,
+                folder=folder,
+                finished=finished,
+                device=device,
+                threads=threads,
+                progress=progress,
+            )
+            if rank() == 0:
+                finish_cache(folder, key)
+                (folder / KEY_NAME).unlink()
+            wait_for_all()
     except OSError as error:
         raise CacheError(
             f"teacher cache {folder} could not be written ({error.strerror or error}); free space "
             "and start again: finished shards are kept"
         ) from error
     return True
+
+
+def _write_shards(
+    config: DistillConfig,
+    shards: ShardSet,
+    model: torch.nn.Module,
+    key: CacheKey,
+    *,
+    folder: Path,
+    finished: Collection[str],
+    device: torch.device,
+    threads: int,
+    progress: Progress,
+) -> None:
+    """Write the rows of every shard that an earlier build did not finish."""
+    spans = cached_shards(shards)
+    total, done = sum(count for _, count in spans.values()) * config.augment.slots, 0
+    for name, (first, count) in spans.items():
+        if rows_name(name) not in finished:
+            final = folder / rows_name(name)
+            aside = final.with_suffix(".partial")
+            rows = _map_rows(aside, (count, config.augment.slots, key.width), key.dtype)
+            for at in _fill(
+                rows, config, shards, model, first=first, device=device, threads=threads
+            ):
+                progress(done + at, total)
+            rows.flush()
+            wait_for_all()
+            if rank() == 0:
+                aside.replace(final)
+        done += count * config.augment.slots
+        progress(done, total)
+    wait_for_all()
+
+
+@contextmanager
+def _only_one_build(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder, on rank 0; the system lets go of it when the process is gone."""
+    if rank() != 0:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CacheError(
+            f"teacher cache {folder} is being written by another process; wait until it is done, "
+            "or set teacher.cache to another folder"
+        ) from error
+    except OSError as error:
+        # Some network file systems have no locks; there, two writers at once are not noticed.
+        log.info("%s cannot be locked (%s)", folder, error.strerror)
 
 
 def _is_finished(folder: Path, key: CacheKey) -> bool:
@@ -102,18 +165,32 @@ def _is_finished(folder: Path, key: CacheKey) -> bool:
     return True
 
 
-def _begin(folder: Path, key: CacheKey) -> set[str]:
-    """Return the rows that an earlier build of this key finished; clear those of another key."""
+def _begin(folder: Path, key: CacheKey) -> set[str] | None:
+    """Return the rows that an earlier build of this key finished; clear those of another key.
+
+    None when another process finished this very cache before we had the lock. Whoever holds the
+    lock may clear: an unfinished build of another key is nobody's any more.
+    """
+    if _is_finished(folder, key):
+        return None
     path = folder / KEY_NAME
-    if path.is_file() and key.differences(json.loads(path.read_text())):
-        shutil.rmtree(folder)
-    elif folder.exists() and not path.is_file() and any(folder.iterdir()):
+    if not path.is_file() and any(folder.iterdir()):
         raise CacheError(
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if not _is_key_of(path, key):
+        for left_over in [*folder.glob("*.npy"), *folder.glob("*.partial")]:
+            left_over.unlink()
     write_json(path, asdict(key))
     return {rows.name for rows in folder.glob("*.npy")}
+
+
+def _is_key_of(path: Path, key: CacheKey) -> bool:
+    """Return whether an unfinished build was of `key`."""
+    try:
+        return not key.differences(json.loads(path.read_text()))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _map_rows(
@@ -123,10 +200,21 @@ def _map_rows(
     if rank() == 0:
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         rows.flush()
-        with path.open("rb+") as file:  # a mapping that finds the disk full dies without a word
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        _allocate(path, header_bytes=rows.offset)
     wait_for_all()
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _allocate(path: Path, *, header_bytes: int) -> None:
+    """Give a new file its place on disk: a mapping that finds it full dies without a word."""
+    size = path.stat().st_size
+    with path.open("rb+") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        file.seek(header_bytes)  # macOS has no such call, but zeros take their place too
+        while left := size - file.tell():
+            file.write(bytes(min(left, ZEROS_AT_ONCE)))
 
 
 def _fill(

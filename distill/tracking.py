@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_shards.errors import CheckpointError
-from data_shards.manifest import write_json
+from data_shards.manifest import write_json, write_text_aside
 from distill.run_folder import RunPaths
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class Tracker:
             for entry in _read_spool(self.paths)[0]
             if int(entry["step"]) <= step
         )
-        aside = self.paths.metrics.with_name(self.paths.metrics.name + ".partial")
-        aside.write_text(text)
-        aside.replace(self.paths.metrics)
+        write_text_aside(self.paths.metrics, text)
         if link := _read_link(self.paths):
             sent = min(int(link["sent_bytes"]), len(text.encode()))
             write_json(self.paths.mlflow, link | {"sent_bytes": sent})

@@ -16,11 +16,15 @@ from distill.optim import learning_rate_factor, set_learning_rate
 from distill.preemption import StopFlag
 from distill.session import Session
 from distill.step import weigh
+from distill.teacher import class_places
 
 log = logging.getLogger(__name__)
 
 Probe = Callable[[RetrievalModel, int], dict[str, float]]
-"""A look during training: model and step in, named numbers out; every rank calls it."""
+"""A look during training: model and step in, named numbers out.
+
+Every rank calls it, in training mode, and it leaves the model as it was.
+"""
 
 
 def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag: StopFlag) -> bool:
@@ -57,15 +61,18 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         state.seconds = clock.seconds()
 
         # log
-        if state.step % config.log_every_steps == 0:
-            metrics = _log(session, {"total": total, **terms}, norm=norm, factor=factor)
+        is_logged = state.step % config.log_every_steps == 0
+        if is_logged:
+            means = _finite_means(session, {"total": total, **terms}, norm=norm)
+            metrics = _log(session, means, factor=factor)
             progress(state.step, schedule.num_steps, **_shown(metrics))
         _probe(session, probes)
 
         # save
         stopped = flag.seen_by_any_rank(accelerator)
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
-            _finite_means(session, {"total": total, **terms}, norm=norm)
+            if not is_logged:  # else just looked at
+                _finite_means(session, {"total": total, **terms}, norm=norm)
             save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
         if stopped:
             return state.step == schedule.num_steps
@@ -104,12 +111,9 @@ def _finite_means(
     return values
 
 
-def _log(
-    session: Session, terms: Mapping[str, Tensor], *, norm: Tensor | None, factor: float
-) -> dict[str, float]:
-    """Write one metric line, averaged over ranks."""
-    values = _finite_means(session, terms, norm=norm)
-    metrics = {f"train/{name}": value for name, value in values.items()}
+def _log(session: Session, means: Mapping[str, float], *, factor: float) -> dict[str, float]:
+    """Write one metric line."""
+    metrics = {f"train/{name}": value for name, value in means.items()}
     metrics["train/learning_rate"] = session.config.optimizer.learning_rate * factor
     metrics["train/images_per_second"] = _images_per_second(session)
     if session.accelerator.is_main_process:
@@ -134,9 +138,7 @@ def _probe(session: Session, probes: Sequence[Probe]) -> None:
     if step != session.config.schedule.num_steps and (not every or step % every):
         return
     for probe in probes:
-        session.model.eval()
         metrics = probe(session.model, step)
-        session.step.train()
         if session.accelerator.is_main_process:
             session.tracker.log(step, metrics)
             log.info(
@@ -150,9 +152,12 @@ def finish(session: Session) -> None:
     """Write the weights that users take away, and hand them to MLflow; rank 0 alone."""
     if not session.accelerator.is_main_process:
         return
-    places = [session.shards.places[place] for place in session.shards.train_places.tolist()]
     save_weights(
-        session.paths, session.model, session.config, places=places, step=session.state.step
+        session.paths,
+        session.model,
+        session.config,
+        places=class_places(session.shards),
+        step=session.state.step,
     )
     for path in _artifacts(session):
         session.tracker.log_artifact(path)

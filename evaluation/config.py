@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_shards.config import at_least, between, refuse_out_of_bounds
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -37,3 +39,17 @@ class EvaluateConfig:
 
     dry_run: bool = False
     """Say what would be described and written, and stop."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing can be described.
+
+        Raises:
+            RecipeError: every such number, as its option.
+        """
+        refuse_out_of_bounds(
+            {
+                "--image-size": between(self.image_size, 0, 4096),
+                "--batch-size": at_least(self.batch_size, 1),
+                "--threads": between(self.threads, 0, 4096),
+            }
+        )

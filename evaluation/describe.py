@@ -2,7 +2,6 @@
 
 # Shapes: N = images, D = descriptor width.
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import DescriptorError
 from data_shards.loader import image_batches
+from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.shards import RowNumbers, ShardSet
 from distill.collectives import gather_arrays, rank, ranks_on_this_node, world_size
@@ -61,7 +61,7 @@ def describe(
         own,
         image_size=image_size,
         batch_size=batch_size,
-        threads=threads or max(1, (os.cpu_count() or 1) // ranks_on_this_node()),
+        threads=threads or max(1, processors() // ranks_on_this_node()),
     )
     parts: list[npt.NDArray[np.float32]] = []
     done = 0

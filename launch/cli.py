@@ -13,8 +13,10 @@ def demo(argv: Sequence[str]) -> int:
     config = parse_command(DemoConfig, argv, prog="skydistill demo")
     from launch.demo import demo_stages, run_demo
 
+    stages = demo_stages(config)
     if config.dry_run:
-        for stage in demo_stages(config):
-            sys.stdout.write(f"# {stage.title}\n{as_typed(stage.argv)}\n")
+        for stage in stages:
+            typed = as_typed(stage.argv, environment=stage.environment)
+            sys.stdout.write(f"# {stage.title}\n{typed}\n")
         return 0
-    return run_demo(config)
+    return run_demo(config, stages)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_shards.errors import RecipeError
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
@@ -23,3 +25,14 @@ class DemoConfig:
 
     dry_run: bool = False
     """Print the commands, and stop."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run.
+
+        Raises:
+            RecipeError: the number of processes or the seed makes no sense.
+        """
+        if self.processes < 1:
+            raise RecipeError(f"--processes ({self.processes}) must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise RecipeError(f"--seed ({self.seed}) must be at least 0 and below 2^32")

@@ -1,41 +1,36 @@
 """The demo: every stage of the journey as the command a person would type, and what came of it."""
 
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_shards.errors import SkyDistillError
-from data_shards.recipe import find_recipe
-from launch.command import CPU_LAUNCH, accelerate_argv, as_typed, verb_argv
+from data_shards.processors import processors
+from data_shards.recipe import find_recipe, load_recipe
+from launch.command import CPU_LAUNCH, accelerate_argv, verb_argv
 from launch.config import DemoConfig
 from launch.demo_paths import DemoPaths
 from launch.demo_view import DemoView, open_view
 from launch.process import run_logged
 
-WORLD = (
-    "--places",
-    200,
-    "--test-places",
-    60,
-    "--distractors",
-    20,
-    "--views",
-    8,
-    "--image-size",
-    128,
-)
-"""Small enough for two CPU cores: 2,680 images of 280 places."""
+WORLD = {
+    "--places": 200,
+    "--test-places": 60,
+    "--distractors": 20,
+    "--views": 8,
+    "--image-size": 128,
+}
+"""Small enough for two CPU cores: 2,520 pictures of 280 places."""
 
-MODELS = {
+RECIPES = {
     "teacher": "demo_teacher.yaml",
     "student_alone": "demo_alone.yaml",
     "student_distilled": "demo.yaml",
 }
-"""Run to its recipe; the last one is taught by the first."""
+"""Run to its shipped recipe; the last one is taught by the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,134 +40,140 @@ class Stage:
     name: str
     title: str
     argv: list[str]
+    processes: int = 1
+    """Ranks that the command starts."""
+
     run: str | None = None
-    """Run folder whose `exit.json` says how it went, for stages that train."""
+    """Run whose `exit.json` says how it went, for stages that train."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the command: ranks share the processors, one process takes what it wants."""
+        if self.processes == 1:
+            return {}
+        return {"OMP_NUM_THREADS": str(max(1, processors() // self.processes))}
 
 
 class DemoFailedError(SkyDistillError):
-    """A stage did not end well; the sentence names its log."""
+    """A stage did not end well; the sentence names its log, the exit code is the stage's own."""
+
+    def __init__(self, sentence: str, *, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 def demo_stages(config: DemoConfig) -> list[Stage]:
-    """Return the commands of the demo, in order."""
+    """Return the commands of the demo, in order.
+
+    Raises:
+        PlanError: the processes cannot share the recipes' global batch.
+    """
     paths = DemoPaths(config.out)
-    world = ("synth", paths.raw, "--layout", "university1652", *WORLD, "--seed", config.seed)
-    shard = ("shard", paths.raw, paths.shards, "--layout", "university1652")
+    world = [word for option in WORLD.items() for word in option]
+    layout = ("--layout", "university1652")
     return [
-        Stage(name="synth", title="render a synthetic world", argv=verb_argv(*world)),
-        Stage(name="shard", title="write shards", argv=verb_argv(*shard)),
-        _learn(config, "teacher", title="train the teacher"),
         Stage(
-            name="cache",
-            title="cache the teacher",
-            argv=_launch(
-                config,
-                "distill.cache",
-                MODELS["student_distilled"],
-                _inputs(paths, config, "student_distilled"),
-            ),
+            name="synth",
+            title="render a synthetic world",
+            argv=verb_argv("synth", paths.raw, *layout, *world, "--seed", config.seed),
         ),
-        _learn(config, "student_alone", title="train a student alone"),
-        _learn(config, "student_distilled", title="distill a student"),
+        Stage(
+            name="shard",
+            title="write shards",
+            argv=verb_argv("shard", paths.raw, paths.shards, *layout),
+        ),
+        _launched(config, "teacher", title="train the teacher"),
+        _launched(config, "student_distilled", title="cache the teacher", is_cache=True),
+        _launched(config, "student_alone", title="train a student alone"),
+        _launched(config, "student_distilled", title="distill a student"),
         *(
             Stage(
                 name=f"evaluate_{run}",
-                title=f"evaluate {run.replace('_', ' ')}",
+                title=f"evaluate the {run.replace('_', ' ')}",
                 argv=verb_argv(
                     "evaluate", "--checkpoint", paths.runs / run, "--shards", paths.shards
                 ),
             )
-            for run in MODELS
+            for run in RECIPES
         ),
     ]
 
 
-def _learn(config: DemoConfig, run: str, *, title: str) -> Stage:
-    words = [
-        *_inputs(DemoPaths(config.out), config, run),
-        "--expected_world_size",
-        config.processes,
-    ]
-    return Stage(
-        name=run, title=title, run=run, argv=_launch(config, "distill.run", MODELS[run], words)
-    )
+def _launched(config: DemoConfig, run: str, *, title: str, is_cache: bool = False) -> Stage:
+    """Return the stage that trains a run, or that runs the teacher for it."""
+    from data_shards.plan import ranks_share
+    from distill.config import DistillConfig
 
-
-def _launch(config: DemoConfig, module: str, recipe: str, words: list[object]) -> list[str]:
-    return accelerate_argv(
-        module,
-        [find_recipe(Path("configs/pfed") / recipe), *words],
-        config=find_recipe(CPU_LAUNCH),
-        processes=config.processes,
-    )
-
-
-def _inputs(paths: DemoPaths, config: DemoConfig, run: str) -> list[object]:
-    """Return what a shipped recipe must be told when the demo is not in its usual folder."""
-    words: list[object] = [
-        "--data.shards",
-        paths.shards,
-        "--out",
-        paths.runs / run,
-        "--seed",
-        config.seed,
-    ]
+    paths, recipe = DemoPaths(config.out), find_recipe(Path("configs/pfed") / RECIPES[run])
+    global_batch = load_recipe(DistillConfig, recipe).data.global_batch
+    ranks_share(global_batch=global_batch, world_size=config.processes)
+    words: list[object] = [recipe, "--data.shards", paths.shards, "--out", paths.runs / run]
+    words += ["--seed", config.seed, "--expected_world_size", config.processes]
     if run == "student_distilled":
         words += ["--teacher.run", paths.runs / "teacher", "--teacher.cache", paths.cache]
-    return words
+    return Stage(
+        name="cache" if is_cache else run,
+        title=title,
+        argv=accelerate_argv(
+            "distill.cache" if is_cache else "distill.run",
+            words,
+            config=find_recipe(CPU_LAUNCH),
+            processes=config.processes,
+        ),
+        processes=config.processes,
+        run=None if is_cache else run,
+    )
 
 
-def run_demo(config: DemoConfig) -> int:
+def run_demo(config: DemoConfig, stages: Sequence[Stage]) -> int:
     """Run every stage, then write summary and figures, and show them.
 
     Raises:
         DemoFailedError: a stage failed; the sentence names it, its reason and its log.
     """
-    from launch.summary import summarize, write_figures
+    from launch.summary import add_seconds, summarize, write_figures
 
-    paths, started = DemoPaths(config.out), time.monotonic()
-    stages = demo_stages(config)
+    paths = DemoPaths(config.out)
     with open_view([stage.title for stage in stages]) as view:
         for number, stage in enumerate(stages):
-            with view.stage(number):
-                run_stage(stage, paths, config, view)
-    figures = write_figures(paths)
-    summary = summarize(paths, config, seconds=time.monotonic() - started)
+            started = time.monotonic()
+            try:
+                with view.stage(number):
+                    run_stage(stage, paths, view)
+            finally:
+                add_seconds(paths, stage.name, time.monotonic() - started)
+    figures = write_figures(paths, RECIPES)
+    summary = summarize(paths, RECIPES, seed=config.seed)
     show(summary, paths, figures)
     return 0
 
 
-def run_stage(stage: Stage, paths: DemoPaths, config: DemoConfig, view: DemoView) -> None:
+def run_stage(stage: Stage, paths: DemoPaths, view: DemoView) -> None:
     """Run one command to its end.
 
     Raises:
         DemoFailedError: it failed; the sentence says why, and where its output is.
     """
-    cores = os.cpu_count() or 1
-    threads = max(1, cores // config.processes) if "accelerate" in as_typed(stage.argv) else cores
     log_file = paths.log(stage.name)
     code = run_logged(
-        stage.argv,
-        log_file=log_file,
-        environment={"OMP_NUM_THREADS": str(threads)},
-        on_progress=view.update,
+        stage.argv, log_file=log_file, environment=stage.environment, on_progress=view.update
     )
     if code:
-        raise DemoFailedError(
-            f"stage {stage.name!r} failed: {_reason(stage, paths)}; its output is in {log_file}"
-        )
+        code, reason = _failure(stage, paths, code)
+        told = f"stage {stage.name!r} failed: {reason}; its output is in {log_file}"
+        raise DemoFailedError(told, exit_code=code)
 
 
-def _reason(stage: Stage, paths: DemoPaths) -> str:
-    """Return why a stage failed: the run's record, else the sentence in its log."""
+def _failure(stage: Stage, paths: DemoPaths, code: int) -> tuple[int, str]:
+    """Return why a stage failed: the run's own record, else the sentence in its log."""
     from distill.run_folder import read_exit
 
     ended = read_exit(paths.runs / stage.run) if stage.run else None
     if ended and ended["code"]:
-        return str(ended["reason"]).rstrip(".")
+        return int(ended["code"]), str(ended["reason"]).rstrip(".")
     lines = [line for line in paths.log(stage.name).read_text().splitlines() if line.strip()]
     told = [line.removeprefix("skydistill: ") for line in lines if line.startswith("skydistill: ")]
-    return (told or lines or ["it said nothing"])[-1].rstrip(".")
+    return code, (told or lines or ["it said nothing"])[-1].rstrip(".")
 
 
 def show(summary: dict[str, Any], paths: DemoPaths, figures: list[Path]) -> None:

@@ -35,6 +35,16 @@ class DemoPaths:
         """What came of it, for machines."""
         return self.out / "summary.json"
 
+    @property
+    def figures(self) -> Path:
+        """Pictures that compare the runs."""
+        return self.out / "figures"
+
+    @property
+    def seconds(self) -> Path:
+        """Time spent in every stage, over all attempts."""
+        return self.out / "seconds.json"
+
     def log(self, stage: str) -> Path:
         """Return where a stage's output goes."""
         return self.out / "logs" / f"{stage}.log"

@@ -3,18 +3,21 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-SPARK_WIDTH = 24
+SPARK_WIDTH = 12
 SECONDS_BETWEEN_LINES = 15.0
 
 
 class DemoView(Protocol):
     """Shows the stages of the demo."""
 
-    def stage(self, number: int) -> "Any":
+    def stage(self, number: int) -> AbstractContextManager[None]:
         """Return a context that lasts as long as the stage."""
 
     def update(self, progress: dict[str, Any]) -> None:
@@ -59,17 +62,21 @@ class LineView:
 class BarView:
     """All stages at once: done, running with a bar and facts, and still to come."""
 
-    def __init__(self, titles: Sequence[str]) -> None:
-        """Lay out a bar per stage."""
+    def __init__(self, titles: Sequence[str], *, console: "Console | None" = None) -> None:
+        """Lay out a bar per stage, by default on stdout."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
+        whole = Column(no_wrap=True)
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self.bars = Progress(
-            TextColumn("{task.fields[mark]} {task.description}"),
-            BarColumn(bar_width=28),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[facts]}"),
-            console=Console(file=sys.stdout),
+            TextColumn("{task.fields[mark]} {task.description}", table_column=whole),
+            BarColumn(bar_width=10),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("[dim]{task.fields[facts]}", table_column=rest),
+            console=console or Console(file=sys.stdout),
+            expand=True,
         )
         self.tasks = [
             self.bars.add_task(title, total=None, start=False, mark="[dim]·[/]", facts="")
@@ -96,11 +103,11 @@ class BarView:
     def update(self, progress: dict[str, Any]) -> None:
         """Move the bar, and draw the loss as it fell."""
         facts = dict(progress["facts"])
-        shown = f"{progress['done']:,}/{progress['total']:,} {progress['unit']}"
+        shown = f"{progress['done']:,}/{progress['total']:,}"
         if "loss" in facts:
             self.losses.append(facts.pop("loss"))
-            shown += f"  loss {self.losses[-1]:.2f} {sparkline(self.losses)}"
-        shown += "".join(f"  {value:.0f} {name}" for name, value in facts.items())
+            shown += f" loss {self.losses[-1]:.2f} {sparkline(self.losses)}"
+        shown += "".join(f" {value:.0f} {name}" for name, value in facts.items())
         self.bars.update(
             self.tasks[self.current],
             completed=progress["done"],

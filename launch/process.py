@@ -2,11 +2,14 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import IO, Any
 
 from data_shards.progress import PROGRESS_VARIABLE
 
@@ -15,33 +18,50 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 
 def run_logged(
-    argv: Sequence[str], *, log_file: Path, environment: Mapping[str, str], on_progress: OnProgress
+    argv: Sequence[str],
+    *,
+    log_file: Path,
+    environment: Mapping[str, str],
+    on_progress: OnProgress,
 ) -> int:
     """Run a command to its end, its output in `log_file`, and return its exit code.
 
-    A child that is interrupted with us is given the time to save what it has.
+    Ctrl-C and SIGTERM reach the child as SIGTERM, which makes a training save what it has; its
+    output is read until it is gone.
     """
     variables = {**os.environ, **environment, PROGRESS_VARIABLE: "json", "PYTHONUNBUFFERED": "1"}
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("a") as log:
-        log.write(f"$ {' '.join(argv)}\n")
+    with log_file.open("a") as log, _sigterm_as_interrupt():
+        log.write(f"$ {shlex.join(argv)}\n")
         child = subprocess.Popen(
-            argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            argv,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         assert child.stdout is not None, "asked for a pipe"
         try:
-            for line in child.stdout:
-                progress = _progress(line)
-                if progress is None:
-                    log.write(line)
-                    log.flush()
-                else:
-                    on_progress(progress)
-            return child.wait()
+            _read(child.stdout, log, on_progress)
+        except KeyboardInterrupt:
+            os.killpg(child.pid, signal.SIGTERM)
+            _read(child.stdout, log, on_progress)
+            raise
         finally:
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-                child.wait()
+            child.wait()
+        return child.returncode
+
+
+def _read(output: IO[str], log: IO[str], on_progress: OnProgress) -> None:
+    """Read a child's output to its end: progress to its listener, all else to the log."""
+    for line in output:
+        progress = _progress(line)
+        if progress is None:
+            log.write(line)
+            log.flush()
+        else:
+            on_progress(progress)
 
 
 def _progress(line: str) -> dict[str, Any] | None:
@@ -52,3 +72,17 @@ def _progress(line: str) -> dict[str, Any] | None:
         return dict(json.loads(line))
     except ValueError:
         return None
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let a SIGTERM to this process end it as Ctrl-C does, child included."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

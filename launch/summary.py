@@ -3,51 +3,47 @@
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from launch.config import DemoConfig
 from launch.demo_paths import DemoPaths
 
-RUNS = ("teacher", "student_alone", "student_distilled")
 
-
-def summarize(paths: DemoPaths, config: DemoConfig, *, seconds: float) -> dict[str, Any]:
-    """Gather the reports of all models into `summary.json`, and return it."""
+def summarize(paths: DemoPaths, runs: Iterable[str], *, seed: int) -> dict[str, Any]:
+    """Gather the reports of all runs into `summary.json`, and return it."""
     from data_shards.manifest import write_json
 
-    reports = {run: _report(paths, run) for run in RUNS}
-    teacher = reports["teacher"]
+    reports = {run: _report(paths, run) for run in runs}
+    last, some_report = list(reports.items())[-1]
+    kept = ("name", "method", "role", "parameters", "macs", "d2s", "s2d")
     summary = {
-        "seconds": round(seconds, 1),
-        "world_size": _world_size(paths),
-        "seed": config.seed,
-        "chance": teacher["chance"],
-        "gallery": {name: teacher[name]["num_gallery"] for name in ("d2s", "s2d")},
+        "seconds": round(sum(_seconds(paths).values()), 1),
+        "world_size": _world_size(paths, last),
+        "seed": seed,
+        "chance": some_report["chance"],
+        "gallery": {name: some_report[name]["num_gallery"] for name in ("d2s", "s2d")},
         "models": [
-            {
-                key: report[key]
-                for key in ("name", "method", "role", "parameters", "macs", "d2s", "s2d")
-            }
-            | {"seconds": _seconds(paths, run)}
+            {key: report[key] for key in kept} | {"seconds": _trained_seconds(paths, run)}
             for run, report in reports.items()
         ],
-        "mlflow": _mlflow(paths),
+        "mlflow": _mlflow(paths, last),
     }
     write_json(paths.summary, summary)
     return summary
 
 
-def write_figures(paths: DemoPaths) -> list[Path]:
+def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
     """Draw the curves of all runs and their recall; return every figure of the demo."""
+    from distill.run_folder import RunPaths
     from evaluation.figures import read_curves, recall_bars, save_figure, training_curves
 
-    reports = {run: _report(paths, run) for run in RUNS}
-    title = "SkyDistill demo"
-    names = {run: run.replace("_", " ") for run in RUNS}
+    reports = {run: _report(paths, run) for run in runs}
+    last, some_report = list(reports.items())[-1]
+    names = {run: run.replace("_", " ") for run in reports}
     curves = training_curves(
-        {names[run]: read_curves(paths.runs / run / "metrics.jsonl") for run in RUNS},
-        title=f"{title}: how the models learned",
+        {name: read_curves(RunPaths(paths.runs / run).metrics) for run, name in names.items()},
+        title="SkyDistill demo: how the models learned",
         subtitle="recall on held-out training places, and the terms of the loss",
     )
     bars = recall_bars(
@@ -55,38 +51,56 @@ def write_figures(paths: DemoPaths) -> list[Path]:
             names[run]: {way: report[way]["recall@1"] for way in ("d2s", "s2d")}
             for run, report in reports.items()
         },
-        chance=reports["teacher"]["chance"],
-        title=f"{title}: recall@1 on the test set",
+        chance=some_report["chance"],
+        title="SkyDistill demo: recall@1 on the test set",
         subtitle="synthetic University-1652, full gallery",
     )
-    figures = paths.out / "figures"
-    panels = [paths.runs / RUNS[-1] / "figures" / f"retrieval_{way}.png" for way in ("d2s", "s2d")]
+    panels = [paths.runs / last / "figures" / f"retrieval_{way}.png" for way in ("d2s", "s2d")]
     return [
-        save_figure(curves, figures / "curves.png"),
-        save_figure(bars, figures / "recall.png"),
+        save_figure(curves, paths.figures / "curves.png"),
+        save_figure(bars, paths.figures / "recall.png"),
         *panels,
     ]
+
+
+def add_seconds(paths: DemoPaths, stage: str, seconds: float) -> None:
+    """Count the time of one attempt at a stage; a demo that was stopped adds up."""
+    from data_shards.manifest import write_json
+
+    spent = _seconds(paths)
+    paths.out.mkdir(parents=True, exist_ok=True)
+    write_json(paths.seconds, spent | {stage: round(spent.get(stage, 0.0) + seconds, 1)})
+
+
+def _seconds(paths: DemoPaths) -> dict[str, float]:
+    return dict(json.loads(paths.seconds.read_text())) if paths.seconds.is_file() else {}
 
 
 def _report(paths: DemoPaths, run: str) -> dict[str, Any]:
     return dict(json.loads((paths.runs / run / "evaluation.json").read_text()))
 
 
-def _seconds(paths: DemoPaths, run: str) -> float:
+def _trained_seconds(paths: DemoPaths, run: str) -> float:
+    """Return how long a run trained, over all attempts, as it recorded itself."""
     from distill.run_folder import read_exit
 
     ended = read_exit(paths.runs / run)
-    return round(float(ended["seconds"]), 1) if ended else 0.0
+    assert ended is not None, "a stage that went well left its record"
+    return round(float(ended["seconds"]), 1)
 
 
-def _world_size(paths: DemoPaths) -> int:
-    """Return how many processes really trained, as the runs recorded it."""
-    return int(json.loads((paths.runs / RUNS[-1] / "environment.json").read_text())["world_size"])
+def _world_size(paths: DemoPaths, run: str) -> int:
+    """Return how many processes really trained, as the run recorded it."""
+    from distill.run_folder import RunPaths
+
+    return int(json.loads(RunPaths(paths.runs / run).environment.read_text())["world_size"])
 
 
-def _mlflow(paths: DemoPaths) -> dict[str, str]:
+def _mlflow(paths: DemoPaths, run: str) -> dict[str, str]:
     """Return where the runs are recorded, and the command that opens them."""
-    link = json.loads((paths.runs / RUNS[-1] / "mlflow.json").read_text())
+    from distill.run_folder import RunPaths
+
+    link = json.loads(RunPaths(paths.runs / run).mlflow.read_text())
     mlflow = Path(sys.executable).with_name("mlflow")
     shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
     return {

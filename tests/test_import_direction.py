@@ -31,7 +31,10 @@ EXCEPTIONS = {("distill.cli", "evaluation.probe")}
 DOORS = {"distill.run": "distill.cli", "distill.cache": "distill.cli"}
 
 # What launch may import at module level besides itself and every `*.config`.
-LIGHT = {f"data_shards.{name}" for name in ("errors", "nearest", "progress", "recipe", "verbs")}
+LIGHT = {
+    f"data_shards.{name}"
+    for name in ("errors", "nearest", "processors", "progress", "recipe", "verbs")
+}
 # Libraries that a login node must not wait for, and those that the data stage never needs.
 HEAVY = {"torch", "torchvision", "timm", "scipy", "matplotlib", "webdataset"}
 HEAVY |= {"accelerate", "deepspeed", "transformers", "mlflow"}

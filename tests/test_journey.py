@@ -73,7 +73,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(folder)
     try:
         for words in readme_commands():
-            if words[0] == "mlflow":
+            if words[0] not in ("skydistill", "accelerate"):
                 continue
             is_student = "distill/run.py" in words and "configs/pfed/demo.yaml" in words
             code = (run_on_two_ranks if is_student else run_here)(shrunk(words))

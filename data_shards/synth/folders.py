@@ -8,7 +8,6 @@ from data_shards.synth.place import PlaceKey
 
 FIRST_TRAIN_ID = 1
 FIRST_TEST_ID = 5001
-MOST_PLACES = 4999
 
 
 @dataclass(frozen=True, kw_only=True)

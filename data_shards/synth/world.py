@@ -3,7 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,14 +10,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from data_shards.config import SynthConfig
 from data_shards.errors import LayoutError, SkyDistillError
+from data_shards.nearest import choose
+from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.synth.filing import BENCH, is_filed, render_place
-from data_shards.synth.folders import MOST_PLACES, FiledPlace, filed_places
+from data_shards.synth.folders import FiledPlace, filed_places
 from data_shards.synth.orbit import Orbit, university1652_orbit
 
 GENERATOR_VERSION = 1
@@ -53,9 +53,10 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
     an interrupted run leaves nothing under that name, and the next run keeps what is rendered.
 
     Raises:
-        LayoutError: The settings make no sense, `out` holds something else, or the disk refuses.
+        LayoutError: the layout is unknown, `out` holds something else, or the disk refuses.
     """
-    _check(config)
+    choose(config.layout, LAYOUTS, what="layout", error=LayoutError)
+    _check_out(config)
     places = filed_places(config)
     started = time.monotonic()
     rendered = 0 if config.dry_run else _complete(config, places, progress)
@@ -71,33 +72,6 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
         seconds=seconds,
         images_per_second=rendered / seconds if rendered else 0.0,
     )
-
-
-def _check(config: SynthConfig) -> None:
-    """Refuse settings that describe no world, all at once."""
-    if config.layout not in LAYOUTS:
-        near = get_close_matches(config.layout, LAYOUTS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise LayoutError(f"layout is {config.layout!r}; choose one of {', '.join(LAYOUTS)}{hint}")
-    limits = {
-        "places": (0, MOST_PLACES),
-        "test_places": (0, MOST_PLACES - config.distractors),
-        "distractors": (0, MOST_PLACES),
-        "views": (1, 999),
-        "image_size": (16, 4096),
-        "seed": (0, 2**63 - 1),
-        "workers": (0, 4096),
-    }
-    problems = [
-        f"{name} is {getattr(config, name)} and must lie between {low} and {high}"
-        for name, (low, high) in limits.items()
-        if not low <= getattr(config, name) <= high
-    ]
-    if config.places + config.test_places + config.distractors == 0:
-        problems.append("places, test_places and distractors are all 0, so the world is empty")
-    if problems:
-        raise LayoutError("; ".join(problems))
-    _check_out(config)
 
 
 def _check_out(config: SynthConfig) -> None:
@@ -191,7 +165,7 @@ def _rendered(config: SynthConfig, root: Path, missing: list[FiledPlace]) -> Ite
     No matrix product is used anywhere, so a process is one thread, and bytes do not depend on it.
     """
     orbit, size = university1652_orbit(config.views), config.image_size
-    workers = min(config.workers or os.cpu_count() or 1, len(missing))
+    workers = min(config.workers or processors(), len(missing))
     if workers <= 1:
         for place in missing:
             yield render_place(root, place, orbit=orbit, image_size=size)

@@ -133,6 +133,11 @@ def test_without_json_the_plan_is_summed_up(skydistill, tiny_shards: ShardSet) -
         (["--global-batch", "8", "--drones-per-row", "6"], "fewer than the 6 of one row"),
         (["--global-bach", "8"], "--global-bach is unknown (did you mean '--global-batch'?)"),
         (["--global-batch", "many"], "--global-batch: expected int"),
+        (
+            ["--global-batch", "10", "--validation-fraction", "0.2"],
+            "larger than the 8 places to plan over (training places that are not held out)",
+        ),
+        (["--world-size", "0"], "skydistill: --world-size (0) must be at least 1"),
     ],
 )
 def test_a_plan_that_cannot_be_is_one_sentence(skydistill, tiny_shards, words, sentence) -> None:

@@ -56,6 +56,15 @@ def test_what_is_no_whole_image_is_refused(content: bytes) -> None:
         decode(content)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "the file is empty"), (b"text", "neither JPEG nor PNG")]
+)
+def test_what_is_no_image_at_all_is_told_in_plain_words(content: bytes, reason: str) -> None:
+    assert check_image(content) == reason
+    with pytest.raises(DecodeError, match=reason):
+        decode(memoryview(content))
+
+
 def test_a_whole_jpeg_with_something_behind_it_is_an_image() -> None:
     content = saved() + b"x" * 100
     assert check_image(content) == ""

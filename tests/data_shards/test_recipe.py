@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from data_shards.errors import RecipeError
-from data_shards.recipe import find_recipe, load_recipe, parse_command, to_values
+from data_shards.recipe import find_recipe, load_recipe, parse_command, print_recipe_help, to_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def test_a_wrong_recipe_is_told_in_one_line(recipe: Path, text: str, sentence: s
         (["--nam=x"], r"command line: key nam is unknown \(did you mean 'name'\?\)"),
         (["--name"], "--name needs a value .top-level keys: name, out"),
         (["--name", "--speed", "1"], "--name needs a value"),
-        (["name=x"], "'name=x' is not understood; overrides are --key value"),
+        (["name=x"], "'name=x' is not understood; the recipe comes first, behind it overrides"),
         (["--name.first", "x"], "--name.first asks for a key below name, which is a single value"),
         (["--sizes", "[1"], r"the value of --sizes is not YAML: '\[1'"),
         (["--speed", "fast"], "camera.yaml and the command line: .*speed"),
@@ -175,3 +175,26 @@ def test_wrong_words_are_told_in_one_line(argv: list[str], sentence: str) -> Non
     with pytest.raises(RecipeError, match=sentence) as told:
         parse_command(Words, argv, prog="skydistill walk", positionals=["source"])
     assert "\n" not in str(told.value)
+
+
+def test_help_says_what_stands_before_the_keys_and_offers_only_keys(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    print_recipe_help(Camera, prog="skydistill film", usage="skydistill film [RECIPE.yaml]")
+    shown = capsys.readouterr().out
+    assert "  RECIPE.yaml           YAML file of the keys below" in shown
+    assert "  --dry-run             Check the recipe, say what" in shown
+    assert "  -h, --help            Show this help message and exit." in shown
+    assert "  --out OUT             Folder. (path)\n" in shown
+    assert "  --speed SPEED         Speed. (float, default: 0.1)\n" in shown
+    assert "--optics.width WIDTH" in shown and "Kind. (default: gem)\n" in shown
+    assert "--optics CONFIG" not in shown and "class" not in shown
+
+
+def test_help_of_a_verb_names_types_in_words(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse_command(Words, ["--help"], prog="skydistill walk", positionals=["source"])
+    shown = capsys.readouterr().out
+    assert "Where from. (required, path)\n" in shown
+    assert "How many. (required, int)\n" in shown
+    assert "Only say.\n" in shown

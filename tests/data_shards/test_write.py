@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def test_complete_looking_shards_with_a_truncated_tar_are_refused(raw, tmp_path:
     ("damage", "reason"),
     [
         (lambda path: path.write_bytes(b""), "the file is empty"),
-        (lambda path: path.write_bytes(b"Sorry, not found"), "cannot identify image file"),
+        (lambda path: path.write_bytes(b"Sorry, not found"), "neither JPEG nor PNG"),
         (lambda path: os.truncate(path, path.stat().st_size // 2), "the JPEG is cut short"),
         (lambda path: os.truncate(path, 12), "the JPEG is cut short"),
     ],
@@ -182,16 +183,17 @@ def test_a_truncated_png_is_named(raw: Path, tmp_path: Path) -> None:
 def test_a_failure_stops_the_other_shards(raw: Path, tmp_path: Path) -> None:
     (raw / "train/drone/0001/image-01.jpeg").write_bytes(b"broken")
     done = []
+
+    def count(*numbers: int, **_: float) -> None:
+        done.append(numbers)
+        time.sleep(0.01)  # so that a busy machine hears of the failure before all is written
+
     records = read_layout(raw, layout="university1652")
     with pytest.raises(ShardError, match="image-01.jpeg is not a readable image"):
         write_shards(
-            records,
-            tmp_path / "shards",
-            layout="university1652",
-            workers=1,
-            progress=lambda *numbers, **_: done.append(numbers),
+            records, tmp_path / "shards", layout="university1652", workers=1, progress=count
         )
-    assert len(done) <= 10
+    assert len(done) < len(records) // 2
 
 
 def test_a_file_that_vanishes_is_named(raw: Path, tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ def open_alone(config: DistillConfig) -> Session:
     """Open a session of one rank in this process, without MLflow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tracker, "start", lambda self, **facts: None)
-        return open_session(config, make_accelerator(config), recipe="tiny.yaml")
+        shards = ShardSet.open(config.data.shards)
+        return open_session(config, make_accelerator(config), shards, recipe="tiny.yaml")
 
 
 def run_alone(

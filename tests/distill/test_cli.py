@@ -1,6 +1,7 @@
 """How training ends: in this process for what every rank sees, launched for what only two show."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_shards.errors import DivergedError
 from data_shards.shards import ShardSet
 from data_shards.verbs import run_verb
+from distill import cli
 from distill.cli import cache, train
-from distill.run_folder import RunPaths, read_exit
-from tests.distill.conftest import ROOT, launch, launch_and_stop, save_newborn, write_recipe
+from distill.run_folder import RunPaths, read_exit, record_exit
+from tests.distill.conftest import (
+    NO_SERVER,
+    ROOT,
+    launch,
+    launch_and_stop,
+    save_newborn,
+    write_recipe,
+)
 
 RUN = ROOT / "distill/run.py"
 
@@ -37,11 +47,11 @@ def ended(capsys, tmp_path):
     ("words", "says"),
     [
         (["--data.shards", "nowhere"], "no shards at nowhere"),
-        (["--data.shard", "nowhere"], "did you mean 'shards'?"),
         (["--data.global_batch", "11"], "global batch 11"),
         (["--expected_world_size", "2"], "expects 2 processes and 1 run"),
         (["--teacher.run", "nowhere"], "no trained model at nowhere"),
         (["--data.image_size", "48"], "was trained at 32 px"),
+        (["--data.validation_fraction", "0.01"], "holds out none for the probe"),
         ([], "no finished teacher cache at"),
     ],
 )
@@ -49,11 +59,133 @@ def test_a_mistake_is_one_sentence_and_stands_in_exit_json(ended, distilled, wor
     code, sentence, record = ended(train, distilled(), *words)
     assert code == 2 and says in sentence
     assert record["code"] == 2 and record["reason"] == sentence and record["time"] > 0
+    run = distilled().run_folder
+    assert [path.name for path in run.iterdir()] == ["exit.json"], "no run, no MLflow run"
 
 
-def test_a_mistake_is_recorded_where_the_run_was_meant_to_be(ended, make_config, tmp_path):
-    ended(train, make_config(), "--out", str(tmp_path / "there"), "--sed=1")
-    assert "unknown (did you mean 'seed'?)" in read_exit(tmp_path / "there")["reason"]
+@pytest.mark.parametrize("typo", ["--sed=1", "--seed=-1", "--data.shard=nowhere"])
+def test_a_command_that_is_not_understood_writes_nothing(ended, make_config, typo):
+    code, sentence, record = ended(train, make_config(), typo)
+    assert code == 2 and sentence and record is None
+    assert not make_config().run_folder.exists()
+
+
+@pytest.fixture
+def trained(ended, make_config):
+    """A run that was trained to its end."""
+    config = make_config()
+    assert ended(train, config)[0] == 0
+    return config
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--optimzer.learning_rate", "1"],
+        ["--seed", "1"],
+        ["--seed", "1", "--expected_world_size", "2"],
+        ["--expected_world_size", "2"],
+    ],
+)
+def test_the_record_of_a_finished_run_outlives_a_mistake(ended, trained, words):
+    before = read_exit(trained.run_folder)
+    assert before["code"] == 0 and before["step"] == 6
+    code, sentence, record = ended(train, trained, *words)
+    assert code == 2 and sentence and record == before
+
+
+def test_a_run_that_stopped_is_not_told_the_mistakes_of_another_recipe(ended, trained):
+    paths = RunPaths(trained.run_folder)
+    record_exit(paths, code=75, reason="preempted", step=3)
+    before = read_exit(paths.folder)
+    code, sentence, record = ended(train, trained, "--seed", "1", "--data.shards", "nowhere")
+    assert code == 2 and "holds a run of another recipe" in sentence and record == before
+    code, sentence, record = ended(train, trained, "--expected_world_size", "2")
+    assert code == record["code"] == 2 and "expects 2 processes" in sentence
+
+
+def test_a_finished_run_that_is_started_again_says_so_again(ended, trained):
+    before = read_exit(trained.run_folder)
+    code, _, record = ended(train, trained)
+    assert code == 0 and record | {"time": 0, "seconds": 0} == before | {"time": 0, "seconds": 0}
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_trains_without_a_record(
+    ended, trained, monkeypatch
+):
+    shutil.rmtree(RunPaths(trained.run_folder).checkpoints)
+
+    def stumble(*_: object) -> None:
+        raise DivergedError("step 1: info_nce not finite")
+
+    monkeypatch.setattr("distill.train.weigh", stumble)
+    code, _, record = ended(train, trained)
+    assert code == record["code"] == 2 and "info_nce" in record["reason"]
+
+
+def command_in(sentence: str) -> tuple[str, list[str]]:
+    """Return the verb and the words of the `skydistill` command that a sentence names."""
+    verb, _, rest = sentence.partition("skydistill ")[2].partition(" ")
+    return verb, shlex.split(rest)
+
+
+def test_the_command_for_a_missing_cache_works_as_it_stands(ended, distilled, tmp_path):
+    config, there = distilled(), tmp_path / "a cache; there"
+    words = ["--teacher.cache", str(there), "--expected_world_size=1"]
+    _, sentence, _ = ended(train, config, *words)
+    verb, typed = command_in(sentence)
+    assert verb == "cache" and typed == [str(tmp_path / "recipe.yaml"), *words]
+    assert run_verb(lambda: cache(typed)) == 0
+    assert ended(train, config, *words)[:2] == (0, None)
+
+
+def test_the_command_for_a_missing_cache_is_for_one_process(make_config, tmp_path):
+    config = make_config(expected_world_size=2)
+    asked = cli._Asked(config=config, recipe=Path("r.yaml"), overrides=(), is_dry=False)
+    assert asked.typed() == "r.yaml --expected_world_size 1"
+
+
+def test_the_command_for_a_missing_teacher_trains_one(ended, distilled, tmp_path):
+    run = tmp_path / "no teacher"
+    _, sentence, _ = ended(train, distilled(), "--teacher.run", str(run))
+    verb, typed = command_in(sentence)
+    short = "--model.arch convnext_micro --data.global_batch 4 --data.validation_fraction 0"
+    short += " --schedule.num_steps 2 --schedule.warmup_steps 1 --tracking.uri " + NO_SERVER
+    assert verb == "train" and run_verb(lambda: train([*typed, *short.split()])) == 0
+    RunPaths(run).weights.unlink()  # as if it were still training
+    _, sentence, _ = ended(train, distilled(), "--teacher.run", str(run))
+    verb, typed = command_in(sentence)
+    assert "to its end" in sentence and run_verb(lambda: train(typed)) == 0
+    assert RunPaths(run).weights.is_file()
+
+
+def test_a_missing_weight_file_is_no_run_to_train(ended, distilled):
+    _, sentence, _ = ended(train, distilled(), "--teacher.run", "gone.safetensors")
+    assert "no trained model at gone.safetensors" in sentence and "skydistill" not in sentence
+
+
+def test_the_default_recipe_sends_to_the_demo_for_each_of_its_inputs(
+    capsys, monkeypatch, tmp_path, tiny_shards, teacher_run
+):
+    monkeypatch.chdir(tmp_path)
+
+    def told(verb, *words: str) -> str:
+        assert run_verb(lambda: verb(list(words))) == 2
+        return capsys.readouterr().err
+
+    demo = Path("outputs/demo")
+    assert "needs the shards outputs/demo/shards" in told(cache)
+    assert "needs the shards outputs/demo/shards" in told(train, "--dry-run")
+    assert not demo.exists()
+    assert "run skydistill demo" in told(train, str(cli.DEFAULT_RECIPE))
+    assert "no shards at mine" in told(train, "--data.shards", "mine")
+    shutil.copytree(tiny_shards.folder, demo / "shards")
+    assert "needs the teacher outputs/demo/runs/teacher" in told(cache)
+    shutil.copytree(teacher_run, demo / "runs/teacher")
+    said = told(train)
+    assert "needs the teacher cache outputs/demo/teacher_cache" in said
+    assert "run skydistill demo" in said
+    assert read_exit(demo / "runs/student_distilled")["reason"] in said
 
 
 def test_a_cache_of_another_teacher_is_refused(ended, distilled, tiny_shards, tmp_path):

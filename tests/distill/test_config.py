@@ -53,6 +53,9 @@ def test_contradictions_are_told_all_at_once(make_config):
         ({"model": {"dropout": 1.0}}, "model.dropout"),
         ({"objectives": {"info_nce": {"weight": -1}}}, "objectives.info_nce.weight"),
         ({"data": {"drones_per_row": 0}}, "data.drones_per_row"),
+        ({"seed": -1}, r"seed \(-1\) must be"),
+        ({"seed": 2**32}, r"seed \(4294967296\) must be"),
+        ({"data": {"validation_seed": -1}}, r"data.validation_seed \(-1\) must be"),
     ],
 )
 def test_a_contradiction_is_refused(make_config, changes, says):

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from data_shards.loader import image_batches, slot_values
 from data_shards.progress import show_progress
 from data_shards.schema import Role
 from data_shards.shards import ShardSet
+from distill import teacher_pass
 from distill.checkpoint import load_student
 from distill.config import DistillConfig
 from distill.run_folder import RunPaths
@@ -234,3 +236,60 @@ def test_a_damaged_cache_is_refused_in_a_sentence(cached, distilled, tmp_path, d
         (config.teacher.cache / "cache.json").write_text("{")
     with pytest.raises(CacheError, match="damaged"):
         open_cache(config)
+
+
+def test_other_library_versions_are_a_miss_that_names_then_and_now(cached):
+    key, shards = open_cache(cached).key, ShardSet.open(cached.data.shards)
+    newer = replace(key, libraries={**key.libraries, "torch": "99.1"})
+    assert newer.digest != key.digest and "+" not in "".join(key.libraries.values())
+    says = rf"another torch \({key.libraries['torch']}, here 99.1\); run skydistill cache r "
+    with pytest.raises(CacheError, match=says):
+        FeatureCache.open(cached.teacher.cache, shards=shards, key=newer, recipe="r")
+
+
+def test_two_builds_of_one_folder_are_kept_apart(distilled, tiny_shards, tmp_path):
+    config = distilled()
+    other = distilled(augment={"slots": 3})
+    folder, refused = config.teacher.cache, []
+
+    def meanwhile(done: int, total: int, **facts: float) -> None:
+        for second in (config, other) if not refused else ():
+            before = files(folder)
+            with pytest.raises(CacheError, match="is being written by another process; wait"):
+                build(second)
+            assert files(folder) == before
+            refused.append(second)
+
+    assert build(config, progress=meanwhile) is True
+    assert refused == [config, other]
+    assert build(config) is False  # the lock went with the build
+
+
+def test_a_cache_that_was_finished_while_we_waited_for_the_lock_is_a_hit(cached, monkeypatch):
+    answers = iter([False])
+    is_finished = teacher_pass._is_finished
+    monkeypatch.setattr(
+        teacher_pass, "_is_finished", lambda *of: next(answers, None) is None and is_finished(*of)
+    )
+    before = files(cached.teacher.cache)
+    assert build(cached) is False
+    assert files(cached.teacher.cache) == before
+
+
+def test_clearing_an_unfinished_build_leaves_what_is_not_ours(distilled):
+    config = distilled()
+    folder = config.teacher.cache
+    folder.mkdir()
+    (folder / "building.json").write_text("{}")
+    (folder / "old.npy").write_text("rows of another key")
+    (folder / "notes.txt").write_text("mine")
+    assert build(config) is True
+    assert not (folder / "old.npy").exists() and (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_system_without_fallocate_writes_the_same_bytes(distilled, cached, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(teacher_pass, "ZEROS_AT_ONCE", 1000)
+    config = distilled()
+    assert build(config) is True
+    assert files(config.teacher.cache) == files(cached.teacher.cache)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from data_shards.errors import DivergedError
+from distill import train as loop
 from distill.models import RetrievalModel
+from evaluation.describe import inference
 from tests.distill.conftest import metric_lines, run_alone
 
 
@@ -29,7 +31,9 @@ def test_probe_is_called_at_its_steps_and_the_end(make_config):
     seen = []
 
     def probe(model: RetrievalModel, step: int) -> dict[str, float]:
-        assert not model.training
+        with inference(model):
+            assert not model.training
+        assert model.training
         seen.append(step)
         return {"probe/d2s/recall_at_1": 0.5}
 
@@ -39,6 +43,19 @@ def test_probe_is_called_at_its_steps_and_the_end(make_config):
     probed = [line["step"] for line in lines if "probe/d2s/recall_at_1" in line["metrics"]]
     assert probed == [4, 6]
     assert session.step.training
+
+
+def test_a_step_that_is_logged_and_saved_is_looked_at_once(make_config, monkeypatch):
+    looked = []
+    look = loop._finite_means
+
+    def count(session, terms, **rest):
+        looked.append(session.state.step)
+        return look(session, terms, **rest)
+
+    monkeypatch.setattr(loop, "_finite_means", count)
+    run_alone(make_config(log_every_steps=2, save_every_steps=3))
+    assert looked == [2, 3, 4, 6]
 
 
 @pytest.mark.parametrize("log_every", [1, 1000])

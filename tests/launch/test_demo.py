@@ -1,25 +1,30 @@
 """The demo's commands and its way of failing; the whole demo is `make demo`."""
 
+import io
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from data_shards.recipe import load_recipe
 from distill.config import DistillConfig
 from launch.command import as_typed
 from launch.config import DemoConfig
-from launch.demo import MODELS, WORLD, DemoFailedError, Stage, demo_stages, run_stage
+from launch.demo import RECIPES, WORLD, DemoFailedError, Stage, demo_stages, run_stage
 from launch.demo_paths import DemoPaths
-from launch.demo_view import LineView, sparkline
+from launch.demo_view import BarView, LineView, sparkline
 from launch.main import main
+from launch.process import run_logged
 
 
 @pytest.fixture
 def recipes() -> dict[str, DistillConfig]:
     return {
-        run: load_recipe(DistillConfig, Path("configs/pfed") / name) for run, name in MODELS.items()
+        run: load_recipe(DistillConfig, Path("configs/pfed") / name)
+        for run, name in RECIPES.items()
     }
 
 
@@ -55,11 +60,27 @@ def test_alone_and_distilled_differ_in_the_teacher_only(recipes: dict[str, Disti
 
 
 def test_the_world_is_as_large_as_promised() -> None:
-    asked = dict(zip(WORLD[::2], WORLD[1::2], strict=True))
-    assert int(asked["--places"]) >= 200
-    assert int(asked["--test-places"]) + int(asked["--distractors"]) >= 40
-    assert int(asked["--views"]) <= 8
-    assert int(asked["--image-size"]) <= 128
+    assert WORLD["--places"] >= 200
+    assert WORLD["--test-places"] + WORLD["--distractors"] >= 40
+    assert WORLD["--views"] <= 8
+    assert WORLD["--image-size"] <= 128
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--processes", "0"], "--processes"),
+        (["--seed", "-1"], "--seed"),
+        (["--processes", "3"], "not divisible by 3 ranks"),
+    ],
+)
+def test_a_demo_that_cannot_run_is_refused_before_its_first_stage(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not out.exists()
 
 
 def stage_of(code: str, run: str | None = None) -> Stage:
@@ -71,7 +92,7 @@ def test_a_failed_stage_says_why_and_where_its_log_is(tmp_path: Path) -> None:
     code = f"import sys; print('noise'); sys.stderr.write('{told}\\n'); sys.exit(2)"
     view, paths = LineView(["break"]), DemoPaths(tmp_path)
     with pytest.raises(DemoFailedError, match="no luck; try again") as caught:
-        run_stage(stage_of(code), paths, DemoConfig(out=tmp_path), view)
+        run_stage(stage_of(code), paths, view)
     assert str(paths.log("broken")) in str(caught.value)
     assert "noise" in paths.log("broken").read_text()
 
@@ -82,13 +103,13 @@ def test_a_failed_training_is_told_by_its_exit_record(tmp_path: Path) -> None:
     (run / "exit.json").write_text(
         json.dumps({"code": 2, "reason": "the cache is of another teacher"})
     )
-    with pytest.raises(DemoFailedError, match="the cache is of another teacher"):
+    with pytest.raises(DemoFailedError, match="the cache is of another teacher") as caught:
         run_stage(
             stage_of("raise SystemExit(1)", run="teacher"),
             DemoPaths(tmp_path),
-            DemoConfig(out=tmp_path),
             LineView(["break"]),
         )
+    assert caught.value.exit_code == 2
 
 
 def test_progress_lines_reach_the_view_and_not_the_log(tmp_path: Path) -> None:
@@ -100,16 +121,59 @@ def test_progress_lines_reach_the_view_and_not_the_log(tmp_path: Path) -> None:
         def update(self, progress: dict[str, object]) -> None:
             seen.append(progress)
 
-    run_stage(stage_of(code), DemoPaths(tmp_path), DemoConfig(out=tmp_path), Recorder(["x"]))
+    run_stage(stage_of(code), DemoPaths(tmp_path), Recorder(["x"]))
     assert seen == [line]
     assert "progress" not in DemoPaths(tmp_path).log("broken").read_text().split("\n", 1)[1]
 
 
 def test_a_command_is_shown_as_a_person_types_it() -> None:
-    stage = demo_stages(DemoConfig())[0]
-    assert as_typed(stage.argv).startswith(
-        "skydistill synth outputs/demo/raw --layout university1652"
-    )
+    stages = demo_stages(DemoConfig(out=Path("my demo")))
+    synth, teacher = (as_typed(stage.argv, environment={}) for stage in (stages[0], stages[2]))
+    assert synth.startswith("skydistill synth 'my demo/raw' --layout university1652 --places 200")
+    assert teacher.startswith("accelerate launch --config_file")
+
+
+def test_the_bars_fit_a_narrow_terminal() -> None:
+    titles = [stage.title for stage in demo_stages(DemoConfig())]
+    shown = io.StringIO()
+    console = Console(file=shown, width=80, force_terminal=True, color_system=None)
+    view = BarView(titles, console=console)
+    facts = {"loss": 3.21, "images/s": 117.0}
+    with view.bars, view.stage(4):
+        for done in range(0, 200, 5):
+            view.update({"done": done, "total": 200, "unit": "steps", "facts": facts})
+        shown.truncate(0)
+        console.print(view.bars.get_renderable())
+        drawn = shown.getvalue()
+    for title in titles:
+        assert title in drawn
+    assert "195/200 loss 3.21" in drawn
+    assert "━" in drawn, "the bar is there"
+
+
+def test_ctrl_c_lets_a_child_save_and_keeps_what_it_says(tmp_path: Path) -> None:
+    child = """
+import signal, sys, time
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+print('{"progress": "x", "done": 1}', flush=True)
+time.sleep(60)
+"""
+
+    def interrupt(_: dict[str, object]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    log_file = tmp_path / "child.log"
+    with pytest.raises(KeyboardInterrupt):
+        run_logged(
+            [sys.executable, "-c", child],
+            log_file=log_file,
+            environment={},
+            on_progress=interrupt,
+        )
+    assert "saved" in log_file.read_text()
 
 
 @pytest.mark.parametrize(
@@ -123,6 +187,6 @@ def test_a_sparkline_falls_with_the_loss(values: list[float], drawn: str) -> Non
 def test_a_long_sparkline_keeps_its_newest_value() -> None:
     falling = [float(value) for value in range(1000, 0, -1)]
     drawn = sparkline(falling)
-    assert len(drawn) == 24
+    assert len(drawn) == 12
     assert drawn[-1] == "▁"
     assert drawn[0] in "▇█"

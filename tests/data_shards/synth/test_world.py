@@ -192,13 +192,8 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_layout_names_the_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match="choose one of university1652; did you mean"):
+    with pytest.raises(LayoutError, match="did you mean 'university1652'.*known: university1652"):
         write(tmp_path / "world", layout="university-1652")
-
-
-def test_all_impossible_counts_are_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match="views is 0 .*; seed is -1 "):
-        write(tmp_path / "world", views=0, seed=-1)
 
 
 def test_nothing_unfinished_stays_in_a_world(small: Path) -> None:

@@ -1,0 +1,24 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from data_shards.errors import RecipeError
+from evaluation.config import EvaluateConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"batch_size": 0}, "--batch-size (0) must be at least 1"),
+        ({"image_size": -1}, "--image-size (-1) must be between 0 and 4096"),
+        ({"threads": -1}, "--threads (-1) must be between 0 and 4096"),
+        (
+            {"batch_size": -2, "threads": -1},
+            "--batch-size (-2) must be at least 1; --threads (-1) must be between 0 and 4096",
+        ),
+    ],
+)
+def test_numbers_that_describe_nothing_are_refused(values, sentence: str) -> None:
+    with pytest.raises(RecipeError, match="^" + re.escape(sentence)):
+        EvaluateConfig(checkpoint=Path("run"), shards=Path("shards"), **values)
