@@ -160,3 +160,16 @@ def test_leaving_a_stream_of_images_ends_the_threads(tiny_shards: ShardSet) -> N
     stream = image_batches(tiny_shards, rows, image_size=16, batch_size=2, threads=2)
     next(stream)
     stream.close()
+
+
+def test_a_broken_image_of_a_stream_is_named_when_its_batch_is_due(
+    tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ShardSet.read
+    monkeypatch.setattr(
+        ShardSet, "read", lambda shards, row: b"broken" if row == 5 else read(shards, row)
+    )
+    stream = image_batches(tiny_shards, np.arange(9), image_size=16, batch_size=3, threads=2)
+    assert next(stream)[0].tolist() == [0, 1, 2]
+    with pytest.raises(ShardError, match="cannot be decoded .neither JPEG nor PNG."):
+        next(stream)
