@@ -113,9 +113,4 @@ def write_text_aside(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: object) -> None:
     """Write indented, sorted JSON to `path`: aside, flushed to disk, then renamed."""
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("w") as file:
-        file.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_text_aside(path, json.dumps(values, indent=1, sort_keys=True) + "\n")

@@ -4,7 +4,6 @@ Layout D of spec performance 2.3: a drone tar holds a block of places, view roun
 any contiguous run of it shows each place at most once; satellites lie in tars of their own.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -24,6 +23,7 @@ import numpy as np
 from data_shards.decode import check_image
 from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS, ROW, write_index
+from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -88,10 +88,8 @@ def write_shards(
 def _folder_aside(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out` that only this process writes; a failure removes it."""
     partial = out.with_name(out.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    handle = os.open(partial, os.O_RDONLY)
-    try:
-        _lock(handle, partial)
+    taken = ShardError(f"{partial} is being written by another process; wait until it is done")
+    with only_writer(partial, taken=taken):
         for left_over in partial.iterdir():
             left_over.unlink()
         try:
@@ -99,20 +97,6 @@ def _folder_aside(out: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial)
             raise
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, partial: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ShardError(
-            f"{partial} is being written by another process; wait until it is done"
-        ) from error
-    except OSError as error:
-        # Some network file systems have no locks; there, two writers at once are not noticed.
-        log.info("%s cannot be locked (%s)", partial, error.strerror)
 
 
 def _source_signature(records: Sequence[ImageRecord]) -> str:

@@ -6,7 +6,6 @@ every image is computed in the same batch on any number of ranks, and the bytes 
 Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ import torch
 
 from data_shards.errors import CacheError
 from data_shards.loader import image_batches, slot_values
+from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
 from data_shards.schema import View
@@ -126,26 +126,12 @@ def _only_one_build(folder: Path) -> Iterator[None]:
     if rank() != 0:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(handle, folder)
+    taken = CacheError(
+        f"teacher cache {folder} is being written by another process; wait until it is done, "
+        "or set teacher.cache to another folder"
+    )
+    with only_writer(folder, taken=taken):
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise CacheError(
-            f"teacher cache {folder} is being written by another process; wait until it is done, "
-            "or set teacher.cache to another folder"
-        ) from error
-    except OSError as error:
-        # Some network file systems have no locks; there, two writers at once are not noticed.
-        log.info("%s cannot be locked (%s)", folder, error.strerror)
 
 
 def _is_finished(folder: Path, key: CacheKey) -> bool:

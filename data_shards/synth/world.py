@@ -155,7 +155,7 @@ def _render(
     for number, _ in enumerate(_rendered(config, root, missing), start=1):
         seconds = max(time.monotonic() - started, 1e-9)
         done = number * per_place
-        progress(there + done, total, images_per_second=done / seconds)
+        progress(there + done, total, **{"images/s": done / seconds})
     return len(missing) * per_place
 
 
