@@ -2,20 +2,24 @@
 
 Each rank's rows come through `TrainLoader.planned`, the path by which ranks choose what to
 decode. 701 x 54 for the world sizes that divide its batch, 16,500 places for 16,384 ranks.
-Exact by simulation: all ranks are played by one process, and images are not read.
+Exact by simulation: all ranks are played by one process, and images are not read. A third case
+reads and varies real images: the same bytes for any number of ranks and of decode threads.
 """
 
 import hashlib
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from line import report
+from noise import noise_shards
 from tables import UNIVERSITY_1652, training_table
 
-from data_shards.config import AugmentConfig
+from data_shards.augment.config import AugmentConfig
 from data_shards.loader import TrainLoader
-from data_shards.plan import Plan
+from data_shards.planning.plan import Plan
 from data_shards.shards import ShardSet
 
 SEED = 0
@@ -31,6 +35,7 @@ def stream(shards: ShardSet, plan: Plan, *, world_size: int, steps: int) -> Iter
             plan,
             augment=AugmentConfig(),
             image_size=8,
+            resampling="opencv-linear",
             rank=rank,
             world_size=world_size,
             threads=1,
@@ -49,6 +54,30 @@ def digest(shards: ShardSet, plan: Plan, *, world_size: int, steps: int) -> str:
     sha = hashlib.sha256()
     for line in stream(shards, plan, world_size=world_size, steps=steps):
         sha.update(line.encode())
+    return sha.hexdigest()
+
+
+def digest_of_batches(shards: ShardSet, world_size: int, threads: int) -> str:
+    """Return the SHA-256 of what all ranks load in one epoch: rows, slots and pixels."""
+    plan = Plan(shards, shards.train_places, seed=SEED, global_batch=16)
+    loaders = [
+        TrainLoader(
+            shards,
+            plan,
+            augment=AugmentConfig(),
+            image_size=32,
+            resampling="opencv-linear",
+            rank=rank,
+            world_size=world_size,
+            threads=threads,
+        ).batches(first_step=0, num_steps=plan.steps_per_epoch)
+        for rank in range(world_size)
+    ]
+    sha = hashlib.sha256()
+    for parts in zip(*loaders, strict=True):
+        for name in ("drone_rows", "satellite_rows", "slot", "drone", "satellite"):
+            for part in parts:
+                sha.update(getattr(part, name).tobytes())
     return sha.hexdigest()
 
 
@@ -74,6 +103,19 @@ def main() -> int:
             "sha256": digests["1"],
             "distinct": len(set(digests.values())),
         }
+    with tempfile.TemporaryDirectory() as folder:
+        shards = noise_shards(Path(folder), places=40, views=12)
+        digests = {
+            f"{world_size} x {threads}": digest_of_batches(shards, world_size, threads)
+            for world_size in (1, 2, 8)
+            for threads in (1, 3, 8)
+        }
+    passed &= len(set(digests.values())) == 1
+    value["40x12 B=16 with pixels"] = {
+        "ranks x threads": list(digests),
+        "sha256": digests["1 x 1"],
+        "distinct": len(set(digests.values())),
+    }
     must = "one distinct digest per batch size"
     return report("S3", value=value, must=must, passed=passed, seed=SEED)
 

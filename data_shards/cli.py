@@ -4,18 +4,30 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from data_shards.config import PlanConfig, ShardConfig, SynthConfig
-from data_shards.layouts import read_layout
-from data_shards.plan import Plan, PlanRows, rank_slice, ranks_share
+from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
+from data_shards.layouts import found_lines, read_layout
+from data_shards.packing.image_profile import Profile
+from data_shards.packing.index_tars import index_tars, roles_of
+from data_shards.packing.summary import ShardSummary
+from data_shards.packing.write import write_shards
+from data_shards.planning.neighbours import read_neighbours
+from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
+from data_shards.planning.split import trained_places
 from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
+from data_shards.remote.local_cache import LocalCache
+from data_shards.remote.sources import NO_IMAGES, open_shards
+from data_shards.schema import View
 from data_shards.shards import ShardSet
-from data_shards.split import trained_places
 from data_shards.synth import write_world
-from data_shards.write import write_shards
+from data_shards.verify import verify_shards
 
 log = logging.getLogger(__name__)
+
+MOST_PROBLEMS = 20
+"""Lines that `skydistill verify` prints before it only counts."""
 
 
 def synth(argv: Sequence[str]) -> int:
@@ -38,29 +50,95 @@ def synth(argv: Sequence[str]) -> int:
 def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
-    records = read_layout(config.raw, layout=config.layout)
+    return _index_tars(config) if config.index_only or config.out is None else _write(config)
+
+
+def _index_tars(config: ShardConfig) -> int:
+    """Write indexes and manifest beside tars of others."""
+    roles = roles_of([word for word in config.roles.split(",") if word])
     if config.dry_run:
-        log.info("would write %d images of %s to %s", len(records), config.raw, config.out)
+        log.info("would index %d tars of %s", len(list(config.raw.glob("*.tar"))), config.raw)
+        return 0
+    with show_progress("indexing tars", unit="tars") as progress:
+        done = index_tars(config.raw, roles=roles, workers=config.workers, progress=progress)
+    _report(config, config.raw, done)
+    return 0
+
+
+def _write(config: ShardConfig) -> int:
+    """Write shards from raw folders."""
+    assert config.out is not None
+    dataset = read_layout(
+        config.raw, layout=config.layout, split=config.split, coordinates=config.coordinates
+    )
+    for line in found_lines(dataset):
+        log.info("%s", line)
+    if config.dry_run:
+        count = len(dataset.records)
+        log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
     with show_progress("writing shards", unit="images") as progress:
         done = write_shards(
-            records, config.out, layout=config.layout, workers=config.workers, progress=progress
+            dataset,
+            config.out,
+            profile=Profile(
+                image_size=config.image_size,
+                quality=config.quality,
+                resampling=config.resampling,
+            ),
+            workers=config.workers,
+            progress=progress,
         )
+    _report(config, config.out, done)
+    return 0
+
+
+def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
+    """Say what was written."""
     manifest = done.manifest
     if config.json:
-        result = {"out": str(config.out), "images": done.images, "counts": manifest.counts}
+        result = {"out": str(out), "written": done.tars_written, "kept": done.tars_kept}
+        result |= {"images": done.images, "counts": manifest.counts}
+        result |= {"profile": manifest.profile}
+        result |= {"layout": manifest.layout, "split": manifest.split}
+        result |= {"deviations": manifest.deviations, "coordinates": len(manifest.coordinates)}
         sys.stdout.write(json.dumps(result | {"fingerprint": manifest.fingerprint}) + "\n")
     log.info(
         "%s %d images of %d places in %d tars at %s (fingerprint %s)",
-        "unchanged:" if done.was_complete else "wrote",
+        "unchanged:" if done.was_complete else "indexed" if config.index_only else "wrote",
         done.images,
         len(manifest.places),
         len(manifest.shards),
-        config.out,
+        out,
         manifest.fingerprint[:12],
     )
+    if done.tars_kept and not done.was_complete and not config.index_only:
+        log.info("  %d tars written, %d kept as they were", done.tars_written, done.tars_kept)
     for role, counts in manifest.counts.items():
         log.info("  %s: %s", role, ", ".join(f"{number} {word}" for word, number in counts.items()))
+
+
+def verify(argv: Sequence[str]) -> int:
+    """Check a shard folder and list every problem."""
+    config = parse_command(VerifyConfig, argv, prog="skydistill verify", positionals=["shards"])
+    with show_progress("verifying", unit="MB") as progress:
+        verdict = verify_shards(
+            config.shards, expect=config.expect, workers=config.workers, progress=progress
+        )
+    for problem in verdict.problems[:MOST_PROBLEMS]:
+        log.info("%s", problem)
+    if config.json:
+        sys.stdout.write(json.dumps(verdict.values) + "\n")
+    if not verdict.is_ok:
+        raise verdict.sentence(config.shards, told=MOST_PROBLEMS)
+    log.info(
+        "%s is whole: %d images, %.2f GB in %.1f s (%.2f GB/s)",
+        config.shards,
+        verdict.images,
+        verdict.bytes / 1e9,
+        verdict.seconds,
+        verdict.bytes / 1e9 / max(verdict.seconds, 1e-9),
+    )
     return 0
 
 
@@ -68,7 +146,8 @@ def plan(argv: Sequence[str]) -> int:
     """Print the order of one epoch."""
     config = parse_command(PlanConfig, argv, prog="skydistill plan")
     rows_per_rank = ranks_share(global_batch=config.global_batch, world_size=config.world_size)
-    shards = ShardSet.open(config.shards)
+    cache = LocalCache(config.local_cache, gib=config.local_cache_gib)
+    shards = open_shards(config.shards, roles=NO_IMAGES, cache=cache)
     places = trained_places(
         shards, fraction=config.validation_fraction, seed=config.validation_seed
     )
@@ -78,7 +157,13 @@ def plan(argv: Sequence[str]) -> int:
         seed=config.seed,
         global_batch=config.global_batch,
         drones_per_row=config.drones_per_row,
+        third_view=None if config.third_view == "none" else View[config.third_view.upper()],
+        altitudes=config.altitudes,
     )
+    if config.neighbours is not None:
+        mined = read_neighbours(config.neighbours, whole.place_names)
+        whole = whole.with_neighbours(mined)
+        log.info("hard samples: table %s, %d per place", mined.digest[:12], mined.table.shape[1])
     if config.json:
         rows = whole.epoch(config.epoch)
         lines = plan_lines(
@@ -87,7 +172,9 @@ def plan(argv: Sequence[str]) -> int:
         for line in lines:
             sys.stdout.write(line + "\n")
         return 0
-    log.info("places %d, pairs %d per epoch", len(places), whole.pairs_available)
+    log.info("places %d, pairs %d per epoch", len(whole.places), whole.pairs_available)
+    if whole.left_out:
+        log.info("places left out, because they lack a view: %d", whole.left_out)
     log.info(
         "steps %d per epoch, global batch %d = %d ranks x %d",
         whole.steps_per_epoch,
@@ -114,7 +201,7 @@ def plan_lines(
 def _named(shards: ShardSet, rows: PlanRows) -> list[dict[str, object]]:
     """Return planned rows as identifiers and keys."""
     keys = shards.images.key
-    return [
+    named: list[dict[str, object]] = [
         {
             "place": shards.places[place],
             "drone": keys[drone].tolist(),
@@ -122,3 +209,6 @@ def _named(shards: ShardSet, rows: PlanRows) -> list[dict[str, object]]:
         }
         for place, drone, satellite in zip(rows.place, rows.drone, rows.satellite, strict=True)
     ]
+    for row, third in zip(named, () if rows.third is None else rows.third, strict=False):
+        row["third"] = str(keys[third])
+    return named

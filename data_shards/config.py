@@ -3,14 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from data_shards.errors import RecipeError
 
 MOST_PLACES = 4999
 """Places that the four-digit folders of University-1652 hold, in training and in test each."""
 
+ORBIT_VIEWS = {"university1652": 54, "sues200": 50}
+"""Layout to the drone views of a place, at each altitude where there are several."""
+
+USUAL_DISTRACTORS = 20
+
 MOST = 2**31 - 1
 """Largest count of anything; larger ones are slips of the keyboard, and overflow arithmetic."""
+
+Resampling = Literal["opencv-linear", "opencv-area", "pillow-bilinear", "pillow-bicubic"]
+"""How images come to the size of a model's input; see `docs/training.md`."""
+
+LOCAL_CACHE_GIB = 50.0
+"""University-1652 in original bytes many times over, and still a modest part of a node's disk."""
+
+PROFILE_SIZES = (256, 384, 512)
+"""Sizes of stored images that students are trained at; other ones would be resized twice."""
 
 Bounds = tuple[float | None, bool, str]
 """A number, whether it is allowed, and what is allowed in words."""
@@ -37,6 +52,11 @@ def share_bounds(value: float) -> Bounds:
     return value, 0 <= value < 1, "at least 0 and below 1"
 
 
+def room_bounds(value: float) -> Bounds:
+    """Return the bounds of a size on disk."""
+    return value, 0 < value <= MOST, "above 0"
+
+
 def refuse_out_of_bounds(numbers: Mapping[str, Bounds]) -> None:
     """Refuse every number outside its bounds, all at once, under the names a user types.
 
@@ -60,7 +80,7 @@ class SynthConfig:
     """Folder to write; it must not exist, or must hold this very world."""
 
     layout: str = "university1652"
-    """Folder layout to imitate."""
+    """Folder layout to imitate: university1652 or sues200."""
 
     places: int = 200
     """Training places."""
@@ -68,11 +88,13 @@ class SynthConfig:
     test_places: int = 60
     """Places that are queried in the test set, and stand in its galleries."""
 
-    distractors: int = 20
-    """Further places that stand only in the test galleries."""
+    distractors: int | None = None
+    """Further places that stand only in the test galleries: 20, and none for sues200, whose
+    galleries hold the training places."""
 
-    views: int = 54
-    """Drone views per place, on the orbit of the data set: three turns, 256 m down to 121.5 m."""
+    views: int | None = None
+    """Drone views per place, on the flight of the data set: 54 on the helix of university1652, 50
+    at each of the four altitudes of sues200."""
 
     image_size: int = 512
     """Width and height of every image in pixels."""
@@ -96,18 +118,34 @@ class SynthConfig:
             {
                 "--places": between(self.places, 1, MOST_PLACES),
                 "--test-places": between(self.test_places, 1, MOST_PLACES),
-                "--distractors": between(self.distractors, 0, MOST_PLACES - 1),
+                "--distractors": between(self.num_distractors, 0, MOST_PLACES - 1),
                 "--test-places and --distractors together": (
-                    self.test_places + self.distractors,
-                    self.test_places + self.distractors <= MOST_PLACES,
+                    self.test_places + self.num_distractors,
+                    self.test_places + self.num_distractors <= MOST_PLACES,
                     f"at most {MOST_PLACES}",
                 ),
-                "--views": between(self.views, 1, 999),
+                "--views": between(self.num_views, 1, 999),
                 "--image-size": between(self.image_size, 16, 4096),
                 "--seed": seed_bounds(self.seed),
                 "--workers": between(self.workers, 0, 4096),
             }
         )
+        if self.layout == "sues200" and self.num_distractors:
+            raise RecipeError(
+                f"--distractors ({self.num_distractors}) must be 0 for sues200, whose galleries "
+                "hold the training places as distractors"
+            )
+
+    @property
+    def num_distractors(self) -> int:
+        """Places that stand only in the galleries, as told or as usual for the layout."""
+        usual = 0 if self.layout == "sues200" else USUAL_DISTRACTORS
+        return usual if self.distractors is None else self.distractors
+
+    @property
+    def num_views(self) -> int:
+        """Drone views per place and flight, as told or as the data set has them."""
+        return ORBIT_VIEWS.get(self.layout, 1) if self.views is None else self.views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +155,88 @@ class ShardConfig:
     raw: Path
     """Folder of the data set as it was downloaded."""
 
-    out: Path
-    """Folder to write; it appears when it is whole, and is left alone if it holds these shards."""
+    out: Path | None = None
+    """Folder to write; it appears when it is whole, and is brought up to date if it holds shards of
+    this raw folder. Left out with --index-only."""
 
-    layout: str
-    """How the raw folders are arranged: university1652."""
+    layout: str = "auto"
+    """How the raw folders are arranged: auto (look and say), university1652 or sues200."""
+
+    split: Path | None = None
+    """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
+    not say which places train: raw SUES-200 without all 200 ids."""
+
+    coordinates: Path | None = None
+    """CSV file of place,latitude,longitude in degrees; kept in the manifest."""
+
+    image_size: int = 0
+    """Store JPEGs of this width and height (256, 384 or 512); 0 keeps the original bytes."""
+
+    quality: int = 95
+    """JPEG quality of resized images."""
+
+    resampling: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"
+    """Filter of the resize."""
+
+    index_only: bool = False
+    """RAW is a folder of tars that webdataset wrote with the keys of docs/shards.md; write indexes
+    and a manifest beside them and leave them as they are."""
+
+    roles: str = ""
+    """What images are for whose JSON does not tell, with --index-only: train, query, gallery or
+    query,gallery; without it, the first word of the tar's name counts."""
 
     workers: int = 0
     """Threads that read and write; 0 means one per processor."""
 
     dry_run: bool = False
     """Count what would be written, and stop."""
+
+    json: bool = False
+    """Print the result as one JSON line."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be, and options that speak of different things.
+
+        Raises:
+            RecipeError: the number, as its option; or what to say instead.
+        """
+        refuse_out_of_bounds(
+            {
+                "--workers": between(self.workers, 0, 4096),
+                "--quality": between(self.quality, 50, 100),
+            }
+        )
+        if self.index_only and self.out not in (None, self.raw):
+            raise RecipeError(
+                f"--index-only writes beside the tars of {self.raw}; leave out {self.out}"
+            )
+        if not self.index_only and self.out is None:
+            raise RecipeError(
+                f"say where to write the shards of {self.raw}: skydistill shard {self.raw} OUT"
+            )
+        if self.roles and not self.index_only:
+            raise RecipeError("--roles goes with --index-only; raw folders tell roles themselves")
+        if self.image_size not in (0, *PROFILE_SIZES):
+            sizes = ", ".join(map(str, PROFILE_SIZES))
+            raise RecipeError(
+                f"--image-size ({self.image_size}) must be one of {sizes}, or 0 to keep the "
+                "original bytes"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Whether a shard folder is what its manifest says, down to the tar and the key."""
+
+    shards: Path
+    """Shard folder."""
+
+    expect: Literal["official", "none"] = "none"
+    """official: the counts must also be those published for the data set."""
+
+    workers: int = 0
+    """Threads that read and hash; 0 means one per processor."""
 
     json: bool = False
     """Print the result as one JSON line."""
@@ -145,8 +254,16 @@ class ShardConfig:
 class PlanConfig:
     """The order in which one epoch shows every training pair, on any number of ranks."""
 
-    shards: Path
-    """Shard folder."""
+    shards: str
+    """Shard folder, or an address of one (`http://...`, `pipe:COMMAND {name}`; see
+    docs/datasets.md)."""
+
+    local_cache: Path | None = None
+    """Folder on a disk of this node for shards from an address; by default $SKYDISTILL_CACHE, else
+    $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
+
+    local_cache_gib: float = LOCAL_CACHE_GIB
+    """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     world_size: int = 1
     """Ranks that share each global batch."""
@@ -162,6 +279,15 @@ class PlanConfig:
 
     drones_per_row: int = 1
     """Drone views beside each satellite tile."""
+
+    third_view: Literal["none", "street", "google"] = "none"
+    """Photographs from the ground beside each row; places without any are left out."""
+
+    altitudes: tuple[float, ...] = ()
+    """Show drone views of these heights only, in metres, as [150, 200]; all heights if empty."""
+
+    neighbours: Path | None = None
+    """Table of hard samples to bring together: the neighbours.npz of a checkpoint, or a .npy."""
 
     validation_fraction: float = 0.0
     """Part of the training places held out; 0 plans over all of them."""
@@ -180,6 +306,7 @@ class PlanConfig:
         """
         refuse_out_of_bounds(
             {
+                "--local-cache-gib": room_bounds(self.local_cache_gib),
                 "--world-size": at_least(self.world_size, 1),
                 "--global-batch": at_least(self.global_batch, 1),
                 "--seed": seed_bounds(self.seed),
@@ -187,53 +314,5 @@ class PlanConfig:
                 "--drones-per-row": at_least(self.drones_per_row, 1),
                 "--validation-fraction": share_bounds(self.validation_fraction),
                 "--validation-seed": seed_bounds(self.validation_seed),
-            }
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training images are varied; the same values reach teacher and student."""
-
-    slots: int = 4
-    """Different variations of each image; a place's next visit takes the next slot."""
-
-    seed: int = 0
-    """Names the set of variations; apart from the run's seed, so that seeds share a cache."""
-
-    flip_probability: float = 0.5
-    """Share of slots in which both views of a place are mirrored."""
-
-    satellite_quarter_turns: bool = True
-    """Turn satellite tiles by a random multiple of 90 degrees."""
-
-    min_crop_area: float = 0.8
-    """Smallest part of the image that a crop keeps, 1 for no crop."""
-
-    brightness: float = 0.2
-    """Largest relative change of brightness."""
-
-    contrast: float = 0.2
-    """Largest relative change of contrast."""
-
-    saturation: float = 0.2
-    """Largest relative change of saturation."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that vary nothing or leave no image.
-
-        Raises:
-            RecipeError: every such number, as its key in a recipe.
-        """
-        area = self.min_crop_area
-        refuse_out_of_bounds(
-            {
-                "augment.slots": at_least(self.slots, 1),
-                "augment.seed": seed_bounds(self.seed),
-                "augment.flip_probability": between(self.flip_probability, 0, 1),
-                "augment.min_crop_area": (area, 0 < area <= 1, "above 0 and at most 1"),
-                "augment.brightness": between(self.brightness, 0, 1),
-                "augment.contrast": between(self.contrast, 0, 1),
-                "augment.saturation": between(self.saturation, 0, 1),
             }
         )

@@ -1,30 +1,53 @@
 """Bytes of an image file to uint8 pixels, by a named decoder and a named resampling."""
 
 import io
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from data_shards.config import Resampling
+
+cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight them
+
 Pixels = npt.NDArray[np.uint8]
 """Height x width x RGB."""
 
+Content: TypeAlias = "bytes | memoryview[Any]"
+
 DECODER = "simplejpeg+pillow"
-RESAMPLING = "pillow-bilinear"
-"""Bilinear with the support widened when shrinking (antialiased), on uint8."""
+"""JPEG by libjpeg-turbo in full size, with its slow and exact transform; all else by Pillow."""
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom as fractions of width and height."""
+INK_COLORSPACES = ("CMYK", "YCCK")
+"""JPEGs for printers; libjpeg knows nothing of Adobe's inverted inks, Pillow does."""
 
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+UPRIGHT = 1
+"""The EXIF orientation that needs no turning."""
 
 
 class DecodeError(ValueError):
     """Bytes that are no complete image; the caller knows which tar and key they came from."""
+
+
+class Scratch:
+    """Memory that one thread decodes into again and again; what it holds ends with the next."""
+
+    def __init__(self) -> None:
+        self._memory: Pixels = np.empty(0, dtype=np.uint8)
+
+    def room(self, height: int, width: int) -> Pixels:
+        """Return [height, width, RGB] of the memory."""
+        size = height * width * 3
+        if size > len(self._memory):
+            self._memory = np.empty(size, dtype=np.uint8)
+        return self._memory[:size].reshape(height, width, 3)
 
 
 def check_image(content: bytes) -> str:
@@ -46,34 +69,132 @@ def check_image(content: bytes) -> str:
     return ""
 
 
-def decode(content: "bytes | memoryview[Any]") -> Pixels:
+def decode(
+    content: Content,
+    *,
+    orientation: int = UPRIGHT,
+    into: Pixels | None = None,
+    scratch: Scratch | None = None,
+) -> Pixels:
     """Decode JPEG or PNG to RGB.
+
+    Alpha is dropped and the colour kept as stored, gray is repeated, 16 bits become their upper 8.
+
+    Args:
+        content: the bytes of the file.
+        orientation: EXIF value 1 to 8 by which the picture is turned.
+        into: memory for a picture of exactly its size.
+        scratch: memory for any other; without it, the picture has its own.
 
     Raises:
         DecodeError: the bytes are no complete image.
     """
     try:
         if bytes(content[:2]) == JPEG_START:
-            pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB")
-            return pixels
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
+            pixels = _decode_jpeg(content, into=into, scratch=scratch)
+        else:
+            pixels = _decode_by_pillow(content)
     except (OSError, SyntaxError, ValueError) as error:
         raise DecodeError(_reason(content, error)) from error
+    if orientation != UPRIGHT:
+        pixels = TURNED[orientation](pixels)
+    return pixels
 
 
-def _reason(content: "bytes | memoryview[Any]", error: Exception) -> str:
+def _decode_jpeg(content: Content, *, into: Pixels | None, scratch: Scratch | None) -> Pixels:
+    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
+    if colorspace in INK_COLORSPACES:
+        return _decode_by_pillow(content)
+    buffer = None if scratch is None else scratch.room(height, width)
+    if into is not None and into.shape == (height, width, 3):
+        buffer = into
+    pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
+    return pixels
+
+
+def _decode_by_pillow(content: Content) -> Pixels:
+    with Image.open(io.BytesIO(content)) as image:
+        if image.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip
+            gray = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(gray[..., None], 3, axis=2)
+        image.info.pop("transparency", None)  # of a palette; else Pillow warns that it is dropped
+        return np.asarray(image.convert("RGB"))
+
+
+def _reason(content: Content, error: Exception) -> str:
     """Return why `content` is no image; what Pillow says of a stranger is an address in memory."""
     if not len(content):
         return "the file is empty"
     return "neither JPEG nor PNG" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def resize(pixels: Pixels, *, size: int, box: Box = WHOLE) -> Pixels:
-    """Resample the part `box` of an image to `size` x `size`; the aspect ratio is not kept."""
+TURNED: dict[int, Callable[[Pixels], Any]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: lambda pixels: cv2.transpose(pixels),
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+"""EXIF orientation to what makes the stored picture upright."""
+
+
+def resize(
+    pixels: Pixels, *, size: int, resampling: Resampling, into: Pixels | None = None
+) -> Pixels:
+    """Resample an image to `size` x `size`, the aspect ratio is not kept; into `into` if given.
+
+    Without `into`, an image of that size is returned as it is.
+    """
     height, width = pixels.shape[:2]
-    if box == WHOLE and height == width == size:
-        return pixels
-    corners = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-    resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=corners)
-    return np.asarray(resized)
+    fits = height == width == size
+    resized: Pixels = pixels if fits else RESAMPLERS[resampling](pixels, size, into)
+    if into is None:
+        return resized
+    if not np.may_share_memory(resized, into):
+        np.copyto(into, resized)
+    return into
+
+
+def _by_opencv_linear(pixels: Pixels, size: int, into: Pixels | None) -> Any:
+    """Bilinear to the nearest of `size`, twice, four times it, ..., then means of whole pixels.
+
+    Bilinear looks at two pixels a direction: at most 1.4 lie in each step of the first resize, so
+    that none is skipped, as far as the image is shrunk.
+    """
+    height, width = (size * _means(side, size) for side in pixels.shape[:2])
+    if (height, width) == (size, size):
+        return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_LINEAR)
+    near: Any = pixels
+    if pixels.shape[:2] != (height, width):
+        near = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(near, (size, size), dst=into, interpolation=cv2.INTER_AREA)
+
+
+def _means(side: int, size: int) -> int:
+    """Return of how many pixels a mean is taken: the power of two nearest to the shrink, or 1."""
+    power: int = 2 ** max(0, round(math.log2(side / size)))
+    return power
+
+
+def _by_opencv_area(pixels: Pixels, size: int, into: Pixels | None) -> Any:
+    return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_AREA)
+
+
+def _by_pillow_bilinear(pixels: Pixels, size: int, into: Pixels | None) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _by_pillow_bicubic(pixels: Pixels, size: int, into: Pixels | None) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+
+
+RESAMPLERS: dict[Resampling, Callable[[Pixels, int, Pixels | None], Any]] = {
+    "opencv-linear": _by_opencv_linear,
+    "opencv-area": _by_opencv_area,
+    "pillow-bilinear": _by_pillow_bilinear,
+    "pillow-bicubic": _by_pillow_bicubic,
+}
+"""Name to filter; OpenCV's write into the memory given, Pillow's cannot, and widen their support
+when shrinking (antialiased)."""

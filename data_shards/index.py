@@ -6,7 +6,10 @@ The format is described in `docs/shards.md`; it is read by `numpy.memmap` withou
 import hashlib
 import os
 import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +35,47 @@ ROW = np.dtype(
         ("view", "u1"),
         ("roles", "u1"),
         ("encoding", "u1"),
-        ("reserved", "u1"),
+        ("orientation", "u1"),
         ("digest", "V16"),
     ]
 )
-"""One image in 48 bytes, little-endian; `place` indexes the manifest's places, `digest` is the
-first half of the image's SHA-256."""
+"""One image in 48 bytes, little-endian; `place` indexes the manifest's places, `orientation` is the
+EXIF value 1 to 8 that says how the stored pixels are to be turned, `digest` is the first half of
+the image's SHA-256."""
 
 Rows = npt.NDArray[np.void]
+
+AGAIN = "run skydistill shard again into a new folder"
+
+
+class ShardFiles(Protocol):
+    """What the manifest says of a tar and its index."""
+
+    @property
+    def name(self) -> str:
+        """File name of the tar."""
+
+    @property
+    def bytes(self) -> int:
+        """Length of the tar."""
+
+    @property
+    def index_name(self) -> str:
+        """File name of the index."""
+
+    @property
+    def index_sha256(self) -> str:
+        """Digest of the index."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What one index says."""
+
+    rows: Rows
+    keys: list[str]
+    tar_bytes: int
+    tar_sha256: str
 
 
 def write_index(
@@ -60,28 +96,49 @@ def write_index(
     return hashlib.sha256(content).digest()
 
 
-def read_index(path: Path, *, tar: Path, sha256: str) -> tuple[Rows, list[str]]:
+def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list[str]]:
     """Read the rows and keys of one index, and check that it belongs to `tar` as it lies there.
 
     Args:
         path: the index.
-        tar: the tar beside it; its length is compared, not its content.
+        tar: the tar beside it; its length is compared, not its content. None leaves it alone.
         sha256: digest of the index, as the manifest has it.
 
     Raises:
         ShardError: the index or the tar is missing, cut short, of another version or another set.
     """
-    again = "run skydistill shard again into a new folder"
-    content = _checked_content(path, sha256, again)
-    _, _, count, tar_bytes, _, _ = HEADER.unpack_from(content)
-    _check_tar(tar, tar_bytes, again)
+    index = read_index_alone(path, sha256=sha256)
+    if tar is not None:
+        _check_tar(tar, index.tar_bytes, AGAIN)
+    return index.rows, index.keys
+
+
+def read_index_alone(path: Path, *, sha256: str) -> Index:
+    """Read one index, whatever the tar beside it looks like.
+
+    Raises:
+        ShardError: the index is missing, cut short, of another version or another set.
+    """
+    content = _checked_content(path, sha256, AGAIN)
+    _, _, count, tar_bytes, _, tar_sha256 = HEADER.unpack_from(content)
     rows = np.frombuffer(content, dtype=ROW, count=count, offset=HEADER.size)
     table = content[HEADER.size + count * ROW.itemsize :]
     keys = [
         table[start : start + size].decode()
         for start, size in zip(rows["key_start"].tolist(), rows["key_size"].tolist(), strict=True)
     ]
-    return rows, keys
+    return Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
+
+
+def check_files(folder: Path, shards: Iterable[ShardFiles]) -> None:
+    """Check that every index is the one of the manifest, and every tar there in full length.
+
+    Raises:
+        ShardError: one is missing, cut short, of another version or another set.
+    """
+    for files in shards:
+        _checked_content(folder / files.index_name, files.index_sha256, AGAIN)
+        _check_tar(folder / files.name, files.bytes, AGAIN)
 
 
 def _checked_content(path: Path, sha256: str, again: str) -> bytes:

@@ -7,17 +7,21 @@ pickled, and every rank's batches are ready before they are asked for.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
+from threading import local
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from data_shards.augment import AugmentValues, apply_values, draw_values
-from data_shards.config import AugmentConfig
-from data_shards.decode import DecodeError, decode, resize
+from data_shards.augment.config import AugmentConfig
+from data_shards.augment.subjects import Subjects
+from data_shards.augment.variations import Variations, draw_variations
+from data_shards.config import Resampling
+from data_shards.decode import DecodeError, Pixels, Scratch, decode, resize
 from data_shards.errors import ShardError
-from data_shards.plan import Plan, PlanRows, rank_slice, ranks_share
+from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 
@@ -56,6 +60,29 @@ class Batch:
     drone: ImageBatch
     """Drone views [B * k, S, S, 3], the views of one row beside each other."""
 
+    third_rows: RowNumbers | None = None
+    """Image rows of the plan's third view [B], if it has one."""
+
+    third: ImageBatch | None = None
+    """Third views [B, S, S, 3]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTask:
+    """Images to be brought into their places of a batch.
+
+    N = images, S = image size.
+    """
+
+    rows: RowNumbers
+    """Image rows [N]."""
+
+    into: ImageBatch
+    """Memory of the images [N, S, S, 3]."""
+
+    variations: Variations | None
+    """How each is varied, or not at all."""
+
 
 class TrainLoader:
     """Batches of one rank, epoch after epoch, from any step on."""
@@ -67,6 +94,7 @@ class TrainLoader:
         *,
         augment: AugmentConfig,
         image_size: int,
+        resampling: Resampling,
         rank: int,
         world_size: int,
         threads: int,
@@ -77,78 +105,99 @@ class TrainLoader:
             PlanError: the global batch is not divisible by the world size.
         """
         self.shards, self.plan, self.augment = shards, plan, augment
-        self.image_size, self.threads = image_size, threads
+        self.image_size, self.resampling, self.threads = image_size, resampling, threads
         self.rank, self.world_size = rank, world_size
         ranks_share(global_batch=plan.global_batch, world_size=world_size)
 
     def batches(self, *, first_step: int, num_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step` to `num_steps` - 1; seeking costs one plan.
 
+        Closing the iterator, or an error in it, ends its threads.
+
         Raises:
             ShardError: an image cannot be decoded; the sentence names tar and key.
         """
-        steps = self.planned(first_step=first_step, num_steps=num_steps)
+
+        def submitted(decoders: "_Decoders") -> Iterator[tuple[Batch, list[Future[None]]]]:
+            planned = self.planned(first_step=first_step, num_steps=num_steps, beside=decoders.pool)
+            for step, rows in planned:
+                batch, tasks = self._prepare(step, rows)
+                yield batch, decoders.fill(tasks)
+
         yield from _prefetched(
-            lambda pool: (self._submit(pool, step, rows) for step, rows in steps),
-            threads=self.threads,
+            submitted, _Decoders(self.shards, threads=self.threads, resampling=self.resampling)
         )
 
-    def planned(self, *, first_step: int, num_steps: int) -> Iterator[tuple[int, PlanRows]]:
-        """Yield the number and this rank's rows of steps `first_step` to `num_steps` - 1."""
+    def planned(
+        self, *, first_step: int, num_steps: int, beside: ThreadPoolExecutor | None = None
+    ) -> Iterator[tuple[int, PlanRows]]:
+        """Yield the number and this rank's rows of steps `first_step` to `num_steps` - 1.
+
+        With `beside`, the next epoch is planned there while one is shown.
+        """
+        per_epoch, ahead = self.plan.steps_per_epoch, dict[int, Future[PlanRows]]()
         for step in range(first_step, num_steps):
-            epoch, index = divmod(step, self.plan.steps_per_epoch)
+            epoch, index = divmod(step, per_epoch)
+            if index == 0 or step == first_step:
+                coming = ahead.pop(epoch, None)
+                rows = self.plan.epoch(epoch) if coming is None else coming.result()
+                if beside is not None and (epoch + 1) * per_epoch < num_steps:
+                    ahead[epoch + 1] = beside.submit(self.plan.epoch, epoch + 1)
             part = rank_slice(
                 index,
                 rank=self.rank,
                 world_size=self.world_size,
                 global_batch=self.plan.global_batch,
             )
-            yield step, self.plan.epoch(epoch)[part]
+            yield step, rows[part]
 
-    def _submit(
-        self, pool: ThreadPoolExecutor, step: int, rows: PlanRows
-    ) -> tuple[Batch, list[Future[None]]]:
+    def _prepare(self, step: int, rows: PlanRows) -> tuple[Batch, list[ImageTask]]:
+        """Return the batch of a step with empty images, and what fills them."""
         slot = rows.visit % self.augment.slots
-        views = rows.drone.shape[1]
-        size = (self.image_size, self.image_size, 3)
+        satellite = self._task(rows.satellite, slot)
+        drone = self._task(rows.drone.reshape(-1), np.repeat(slot, rows.drone.shape[1]))
         batch = Batch(
             step=step,
             place=rows.place,
             slot=slot,
             satellite_rows=rows.satellite,
             drone_rows=rows.drone,
-            satellite=np.empty((len(rows), *size), dtype=np.uint8),
-            drone=np.empty((len(rows) * views, *size), dtype=np.uint8),
+            satellite=satellite.into,
+            drone=drone.into,
         )
-        futures = []
-        for image_rows, slots, view, into in (
-            (rows.satellite, slot, View.SATELLITE, batch.satellite),
-            (rows.drone.reshape(-1), np.repeat(slot, views), View.DRONE, batch.drone),
-        ):
-            values = slot_values(self.shards, self.augment, image_rows, slots, view=view)
-            futures += [
-                pool.submit(_load, self.shards, int(row), into, at, values[at])
-                for at, row in enumerate(image_rows)
-            ]
-        return batch, futures
+        if rows.third is None:
+            return batch, [satellite, drone]
+        third = self._task(rows.third, slot)
+        whole = replace(batch, third_rows=rows.third, third=third.into)
+        return whole, [satellite, drone, third]
+
+    def _task(self, rows: RowNumbers, slots: npt.NDArray[np.int64]) -> ImageTask:
+        """Return the task of N images of one view [N]."""
+        view = View(int(self.shards.images.view[rows[0]]))
+        return ImageTask(
+            rows=rows,
+            into=_empty_images(len(rows), self.image_size),
+            variations=slot_variations(self.shards, self.augment, rows, slots, view=view),
+        )
 
 
-def slot_values(
+def slot_variations(
     shards: ShardSet,
     augment: AugmentConfig,
     rows: RowNumbers,
     slots: npt.NDArray[np.int64],
     *,
     view: View,
-) -> AugmentValues:
-    """Draw the augmentation of image rows in given slots."""
-    return draw_values(
-        augment,
+) -> Variations:
+    """Draw the augmentation of image rows of one view in given slots."""
+    subjects = Subjects(
+        seed=augment.seed,
+        slots=slots,
         key_hashes=shards.key_hashes[rows],
         place_hashes=shards.place_hashes[shards.images.place[rows]],
-        slots=slots,
         view=view,
     )
+    return draw_variations(augment, subjects)
 
 
 def image_batches(
@@ -156,52 +205,112 @@ def image_batches(
     rows: RowNumbers,
     *,
     image_size: int,
+    resampling: Resampling,
     batch_size: int,
     threads: int,
-    values: AugmentValues | None = None,
+    variations: Variations | None = None,
 ) -> Iterator[tuple[RowNumbers, ImageBatch]]:
     """Yield every row of `rows` once, in order, as (rows [B], images [B, S, S, 3]).
 
-    With `values` (one per row) the images are varied, else only resized.
+    With `variations` (one per row) the images are varied, else only resized.
 
     Raises:
         ShardError: an image cannot be decoded; the sentence names tar and key.
     """
 
-    def submit(
-        pool: ThreadPoolExecutor, start: int
-    ) -> tuple[tuple[RowNumbers, ImageBatch], list[Future[None]]]:
-        part = rows[start : start + batch_size]
-        into = np.empty((len(part), image_size, image_size, 3), dtype=np.uint8)
-        futures = []
-        for at, row in enumerate(part):
-            variation = None if values is None else values[start + at]
-            futures.append(pool.submit(_load, shards, int(row), into, at, variation))
-        return (part, into), futures
+    def submitted(
+        decoders: "_Decoders",
+    ) -> Iterator[tuple[tuple[RowNumbers, ImageBatch], list[Future[None]]]]:
+        for start in range(0, len(rows), batch_size):
+            chosen = slice(start, start + batch_size)
+            part = rows[chosen]
+            task = ImageTask(
+                rows=part,
+                into=_empty_images(len(part), image_size),
+                variations=None if variations is None else variations[chosen],
+            )
+            yield (part, task.into), decoders.fill([task])
 
-    yield from _prefetched(
-        lambda pool: (submit(pool, start) for start in range(0, len(rows), batch_size)),
-        threads=threads,
-    )
+    yield from _prefetched(submitted, _Decoders(shards, threads=threads, resampling=resampling))
+
+
+def _empty_images(count: int, size: int) -> ImageBatch:
+    return np.empty((count, size, size, 3), dtype=np.uint8)
+
+
+class _Decoders:
+    """Threads that fill image tasks; each takes the next image that nobody took."""
+
+    def __init__(self, shards: ShardSet, *, threads: int, resampling: Resampling) -> None:
+        self.shards, self.threads, self.resampling = shards, threads, resampling
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._of_thread, self._is_ended = local(), False
+
+    def fill(self, tasks: list[ImageTask]) -> "list[Future[None]]":
+        """Start filling `tasks`: one job per thread, so that an image costs no hand-over."""
+        images = [(task, at) for task in tasks for at in range(len(task.rows))]
+        # Counting is one step of the interpreter, so no two threads get the same number.
+        numbers = count()
+        jobs = min(self.threads, len(images))
+        return [self.pool.submit(self._work, images, numbers) for _ in range(jobs)]
+
+    def end(self) -> None:
+        """Stop behind the images in work, and wait for the threads."""
+        self._is_ended = True
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self, images: list[tuple[ImageTask, int]], numbers: "count[int]") -> None:
+        for number in numbers:
+            if number >= len(images) or self._is_ended:
+                return
+            self._bring(*images[number])
+
+    def _bring(self, task: ImageTask, at: int) -> None:
+        """Decode one image, vary it, and put it into its place of the batch."""
+        row, into, variations = int(task.rows[at]), task.into[at], task.variations
+        fits_in_place = variations is None or variations.is_in_place
+        try:
+            pixels = decode(
+                self.shards.read(row),
+                orientation=int(self.shards.images.orientation[row]),
+                into=into if fits_in_place else None,
+                scratch=self._scratch(),
+            )
+        except DecodeError as error:
+            raise ShardError(
+                f"{self.shards.describe(row)} cannot be decoded ({error}); "
+                "shard again from intact images"
+            ) from error
+        self._vary(pixels, into, variations, at)
+
+    def _vary(self, pixels: Pixels, into: Pixels, variations: Variations | None, at: int) -> None:
+        if variations is None:
+            resize(pixels, size=into.shape[0], resampling=self.resampling, into=into)
+        else:
+            variations.apply(at, pixels, into, resampling=self.resampling)
+
+    def _scratch(self) -> Scratch:
+        if not hasattr(self._of_thread, "scratch"):
+            self._of_thread.scratch = Scratch()
+        scratch: Scratch = self._of_thread.scratch
+        return scratch
 
 
 def _prefetched(
-    submitted: Callable[[ThreadPoolExecutor], Iterator[tuple[Filled, list[Future[None]]]]],
-    *,
-    threads: int,
+    submitted: Callable[[_Decoders], Iterator[tuple[Filled, list[Future[None]]]]],
+    decoders: _Decoders,
 ) -> Iterator[Filled]:
-    """Yield what `submitted` asks the pool to fill, each when it is full, a few ahead of need."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        pending: deque[tuple[Filled, list[Future[None]]]] = deque()
-        try:
-            for one in submitted(pool):
-                pending.append(one)
-                if len(pending) > PREFETCHED_BATCHES:
-                    yield _full(*pending.popleft())
-            while pending:
+    """Yield what `submitted` asks the threads to fill, each when it is full, a few ahead."""
+    pending: deque[tuple[Filled, list[Future[None]]]] = deque()
+    try:
+        for one in submitted(decoders):
+            pending.append(one)
+            if len(pending) > PREFETCHED_BATCHES:
                 yield _full(*pending.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while pending:
+            yield _full(*pending.popleft())
+    finally:
+        decoders.end()
 
 
 def _full(filled: Filled, futures: list[Future[None]]) -> Filled:
@@ -209,17 +318,3 @@ def _full(filled: Filled, futures: list[Future[None]]) -> Filled:
     for future in futures:
         future.result()
     return filled
-
-
-def _load(shards: ShardSet, row: int, into: ImageBatch, at: int, values: np.void | None) -> None:
-    """Decode one image, vary it, and put it into its place of the batch."""
-    size = into.shape[1]
-    try:
-        pixels = decode(shards.read(row))
-    except DecodeError as error:
-        raise ShardError(
-            f"{shards.describe(row)} cannot be decoded ({error}); shard again from intact images"
-        ) from error
-    into[at] = (
-        resize(pixels, size=size) if values is None else apply_values(pixels, values, size=size)
-    )

@@ -1,11 +1,13 @@
-"""One writer at a time: a lock on a folder, which the system lets go of when its holder is gone."""
+"""Locks between processes of one machine, which the system lets go of when their holder is gone."""
 
 import fcntl
 import logging
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from data_shards.errors import SkyDistillError
 
@@ -32,3 +34,53 @@ def only_writer(folder: Path, *, taken: SkyDistillError) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+class HeldLock:
+    """A lock file that is held until `release`, or until nobody refers to this object any more."""
+
+    def __init__(self, handle: int) -> None:
+        self.release = weakref.finalize(self, os.close, handle)
+        """Let go; a second call does nothing."""
+
+    def __enter__(self) -> "HeldLock":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def hold(path: Path, *, is_shared: bool = False) -> HeldLock:
+    """Wait for a lock file, with any number of `is_shared` holders or a single other one.
+
+    Raises:
+        OSError: it cannot be made, or the file system has no locks.
+    """
+    return _lock(path, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
+
+
+def hold_if_free(path: Path) -> HeldLock | None:
+    """Return the lock on a file, or None when any other process (or object of this one) has it.
+
+    Raises:
+        OSError: it cannot be made, or the file system has no locks.
+    """
+    try:
+        return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+
+
+def _lock(path: Path, how: int) -> HeldLock:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, how)
+    except BaseException:
+        os.close(handle)
+        raise
+    return HeldLock(handle)

@@ -3,14 +3,19 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_shards.errors import ShardError
+from data_shards.index import Rows
 from data_shards.schema import SCHEMA_VERSION
 
 MANIFEST_NAME = "manifest.json"
+
+TARS_OF_OTHERS = "tars"
+"""Stands in `Manifest.profile` where the tars were written by others and only indexed here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,19 @@ class Manifest:
 
     shards: tuple[ShardEntry, ...]
     content_sha256: str
-    """Digest over every key, its roles and its image digest: what the shards were made from."""
+    """Digest over every key, its roles and its image's digest, however they are cut into tars."""
+
+    profile: dict[str, Any] = field(default_factory=lambda: {"bytes": "original"})
+    """What became of the image files: see `data_shards.packing.image_profile.Profile.facts`."""
+
+    split: str = "folders"
+    """What decided which places train."""
+
+    deviations: tuple[str, ...] = ()
+    """How the counts differ from those published, one sentence each."""
+
+    coordinates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Place to (latitude, longitude) in degrees, of as many places as are known."""
 
     schema_version: int = SCHEMA_VERSION
 
@@ -53,6 +70,22 @@ class Manifest:
         """Name of these very shards, for caches and runs: a digest over all that stands here."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_digest(keys: Sequence[str], rows: Sequence[Rows]) -> str:
+    """Return the SHA-256 of the lines `KEY ROLES DIGEST`, sorted, where indexes have the digests.
+
+    Args:
+        keys: of all images, in the order of the tars.
+        rows: of each tar's index, in the same order.
+    """
+    roles = [number for part in rows for number in part["roles"].tolist()]
+    digests = b"".join(part["digest"].tobytes() for part in rows).hex()
+    lines = [
+        f"{key} {role} {digests[32 * at : 32 * at + 32]}\n"
+        for at, (key, role) in enumerate(zip(keys, roles, strict=True))
+    ]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -73,29 +106,40 @@ def read_manifest(folder: Path) -> Manifest:
             f"no shards at {folder} ({MANIFEST_NAME} is missing); make them with "
             f"skydistill shard RAW {folder} --layout university1652"
         )
+    return parse_manifest(path.read_bytes(), where=str(path))
+
+
+def parse_manifest(content: bytes, *, where: str) -> Manifest:
+    """Check the content of a manifest that lies at `where`.
+
+    Raises:
+        ShardError: it is damaged, was edited, or has another schema version.
+    """
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(content)
         version = values["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ShardError(
-            f"{path} is damaged; run skydistill shard again into a new folder"
+            f"{where} is damaged; run skydistill shard again into a new folder"
         ) from error
     if version != SCHEMA_VERSION:
         raise ShardError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; "
             "run skydistill shard again into a new folder"
         )
     fingerprint = values.pop("fingerprint", None)
     try:
         shards = tuple(ShardEntry(**entry) for entry in values.pop("shards"))
-        manifest = Manifest(**values | {"shards": shards, "places": tuple(values["places"])})
-    except (KeyError, TypeError) as error:
+        tuples = {name: tuple(values[name]) for name in ("places", "deviations")}
+        pairs = {place: (at[0], at[1]) for place, at in values["coordinates"].items()}
+        manifest = Manifest(**values | tuples | {"shards": shards, "coordinates": pairs})
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ShardError(
-            f"{path} is damaged ({error}); run skydistill shard again into a new folder"
+            f"{where} is damaged ({error}); run skydistill shard again into a new folder"
         ) from error
     if manifest.fingerprint != fingerprint:
         raise ShardError(
-            f"{path} was edited: its fingerprint does not fit its content; "
+            f"{where} was edited: its fingerprint does not fit its content; "
             "run skydistill shard again into a new folder"
         )
     return manifest

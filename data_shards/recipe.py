@@ -285,6 +285,8 @@ def _add_option(
         arguments["default"] = field.default_factory()
     elif flag.startswith("--"):
         arguments["required"] = True
+    if not flag.startswith("--") and "default" in arguments:
+        arguments["nargs"] = "?"
     if hint is bool:
         arguments["action"] = "store_true"
     else:

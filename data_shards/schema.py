@@ -1,10 +1,10 @@
 """One image of one place: what it is called, what is known of it, and the schema version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever key, JSON, index or manifest change meaning; readers refuse another version."""
 
 IMAGE_SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}
@@ -17,6 +17,8 @@ class View(IntEnum):
     SATELLITE = 0
     DRONE = 1
     STREET = 2
+    GOOGLE = 3
+    """Street photographs that University-1652 found by an image search; noisy."""
 
     @property
     def word(self) -> str:
@@ -68,3 +70,23 @@ class ImageRecord:
     def suffix(self) -> str:
         """Suffix of the image in the tar: `jpg` or `png`."""
         return IMAGE_SUFFIXES[self.source.suffix.lower()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawDataset:
+    """What a layout found in a raw folder."""
+
+    layout: str
+    """Name of the layout, detected or told: `university1652`, `sues200`."""
+
+    records: tuple[ImageRecord, ...]
+    """Every image, sorted by key."""
+
+    split: str = "folders"
+    """What decided which places train: `folders`, `official`, or the name of a split file."""
+
+    deviations: tuple[str, ...] = ()
+    """How the counts differ from those published, one sentence each; never hidden."""
+
+    coordinates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Place to (latitude, longitude) in degrees, WGS 84; of as many places as are known."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_shards.errors import ShardError
 from data_shards.index import read_index
 from data_shards.manifest import Manifest, read_manifest
 from data_shards.schema import Role, View
@@ -33,6 +34,9 @@ class ImageTable:
     altitude_m: npt.NDArray[np.float32]
     """NaN where the data set does not tell it."""
 
+    orientation: npt.NDArray[np.uint8]
+    """EXIF orientation 1 to 8 of the stored pixels: how a decoder's picture is to be turned."""
+
     shard: npt.NDArray[np.int64]
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
@@ -46,8 +50,11 @@ class ImageTable:
         if places is not None:
             chosen &= np.isin(self.place, np.fromiter(places, dtype=np.int64))
         rows = np.flatnonzero(chosen)
-        order = np.lexsort((rows, self.position[rows], self.place[rows]))
-        return rows[order]
+        # One stable sort of one word: half the memory of sorting by three columns.
+        word = self.place[rows].astype(np.int64)
+        word *= int(self.position.max(initial=0)) + 1
+        word += self.position[rows]
+        return rows[np.argsort(word, kind="stable")]
 
 
 class ShardSet:
@@ -56,19 +63,29 @@ class ShardSet:
     def __init__(self, folder: Path, manifest: Manifest, images: ImageTable) -> None:
         self.folder, self.manifest, self.images = folder, manifest, images
         self._maps: dict[int, mmap.mmap] = {}
+        self.source = str(folder)
+        """Where they were said to lie: the folder, or the address they were fetched from."""
+
+        self.lease: object = None
+        """What keeps `folder` from being evicted while these shards are open."""
 
     @classmethod
-    def open(cls, folder: Path) -> "ShardSet":
+    def open(cls, folder: Path | str, *, has_all_tars: bool = True) -> "ShardSet":
         """Open a shard folder, checking that every tar is there in full length with its own index.
+
+        Without `has_all_tars` the tars are left to the caller, who reads only from those there.
 
         Raises:
             ShardError: manifest, a tar or an index is missing, damaged or of another version.
         """
+        folder = Path(folder)
         manifest = read_manifest(folder)
         parts, keys, shard = [], [], []
         for number, entry in enumerate(manifest.shards):
             rows, row_keys = read_index(
-                folder / entry.index_name, tar=folder / entry.name, sha256=entry.index_sha256
+                folder / entry.index_name,
+                tar=folder / entry.name if has_all_tars else None,
+                sha256=entry.index_sha256,
             )
             parts.append(rows)
             keys += row_keys
@@ -81,6 +98,7 @@ class ShardSet:
             roles=rows["roles"].copy(),
             position=rows["position"].astype(np.int64),
             altitude_m=rows["altitude_m"].copy(),
+            orientation=rows["orientation"].copy(),
             shard=np.concatenate(shard),
             offset=rows["offset"].astype(np.int64),
             size=rows["size"].astype(np.int64),
@@ -100,9 +118,12 @@ class ShardSet:
     @cached_property
     def train_places(self) -> npt.NDArray[np.int64]:
         """Numbers of the places with both a satellite and a drone image to train on, ascending."""
-        satellites = self.images.where(role=Role.TRAIN, view=View.SATELLITE)
-        drones = self.images.where(role=Role.TRAIN, view=View.DRONE)
-        return np.intersect1d(self.images.place[satellites], self.images.place[drones])
+        images, is_complete = self.images, np.ones(len(self.places), dtype=bool)
+        for view in (View.SATELLITE, View.DRONE):
+            has_view = np.zeros(len(self.places), dtype=bool)
+            has_view[images.place[(images.roles & Role.TRAIN != 0) & (images.view == view)]] = True
+            is_complete &= has_view
+        return np.flatnonzero(is_complete)
 
     @cached_property
     def key_hashes(self) -> npt.NDArray[np.uint64]:
@@ -118,10 +139,24 @@ class ShardSet:
         """Return the bytes of one image file, without copying."""
         shard = int(self.images.shard[row])
         if shard not in self._maps:
-            with (self.folder / self.manifest.shards[shard].name).open("rb") as tar:
-                self._maps[shard] = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[shard] = self._map(self.folder / self.manifest.shards[shard].name)
         start = int(self.images.offset[row])
         return memoryview(self._maps[shard])[start : start + int(self.images.size[row])]
+
+    def _map(self, path: Path) -> mmap.mmap:
+        """Map a tar, and make sure that the folder is still the one whose indexes were read."""
+        try:
+            with path.open("rb") as tar:
+                mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise ShardError(
+                f"{path} cannot be read ({error.strerror}); restore it and start again"
+            ) from error
+        if read_manifest(self.folder).fingerprint != self.fingerprint:
+            raise ShardError(
+                f"{self.folder} was brought up to date while it was being read; start again"
+            )
+        return mapped
 
     def describe(self, row: int) -> str:
         """Name one image for a sentence: tar and key."""

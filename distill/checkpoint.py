@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +18,10 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from data_shards.errors import CheckpointError, SkyDistillError
+from data_shards.config import Resampling
+from data_shards.errors import CheckpointError, PlanError, SkyDistillError
 from data_shards.manifest import write_json, write_text_aside
+from data_shards.planning.neighbours import Neighbours, read_neighbours, write_neighbours
 from data_shards.recipe import build_config, to_values
 from distill.collectives import first_problem, say_of_rank_zero
 from distill.config import DistillConfig, ModelConfig
@@ -29,6 +31,7 @@ from distill.run_folder import RunPaths
 log = logging.getLogger(__name__)
 
 STATE_NAME = "state.json"
+NEIGHBOURS_NAME = "neighbours.npz"
 WEIGHTS_FORMAT = "skydistill-weights-1"
 
 
@@ -41,6 +44,9 @@ class RunState:
 
     seconds: float = 0.0
     """Time spent in the loop, over all attempts."""
+
+    neighbours: Neighbours | None = None
+    """Hard samples that order the epoch under way, where they do."""
 
 
 def save_checkpoint(
@@ -88,8 +94,12 @@ def _make_empty(folder: Path) -> None:
 
 def _publish(aside: Path, final: Path, state: RunState) -> None:
     """Seal a written checkpoint with its digests, and give it its name."""
+    facts: dict[str, object] = {"step": state.step, "seconds": state.seconds}
+    if state.neighbours is not None:
+        write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
+        facts["neighbours"] = state.neighbours.digest
     digests = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
-    write_json(aside / STATE_NAME, {"state": asdict(state), "sha256": digests})
+    write_json(aside / STATE_NAME, {"state": facts, "sha256": digests})
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
 
@@ -144,9 +154,14 @@ def _read_state(folder: Path) -> RunState | None:
     try:
         meta = json.loads((folder / STATE_NAME).read_text())
         whole = all(file_sha256(folder / name) == digest for name, digest in meta["sha256"].items())
-        return RunState(**meta["state"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+        digest = meta["state"].pop("neighbours", None)
+        state = RunState(**meta["state"])
+        if whole and digest is not None:
+            state.neighbours = read_neighbours(folder / NEIGHBOURS_NAME)
+            whole = state.neighbours.digest == digest
+    except (OSError, ValueError, KeyError, TypeError, PlanError):
         return None
+    return state if whole else None
 
 
 def file_sha256(path: Path) -> str:
@@ -163,6 +178,7 @@ class LoadedModel:
     name: str
     role: str
     image_size: int
+    resampling: Resampling
     step: int
     places: tuple[str, ...]
     """Places its class logits stand for."""
@@ -239,6 +255,7 @@ def load_student(path: Path) -> LoadedModel:
         name=recipe["name"],
         role=recipe["role"],
         image_size=recipe["data"]["image_size"],
+        resampling=recipe["data"]["resampling"],
         step=meta["step"],
         places=places,
         recipe=recipe,
@@ -256,8 +273,8 @@ def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:
         f"- role: {config.role}, method: {config.method}\n"
         f"- backbone: {config.model.arch}, started from: {config.model.weights}, {count:,} "
         "parameters with class head\n"
-        f"- input: {config.data.image_size} x {config.data.image_size} px RGB, ImageNet mean "
-        "and deviation\n"
+        f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
+        f"{config.data.resampling}, ImageNet mean and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
         f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
         f"- teacher: {config.teacher.run or 'none'}\n\n"

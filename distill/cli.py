@@ -17,14 +17,23 @@ import yaml
 
 from data_shards.errors import RecipeError, SkyDistillError
 from data_shards.manifest import MANIFEST_NAME
-from data_shards.plan import Plan, ranks_share
+from data_shards.planning.plan import ranks_share
+from data_shards.planning.split import held_out_places
 from data_shards.progress import show_progress
 from data_shards.recipe import load_recipe, print_recipe_help, to_values
+from data_shards.schema import View
 from data_shards.shards import ShardSet
-from data_shards.split import held_out_places, trained_places
 from data_shards.verbs import run_verb
-from distill.collectives import is_first_to_fail, launched_rank, launched_world_size, leave
+from distill.collectives import (
+    is_first_to_fail,
+    launched_rank,
+    launched_world_size,
+    leave,
+    wait_for_slow_ranks,
+)
 from distill.config import DistillConfig
+from distill.inputs import open_inputs, open_without_images
+from distill.plan import make_plan
 from distill.run_folder import (
     DONE,
     FAILED,
@@ -133,7 +142,7 @@ def _refuse_before_the_demo(asked: _Asked, *, inputs: int) -> None:
 
 def _demo_inputs(config: DistillConfig) -> Iterator[tuple[str, Path]]:
     """Yield what a distilled student needs: name, and the file that makes it whole."""
-    yield "shards", config.data.shards / MANIFEST_NAME
+    yield "shards", Path(config.data.shards) / MANIFEST_NAME
     if config.objectives.needs_teacher and config.teacher.run is not None:
         yield "teacher", RunPaths(config.teacher.run).weights
     is_cached = config.objectives.needs_teacher and config.teacher.source == "cache"
@@ -153,7 +162,8 @@ def _train(asked: _Asked) -> int:
     from distill.session import make_accelerator, open_session
 
     accelerator = make_accelerator(config)
-    shards = ShardSet.open(config.data.shards)
+    shards = open_inputs(config.data)
+    wait_for_slow_ranks("shards")
     probes = _probes(config, shards)
     session = open_session(config, accelerator, shards, recipe=asked.typed())
     if accelerator.is_main_process and session.state.step < config.schedule.num_steps:
@@ -212,7 +222,8 @@ def _cache(config: DistillConfig) -> int:
 
     assert config.teacher.cache is not None, "checked by the caller"
     accelerator = make_accelerator(config)
-    shards = ShardSet.open(config.data.shards)
+    shards = open_inputs(config.data, views=tuple(View))
+    wait_for_slow_ranks("shards")
     teacher = load_teacher(config, shards)
     with show_progress(
         "caching the teacher", unit="rows", enabled=accelerator.is_main_process
@@ -237,22 +248,16 @@ def _cache(config: DistillConfig) -> int:
 
 def _dry_run(config: DistillConfig) -> int:
     """Print the resolved recipe and what training would do; write nothing."""
-    shards = ShardSet.open(config.data.shards)
+    shards = open_without_images(config.data)
     fraction, seed = config.data.validation_fraction, config.data.validation_seed
-    places = trained_places(shards, fraction=fraction, seed=seed)
-    plan = Plan(
-        shards,
-        places,
-        seed=config.seed,
-        global_batch=config.data.global_batch,
-        drones_per_row=config.data.drones_per_row,
-    )
+    plan = make_plan(config, shards)
     world = config.expected_world_size or launched_world_size()
     rows = ranks_share(global_batch=config.data.global_batch, world_size=world)
     if launched_rank() == 0:
         sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
     held_out = len(held_out_places(shards, fraction=fraction, seed=seed))
-    _say(f"would train {len(places)} places ({held_out} held out) on {world} ranks x {rows} rows")
+    num_places = len(plan.places)
+    _say(f"would train {num_places} places ({held_out} held out) on {world} ranks x {rows} rows")
     epochs = config.schedule.num_steps / plan.steps_per_epoch
     _say(
         f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch} "
@@ -266,7 +271,7 @@ def _dry_cache(config: DistillConfig) -> int:
     from distill.teacher import cache_key, load_teacher
     from distill.teacher_cache import cached_shards
 
-    shards = ShardSet.open(config.data.shards)
+    shards = open_without_images(config.data)
     key = cache_key(config, shards, load_teacher(config, shards))
     rows = sum(count for _, count in cached_shards(shards).values()) * config.augment.slots
     size = rows * key.width * (2 if key.dtype == "float16" else 4)

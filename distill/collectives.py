@@ -1,6 +1,7 @@
 """Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
 import os
+import time
 from typing import Any, cast
 
 import numpy as np
@@ -9,6 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+from data_shards.errors import SkyDistillError
+
+_FAILED_RANKS = "failed_ranks"
+
+MOST_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def world_size() -> int:
@@ -109,9 +116,26 @@ def is_first_to_fail() -> bool:
     if not dist.is_initialized():
         return launched_rank() == 0
     try:
-        return bool(dist.distributed_c10d._get_default_store().add("failed_ranks", 1) == 1)
+        return bool(dist.distributed_c10d._get_default_store().add(_FAILED_RANKS, 1) == 1)
     except RuntimeError:  # the launcher is gone too: better told twice than never
         return True
+
+
+def wait_for_slow_ranks(what: str) -> None:
+    """Return when every rank has come here, however long one takes over something of its own.
+
+    A barrier gives up after some minutes, and a node with a slow line may fetch for an hour. Each
+    `what` is waited for once in a process. When a rank fails meanwhile, the others leave.
+    """
+    if world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    pause_s, there = 0.01, store.add(what, 1)
+    while there < world_size():
+        if store.add(_FAILED_RANKS, 0):
+            raise SkyDistillError(f"another rank failed before all had their {what}")
+        time.sleep(pause_s)
+        pause_s, there = min(2 * pause_s, MOST_SECONDS_BETWEEN_LOOKS), store.add(what, 0)
 
 
 def wait_for_all() -> None:

@@ -9,25 +9,64 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_shards.config import AugmentConfig, seed_bounds
+from data_shards.augment.config import AugmentConfig
+from data_shards.config import LOCAL_CACHE_GIB, Resampling, room_bounds, seed_bounds
 from data_shards.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningConfig:
+    """Hard samples: batches of places that the model still mistakes for each other."""
+
+    neighbours: int = 0
+    """Nearest wrong places that are looked up for each training place; 0 draws batches at random.
+    16 is a start."""
+
+    from_epoch: int = 1
+    """First epoch in mined order, counted from 0."""
+
+    every_epochs: int = 1
+    """Epochs that one look serves."""
+
+    drones: int = 6
+    """Drone views of each place that are looked at, spread evenly over its flight; 0 for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images, in which order."""
 
-    shards: Path = Path("outputs/demo/shards")
-    """Shard folder, made by `skydistill shard`."""
+    shards: str = "outputs/demo/shards"
+    """Shard folder, made by `skydistill shard`, or an address of one (`http://...`,
+    `pipe:COMMAND {name}`; docs/datasets.md)."""
+
+    local_cache: Path | None = None
+    """Folder on a disk of each node for shards from an address and for `stage`; by default
+    $SKYDISTILL_CACHE, else $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
+
+    local_cache_gib: float = LOCAL_CACHE_GIB
+    """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
+
+    stage: bool = False
+    """Copy the shards of a folder, and the teacher cache, into the local cache before training."""
 
     image_size: int = 224
     """Width and height of model inputs in pixels."""
+
+    resampling: Resampling = "opencv-linear"
+    """How images come to that size."""
 
     global_batch: int = 64
     """Rows (one satellite, `drones_per_row` drone views, one place) per step over all ranks."""
 
     drones_per_row: int = 1
     """Drone views beside each satellite tile."""
+
+    altitudes: tuple[float, ...] = ()
+    """Train and probe on drone views of these heights only, in metres; all heights if empty."""
+
+    mining: MiningConfig = field(default_factory=MiningConfig)
+    """Hard samples."""
 
     validation_fraction: float = 0.1
     """Part of the training places held out for the probe; a final recipe says 0."""
@@ -292,6 +331,7 @@ class DistillConfig:
             "data.image_size": data.image_size,
             "data.global_batch": data.global_batch,
             "data.drones_per_row": data.drones_per_row,
+            "data.mining.every_epochs": data.mining.every_epochs,
             "schedule.num_steps": self.schedule.num_steps,
             "log_every_steps": self.log_every_steps,
             "save_every_steps": self.save_every_steps,
@@ -299,6 +339,9 @@ class DistillConfig:
         }
         not_negative = {
             "data.threads": data.threads,
+            "data.mining.neighbours": data.mining.neighbours,
+            "data.mining.from_epoch": data.mining.from_epoch,
+            "data.mining.drones": data.mining.drones,
             "model.bottleneck": self.model.bottleneck,
             "optimizer.weight_decay": self.optimizer.weight_decay,
             "schedule.warmup_steps": self.schedule.warmup_steps,
@@ -325,6 +368,7 @@ class DistillConfig:
             "objectives.logit_distillation.temperature": (warm, warm > 0, "above 0"),
             "optimizer.learning_rate": (rate, rate > 0, "above 0"),
             "optimizer.max_grad_norm": (norm, norm > 0, "above 0"),
+            "data.local_cache_gib": room_bounds(data.local_cache_gib),
             "expected_world_size": (world, world is None or world >= 1, "at least 1"),
         }
 

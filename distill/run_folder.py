@@ -40,6 +40,9 @@ MAY_CHANGE_ON_RESUME = (
     "keep_checkpoints",
     "probe_every_steps",
     "tracking",
+    "data.local_cache",
+    "data.local_cache_gib",
+    "data.stage",
 )
 """Recipe keys that do not change what is trained."""
 
@@ -127,13 +130,17 @@ def _refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
     changed = [
         key
         for key in sorted(now.keys() | earlier.keys())
-        if key.split(".")[0] not in MAY_CHANGE_ON_RESUME and earlier.get(key) != now.get(key)
+        if not _may_change(key) and earlier.get(key) != now.get(key)
     ]
     if changed:
         raise RecipeError(
             f"{paths.folder} holds a run of another recipe (differs in {', '.join(changed[:5])}); "
             "set out to a new folder, or remove this one"
         )
+
+
+def _may_change(key: str) -> bool:
+    return key in MAY_CHANGE_ON_RESUME or key.partition(".")[0] in MAY_CHANGE_ON_RESUME
 
 
 def flat_recipe(config: DistillConfig) -> dict[str, str]:

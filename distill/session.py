@@ -11,19 +11,19 @@ from torch import Tensor
 
 from data_shards.errors import WorldSizeError
 from data_shards.loader import Batch, TrainLoader
-from data_shards.plan import Plan
 from data_shards.processors import processors
 from data_shards.shards import ShardSet
-from data_shards.split import trained_places
 from distill.checkpoint import RunState, resume, to_device
 from distill.collectives import (
     is_one_of_several_unstarted,
     launched_world_size,
     ranks_on_this_node,
+    wait_for_slow_ranks,
 )
 from distill.config import DistillConfig
 from distill.models import RetrievalModel, build_model
 from distill.optim import build_optimizer
+from distill.plan import make_plan
 from distill.run_folder import RunPaths, flat_recipe, open_run_folder
 from distill.step import DistillStep
 from distill.teacher import Teacher, class_places, open_teacher
@@ -115,26 +115,18 @@ def open_session(
     Raises:
         SkyDistillError: something is missing or does not fit; at most the run folder was written.
     """
-    places = trained_places(
-        shards, fraction=config.data.validation_fraction, seed=config.data.validation_seed
-    )
-    plan = Plan(
-        shards,
-        places,
-        seed=config.seed,
-        global_batch=config.data.global_batch,
-        drones_per_row=config.data.drones_per_row,
-    )
     loader = TrainLoader(
         shards,
-        plan,
+        make_plan(config, shards),
         augment=config.augment,
         image_size=config.data.image_size,
+        resampling=config.data.resampling,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         threads=decode_threads(config),
     )
     teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
+    wait_for_slow_ranks("teacher")
     set_seed(config.seed)
     model = to_device(
         build_model(config.model, num_places=len(class_places(shards))), accelerator.device

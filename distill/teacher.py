@@ -13,9 +13,10 @@ from data_shards.loader import Batch
 from data_shards.shards import ShardSet
 from distill.checkpoint import LoadedModel, load_student, to_device
 from distill.config import DistillConfig
+from distill.inputs import local_cache
 from distill.models import Outputs, normalize
 from distill.run_folder import RunPaths
-from distill.teacher_cache import CacheKey, FeatureCache, augment_values
+from distill.teacher_cache import CacheKey, FeatureCache, augment_values, decoder_name
 
 TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
 """What a sentence proposes to someone who has no teacher yet."""
@@ -141,6 +142,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         shards=shards.fingerprint,
         image_size=config.data.image_size,
         augment=augment_values(config.augment),
+        decoder=decoder_name(config.data.resampling),
         dtype=config.teacher.cache_dtype,
     )
 
@@ -160,4 +162,7 @@ def open_teacher(
         return LiveTeacher(teacher, device)
     key = cache_key(config, shards, teacher)
     folder = config.teacher.cache or Path()
-    return CachedTeacher(FeatureCache.open(folder, shards=shards, key=key, recipe=recipe), device)
+    cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
+    if config.data.stage:
+        cache = cache.staged(local_cache(config.data))
+    return CachedTeacher(cache, device)

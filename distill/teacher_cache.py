@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_shards.augment import AUGMENT_VERSION
-from data_shards.config import AugmentConfig
-from data_shards.decode import DECODER, RESAMPLING
+from data_shards.augment.config import AugmentConfig
+from data_shards.augment.variations import AUGMENT_VERSION
+from data_shards.config import Resampling
+from data_shards.decode import DECODER
 from data_shards.errors import CacheError
 from data_shards.manifest import write_json
+from data_shards.remote.fetch import WantedFile
+from data_shards.remote.local_cache import LocalCache
+from data_shards.remote.sources import copy_to_node
 from data_shards.schema import Role
 from data_shards.shards import RowNumbers, ShardSet
 from distill.checkpoint import file_sha256
@@ -30,7 +34,7 @@ CACHE_VERSION = 1
 
 META_NAME = "cache.json"
 
-LIBRARIES = ("torch", "timm", "numpy", "pillow", "simplejpeg")
+LIBRARIES = ("torch", "timm", "numpy", "opencv-python-headless", "pillow", "simplejpeg")
 """Those that turn bytes into pixels, and pixels into outputs."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -49,8 +53,10 @@ class CacheKey:
 
     image_size: int
     augment: dict[str, Any]
+    decoder: str
+    """Decoder and resampling."""
+
     augment_version: int = AUGMENT_VERSION
-    decoder: str = f"{DECODER}, {RESAMPLING}"
     preprocessing: str = PREPROCESSING
     dtype: str = "float16"
     version: int = CACHE_VERSION
@@ -98,8 +104,16 @@ def _different_parts(value: object, other: object) -> list[str]:
     return [key for key in sorted(value.keys() | other.keys()) if value.get(key) != other.get(key)]
 
 
+def decoder_name(resampling: Resampling) -> str:
+    """Return decoder and resampling as they stand in a key."""
+    return f"{DECODER}, {resampling}"
+
+
 def augment_values(augment: AugmentConfig) -> dict[str, Any]:
-    """Return the augmentation policy as it stands in a key."""
+    """Return the augmentation policy as it stands in a key.
+
+    The constants of a family are code: `AUGMENT_VERSION` stands for them.
+    """
     return asdict(augment)
 
 
@@ -123,7 +137,10 @@ class FeatureCache:
 
     def __init__(self, shards: ShardSet, folder: Path, key: CacheKey) -> None:
         """Map the rows; use `open`, which checks them first."""
-        self.key, self.folder = key, folder
+        self.key, self.folder, self.shards = key, folder, shards
+        self.lease: object = None
+        """What keeps `folder` from being evicted while this cache is open."""
+
         self.shard_of, self.slots = shards.images.shard, int(key.augment["slots"])
         self._first: dict[int, int] = {}
         self._rows: dict[int, FloatArray] = {}
@@ -168,6 +185,33 @@ class FeatureCache:
             raise CacheError(
                 f"teacher cache {folder} is damaged ({error}); remove it and {make}"
             ) from error
+
+    def staged(self, cache: LocalCache) -> "FeatureCache":
+        """Return this cache as copied to the node's own disk, or itself where there is no room.
+
+        Raises:
+            CacheError: its meta file tells no digests.
+            ShardError: a rows file cannot be read, or is not what its digest says.
+        """
+        content = (self.folder / META_NAME).read_bytes()
+        try:
+            digests = dict(json.loads(content)["sha256"])
+            files = [
+                WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)
+                for name, sha in digests.items()
+            ]
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise CacheError(
+                f"{self.folder / META_NAME} tells no digests to copy by ({error}); "
+                "remove the cache and make it again"
+            ) from error
+        name = hashlib.sha256(content).hexdigest()
+        entry = copy_to_node(self.folder, files, name=name, cache=cache)
+        if entry is None:
+            return self
+        copied = FeatureCache(self.shards, entry.folder, self.key)
+        copied.lease = entry
+        return copied
 
     def lookup(
         self, rows: RowNumbers, slots: npt.NDArray[np.int64]

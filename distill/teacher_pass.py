@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from data_shards.errors import CacheError
-from data_shards.loader import image_batches, slot_values
+from data_shards.loader import image_batches, slot_variations
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
@@ -224,15 +224,16 @@ def _fill(
     image, slot = own // slots, own % slots
     rows: RowNumbers = first + image
     view = View(int(shards.images.view[first]))
-    values = slot_values(shards, config.augment, rows, slot, view=view)
+    variations = slot_variations(shards, config.augment, rows, slot, view=view)
     at = 0
     for part, images in image_batches(
         shards,
         rows,
         image_size=config.data.image_size,
+        resampling=config.data.resampling,
         batch_size=batch,
         threads=threads,
-        values=values,
+        variations=variations,
     ):
         outputs = teacher_outputs(model, torch.from_numpy(images).to(device))
         row = torch.cat([output.float().flatten(1) for output in outputs], dim=1)

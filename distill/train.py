@@ -11,6 +11,7 @@ from torch import Tensor
 from data_shards.errors import DivergedError
 from data_shards.progress import Progress
 from distill.checkpoint import save_checkpoint, save_weights
+from distill.mining import planned_batches
 from distill.models import RetrievalModel
 from distill.optim import learning_rate_factor, set_learning_rate
 from distill.preemption import StopFlag
@@ -38,7 +39,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
     clock = _Clock(state.seconds)
     session.step.train()
-    for batch in session.loader.batches(first_step=state.step, num_steps=schedule.num_steps):
+    for batch in planned_batches(session):
         # batch
         teacher = session.teacher(batch) if session.teacher else None
         satellite, drone, place = session.on_device(batch)

@@ -12,6 +12,9 @@ import torch
 from data_shards.errors import DescriptorError
 from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
+from data_shards.remote.local_cache import LocalCache
+from data_shards.remote.sources import NO_IMAGES, open_shards
+from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.checkpoint import LoadedModel, load_student, to_device
 from distill.tracking import continue_run
@@ -29,9 +32,14 @@ log = logging.getLogger(__name__)
 def evaluate(argv: Sequence[str]) -> int:
     """Measure a trained model on a test set, in both directions."""
     config = parse_command(EvaluateConfig, argv, prog="skydistill evaluate")
-    shards = ShardSet.open(config.shards)
-    protocols = protocols_of(shards.manifest.layout)
     loaded = load_student(config.checkpoint)
+    shards = open_shards(
+        config.shards,
+        roles=NO_IMAGES if config.dry_run else Role.QUERY | Role.GALLERY,
+        views=(View.SATELLITE, View.DRONE),
+        cache=LocalCache(config.local_cache, gib=config.local_cache_gib),
+    )
+    protocols = protocols_of(shards.manifest.layout)
     to_device(loaded.model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     image_size = config.image_size or loaded.image_size
 
@@ -85,6 +93,7 @@ def _judge_all(
             shards,
             [rows for both in sides.values() for rows in both],
             image_size=image_size,
+            resampling=loaded.resampling,
             batch_size=config.batch_size,
             threads=config.threads,
             progress=progress,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_shards.config import at_least, between, refuse_out_of_bounds
+from data_shards.config import LOCAL_CACHE_GIB, at_least, between, refuse_out_of_bounds, room_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,8 +13,16 @@ class EvaluateConfig:
     checkpoint: Path
     """Run folder of a finished training, or a weight file (`.safetensors`)."""
 
-    shards: Path
-    """Shard folder, made by `skydistill shard`."""
+    shards: str
+    """Shard folder, made by `skydistill shard`, or an address of one (`http://...`,
+    `pipe:COMMAND {name}`; docs/datasets.md)."""
+
+    local_cache: Path | None = None
+    """Folder on a disk of this node for shards from an address; by default $SKYDISTILL_CACHE, else
+    $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
+
+    local_cache_gib: float = LOCAL_CACHE_GIB
+    """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     out: Path | None = None
     """Report to write, `evaluation.json` beside the weights by default; figures go beside it."""
@@ -48,6 +56,7 @@ class EvaluateConfig:
         """
         refuse_out_of_bounds(
             {
+                "--local-cache-gib": room_bounds(self.local_cache_gib),
                 "--image-size": between(self.image_size, 0, 4096),
                 "--batch-size": at_least(self.batch_size, 1),
                 "--threads": between(self.threads, 0, 4096),

@@ -2,22 +2,22 @@
 
 # Shapes: N = images, D = descriptor width.
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from data_shards.config import Resampling
 from data_shards.errors import DescriptorError
 from data_shards.loader import image_batches
 from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.shards import RowNumbers, ShardSet
 from distill.collectives import gather_arrays, rank, ranks_on_this_node, world_size
-from distill.models import RetrievalModel, normalize
+from distill.models import RetrievalModel, inference, normalize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ def describe(
     rows: Sequence[RowNumbers],
     *,
     image_size: int,
+    resampling: Resampling,
     batch_size: int,
     threads: int,
     progress: Progress,
@@ -60,6 +61,7 @@ def describe(
         shards,
         own,
         image_size=image_size,
+        resampling=resampling,
         batch_size=batch_size,
         threads=threads or max(1, processors() // ranks_on_this_node()),
     )
@@ -84,19 +86,6 @@ def describe(
 
 
 _NOTHING = np.empty((0, 1), dtype=np.float32)
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode without gradients, and leave it as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _refuse_broken(descriptor_ND: Tensor, shards: ShardSet, rows: RowNumbers) -> None:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluation.describe import inference
+from distill.models import inference
 
 FLOPS_PER_MAC = 2
 

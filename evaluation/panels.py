@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from data_shards.config import Resampling
 from data_shards.decode import decode, resize
 from data_shards.shards import ShardSet
 from evaluation.canvas import Pixels
@@ -13,6 +14,8 @@ NUM_QUERIES = 6
 NUM_HITS = 5
 THUMBNAIL_PIXELS = 216
 """As many as the cell of a panel has."""
+
+THUMBNAIL_RESAMPLING: Resampling = "pillow-bicubic"
 
 
 def draw_panel(verdict: Verdict, shards: ShardSet, *, title: str) -> Figure:
@@ -61,7 +64,8 @@ def _row(verdict: Verdict, shards: ShardSet, query: int) -> PanelRow:
 
 
 def _pixels(shards: ShardSet, row: int) -> Pixels:
-    return resize(decode(shards.read(row)), size=THUMBNAIL_PIXELS)
+    pixels = decode(shards.read(row), orientation=int(shards.images.orientation[row]))
+    return resize(pixels, size=THUMBNAIL_PIXELS, resampling=THUMBNAIL_RESAMPLING)
 
 
 def _place(shards: ShardSet, row: int) -> str:

@@ -1,10 +1,11 @@
 """A look at retrieval during training, on held-out training places: the test set stays unseen."""
 
 from data_shards.errors import PlanError
+from data_shards.planning.place_views import at_altitudes
+from data_shards.planning.split import held_out_places
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-from data_shards.split import held_out_places
 from distill.config import DataConfig
 from distill.models import RetrievalModel
 from evaluation.describe import describe
@@ -19,7 +20,7 @@ class RetrievalProbe:
         """Choose the places.
 
         Raises:
-            PlanError: the fraction holds out no place.
+            PlanError: the fraction holds out no place, or one of the altitudes is nowhere.
         """
         self.shards, self.data = shards, data
         places = held_out_places(
@@ -35,6 +36,7 @@ class RetrievalProbe:
             view: shards.images.where(role=Role.TRAIN, view=view, places=places.tolist())
             for view in (View.DRONE, View.SATELLITE)
         }
+        self.rows[View.DRONE] = at_altitudes(shards, self.rows[View.DRONE], data.altitudes)
 
     def __call__(self, model: RetrievalModel, step: int) -> dict[str, float]:
         """Return `probe/d2s/recall_at_1` and so on, the same on every rank."""
@@ -44,6 +46,7 @@ class RetrievalProbe:
                 self.shards,
                 list(self.rows.values()),
                 image_size=self.data.image_size,
+                resampling=self.data.resampling,
                 batch_size=self.data.global_batch,
                 threads=self.data.threads,
                 progress=progress,

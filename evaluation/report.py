@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from data_shards.decode import DECODER, RESAMPLING
+from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
 from data_shards.shards import ShardSet
@@ -56,8 +56,8 @@ class Report:
     seconds: float
     """Describing and ranking, without loading the model."""
 
+    resampling: str
     decoder: str = DECODER
-    resampling: str = RESAMPLING
     flip: bool = False
     """Whether mirrored images were described too."""
 
@@ -108,9 +108,10 @@ def make_report(
         descriptor_width=verdicts["d2s"].query_QD.shape[1],
         checkpoint=str(loaded.path),
         checkpoint_sha256=loaded.sha256,
-        shards=str(shards.folder),
+        shards=shards.source,
         shards_fingerprint=shards.fingerprint,
         seconds=round(seconds, 3),
+        resampling=loaded.resampling,
     )
 
 

@@ -17,13 +17,13 @@ from launch.demo_view import DemoView, open_view
 from launch.process import run_logged
 
 WORLD = {
-    "--places": 200,
+    "--places": 280,
     "--test-places": 60,
     "--distractors": 20,
-    "--views": 8,
+    "--views": 5,
     "--image-size": 128,
 }
-"""Small enough for two CPU cores: 2,520 pictures of 280 places."""
+"""Small enough for two CPU cores: 2,160 pictures of 360 places."""
 
 RECIPES = {
     "teacher": "demo_teacher.yaml",
@@ -101,7 +101,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
 
 def _launched(config: DemoConfig, run: str, *, title: str, is_cache: bool = False) -> Stage:
     """Return the stage that trains a run, or that runs the teacher for it."""
-    from data_shards.plan import ranks_share
+    from data_shards.planning.plan import ranks_share
     from distill.config import DistillConfig
 
     paths, recipe = DemoPaths(config.out), find_recipe(Path("configs/pfed") / RECIPES[run])

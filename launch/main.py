@@ -28,6 +28,12 @@ def _shard() -> Verb:
     return shard
 
 
+def _verify() -> Verb:
+    from data_shards.cli import verify
+
+    return verify
+
+
 def _plan() -> Verb:
     from data_shards.cli import plan
 
@@ -59,6 +65,7 @@ VERBS: dict[str, tuple[Callable[[], Verb], str]] = {
     ),
     "synth": (_synth, "render a synthetic world in the folder layout of a public data set"),
     "shard": (_shard, "raw folders to verified tar shards with index and manifest"),
+    "verify": (_verify, "whether a shard folder is whole: every tar, index, pair and count"),
     "plan": (_plan, "the order of every sample of an epoch, for any number of ranks"),
     "train": (
         _train,

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from data_shards.layouts import read_layout
+from data_shards.packing.image_profile import Profile
+from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
-from data_shards.write import write_shards
 
 TRAIN_PLACES = [f"{place:04d}" for place in range(1, 11)]
 TEST_PLACES = ["5001", "5002", "5003"]
@@ -61,7 +62,7 @@ def tiny_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_shards(tiny_raw: Path) -> ShardSet:
     """The shards of `tiny_raw`; for reading only."""
     out = tiny_raw.parent / "shards"
-    records = read_layout(tiny_raw, layout="university1652")
+    dataset = read_layout(tiny_raw, layout="university1652")
     with show_progress("writing", enabled=False) as progress:
-        write_shards(records, out, layout="university1652", workers=1, progress=progress)
+        write_shards(dataset, out, profile=Profile(), workers=1, progress=progress)
     return ShardSet.open(out)

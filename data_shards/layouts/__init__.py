@@ -1,31 +1,193 @@
 """Raw folders in, image records out: one module per public data set."""
 
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
+from typing import Protocol
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.university1652 import read_university1652
+from data_shards.layouts.coordinates import read_coordinates
+from data_shards.layouts.folders import subfolders
+from data_shards.layouts.published import Image, compare
+from data_shards.layouts.sues200 import find_sues200, read_sues200
+from data_shards.layouts.university1652 import find_university1652, read_university1652
 from data_shards.nearest import choose
-from data_shards.schema import ImageRecord
+from data_shards.schema import RawDataset
 
-LAYOUTS: dict[str, Callable[[Path], list[ImageRecord]]] = {
-    "university1652": read_university1652,
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+"""Look at the folders and say which layout it is."""
+
+DEPTH = 2
+"""How many folders below the one given a data set may lie: archives unpack into one or two."""
+
+
+class Read(Protocol):
+    """What reads the folders of a data set."""
+
+    def __call__(self, raw: Path, *, split: Path | None) -> RawDataset:
+        """List the images below `raw`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The folders of one public data set."""
+
+    find: Callable[[Path], str | None]
+    """Say in words which of its folders are in a folder, or None."""
+
+    read: Read
+
+    example: str
+    """Paths by which a person recognizes it."""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "university1652": Layout(
+        find=find_university1652,
+        read=read_university1652,
+        example="train/satellite/ID and test/query_drone/ID",
+    ),
+    "sues200": Layout(
+        find=find_sues200,
+        read=read_sues200,
+        example="drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID",
+    ),
 }
-"""Name of a layout to the function that reads it."""
 
 
-def read_layout(raw: Path, *, layout: str) -> list[ImageRecord]:
-    """List every image below `raw`, sorted by key.
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A folder that is in a layout."""
+
+    folder: Path
+    layout: str
+    form: str
+
+
+def read_layout(
+    raw: Path,
+    *,
+    layout: str = AUTO,
+    split: Path | None = None,
+    coordinates: Path | None = None,
+) -> RawDataset:
+    """List every image below `raw`, or below the one folder in it that holds a data set.
+
+    Args:
+        raw: the folder that holds `train` and `test`, or `drone_view_512`, or one around it.
+        layout: a name of `LAYOUTS`, or `auto`.
+        split: YAML file that says which places train, where the folders do not.
+        coordinates: CSV file of place, latitude and longitude.
+
+    Returns:
+        The records, sorted by key, and how they differ from what is published.
 
     Raises:
         LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
-    read = LAYOUTS[choose(layout, LAYOUTS, what="layout", error=LayoutError)]
-    if not raw.is_dir():
-        raise LayoutError(f"{raw} is not a folder; give the folder that holds train/ and test/")
+    known = [AUTO, *LAYOUTS]
+    choose(layout, known, what="layout", error=LayoutError)
     try:
-        return sorted(read(raw), key=lambda record: record.key)
+        found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
+        log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
+        dataset = LAYOUTS[found.layout].read(found.folder, split=split)
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
+    keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
+    images = (Image(key, r.place, r.view, r.roles, r.altitude_m) for key, r in keyed)
+    deviations = compare(dataset.layout, images).sentences
+    places = {record.place for record in dataset.records}
+    return replace(
+        dataset,
+        records=tuple(record for _, record in keyed),
+        deviations=deviations,
+        coordinates=read_coordinates(coordinates, places) if coordinates else {},
+    )
+
+
+def found_lines(dataset: RawDataset) -> list[str]:
+    """Return what was found in raw folders as lines to read, with every deviation."""
+    places = {record.place for record in dataset.records}
+    lines = [
+        f"found {len(dataset.records)} images of {len(places)} places; layout {dataset.layout}, "
+        f"split {dataset.split}"
+    ]
+    if dataset.coordinates:
+        lines.append(f"coordinates of {len(dataset.coordinates)} places")
+    return lines + [f"  other than published: {sentence}" for sentence in dataset.deviations]
+
+
+def _locate(raw: Path, layouts: list[str]) -> _Place:
+    """Return the one folder, at or below `raw`, that is in one of `layouts`."""
+    if not raw.is_dir():
+        raise LayoutError(f"{raw} is not a folder; give the folder that holds the data set")
+    folders, closed = [raw], list[Path]()
+    for depth in range(DEPTH + 1):
+        if depth:
+            folders = list(_below(folders, closed))
+        found = [place for folder in folders for place in _found(folder, layouts)]
+        if len(found) > 1:
+            names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
+            raise LayoutError(
+                f"{raw} holds several data sets: {names}; give the folder of one, or its --layout"
+            )
+        if found:
+            return found[0]
+    _point_elsewhere(raw, layouts)
+    if len(layouts) == 1:
+        return _Place(folder=raw, layout=layouts[0], form="as told")
+    examples = "; ".join(f"{name}: {LAYOUTS[name].example}" for name in layouts)
+    note = f" ({closed[0]} cannot be read)" if closed else ""
+    raise LayoutError(
+        f"{raw} holds no data set that is known{note}; give the folder that holds one, such as "
+        f"{examples}"
+    )
+
+
+def _point_elsewhere(raw: Path, layouts: list[str]) -> None:
+    """Name the folder or the layout that was most likely meant, if there is one.
+
+    Raises:
+        LayoutError: `raw` is in another layout, or lies inside a data set.
+    """
+    if others := list(_found(raw, [name for name in LAYOUTS if name not in layouts])):
+        raise LayoutError(
+            f"{raw} is in layout {others[0].layout} ({others[0].form}); leave out --layout"
+        )
+    for parent in filter(_is_open, raw.absolute().parents[:DEPTH]):
+        if outer := list(_found(parent, list(LAYOUTS))):
+            raise LayoutError(
+                f"{raw} lies inside {outer[0].layout} ({outer[0].form}); give {parent}"
+            )
+
+
+def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
+    for name in layouts:
+        if form := LAYOUTS[name].find(folder):
+            yield _Place(folder=folder, layout=name, form=form)
+
+
+def _below(folders: list[Path], closed: list[Path]) -> Iterator[Path]:
+    """Yield the folders one level deeper, and note those that are closed to us.
+
+    They may have nothing to do with the data set, such as a disk's `lost+found`.
+    """
+    for folder in folders:
+        for path in subfolders(folder):
+            if _is_open(path):
+                yield path
+            else:
+                closed.append(path)
+
+
+def _is_open(folder: Path) -> bool:
+    return os.access(
+        folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from data_shards.synth.materials import SEASONS, Colour, Material, vary
 from data_shards.synth.streams import stream
 
-PLACES_PER_CAMPUS = 20
+PLACES_PER_CAMPUS = 12
 LIKENESS = 3.0
 """How closely the land use of a place follows that of its campus."""
 
@@ -51,13 +51,13 @@ PAVINGS: tuple[Colour, ...] = ((172, 164, 152), (158, 144, 130), (184, 180, 172)
 CROWNS: tuple[Colour, ...] = ((64, 82, 46), (72, 86, 50), (58, 74, 46), (80, 90, 54))
 USES = ("built", "houses", "parking", "lawn", "sports", "wood", "pond", "field", "plaza")
 
-SEASONS_LATER = (0, 0, 0, 1)
+SEASONS_LATER = (0, 0, 0, 0, 0, 1)
 """How many seasons after the drone the satellite passed, each as likely as another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Campus:
-    """Palette, habits and climate of about twenty neighbouring places."""
+    """Palette, habits and climate of about a dozen neighbouring places."""
 
     angle_rad: float
     block_m: float

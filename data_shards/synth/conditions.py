@@ -14,9 +14,9 @@ from data_shards.synth.sensor import Sensor
 FOOTPRINT_M = 160.0
 """Side of the satellite's tile."""
 
-REPAINTED = 0.08
-FELLED = 0.1
-OWN_SEASON = 0.06
+REPAINTED = 0.05
+FELLED = 0.06
+OWN_SEASON = 0.03
 """Share of places that were photographed in another season than their campus."""
 
 
@@ -69,12 +69,12 @@ def satellite_conditions(rng: np.random.Generator, *, campus: Campus) -> Conditi
 
 def draw_tile(rng: np.random.Generator) -> Tile:
     """Draw where a satellite tile was cut: a little off the place, turned and scaled."""
-    shift_m = np.clip(rng.normal(0, 3.0, 2), -7, 7)
+    shift_m = np.clip(rng.normal(0, 2.0, 2), -5, 5)
     return Tile(
         side_m=FOOTPRINT_M * float(rng.uniform(0.94, 1.07)),
         x_m=float(shift_m[0]),
         y_m=float(shift_m[1]),
-        turn_deg=float(np.clip(rng.normal(0, 2.0), -5, 5)),
+        turn_deg=float(np.clip(rng.normal(0, 1.5), -4, 4)),
     )
 
 

@@ -1,8 +1,11 @@
 """Putting a place on the disk so that a folder is either whole or not there."""
 
+import io
 import os
 import shutil
 from pathlib import Path
+
+from PIL import Image
 
 from data_shards.synth.folders import FiledPlace
 from data_shards.synth.orbit import Orbit
@@ -12,12 +15,13 @@ BENCH = ".unfinished"
 """Folder inside a world where the files of a place lie until all of them are there."""
 
 
-def is_filed(root: Path, place: FiledPlace, *, num_views: int) -> bool:
+def is_filed(root: Path, place: FiledPlace) -> bool:
     """Tell whether all files of a place are there."""
-    names = [place.drone_name(view) for view in range(1, num_views + 1)]
     return all(
         (root / folder / place.satellite_name).is_file() for folder in place.satellite
-    ) and all((root / folder / name).is_file() for folder in place.drone for name in names)
+    ) and all(
+        (root / folder / name).is_file() for folder in place.drone for name in place.drone_names
+    )
 
 
 def render_place(root: Path, place: FiledPlace, *, orbit: Orbit, image_size: int) -> int:
@@ -29,13 +33,21 @@ def render_place(root: Path, place: FiledPlace, *, orbit: Orbit, image_size: int
     photographs = photograph(place.key, orbit=orbit, image_size=image_size)
     bench = root / BENCH / f"{place.place_id}-{os.getpid()}"
     shutil.rmtree(bench, ignore_errors=True)
-    satellite = {place.satellite_name: photographs.satellite}
-    views = enumerate(photographs.drone, start=1)
-    drone = {place.drone_name(view): file for view, file in views}
+    satellite = {place.satellite_name: _encoded(photographs.satellite, place.satellite_name)}
+    drone = dict(zip(place.drone_names, photographs.drone, strict=True))
     _file(root, bench / "satellite", place.satellite, satellite)
     _file(root, bench / "drone", place.drone, drone)
     shutil.rmtree(bench)
     return len(place.satellite) + len(place.drone) * len(drone)
+
+
+def _encoded(jpeg: bytes, name: str) -> bytes:
+    """Return a photograph as its file name wants it: as it is, or its pixels as PNG."""
+    if not name.endswith(".png"):
+        return jpeg
+    file = io.BytesIO()
+    Image.open(io.BytesIO(jpeg)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _file(root: Path, bench: Path, folders: tuple[Path, ...], files: dict[str, bytes]) -> None:
@@ -44,6 +56,7 @@ def _file(root: Path, bench: Path, folders: tuple[Path, ...], files: dict[str, b
     for number, aside in enumerate(asides):
         aside.mkdir(parents=True)
         for name, content in files.items():
+            (aside / name).parent.mkdir(exist_ok=True)
             if number == 0:
                 (aside / name).write_bytes(content)
             else:

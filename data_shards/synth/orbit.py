@@ -1,4 +1,4 @@
-"""Where the drone hovers: the helix of University-1652, and room for other flight plans."""
+"""Where the drone hovers: the helix of University-1652, and the rings of SUES-200."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,10 @@ HIGHEST_M = 256.0
 LOWEST_M = 121.5
 NUM_VIEWS = 54
 STEP_DEG = 20.0
+
+RING_ALTITUDES_M = (150, 200, 250, 300)
+RING_TILT_DEG = 65.0
+"""Steeper than on the helix, so that the corners of a picture from 300 m still show built land."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,18 @@ def university1652_orbit(num_views: int) -> Orbit:
         altitude_m = HIGHEST_M - (HIGHEST_M - LOWEST_M) * share
         poses.append(Pose(altitude_m, round(turned_deg * share, 6) % 360.0))
     return Orbit(poses=tuple(poses), tilt_deg=56.0, field_of_view_deg=37.0)
+
+
+def sues200_orbit(num_views: int) -> Orbit:
+    """Return a full turn of `num_views` even steps at each altitude, the lowest first.
+
+    What is published are the four altitudes and 50 views at each (spec bicrossnet 1.2); a level
+    ring that looks at the place is the plainest flight with both. Every ring starts in the north,
+    so that a view has its like at the other altitudes and altitude alone tells them apart.
+    """
+    poses = (
+        Pose(float(altitude_m), round(360.0 * view / num_views, 6))
+        for altitude_m in RING_ALTITUDES_M
+        for view in range(num_views)
+    )
+    return Orbit(poses=tuple(poses), tilt_deg=RING_TILT_DEG, field_of_view_deg=37.0)

@@ -18,13 +18,12 @@ from data_shards.nearest import choose
 from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.synth.filing import BENCH, is_filed, render_place
-from data_shards.synth.folders import FiledPlace, filed_places
-from data_shards.synth.orbit import Orbit, university1652_orbit
+from data_shards.synth.folders import WORLDS, FiledPlace
+from data_shards.synth.orbit import Orbit
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same settings give other pixels."""
 
-LAYOUTS = ("university1652",)
 DESCRIPTION = "world.json"
 
 
@@ -55,18 +54,18 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
     Raises:
         LayoutError: the layout is unknown, `out` holds something else, or the disk refuses.
     """
-    choose(config.layout, LAYOUTS, what="layout", error=LayoutError)
+    choose(config.layout, WORLDS, what="layout", error=LayoutError)
     _check_out(config)
-    places = filed_places(config)
+    places = WORLDS[config.layout].places(config)
     started = time.monotonic()
     rendered = 0 if config.dry_run else _complete(config, places, progress)
     seconds = time.monotonic() - started
-    files = sum(len(p.satellite) + len(p.drone) * config.views for p in places)
+    files = sum(len(p.satellite) + len(p.drone) * len(p.drone_names) for p in places)
     return WorldSummary(
         out=config.out,
         num_train_places=config.places,
         num_test_places=config.test_places,
-        num_distractors=config.distractors,
+        num_distractors=config.num_distractors,
         num_images=files,
         num_rendered=rendered,
         seconds=seconds,
@@ -97,8 +96,8 @@ def _description(config: SynthConfig) -> str:
         "layout": config.layout,
         "places": config.places,
         "test_places": config.test_places,
-        "distractors": config.distractors,
-        "views": config.views,
+        "distractors": config.num_distractors,
+        "views": config.num_views,
         "image_size": config.image_size,
         "seed": config.seed,
     }
@@ -114,8 +113,11 @@ def _complete(config: SynthConfig, places: list[FiledPlace], progress: Progress)
     root = out if is_named else out.parent / f".{out.name}.unfinished-{digest}"
     with _disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-        missing = [p for p in places if not is_filed(root, p, num_views=config.views)]
+        missing = [p for p in places if not is_filed(root, p)]
         rendered = _render(config, root, places, missing, progress)
+        for name, text in WORLDS[config.layout].beside(config).items():
+            if not (root / name).is_file():
+                (root / name).write_text(text)
         shutil.rmtree(root / BENCH, ignore_errors=True)
         if not is_named:
             (root / DESCRIPTION).write_text(description)
@@ -148,7 +150,7 @@ def _render(
     progress: Progress,
 ) -> int:
     """Render the missing places, telling `progress` how many images stand."""
-    per_place = config.views + 1
+    per_place = len(places[0].drone_names) + 1
     total, there = len(places) * per_place, (len(places) - len(missing)) * per_place
     progress(there, total)
     started = time.monotonic()
@@ -164,7 +166,7 @@ def _rendered(config: SynthConfig, root: Path, missing: list[FiledPlace]) -> Ite
 
     No matrix product is used anywhere, so a process is one thread, and bytes do not depend on it.
     """
-    orbit, size = university1652_orbit(config.views), config.image_size
+    orbit, size = WORLDS[config.layout].orbit(config.num_views), config.image_size
     workers = min(config.workers or processors(), len(missing))
     if workers <= 1:
         for place in missing:

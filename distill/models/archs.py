@@ -16,11 +16,21 @@ def _from_timm(name: str, drop_path: float) -> nn.Module:
     return _without_head(timm.create_model(name, pretrained=False, drop_path_rate=drop_path))
 
 
+SMALL_KERNEL = 3
+"""At 64 px the maps are 16 to 2 pixels wide, and 7 x 7 convolutions were half of a step."""
+
+
 def _small(width: int, depths: tuple[int, ...], drop_path: float) -> nn.Module:
     """Build a ConvNeXt of four stages whose width doubles from stage to stage."""
     dims = tuple(width * 2**stage for stage in range(4))
     # No layer scale: at timm's 1e-6 a short training from nothing hardly uses its blocks.
-    network = ConvNeXt(depths=depths, dims=dims, drop_path_rate=drop_path, ls_init_value=None)
+    network = ConvNeXt(
+        depths=depths,
+        dims=dims,
+        kernel_sizes=SMALL_KERNEL,
+        drop_path_rate=drop_path,
+        ls_init_value=None,
+    )
     return _without_head(network)
 
 
@@ -42,7 +52,7 @@ TIMM_ARCHS = (
 
 ARCHS: dict[str, Backbone] = {
     **{name: partial(_from_timm, name) for name in TIMM_ARCHS},
-    "convnext_milli": partial(_small, 32, (2, 2, 4, 2)),
+    "convnext_milli": partial(_small, 32, (1, 1, 4, 2)),
     "convnext_micro": partial(_small, 24, (1, 1, 3, 1)),
 }
 """Name in a recipe to builder; `milli` and `micro` are sized to be trained from nothing on two CPU

@@ -15,12 +15,23 @@ from launch.main import main
 MakeTable = Callable[..., ShardSet]
 
 
-def make_table(drones: Sequence[int], satellites: int = 1) -> ShardSet:
-    """Return shards of one training place per entry of `drones`, which counts its drone views."""
-    counts = np.concatenate([np.full(len(drones), satellites), np.asarray(drones)])
-    place = np.repeat(np.tile(np.arange(len(drones)), 2), counts)
-    view = np.repeat([View.SATELLITE, View.DRONE], [len(drones) * satellites, sum(drones)])
+def make_table(
+    drones: Sequence[int],
+    satellites: int = 1,
+    *,
+    street: Sequence[int] = (),
+    altitudes: Sequence[float] = (0.0,),
+) -> ShardSet:
+    """Return shards of one training place per entry of `drones`, which counts its drone views.
+
+    Drone views stand at `altitudes` in turn; `street` counts street photographs per place.
+    """
+    views = {View.SATELLITE: [satellites] * len(drones), View.DRONE: drones, View.STREET: street}
+    counts = np.concatenate([np.asarray(count, dtype=np.int64) for count in views.values()])
+    place = np.repeat(np.concatenate([np.arange(len(c)) for c in views.values()]), counts)
+    view = np.repeat(list(views), [sum(count) for count in views.values()])
     position = np.concatenate([np.arange(1, count + 1) for count in counts])
+    heights = np.asarray(altitudes, dtype=np.float32)[(position - 1) % len(altitudes)]
     zeros = np.zeros(len(place), dtype=np.int64)
     names = zip(place.tolist(), view.tolist(), position.tolist(), strict=True)
     images = ImageTable(
@@ -29,7 +40,8 @@ def make_table(drones: Sequence[int], satellites: int = 1) -> ShardSet:
         view=view.astype(np.uint8),
         roles=np.full(len(place), Role.TRAIN, dtype=np.uint8),
         position=position,
-        altitude_m=zeros.astype(np.float32),
+        altitude_m=np.where(view == View.DRONE, heights, np.float32(np.nan)),
+        orientation=np.ones(len(place), dtype=np.uint8),
         shard=zeros,
         offset=zeros,
         size=zeros,

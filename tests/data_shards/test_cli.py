@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig
+from data_shards.schema import View
 from data_shards.shards import ShardSet
 from launch.main import main
 
@@ -33,7 +35,8 @@ def test_shard_writes_says_so_and_is_idempotent(skydistill, raw: Path, tmp_path:
     assert "wrote 90 images of 15 places in 4 tars" in first.err
     assert "unchanged: 90 images" in second.err
     result = json.loads(first.out)
-    assert result == json.loads(second.out)
+    assert result | {"written": 0, "kept": 4} == json.loads(second.out)
+    assert (result["written"], result["kept"]) == (4, 0)
     assert result["counts"]["train"] == {"satellite": 10, "drone": 50, "places": 10}
     assert result["fingerprint"] == ShardSet.open(tmp_path / "out").fingerprint
 
@@ -43,6 +46,42 @@ def test_a_dry_run_writes_nothing(skydistill, raw: Path, tmp_path: Path) -> None
     assert ending.code == 0
     assert "would write 90 images" in ending.err
     assert not (tmp_path / "out").exists()
+
+
+def test_sues200_goes_from_world_to_shards(skydistill, tmp_path: Path) -> None:
+    world, out = tmp_path / "world", tmp_path / "out"
+    words = ["--places", 2, "--test-places", 1, "--views", 1, "--image-size", 32, "--workers", 1]
+    assert skydistill("synth", world, "--layout", "sues200", *words).code == 0
+    csv = tmp_path / "places.csv"
+    csv.write_text("place,lat,lon\n0003,31.2,121.4\n")
+    ending = skydistill("shard", tmp_path, out, "--coordinates", csv, "--json")
+    assert ending.code == 0
+    assert "world is read as sues200 (raw: satellite-view/ID, drone_view_512/ID" in ending.err
+    assert "found 15 images of 3 places; layout sues200, split split.yaml" in ending.err
+    result = json.loads(ending.out)
+    assert (result["layout"], result["split"]) == ("sues200", "split.yaml")
+    assert result["coordinates"] == 1
+    (deviation,) = result["deviations"]
+    assert "not the whole of SUES-200" in deviation
+    assert f"other than published: {deviation}" in ending.err
+    assert result["counts"]["gallery"] == {"satellite": 3, "drone": 12, "places": 3}
+    shards = ShardSet.open(out)
+    assert shards.manifest.coordinates == {"0003": (31.2, 121.4)}
+    assert set(shards.images.altitude_m[shards.images.view == View.DRONE]) == {150, 200, 250, 300}
+
+
+def test_a_split_names_the_places_that_train(skydistill, tmp_path: Path) -> None:
+    for file in ("satellite-view/A/0.png", "drone_view_512/A/150/1.JPG"):
+        for place in "AB":
+            path = tmp_path / "raw" / file.replace("A", place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32)).save(path)
+    words = ["shard", tmp_path / "raw", tmp_path / "out"]
+    assert "say with --split FILE (YAML: a list of ids under" in skydistill(*words).sentence
+    (tmp_path / "mine.yaml").write_text("train: [B]\n")
+    ending = skydistill(*words, "--split", tmp_path / "mine.yaml", "--dry-run")
+    assert "split mine.yaml" in ending.err
+    assert "would write 4 images" in ending.err
 
 
 def broken_image(raw: Path) -> None:
@@ -64,18 +103,30 @@ def test_a_bad_raw_folder_is_one_sentence(
     damage(raw)
     ending = skydistill("shard", raw, tmp_path / "out", "--layout", layout)
     assert sentence in ending.sentence
-    assert not list(tmp_path.glob("out*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_existing_folder_of_other_input_is_one_sentence(skydistill, raw, tmp_path) -> None:
     out = tmp_path / "out"
     assert skydistill("shard", raw, out, "--layout", "university1652").code == 0
     before = sorted(path.stat().st_mtime_ns for path in out.iterdir())
+    other = shutil.copytree(raw, tmp_path / "other")
+    shutil.rmtree(other / "train/satellite/0001")
+    shutil.rmtree(other / "train/drone/0001")
+    ending = skydistill("shard", other, out, "--layout", "university1652")
+    assert f"holds shards of other images, made from {raw}; choose" in ending.sentence
+    assert sorted(path.stat().st_mtime_ns for path in out.iterdir()) == before
+
+
+def test_a_folder_that_changed_is_brought_up_to_date(skydistill, raw, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert skydistill("shard", raw, out).code == 0
     shutil.rmtree(raw / "train/satellite/0001")
     shutil.rmtree(raw / "train/drone/0001")
-    ending = skydistill("shard", raw, out, "--layout", "university1652")
-    assert "holds shards of other images" in ending.sentence
-    assert sorted(path.stat().st_mtime_ns for path in out.iterdir()) == before
+    ending = skydistill("shard", raw, out)
+    assert ending.code == 0
+    assert "2 tars written, 2 kept as they were" in ending.err
+    assert skydistill("verify", out).code == 0
 
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
@@ -163,7 +214,8 @@ def test_help_has_a_sentence_for_every_option(verb, config, capsys, monkeypatch)
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for name in config.__dataclass_fields__:
-        option = rf"\n  (?:--{name.replace('_', '-')}|{name})(?: [A-Z_]+)?\s+(\S[^\n]*)"
+        flag = rf"(?:--{name.replace('_', '-')}|{name})"
+        option = rf"\n  {flag}(?: [A-Z_]+| \{{[^}}]*\}}| \[\S+\])?\s+(\S[^\n]*)"
         (sentence,) = re.findall(option, shown)
         assert not sentence.startswith("-")
         assert sentence.count(" ") >= 2

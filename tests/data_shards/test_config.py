@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.config import AugmentConfig, PlanConfig, ShardConfig, SynthConfig
+from data_shards.augment.config import AugmentConfig
+from data_shards.config import PlanConfig, ShardConfig, SynthConfig
 from data_shards.errors import RecipeError
 
 REQUIRED = {
@@ -26,6 +27,11 @@ REQUIRED = {
             "--test-places and --distractors together (5000) must be at most 4999",
         ),
         (SynthConfig, {"views": 0}, "--views (0) must be between 1 and 999"),
+        (
+            SynthConfig,
+            {"layout": "sues200", "distractors": 5},
+            "--distractors (5) must be 0 for sues200, whose galleries hold the training places",
+        ),
         (SynthConfig, {"image_size": 8}, "--image-size (8) must be between 16 and 4096"),
         (SynthConfig, {"seed": -1}, "--seed (-1) must be between 0 and 4294967295"),
         (SynthConfig, {"workers": -1}, "--workers (-1) must be between 0 and 4096"),
@@ -75,6 +81,7 @@ def test_a_number_out_of_bounds_is_told_as_typed(config, values, sentence: str) 
     [
         (SynthConfig, {"places": 1, "test_places": 1, "distractors": 0, "seed": 2**32 - 1}),
         (SynthConfig, {"places": 4999, "test_places": 4999, "distractors": 0}),
+        (SynthConfig, {"layout": "sues200", "places": 4999, "test_places": 4999}),
         (PlanConfig, {"seed": 2**32 - 1, "epoch": 2**31 - 1, "validation_fraction": 0.0}),
         (AugmentConfig, {"min_crop_area": 1.0, "flip_probability": 1.0, "brightness": 0.0}),
     ],

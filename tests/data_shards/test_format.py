@@ -1,6 +1,8 @@
 """The page docs/shards.md tells the truth: its examples run, its offsets are the code's."""
 
+import json
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,38 @@ PAGE = (Path(__file__).parents[2] / "docs/shards.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["fingerprint", "one image", "pairs"])
-def test_the_examples_run(tiny_shards: ShardSet, monkeypatch, example: str) -> None:
-    monkeypatch.chdir(tiny_shards.folder.parent)
+@pytest.mark.parametrize(
+    "example", EXAMPLES, ids=["fingerprint", "one image", "pairs", "tars of others"]
+)
+def test_the_examples_run(tiny_shards: ShardSet, tmp_path, monkeypatch, example: str) -> None:
+    (tmp_path / "shards").symlink_to(tiny_shards.folder)
+    monkeypatch.chdir(tmp_path)
     exec(compile(example, "docs/shards.md", "exec"), {})
+
+
+def test_the_tars_of_others_are_indexed(tiny_shards, tmp_path, monkeypatch, skydistill) -> None:
+    (tmp_path / "shards").symlink_to(tiny_shards.folder)
+    monkeypatch.chdir(tmp_path)
+    exec(EXAMPLES[3], {})
+    assert skydistill("shard", "mine", "--index-only").code == 0
+    mine = ShardSet.open(tmp_path / "mine")
+    assert mine.manifest.counts["train"] == tiny_shards.manifest.counts["train"]
+    assert len(mine.manifest.shards) == 2
+
+
+def test_the_json_has_the_fields_that_the_page_lists(tiny_shards: ShardSet) -> None:
+    table = PAGE.split("The JSON:")[1].split("## Order")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    with tarfile.open(tiny_shards.folder / "train-drone-000000.tar") as tar:
+        member = tar.extractfile("0001/drone/image-01.json")
+        assert member is not None
+        assert sorted(json.load(member)) == sorted(listed)
+
+
+def test_the_manifest_has_the_fields_that_the_page_lists(tiny_shards: ShardSet) -> None:
+    table = PAGE.split("## manifest.json")[1].split("```python")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert sorted(json.loads((tiny_shards.folder / "manifest.json").read_text())) == sorted(listed)
 
 
 def test_one_image_is_the_image_of_that_row(tiny_shards: ShardSet, monkeypatch) -> None:
@@ -51,6 +81,7 @@ def test_the_tables_of_bytes_are_those_of_the_code() -> None:
         (0, "satellite"),
         (1, "drone"),
         (2, "street"),
+        (3, "google"),
     ]
     assert [(role.value, *role.words) for role in Role] == [
         (1, "train"),

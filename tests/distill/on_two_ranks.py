@@ -1,8 +1,10 @@
 """Started by `accelerate launch` in test_two_ranks.py: writes what two ranks saw as one JSON."""
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -11,19 +13,28 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from data_shards.errors import CheckpointError
+from data_shards.errors import CheckpointError, SkyDistillError
 from data_shards.progress import show_progress
 from data_shards.recipe import load_recipe
 from data_shards.shards import ShardSet
 from distill import collectives, step
 from distill.checkpoint import RunState, resume, save_checkpoint
-from distill.config import DistillConfig
+from distill.config import (
+    DistillConfig,
+    InfoNceConfig,
+    MiningConfig,
+    ModelConfig,
+    ObjectivesConfig,
+    ScheduleConfig,
+)
 from distill.models import Outputs
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths
-from distill.session import make_accelerator
+from distill.session import make_accelerator, open_session
 from distill.teacher import load_teacher
 from distill.teacher_pass import build_cache
+from distill.tracking import Tracker
+from distill.train import train
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
 
@@ -126,6 +137,71 @@ def save_when_one_rank_cannot(accelerator: Accelerator, paths: RunPaths) -> str:
     return "it was saved"
 
 
+def wait_for_one_that_is_slow(rank: int, out: Path) -> bool:
+    """Return whether the slow rank had done its work when the wait was over."""
+    done = out / "slow_rank_is_done"
+    if rank == 1:
+        time.sleep(0.5)
+        done.touch()
+    collectives.wait_for_slow_ranks("test")
+    return done.exists()
+
+
+def wait_for_one_that_failed(rank: int) -> str:
+    """Return what rank 0 is told when it waits for a rank that has failed."""
+    try:
+        if rank == 0:
+            collectives.wait_for_slow_ranks("what never comes")
+    except SkyDistillError as error:
+        return str(error)
+    return ""
+
+
+def mined_run(config: DistillConfig, out: Path, *, stops: Sequence[int]) -> dict[str, object]:
+    """Train 6 steps, those behind the fourth in mined order, in as many attempts as `stops`.
+
+    Returns the digests of the table and of the weights that this rank ends with.
+    """
+    mining = MiningConfig(neighbours=3, drones=2)
+    config = replace(
+        config,
+        out=out,
+        role="alone",
+        data=replace(
+            config.data,
+            global_batch=4,
+            drones_per_row=2,
+            validation_fraction=0.2,
+            threads=1,
+            mining=mining,
+        ),
+        model=ModelConfig(arch="convnext_micro", weights="none", bottleneck=0),
+        objectives=ObjectivesConfig(info_nce=InfoNceConfig(weight=1.0)),
+        schedule=ScheduleConfig(num_steps=6, warmup_steps=1),
+        probe_every_steps=1,
+    )
+    shards = ShardSet.open(config.data.shards)
+    for stop in stops:
+        flag = StopFlag()
+
+        def watch(model: nn.Module, step: int, stop: int = stop, flag: StopFlag = flag) -> dict:
+            flag.raised = step == stop
+            return {}
+
+        with mock.patch.object(Tracker, "start", lambda self, **facts: None):
+            session = open_session(config, make_accelerator(config), shards, recipe="mined")
+        with show_progress("training", enabled=False) as progress:
+            train(session, probes=[watch], progress=progress, flag=flag)
+    # Without the batch statistics, which are each rank's own (docs/training.md).
+    weights = b"".join(value.detach().numpy().tobytes() for value in session.model.parameters())
+    assert session.state.neighbours is not None
+    return {
+        "step": session.state.step,
+        "table": session.state.neighbours.digest,
+        "weights": hashlib.sha256(weights).hexdigest(),
+    }
+
+
 def main(recipe: Path, out: Path) -> None:
     config = load_recipe(DistillConfig, recipe)
     accelerator = make_accelerator(config)
@@ -136,9 +212,13 @@ def main(recipe: Path, out: Path) -> None:
     seen["shared_gradient"] = gather_leaves_other_gradients_alone()
     seen["first_problem"] = collectives.first_problem(None if rank == 0 else "rank 1 has one")
     seen["said"] = collectives.say_of_rank_zero(f"by {rank}")
+    seen["mined"] = mined_run(config, out / "straight", stops=[6])
+    seen["mined_and_resumed"] = mined_run(config, out / "resumed", stops=[5, 6])
+    seen["waited"] = wait_for_one_that_is_slow(rank, out)
     seen["first_to_fail"] = [
         bool(x) for x in accelerator.gather(torch.tensor([collectives.is_first_to_fail()]))
     ]
+    seen["left_alone"] = wait_for_one_that_failed(rank)
 
     flag = StopFlag()
     before = flag.seen_by_any_rank(accelerator)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from data_shards.errors import CacheError
-from data_shards.loader import image_batches, slot_values
+from data_shards.loader import image_batches, slot_variations
 from data_shards.progress import show_progress
-from data_shards.schema import Role
+from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill import teacher_pass
 from distill.checkpoint import load_student
@@ -67,9 +67,15 @@ def test_lookup_by_hand(cached):
     rows = shards.images.where(role=Role.TRAIN, view=1, places=[0, 3, 7])[::4]
     for slot in range(2):
         slots = np.full(len(rows), slot)
-        values = slot_values(shards, cached.augment, rows, slots, view=1)
+        variations = slot_variations(shards, cached.augment, rows, slots, view=View.DRONE)
         ((_, images),) = image_batches(
-            shards, rows, image_size=32, batch_size=99, threads=1, values=values
+            shards,
+            rows,
+            image_size=32,
+            resampling="opencv-linear",
+            batch_size=99,
+            threads=1,
+            variations=variations,
         )
         live = teacher_outputs(teacher.model, torch.from_numpy(images))
         found = cache.lookup(rows, slots)
@@ -124,6 +130,9 @@ def test_nothing_changed_is_a_hit(cached):
         ("augment.brightness", {"augment": {"brightness": 0.25}}),
         ("augment.seed", {"augment": {"seed": 1}}),
         ("augment.slots", {"augment": {"slots": 3}}),
+        ("augment.family", {"augment": {"family": "mccg"}}),
+        ("augment.family", {"augment": {"family": "mean"}}),
+        ("decoder", {"data": {"resampling": "opencv-area"}}),
         ("dtype", {"teacher": {"cache_dtype": "float32"}}),
     ],
 )

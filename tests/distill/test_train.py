@@ -5,8 +5,7 @@ import torch
 
 from data_shards.errors import DivergedError
 from distill import train as loop
-from distill.models import RetrievalModel
-from evaluation.describe import inference
+from distill.models import RetrievalModel, inference
 from tests.distill.conftest import metric_lines, run_alone
 
 

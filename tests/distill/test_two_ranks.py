@@ -67,6 +67,11 @@ def test_ranks_agree(seen):
     assert sorted(seen[0]["first_to_fail"]) == [False, True]
 
 
+def test_a_slow_rank_is_waited_for_and_a_failed_one_is_not(seen):
+    assert [rank["waited"] for rank in seen] == [True, True]
+    assert "another rank failed" in seen[0]["left_alone"]
+
+
 def test_a_signal_to_one_rank_stops_both(seen):
     assert [rank["stop"] for rank in seen] == [[False, True]] * 2
 
@@ -77,6 +82,12 @@ def test_a_rank_that_cannot_save_stops_both_and_leaves_nothing(seen):
         assert "No space left on device" in rank["full_disk"]
         assert rank["left"] == ["step-00000003"]
         assert rank["resumed"] == 3
+
+
+def test_a_mined_run_on_two_ranks_resumes_to_the_same_bits(seen):
+    one, two = (rank["mined"] for rank in seen)
+    assert one == two and one["step"] == 6
+    assert [rank["mined_and_resumed"] for rank in seen] == [one, one]
 
 
 def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from data_shards.layouts import read_layout
+from data_shards.packing.image_profile import Profile
+from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
-from data_shards.write import write_shards
 from distill.checkpoint import save_weights
 from distill.config import (
     DataConfig,
@@ -52,11 +53,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
         write_place(root / "raw", place, *both)
     for place in range(TRAIN + TEST, TRAIN + TEST + DISTRACTORS):
         write_place(root / "raw", place, ["test/gallery_satellite"], ["test/gallery_drone"])
-    records = read_layout(root / "raw", layout="university1652")
+    dataset = read_layout(root / "raw", layout="university1652")
     with show_progress("writing", enabled=False) as progress:
-        write_shards(
-            records, root / "shards", layout="university1652", workers=1, progress=progress
-        )
+        write_shards(dataset, root / "shards", profile=Profile(), workers=1, progress=progress)
     return ShardSet.open(root / "shards")
 
 

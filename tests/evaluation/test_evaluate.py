@@ -27,7 +27,14 @@ METRICS = {"recall@1", "recall@5", "recall@10", "recall@1%", "ap", "num_queries"
 def described(model: RetrievalModel, shards: ShardSet, *rows: RowNumbers) -> Descriptors:
     with show_progress("", enabled=False) as progress:
         return describe(
-            model, shards, rows, image_size=32, batch_size=3, threads=2, progress=progress
+            model,
+            shards,
+            rows,
+            image_size=32,
+            resampling="opencv-linear",
+            batch_size=3,
+            threads=2,
+            progress=progress,
         )
 
 
@@ -43,7 +50,7 @@ def test_the_report_has_both_directions_of_the_full_gallery(
     assert (report["s2d"]["num_queries"], report["s2d"]["num_gallery"]) == (6, 18)
     assert report["chance"] == {"d2s": pytest.approx(1 / 9), "s2d": pytest.approx(2 / 18)}
     assert (report["name"], report["role"], report["method"]) == ("newborn", "alone", "pfed")
-    assert (report["image_size"], report["resampling"]) == (32, "pillow-bilinear")
+    assert (report["image_size"], report["resampling"]) == (32, "opencv-linear")
     assert report["shards_fingerprint"] == shards.fingerprint
     assert (
         0
@@ -116,7 +123,7 @@ def test_every_image_is_described_once_and_as_alone(run: RunPaths, shards: Shard
     wanted = np.unique(np.concatenate(sides))
     assert sorted(seen) == wanted.tolist()
     for row in (wanted[0], wanted[-1]):
-        pixels = resize(decode(shards.read(int(row))), size=32).copy()
+        pixels = resize(decode(shards.read(int(row))), size=32, resampling="opencv-linear")
         with torch.no_grad():
             alone = model.describe(normalize(torch.from_numpy(pixels[None])))
         assert torch.allclose(result.of(np.array([row])), alone, atol=1e-5)

@@ -129,7 +129,7 @@ def test_progress_lines_reach_the_view_and_not_the_log(tmp_path: Path) -> None:
 def test_a_command_is_shown_as_a_person_types_it() -> None:
     stages = demo_stages(DemoConfig(out=Path("my demo")))
     synth, teacher = (as_typed(stage.argv, environment={}) for stage in (stages[0], stages[2]))
-    assert synth.startswith("skydistill synth 'my demo/raw' --layout university1652 --places 200")
+    assert synth.startswith("skydistill synth 'my demo/raw' --layout university1652 --places 280")
     assert teacher.startswith("accelerate launch --config_file")
 
 

@@ -14,7 +14,7 @@ MakeRaw = Callable[[Path], Path]
 
 
 def read(raw: Path) -> dict[str, ImageRecord]:
-    records = read_layout(raw, layout="university1652")
+    records = read_layout(raw, layout="university1652").records
     assert [record.key for record in records] == sorted(record.key for record in records)
     return {record.key: record for record in records}
 
@@ -61,7 +61,7 @@ def test_a_query_folder_of_few_views_does_not_change_their_positions(raw: Path) 
 def test_a_second_name_of_a_file_is_not_read_to_be_compared(raw: Path, monkeypatch) -> None:
     shutil.rmtree(raw / "test/query_drone")
     shutil.copytree(raw / "test/gallery_drone", raw / "test/query_drone", copy_function=hard_link)
-    monkeypatch.setattr("filecmp.cmp", lambda *_, **__: pytest.fail("compared"))
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("compared"))
     shutil.rmtree(raw / "test/query_satellite")
     gallery = raw / "test/gallery_satellite"
     shutil.copytree(gallery, raw / "test/query_satellite", copy_function=hard_link)
@@ -80,6 +80,108 @@ def test_a_full_orbit_has_altitudes(raw: Path) -> None:
     records = read(raw)
     assert records["0001/drone/image-01"].altitude_m == orbit_altitude_m(1) == 256.0
     assert records["0001/drone/image-54"].altitude_m == orbit_altitude_m(54) == 121.5
+
+
+def test_the_stray_file_of_the_published_data_set_does_not_hide_the_flight(raw: Path) -> None:
+    folder = raw / "test/gallery_drone/5004"
+    first = folder / "image-01.jpeg"
+    for view in range(6, 55):
+        shutil.copy(first, folder / f"image-{view:02d}.jpeg")
+    shutil.copy(first, folder / "image-07 (1).jpeg")
+    records = read(raw)
+    assert records["5004/drone/image-54"].altitude_m == 121.5
+    assert records["5004/drone/image-08"].position == 8
+    stray = records["5004/drone/image-07-1-"]
+    assert (stray.position, stray.altitude_m) == (55, None)
+
+
+def test_views_without_leading_zeros_stand_in_the_order_of_the_flight(raw: Path) -> None:
+    folder = raw / "train/drone/0001"
+    first = folder / "image-01.jpeg"
+    for view in range(1, 55):
+        shutil.copy(first, folder / f"view{view}.jpeg")
+    for path in folder.glob("image-*"):
+        path.unlink()
+    records = read(raw)
+    assert [records[f"0001/drone/view{n}"].position for n in (1, 2, 10, 54)] == [1, 2, 10, 54]
+
+
+def test_street_and_google_images_are_views_of_their_own(raw: Path) -> None:
+    for name in (
+        "train/street/0001/1.jpg",
+        "train/google/0001/7.png",
+        "test/query_street/5001/1.JPG",
+    ):
+        (raw / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(raw / name)
+    shutil.copytree(raw / "test/query_street", raw / "test/gallery_street")
+    records = read(raw)
+    seen = {
+        key: (records[key].view, records[key].roles)
+        for key in ("0001/street/1", "0001/google/7", "5001/street/1")
+    }
+    assert seen == {
+        "0001/street/1": (View.STREET, Role.TRAIN),
+        "0001/google/7": (View.GOOGLE, Role.TRAIN),
+        "5001/street/1": (View.STREET, Role.QUERY | Role.GALLERY),
+    }
+
+
+def test_empty_street_and_google_classes_are_allowed(raw: Path) -> None:
+    before = read(raw).keys()
+    for folder in ("train/street", "train/google/0001", "test/gallery_street/5004"):
+        (raw / folder).mkdir(parents=True)
+    assert read(raw).keys() == before
+
+
+def test_a_place_with_street_images_alone_is_named(raw: Path) -> None:
+    street = raw / "train/street/0777/1.jpg"
+    street.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(street)
+    with pytest.raises(LayoutError, match="place 0777 .* has street images and no satellite and"):
+        read(raw)
+
+
+def test_folder_names_of_any_case_are_the_same_folders(raw: Path, tmp_path: Path) -> None:
+    before = read(raw).keys()
+    (raw / "train").rename(raw / "Train")
+    (raw / "Train/drone").rename(raw / "Train/Drone")
+    (raw / "test/gallery_satellite").rename(raw / "test/Gallery_Satellite")
+    assert read(raw).keys() == before
+
+
+def test_two_sources_for_one_place_are_refused(raw: Path) -> None:
+    shutil.copytree(raw / "train", raw / "Train")
+    with pytest.raises(LayoutError, match="holds Train and train, two sources for the same places"):
+        read(raw)
+
+
+def test_one_place_spelled_in_two_ways_is_refused(raw: Path) -> None:
+    shutil.copytree(raw / "train/drone/0002", raw / "train/drone/2")
+    with pytest.raises(LayoutError, match="place 2 is called 0002 and 2, two sources"):
+        read(raw)
+
+
+def test_linked_folders_are_followed_and_cycles_are_not(raw: Path, tmp_path: Path) -> None:
+    before = read(raw).keys()
+    (raw / "train/drone/0001").rename(tmp_path / "elsewhere")
+    (raw / "train/drone/0001").symlink_to(tmp_path / "elsewhere")
+    (raw / "train/drone/0001/loop").symlink_to(raw)
+    (raw / "test").rename(tmp_path / "test")
+    (raw / "test").symlink_to(tmp_path / "test")
+    assert read(raw).keys() == before
+
+
+def test_a_dangling_link_is_an_image_that_cannot_be_read(raw: Path) -> None:
+    (raw / "train/drone/0001/image-06.jpeg").symlink_to(raw / "gone.jpeg")
+    assert "0001/drone/image-06" in read(raw)
+
+
+def test_a_split_has_no_use(raw: Path) -> None:
+    with pytest.raises(
+        LayoutError, match="whose folders say which places train; leave out --split"
+    ):
+        read_layout(raw, layout="university1652", split=raw / "split.yaml")
 
 
 def test_upper_case_suffixes_and_png_count_as_images(raw: Path) -> None:
@@ -102,9 +204,7 @@ def test_dots_and_blanks_in_a_file_name_do_not_reach_the_key(raw: Path) -> None:
 @pytest.mark.parametrize(
     "stranger",
     [
-        "train/street/0001/1.jpg",
-        "train/google/0001/1.jpg",
-        "test/query_street/5001/1.jpg",
+        "train/4K_drone/0001/1.jpg",
         "test/4K_drone/5001/1.jpg",
         "train/drone/0001/notes.txt",
         "train/drone/0001/._image-01.jpeg",

@@ -1,0 +1,74 @@
+"""Our own light family: crop, mirror, quarter turns of the tile, and one change of colour."""
+
+import cv2
+import numpy as np
+
+from data_shards.augment.config import AugmentConfig
+from data_shards.augment.operations import mean_lightness, mirror, saturation_matrix, turn
+from data_shards.augment.subjects import FLIP, Draws, Subjects
+from data_shards.augment.values import AugmentValues
+from data_shards.config import Resampling
+from data_shards.decode import Pixels, resize
+from data_shards.schema import View
+
+VALUES = np.dtype(
+    [
+        ("flip", "?"),
+        ("quarter_turns", "u1"),
+        ("box", "<f4", (4,)),
+        ("brightness", "<f4"),
+        ("contrast", "<f4"),
+        ("saturation", "<f4"),
+    ]
+)
+"""Mirror, quarter turns, crop (left, top, right, bottom as fractions), colour factors."""
+
+TURN, AREA, LEFT, TOP, BRIGHTNESS, CONTRAST, SATURATION = range(1, 8)
+"""Names of the draws, beside `FLIP`."""
+
+
+def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
+    """Draw the values of N images; a flip mirrors the place, so that all its views share it."""
+
+    def factor(name: int, spread: float) -> Draws:
+        return 1.0 + spread * (2.0 * subjects.draw(name) - 1.0)
+
+    values = np.zeros(len(subjects), dtype=VALUES)
+    values["flip"] = subjects.draw_of_place(FLIP) < config.flip_probability
+    if subjects.view is View.SATELLITE and config.satellite_quarter_turns:
+        values["quarter_turns"] = subjects.integers(TURN, 0, 3)
+    side = np.sqrt(1.0 - (1.0 - config.min_crop_area) * subjects.draw(AREA))
+    left, top = (1.0 - side) * subjects.draw(LEFT), (1.0 - side) * subjects.draw(TOP)
+    values["box"] = np.stack([left, top, left + side, top + side], axis=1)
+    values["brightness"] = factor(BRIGHTNESS, config.brightness)
+    values["contrast"] = factor(CONTRAST, config.contrast)
+    values["saturation"] = factor(SATURATION, config.saturation)
+    return values
+
+
+def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:
+    """Crop whole pixels, resize, mirror, turn, and colour."""
+    height, width = pixels.shape[:2]
+    edges = np.clip(values["box"].astype(np.float64), 0.0, 1.0) * (width, height, width, height)
+    left, top, right, bottom = np.rint(edges).astype(int).tolist()
+    crop = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
+    resize(crop, size=into.shape[0], resampling=resampling, into=into)
+    if values["flip"]:
+        mirror(into)
+    turn(into, int(values["quarter_turns"]))
+    _colour(
+        into, float(values["brightness"]), float(values["contrast"]), float(values["saturation"])
+    )
+
+
+def _colour(pixels: Pixels, brightness: float, contrast: float, saturation: float) -> None:
+    """Scale brightness, then contrast around the mean gray, then saturation around pixel grays.
+
+    Together they are one linear map of each pixel, and only its end is rounded and clipped.
+    """
+    if brightness == contrast == saturation == 1.0:
+        return
+    scale = brightness * contrast
+    offset = brightness * mean_lightness(pixels) * (1.0 - contrast)
+    matrix = np.column_stack([scale * saturation_matrix(saturation), np.full(3, offset)])
+    cv2.transform(pixels, matrix, dst=pixels)

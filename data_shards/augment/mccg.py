@@ -1,0 +1,126 @@
+"""The family of MCCG and BiCrossNet (`specs` BiCrossNet 5.5), each image for itself.
+
+Drone and ground images, in this order: AutoAugment, colour jitter if asked for, resize, border
+repeated by 10 pixels, random crop back to size, mirror, one erased box. Satellite tiles: colour
+jitter if asked for, resize, border, rotation by up to 90 degrees (nearest pixel, black corners),
+crop, mirror. Their erased box is 0 after normalization: the mean colour of ImageNet.
+"""
+
+import cv2
+import numpy as np
+
+from data_shards.augment.auto_augment import POLICIES, STEP_PROBABILITIES, auto_augment
+from data_shards.augment.config import AugmentConfig
+from data_shards.augment.operations import JITTER_ORDERS, fill, jitter, mirror, shift
+from data_shards.augment.subjects import FLIP, Subjects
+from data_shards.augment.values import AugmentValues
+from data_shards.config import Resampling
+from data_shards.decode import Pixels, resize
+from data_shards.schema import View
+
+BORDER = 10
+"""Pixels that the border is repeated by, and so the range of the crop."""
+
+ROTATION_DEGREES = 90.0
+ERASE_PROBABILITY, ERASE_AREA, ERASE_ASPECT = 0.5, (0.02, 0.4), (0.3, 1 / 0.3)
+ERASE_TRIES = 100
+"""Boxes that do not fit are drawn again, so often."""
+
+MEAN_COLOUR = (124, 116, 104)
+"""0.485, 0.456, 0.406 of 255."""
+
+VALUES = np.dtype(
+    [
+        ("policy", "u1"),
+        ("taken", "?", (2,)),
+        ("signs", "i1", (2,)),
+        ("jitter_order", "u1"),
+        ("brightness", "<f4"),
+        ("contrast", "<f4"),
+        ("saturation", "<f4"),
+        ("shift", "i1", (2,)),
+        ("angle", "<f4"),
+        ("flip", "?"),
+        ("erased", "<f4", (4,)),
+    ]
+)
+"""Sub-policy of AutoAugment, which of its steps are taken, and their signs; shift right and down in
+pixels; angle counter-clockwise in degrees; erased box of fractions, empty for none."""
+
+POLICY, TAKEN, SIGN, ORDER, COLOUR = 300, 301, 303, 305, 306
+SHIFT_RIGHT, SHIFT_DOWN, ANGLE, ERASE, BOX = 310, 311, 312, 313, 400
+"""Names of the draws, beside `FLIP`; those of more than one number go on from theirs."""
+
+
+def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
+    """Draw the values of N images."""
+    values = np.zeros(len(subjects), dtype=VALUES)
+    values["flip"] = subjects.draw(FLIP) < config.flip_probability
+    values["shift"][:, 0] = subjects.integers(SHIFT_RIGHT, -BORDER, BORDER)
+    values["shift"][:, 1] = subjects.integers(SHIFT_DOWN, -BORDER, BORDER)
+    values["jitter_order"] = subjects.integers(ORDER, 0, len(JITTER_ORDERS) - 1)
+    changes = config.colour_jitter * (2.0 * subjects.draws(COLOUR, 3) - 1.0)
+    for column, field in enumerate(("brightness", "contrast", "saturation")):
+        values[field] = 1.0 + changes[:, column]
+    values["signs"] = 1
+    if subjects.view is View.SATELLITE:
+        values["angle"] = subjects.between(ANGLE, -ROTATION_DEGREES, ROTATION_DEGREES)
+        return values
+    if config.auto_augment:
+        values["policy"] = subjects.integers(POLICY, 0, len(POLICIES) - 1)
+        values["taken"] = subjects.draws(TAKEN, 2) < STEP_PROBABILITIES[values["policy"]]
+        values["signs"] = np.where(subjects.draws(SIGN, 2) < 0.5, -1, 1)
+    is_erased = subjects.draw(ERASE) < ERASE_PROBABILITY
+    values["erased"] = np.where(is_erased[:, None], _boxes(subjects), 0.0)
+    return values
+
+
+def _boxes(subjects: Subjects) -> np.ndarray:
+    """Draw one box each that fits; an empty one where `ERASE_TRIES` did not."""
+    boxes = np.zeros((len(subjects), 4))
+    is_open = np.ones(len(subjects), dtype=bool)
+    for attempt in range(ERASE_TRIES):
+        draws = subjects.draws(BOX + 4 * attempt, 4)
+        area = ERASE_AREA[0] + (ERASE_AREA[1] - ERASE_AREA[0]) * draws[:, 0]
+        aspect = ERASE_ASPECT[0] + (ERASE_ASPECT[1] - ERASE_ASPECT[0]) * draws[:, 1]
+        height, width = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        left, top = (1.0 - width) * draws[:, 2], (1.0 - height) * draws[:, 3]
+        fits = is_open & (height < 1.0) & (width < 1.0)
+        boxes[fits] = np.stack([left, top, left + width, top + height], axis=1)[fits]
+        is_open &= ~fits
+        if not is_open.any():
+            break
+    return boxes
+
+
+def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:
+    """Vary one image, in the order of the text above."""
+    pixels = auto_augment(
+        pixels,
+        policy=int(values["policy"]),
+        taken=values["taken"].tolist(),
+        signs=values["signs"].tolist(),
+    )
+    factors = {name: float(values[name]) for name in ("brightness", "contrast", "saturation")}
+    if any(factor != 1.0 for factor in factors.values()):
+        pixels = pixels.copy()
+        jitter(pixels, **factors, hue=0.0, order=int(values["jitter_order"]))
+    resized = resize(pixels, size=into.shape[0], resampling=resampling)
+    right, down = values["shift"].tolist()
+    if values["angle"]:
+        _rotate(resized, into, float(values["angle"]), right=right, down=down)
+    else:
+        shift(resized, into, right=right, down=down)
+    if values["flip"]:
+        mirror(into)
+    fill(into, values["erased"], MEAN_COLOUR)
+
+
+def _rotate(pixels: Pixels, into: Pixels, angle: float, *, right: int, down: int) -> None:
+    """Rotate an image with its repeated border about the centre, and take the crop."""
+    size = into.shape[0]
+    padded = cv2.copyMakeBorder(pixels, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REPLICATE)
+    centre = (padded.shape[0] - 1) / 2
+    matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1.0)
+    matrix[:, 2] += (right - BORDER, down - BORDER)
+    cv2.warpAffine(padded, matrix, (size, size), dst=into, flags=cv2.INTER_NEAREST)

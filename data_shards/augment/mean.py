@@ -1,0 +1,198 @@
+"""The family of MEAN, which is that of Sample4Geo (prior A of `specs` PFED 5, published values).
+
+In this order: JPEG artefacts, resize, mirror (all views of a place together), colour jitter, blur
+or sharpen, dropout of a grid or of boxes, quarter turns of the satellite tile. What the source
+leaves open (widths of the blur, strength of the sharpening, cells of the grid) is the default of
+the augmentation library that both use.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from data_shards.augment.config import AugmentConfig
+from data_shards.augment.operations import JITTER_ORDERS, fill, jitter, mirror, turn
+from data_shards.augment.subjects import FLIP, Subjects
+from data_shards.augment.values import AugmentValues
+from data_shards.config import Resampling
+from data_shards.decode import Pixels, resize
+from data_shards.schema import View
+
+JPEG_PROBABILITY, JPEG_QUALITY = 0.5, (90, 100)
+JITTER_PROBABILITY = 0.5
+SATELLITE_JITTER = {"brightness": 0.15, "contrast": 0.3, "saturation": 0.3, "hue": 0.3}
+OTHER_JITTER = {"brightness": 0.15, "contrast": 0.7, "saturation": 0.3, "hue": 0.3}
+"""Largest change of each colour factor; of hue, as a part of the colour circle."""
+
+FILTER_PROBABILITY = 0.3
+BLUR_SIZES = (3, 5, 7)
+BLUR_SIGMA = (0.2, 1.0)
+"""Widths of the Gaussian along its two axes, in pixels."""
+
+SHARPEN_ALPHA, SHARPEN_LIGHTNESS = (0.2, 0.5), (0.5, 1.0)
+"""Share of the sharpened image, and lightness added to its centre."""
+
+DROPOUT_PROBABILITY = 0.3
+GRID_CELLS, GRID_RATIO = 10, 0.4
+"""Cells of the grid in a row, and the part of a cell's side that is dropped."""
+
+NUM_HOLES, HOLE_SIDE = (10, 25), (0.1, 0.2)
+BLACK = (0, 0, 0)
+
+NO_FILTER, BLUR, SHARPEN = range(3)
+NO_DROPOUT, GRID, HOLES = range(3)
+
+Kernel = npt.NDArray[np.float32]
+
+VALUES = np.dtype(
+    [
+        ("flip", "?"),
+        ("quarter_turns", "u1"),
+        ("jpeg_quality", "u1"),
+        ("jitter_order", "u1"),
+        ("brightness", "<f4"),
+        ("contrast", "<f4"),
+        ("saturation", "<f4"),
+        ("hue", "<f4"),
+        ("filter", "u1"),
+        ("blur_size", "u1"),
+        ("blur_sigma", "<f4", (2,)),
+        ("blur_angle", "<f4"),
+        ("sharpen_alpha", "<f4"),
+        ("sharpen_lightness", "<f4"),
+        ("dropout", "u1"),
+        ("num_holes", "u1"),
+        ("holes", "<f4", (NUM_HOLES[1], 4)),
+    ]
+)
+"""Quality 0 is no JPEG; factors 1 and hue 0 no jitter; holes are boxes of fractions, of which the
+first `num_holes` count."""
+
+TURN, JPEG, QUALITY = 100, 101, 102
+JITTER, ORDER, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(103, 109)
+FILTER, SIZE, SIGMA_X, SIGMA_Y, ANGLE, ALPHA, LIGHTNESS = range(109, 116)
+DROPOUT, COUNT = 116, 117
+HOLE = 200
+"""Names of the draws, beside `FLIP`; those of the holes go on from `HOLE`."""
+
+
+def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
+    """Draw the values of N images."""
+    values = np.zeros(len(subjects), dtype=VALUES)
+    values["flip"] = subjects.draw_of_place(FLIP) < config.flip_probability
+    if subjects.view is View.SATELLITE and config.satellite_quarter_turns:
+        values["quarter_turns"] = subjects.integers(TURN, 0, 3)
+    is_jpeg = subjects.draw(JPEG) < JPEG_PROBABILITY
+    values["jpeg_quality"] = is_jpeg * subjects.integers(QUALITY, *JPEG_QUALITY)
+    _draw_jitter(values, subjects)
+    _draw_filter(values, subjects)
+    _draw_dropout(values, subjects)
+    return values
+
+
+def _draw_jitter(values: AugmentValues, subjects: Subjects) -> None:
+    limits = SATELLITE_JITTER if subjects.view is View.SATELLITE else OTHER_JITTER
+    is_jittered = subjects.draw(JITTER) < JITTER_PROBABILITY
+    values["jitter_order"] = subjects.integers(ORDER, 0, len(JITTER_ORDERS) - 1)
+    names = {"brightness": BRIGHTNESS, "contrast": CONTRAST, "saturation": SATURATION, "hue": HUE}
+    for field, name in names.items():
+        change = np.where(is_jittered, subjects.between(name, -limits[field], limits[field]), 0.0)
+        values[field] = change if field == "hue" else 1.0 + change
+
+
+def _draw_filter(values: AugmentValues, subjects: Subjects) -> None:
+    chosen = subjects.draw(FILTER)
+    values["filter"] = np.select(
+        [chosen < FILTER_PROBABILITY / 2, chosen < FILTER_PROBABILITY], [BLUR, SHARPEN], NO_FILTER
+    )
+    values["blur_size"] = np.take(BLUR_SIZES, subjects.integers(SIZE, 0, len(BLUR_SIZES) - 1))
+    values["blur_sigma"][:, 0] = subjects.between(SIGMA_X, *BLUR_SIGMA)
+    values["blur_sigma"][:, 1] = subjects.between(SIGMA_Y, *BLUR_SIGMA)
+    values["blur_angle"] = subjects.between(ANGLE, -90.0, 90.0)
+    values["sharpen_alpha"] = subjects.between(ALPHA, *SHARPEN_ALPHA)
+    values["sharpen_lightness"] = subjects.between(LIGHTNESS, *SHARPEN_LIGHTNESS)
+
+
+def _draw_dropout(values: AugmentValues, subjects: Subjects) -> None:
+    chosen = subjects.draw(DROPOUT)
+    values["dropout"] = np.select(
+        [chosen < DROPOUT_PROBABILITY / 2, chosen < DROPOUT_PROBABILITY], [GRID, HOLES], NO_DROPOUT
+    )
+    values["num_holes"] = subjects.integers(COUNT, *NUM_HOLES)
+    draws = subjects.draws(HOLE, 4 * NUM_HOLES[1]).reshape(-1, NUM_HOLES[1], 4)
+    sides = HOLE_SIDE[0] + (HOLE_SIDE[1] - HOLE_SIDE[0]) * draws[..., 2:]
+    corner = (1.0 - sides) * draws[..., :2]
+    values["holes"] = np.concatenate([corner, corner + sides], axis=2)
+
+
+def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:
+    """Vary one image, in the order of the text above."""
+    if values["jpeg_quality"]:
+        pixels = _through_jpeg(pixels, int(values["jpeg_quality"]))
+    resize(pixels, size=into.shape[0], resampling=resampling, into=into)
+    if values["flip"]:
+        mirror(into)
+    jitter(
+        into,
+        brightness=float(values["brightness"]),
+        contrast=float(values["contrast"]),
+        saturation=float(values["saturation"]),
+        hue=float(values["hue"]),
+        order=int(values["jitter_order"]),
+    )
+    _filter(into, values)
+    _drop(into, values)
+    turn(into, int(values["quarter_turns"]))
+
+
+def _through_jpeg(pixels: Pixels, quality: int) -> Pixels:
+    content = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420"
+    )
+    decoded: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB")
+    return decoded
+
+
+def _filter(pixels: Pixels, values: np.void) -> None:
+    if values["filter"] == BLUR:
+        kernel = blur_kernel(
+            int(values["blur_size"]), values["blur_sigma"], float(values["blur_angle"])
+        )
+    elif values["filter"] == SHARPEN:
+        kernel = sharpen_kernel(float(values["sharpen_alpha"]), float(values["sharpen_lightness"]))
+    else:
+        return
+    cv2.filter2D(pixels, -1, kernel, dst=pixels)
+
+
+def blur_kernel(size: int, sigma: Kernel, angle: float) -> Kernel:
+    """Return a Gaussian [size, size] of two widths in pixels, turned by `angle` degrees."""
+    reach = size // 2
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
+    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    along, across = cosine * x + sine * y, cosine * y - sine * x
+    kernel = np.exp(-0.5 * ((along / float(sigma[0])) ** 2 + (across / float(sigma[1])) ** 2))
+    normalized: Kernel = (kernel / kernel.sum()).astype(np.float32)
+    return normalized
+
+
+def sharpen_kernel(alpha: float, lightness: float) -> Kernel:
+    """Return the kernel [3, 3] that mixes an image with its sharpened self."""
+    kernel = np.full((3, 3), -alpha, dtype=np.float32)
+    kernel[1, 1] = (1.0 - alpha) + alpha * (8.0 + lightness)
+    return kernel
+
+
+def _drop(pixels: Pixels, values: np.void) -> None:
+    if values["dropout"] == GRID:
+        size = pixels.shape[0]
+        cell = max(2, size // GRID_CELLS)
+        starts = np.arange(0, size, cell)
+        hole = max(1, int(cell * GRID_RATIO))
+        lines = (starts[:, None] + np.arange(hole)).reshape(-1)
+        lines = lines[lines < size]
+        pixels[np.ix_(lines, lines)] = 0
+    elif values["dropout"] == HOLES:
+        for box in values["holes"][: values["num_holes"]]:
+            fill(pixels, box, BLACK)

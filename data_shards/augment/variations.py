@@ -1,0 +1,74 @@
+"""How images are varied, by the family that a recipe names.
+
+The values do not depend on the run's seed, the epoch or the rank, so a teacher cache made once
+holds exactly what every student will see (spec performance 3.3).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_shards.augment import light, mccg, mean
+from data_shards.augment.config import AugmentConfig, AugmentFamily
+from data_shards.augment.subjects import Subjects
+from data_shards.augment.values import AugmentValues
+from data_shards.config import Resampling
+from data_shards.decode import Pixels
+
+AUGMENT_VERSION = 2
+"""Part of every cache key; raised when the same seed, slot and key would give other pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How values are drawn and applied."""
+
+    draw: Callable[[AugmentConfig, Subjects], AugmentValues]
+    apply: Callable[..., None]
+    """(pixels, one row of values, into, resampling=): vary `pixels` into `into` [S, S, RGB]."""
+
+    is_in_place: bool = False
+    """Whether `pixels` may be `into` itself: an image of that size is then copied nowhere."""
+
+
+FAMILIES: dict[AugmentFamily, Family] = {
+    "light": Family(draw=light.draw, apply=light.apply),
+    "mean": Family(draw=mean.draw, apply=mean.apply, is_in_place=True),
+    "mccg": Family(draw=mccg.draw, apply=mccg.apply),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variations:
+    """Explicit values of N images, and the family that knows what they mean."""
+
+    family: AugmentFamily
+    values: AugmentValues
+    """One row per image [N]."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, chosen: slice) -> "Variations":
+        return Variations(family=self.family, values=self.values[chosen])
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether an image may be varied where it was decoded."""
+        return FAMILIES[self.family].is_in_place
+
+    def apply(self, at: int, pixels: Pixels, into: Pixels, *, resampling: Resampling) -> None:
+        """Vary `pixels`, image number `at`, into `into` [S, S, RGB]; other `pixels` stay."""
+        FAMILIES[self.family].apply(pixels, self.values[at], into, resampling=resampling)
+
+    def applied(self, at: int, pixels: Pixels, *, size: int, resampling: Resampling) -> Pixels:
+        """Return image number `at`, varied, `size` x `size`."""
+        into = np.empty((size, size, 3), dtype=np.uint8)
+        self.apply(at, pixels, into, resampling=resampling)
+        return into
+
+
+def draw_variations(config: AugmentConfig, subjects: Subjects) -> Variations:
+    """Draw the values of N images in the family of `config`."""
+    return Variations(family=config.family, values=FAMILIES[config.family].draw(config, subjects))

@@ -1,0 +1,107 @@
+"""Where in a damaged tar the damage is: which image, header, JSON or padding."""
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_shards.index import ENCODINGS, Index
+from data_shards.packing.tar import NAME_BYTES, TAR_BLOCK
+from data_shards.schema import Role, View
+
+CHECKSUM = slice(148, 156)
+
+
+def damaged_parts(
+    path: Path, index: Index, places: Sequence[str], *, is_ours: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield the key and the damage of everything in a tar that is not what its index says.
+
+    Of a tar that somebody else wrote (`is_ours` is false) only the images are described. The tar
+    has the right length and a wrong digest, so at least one pair is yielded; the key is
+    empty where the damage is in bytes that nothing else describes.
+    """
+    with path.open("rb") as file:
+        tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found = False
+    with tar:
+        for row, key in zip(index.rows, index.keys, strict=True):
+            if not _is_image(tar, row):
+                found = True
+                yield key, "the image is not the one that was written (its digest differs)"
+            for problem in _problems(tar, row, key, places) if is_ours else ():
+                found = True
+                yield key, problem
+        if is_ours and _rest_is_damaged(tar, index):
+            found = True
+            yield (index.keys[-1] if index.keys else ""), "what stands behind the image is damaged"
+    if not found:
+        yield "", "its digest is wrong, and headers, JSON or padding of no single image stand out"
+
+
+def _is_image(tar: mmap.mmap, row: np.void) -> bool:
+    start, size = int(row["offset"]), int(row["size"])
+    digest = hashlib.sha256(tar[start : start + size]).digest()
+    return bool(digest[:16] == row["digest"].tobytes())
+
+
+def _problems(tar: mmap.mmap, row: np.void, key: str, places: Sequence[str]) -> Iterator[str]:
+    start, size = int(row["offset"]), int(row["size"])
+    suffix = f".{View(row['view']).word}.{ENCODINGS[row['encoding']]}"
+    if not _is_header(tar[start - TAR_BLOCK : start], key + suffix):
+        yield "the header before the image is damaged"
+    described = start + size + -size % TAR_BLOCK
+    if any(tar[start + size : described]):
+        yield "the padding behind the image is damaged"
+    if not _is_description(tar, described, key, row, places):
+        yield "the JSON is damaged"
+
+
+def _is_header(header: bytes, name: str) -> bool:
+    """Tell whether a tar header is intact, by its own checksum, and names this member."""
+    try:
+        told = int(header[CHECKSUM].rstrip(b"\0 "), 8)
+    except ValueError:
+        return False
+    blank = header[: CHECKSUM.start] + b" " * 8 + header[CHECKSUM.stop :]
+    stored = header[:NAME_BYTES].rstrip(b"\0").decode(errors="replace")
+    return sum(blank) == told and name.endswith(stored)
+
+
+def _is_description(tar: mmap.mmap, at: int, key: str, row: np.void, places: Sequence[str]) -> bool:
+    """Tell whether header and JSON stand at `at` and say what the index says."""
+    header = tar[at : at + TAR_BLOCK]
+    if not _is_header(header, f"{key}.json"):
+        return False
+    size = int(header[124:135], 8)
+    start = at + TAR_BLOCK
+    if any(tar[start + size : start + size + -size % TAR_BLOCK]):
+        return False
+    try:
+        told: dict[str, Any] = json.loads(tar[start : start + size])
+        said = {name: told[name] for name in ("key", "place", "view", "roles", "position")}
+        digest, altitude_m = str(told["sha256"]), told["altitude_m"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    known = {
+        "key": key,
+        "place": places[row["place"]],
+        "view": View(row["view"]).word,
+        "roles": Role(row["roles"]).words,
+        "position": int(row["position"]),
+    }
+    height = np.float32(np.nan if altitude_m is None else altitude_m)
+    return (
+        said == known
+        and digest.startswith(row["digest"].tobytes().hex())
+        and bool(np.array_equal(height, row["altitude_m"], equal_nan=True))
+    )
+
+
+def _rest_is_damaged(tar: mmap.mmap, index: Index) -> bool:
+    """Tell whether the two zero blocks that end a tar are not there."""
+    return len(index.rows) > 0 and any(tar[-2 * TAR_BLOCK :])

@@ -1,0 +1,65 @@
+"""What every layout demands of its images: places of one side and with both views."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from data_shards.errors import LayoutError
+from data_shards.schema import ImageRecord, Role, View
+
+PAIRED = (View.SATELLITE, View.DRONE)
+
+
+def refuse_shared_places(raw: Path, *, train: set[str], test: set[str]) -> None:
+    """Refuse a place that is trained on and tested on.
+
+    Raises:
+        LayoutError: there is one.
+    """
+    if both := sorted(train & test):
+        raise LayoutError(
+            f"{raw}: place {both[0]} ({len(both)} in all) stands in train and in test, so the test "
+            "would be trained on; keep each id on one side"
+        )
+
+
+def places_of(records: Iterable[ImageRecord], role: Role) -> set[str]:
+    """Return the places that have an image of a role."""
+    return {record.place for record in records if role in record.roles}
+
+
+def require_both_views(raw: Path, records: Iterable[ImageRecord]) -> None:
+    """Demand a satellite and a drone image of every place, in each role that it has one in.
+
+    Street images need no role of their own: a place that has some must be complete somewhere.
+
+    Raises:
+        LayoutError: a place lacks one.
+    """
+    places: dict[tuple[Role, View], set[str]] = defaultdict(set)
+    for record in records:
+        places[record.roles, record.view].add(record.place)
+    complete: set[str] = set()
+    for role in Role:
+        seen = {view: _of_role(places, role, view) for view in PAIRED}
+        for view, other in (PAIRED, PAIRED[::-1]):
+            if lacking := sorted(seen[other] - seen[view]):
+                raise LayoutError(
+                    f"{raw}: {role.words[0]} place {lacking[0]} has no {view.word} image; "
+                    "add it or remove the place from the other view"
+                )
+        complete |= seen[View.DRONE]
+    for (_, view), of_view in places.items():
+        if view not in PAIRED and (lacking := sorted(of_view - complete)):
+            raise LayoutError(
+                f"{raw}: place {lacking[0]} ({len(lacking)} in all) has {view.word} images and no "
+                "satellite and drone images; add them or remove the place"
+            )
+
+
+def _of_role(places: dict[tuple[Role, View], set[str]], role: Role, view: View) -> set[str]:
+    found: set[str] = set()
+    for (roles, of_view), names in places.items():
+        if roles & role and of_view is view:
+            found |= names
+    return found

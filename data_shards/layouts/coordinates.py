@@ -1,0 +1,98 @@
+"""Where on Earth the places lie, from a table that a person keeps beside the data set."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from data_shards.errors import LayoutError
+from data_shards.layouts.folders import same_id
+
+COLUMNS = {
+    "place": ("place", "id"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "lng"),
+}
+"""What a column means to the names it may have, in any case."""
+
+LARGEST = {"latitude": 90.0, "longitude": 180.0}
+"""Bounds of both angles in degrees, on either side of 0."""
+
+Coordinates = dict[str, tuple[float, float]]
+
+
+def read_coordinates(path: Path, places: Iterable[str]) -> Coordinates:
+    """Read a CSV of `place,latitude,longitude` in degrees (WGS 84) for some or all of `places`.
+
+    Raises:
+        LayoutError: it cannot be read, a column is missing, or a line is wrong: its number is told.
+    """
+    known = {same_id(place): place for place in places}
+    found: Coordinates = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for line, cells in _rows(path, file):
+                place = known.get(same_id(cells["place"]))
+                if place is None:
+                    raise LayoutError(
+                        f"{path}, line {line}: there is no place {cells['place']!r} in the raw "
+                        "folders; correct or remove the line"
+                    )
+                if place in found:
+                    raise LayoutError(
+                        f"{path}, line {line}: place {place} stands there twice; keep one line"
+                    )
+                found[place] = (
+                    _angle(path, line, "latitude", cells["latitude"]),
+                    _angle(path, line, "longitude", cells["longitude"]),
+                )
+    except OSError as error:
+        raise LayoutError(
+            f"{path} cannot be read ({error.strerror}); give a CSV file of place,latitude,longitude"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LayoutError(
+            f"{path} is not a CSV file of text ({error}); save it as UTF-8 with commas"
+        ) from error
+    return dict(sorted(found.items()))
+
+
+def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the named cells of every row that is not blank."""
+    reader = csv.reader(file)
+    header = next(reader, [])
+    columns = {meaning: _column(path, meaning, header) for meaning in COLUMNS}
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) <= max(columns.values()):
+            raise LayoutError(
+                f"{path}, line {reader.line_num}: {len(row)} of {len(header)} cells are there; "
+                "complete the line"
+            )
+        yield reader.line_num, {meaning: row[at].strip() for meaning, at in columns.items()}
+
+
+def _column(path: Path, meaning: str, header: Sequence[str]) -> int:
+    names = [name.strip().lower() for name in header]
+    found = [at for at, name in enumerate(names) if name in COLUMNS[meaning]]
+    if len(found) != 1:
+        raise LayoutError(
+            f"{path}, line 1: {'no' if not found else 'more than one'} column is called "
+            f"{' or '.join(COLUMNS[meaning])}; the first line must be place,latitude,longitude"
+        )
+    return found[0]
+
+
+def _angle(path: Path, line: int, meaning: str, text: str) -> float:
+    largest = LARGEST[meaning]
+    try:
+        angle = float(text)
+    except ValueError:
+        angle = math.nan
+    if not -largest <= angle <= largest:
+        raise LayoutError(
+            f"{path}, line {line}: {meaning} {text!r} is not a number of degrees between "
+            f"{-largest:g} and {largest:g}; correct it"
+        )
+    return angle

@@ -1,0 +1,104 @@
+"""Looking into folders as people really have them: any case, links, hidden files, no order.
+
+A listing asks the file system for names only, not for sizes or times: University-1652 has about
+140,000 files, and on a network disk every question counts.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from data_shards.errors import LayoutError
+from data_shards.schema import IMAGE_SUFFIXES
+
+SUFFIXES = tuple(IMAGE_SUFFIXES)
+
+DIGITS = re.compile("([0-9]+)")
+NO_KEY = re.compile("[^0-9A-Za-z_-]+")
+
+LEFT_BY_MACS = "__MACOSX"
+"""Folder of an archive packed on a Mac: it repeats all names, and holds no images."""
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in `folder`, links to folders too, in the natural order of their names."""
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries if _is_shown(entry.name) and entry.is_dir()]
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files in `folder` in the natural order of their names.
+
+    A dangling link counts as an image: it is told when it cannot be read, instead of not at all.
+    """
+    with os.scandir(folder) as entries:
+        found = [
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(SUFFIXES)
+            and _is_shown(entry.name)
+            and not entry.is_dir()
+        ]
+    return [folder / name for name in sorted(found, key=natural)]
+
+
+def child(folder: Path, name: str) -> Path | None:
+    """Return the folder in `folder` that is called `name` in any case.
+
+    Raises:
+        LayoutError: there are several, such as `Train` and `train`.
+    """
+    return child_like(folder, re.escape(name))
+
+
+def child_like(folder: Path, pattern: str) -> Path | None:
+    """Return the folder in `folder` whose name fits `pattern` in any case.
+
+    Raises:
+        LayoutError: there are several, so that a place could have two sources.
+    """
+    found = [path for path in subfolders(folder) if re.fullmatch(pattern, path.name, re.IGNORECASE)]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise LayoutError(
+            f"{folder} holds {names}, two sources for the same places; move one of them away"
+        )
+    return found[0] if found else None
+
+
+def natural(name: str) -> list[str | int]:
+    """Return a sort key that puts `2.jpg` before `10.jpg`."""
+    return [int(part) if part.isdecimal() else part for part in DIGITS.split(name)]
+
+
+def key_name(stem: str) -> str:
+    """Return a file's stem as it may stand in a key: without dots, blanks and the like."""
+    return NO_KEY.sub("-", stem)
+
+
+def same_id(place: str) -> str:
+    """Return what the spellings of one place have in common: `1`, `01` and `0001` are one id."""
+    return str(int(place)) if place.isdecimal() else place
+
+
+def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
+    """Refuse folders such as `1` and `0001`, which would be two sources for one place.
+
+    Raises:
+        LayoutError: an id is spelled in two ways.
+    """
+    seen: dict[str, str] = {}
+    for place in sorted(set(places)):
+        other = seen.setdefault(same_id(place), place)
+        if other != place:
+            raise LayoutError(
+                f"{raw}: place {same_id(place)} is called {other} and {place}, two sources for one "
+                "place; give its folders one name or move one away"
+            )
+
+
+def _is_shown(name: str) -> bool:
+    """Tell whether a name is meant to be seen: a copy from a Mac holds `._image-01.jpeg`."""
+    return not name.startswith(".") and name != LEFT_BY_MACS

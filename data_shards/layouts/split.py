@@ -1,0 +1,134 @@
+"""Which places train and which are queried, where the folders do not say it: SUES-200 as raw."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from data_shards.errors import LayoutError
+from data_shards.layouts.folders import same_id
+from data_shards.nearest import choose
+
+SPLIT_NAME = "split.yaml"
+"""File beside raw folders that says which places train; `skydistill synth` writes one."""
+
+OFFICIAL = "official"
+OFFICIAL_FILES = {"sues200": Path(__file__).with_name("sues200_split.yaml")}
+SIDES = ("train", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The ids of two sides, without leading zeros; `1` and `0001` are one place."""
+
+    name: str
+    """`official`, or the name of a file."""
+
+    train: frozenset[str]
+
+    test: frozenset[str] | None
+    """None means all places that do not train."""
+
+    def names_exactly(self, places: Iterable[str]) -> bool:
+        """Tell whether these are all the places that both sides name, and no others."""
+        return self.train | (self.test or frozenset()) == {same_id(place) for place in places}
+
+    def train_of(self, places: Iterable[str]) -> set[str]:
+        """Return those of `places` that train."""
+        return {place for place in places if same_id(place) in self.train}
+
+
+@cache
+def official_split(layout: str) -> Split | None:
+    """Return the published split of a layout's data set, where its folders do not hold it."""
+    path = OFFICIAL_FILES.get(layout)
+    return read_split(path, name=OFFICIAL) if path else None
+
+
+def choose_split(raw: Path, places: Iterable[str], *, file: Path | None, layout: str) -> Split:
+    """Return the split to use: `file`, else `split.yaml` in `raw`, else the official one.
+
+    A file that says what the official split says is called official.
+
+    Raises:
+        LayoutError: the file is wrong or names other places; or there is none, and the places are
+            not all those of the official split.
+    """
+    known = sorted(places)
+    official = official_split(layout)
+    assert official is not None
+    is_whole = official.names_exactly(known)
+    beside = raw / SPLIT_NAME
+    if file is None and beside.is_file():
+        file = beside
+    if file is None:
+        if not is_whole:
+            ids = len(official.train) + len(official.test or ())
+            raise LayoutError(
+                f"{raw} has {len(known)} places and not the ids 1 to {ids} of the official split; "
+                "say with --split FILE (YAML: a list of ids under train) which places train"
+            )
+        return official
+    split = read_split(file, name=file.name)
+    _refuse_other_places(split, file, known)
+    return official if is_whole and split.train == official.train else split
+
+
+def read_split(path: Path, *, name: str) -> Split:
+    """Read a split file: `train`, a list of ids, and if wanted `test`, another one.
+
+    Raises:
+        LayoutError: it cannot be read, or does not say which places train.
+    """
+    try:
+        # As text: YAML would read the id 0010 as the octal number 8.
+        values = yaml.load(path.read_text(), Loader=yaml.BaseLoader)
+    except OSError as error:
+        raise LayoutError(
+            f"split file {path} cannot be read ({error.strerror}); give a YAML file with a list "
+            "of ids under train"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LayoutError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or "train" not in values:
+        raise LayoutError(f"{path} must hold a list of ids under train, and may hold one of test")
+    for key in values:
+        choose(str(key), SIDES, what=f"{path}: side", error=LayoutError)
+    train = _ids(path, "train", values["train"])
+    test = _ids(path, "test", values["test"]) if "test" in values else None
+    if both := sorted(train & (test or frozenset())):
+        raise LayoutError(f"{path}: place {both[0]} stands under train and under test; keep one")
+    return Split(name=name, train=train, test=test)
+
+
+def _ids(path: Path, side: str, values: object) -> frozenset[str]:
+    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+        raise LayoutError(f"{path}: {side} must be a list of ids, such as [0001, 0002]")
+    ids = frozenset(same_id(value) for value in values)
+    if len(ids) != len(values):
+        twice = next(
+            value for value in values if sum(same_id(value) == same_id(v) for v in values) > 1
+        )
+        raise LayoutError(f"{path}: place {twice} stands twice under {side}; keep one")
+    return ids
+
+
+def _refuse_other_places(split: Split, file: Path, places: list[str]) -> None:
+    """Refuse a file that names places which are not there, or leaves out places that are."""
+    there = {same_id(place) for place in places}
+    named = split.train | (split.test or frozenset())
+    if gone := sorted(named - there, key=lambda place: (len(place), place)):
+        raise LayoutError(
+            f"{file} names place {gone[0]} ({len(gone)} in all), which has no folder; correct the "
+            "file or restore the place"
+        )
+    left = [place for place in places if same_id(place) not in named]
+    if split.test is not None and left:
+        raise LayoutError(
+            f"{file} does not say whether place {left[0]} ({len(left)} in all) is train or test; "
+            "add it, or leave out test to test on all places that do not train"
+        )
+    if split.test is None and not left:
+        raise LayoutError(f"{file} lets every place train; leave some to test on")

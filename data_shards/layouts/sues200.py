@@ -1,0 +1,243 @@
+"""SUES-200, as it is downloaded and as its own script splits it; both give the same records.
+
+Raw: `satellite-view/ID/0.png` and `drone_view_512/ID/HEIGHT/*.jpg`. Split, with the satellite tile
+of a place repeated under every height: `Training/HEIGHT/{drone,satellite}/ID` and
+`Testing/HEIGHT/{query,gallery}_{drone,satellite}/ID`. The galleries hold all places, those that
+train as well (spec bicrossnet 1.2).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from data_shards.errors import LayoutError
+from data_shards.layouts.checks import places_of, refuse_shared_places, require_both_views
+from data_shards.layouts.folders import (
+    child,
+    child_like,
+    image_files,
+    key_name,
+    natural,
+    refuse_two_spellings,
+    subfolders,
+)
+from data_shards.layouts.split import choose_split
+from data_shards.layouts.twins import merge_twins
+from data_shards.schema import ImageRecord, RawDataset, Role, View
+
+LAYOUT = "sues200"
+
+RAW_FOLDERS = {View.SATELLITE: "satellite-view", View.DRONE: "drone_view_512"}
+RAW_PATTERNS = {View.SATELLITE: r"satellite[-_]view.*", View.DRONE: r"drone[-_]view.*"}
+"""Releases of other image sizes name their folders after the size."""
+
+SPLIT_SIDES = (
+    (
+        "Training",
+        r"train(ing)?",
+        (("satellite", View.SATELLITE, Role.TRAIN), ("drone", View.DRONE, Role.TRAIN)),
+    ),
+    (
+        "Testing",
+        r"test(ing)?",
+        (
+            ("gallery_satellite", View.SATELLITE, Role.GALLERY),
+            ("gallery_drone", View.DRONE, Role.GALLERY),
+            ("query_satellite", View.SATELLITE, Role.QUERY),
+            ("query_drone", View.DRONE, Role.QUERY),
+        ),
+    ),
+)
+
+HEIGHT = re.compile(r"([0-9]+)m?", re.IGNORECASE)
+"""Name of a folder of one altitude, in metres."""
+
+
+def find_sues200(folder: Path) -> str | None:
+    """Say in words what `folder` holds of SUES-200: raw folders, an already split copy, or none."""
+    names = subfolders(folder)
+    if any(_fits(path, pattern) for path in names for pattern in RAW_PATTERNS.values()):
+        return "raw: satellite-view/ID, drone_view_512/ID/HEIGHT"
+    for path in names:
+        if any(_fits(path, pattern) for _, pattern, _ in SPLIT_SIDES) and _heights(path):
+            return "already split: Training/HEIGHT/VIEW/ID, Testing/HEIGHT/ROLE_VIEW/ID"
+    return None
+
+
+def read_sues200(raw: Path, *, split: Path | None = None) -> RawDataset:
+    """List the images of a SUES-200 folder, raw or already split.
+
+    Args:
+        raw: the folder that holds `satellite-view`, or `Training`.
+        split: a file that says which places train; see `data_shards.layouts.split`.
+
+    Raises:
+        LayoutError: a folder is missing or empty, a place lacks a view, has two sources or stands
+            in train and in test, or nothing says which places train.
+    """
+    is_raw = any(child_like(raw, pattern) for pattern in RAW_PATTERNS.values())
+    is_split = any(
+        (side := child_like(raw, pattern)) and _heights(side) for _, pattern, _ in SPLIT_SIDES
+    )
+    if is_raw and is_split:
+        raise LayoutError(
+            f"{raw} holds raw folders and an already split copy, two sources for the same places; "
+            "move one of them away"
+        )
+    return _read_split(raw, split) if is_split else _read_raw(raw, split)
+
+
+def _read_raw(raw: Path, split_file: Path | None) -> RawDataset:
+    found = [*_raw_satellites(raw), *_raw_drones(raw)]
+    places = {record.place for record in found}
+    refuse_two_spellings(raw, places)
+    split = choose_split(raw, places, file=split_file, layout=LAYOUT)
+    train = split.train_of(places)
+    found = [
+        replace(record, roles=Role.GALLERY | (Role.TRAIN if record.place in train else Role.QUERY))
+        for record in found
+    ]
+    return _dataset(raw, found, split=split.name, apart=_apart_by_suffix)
+
+
+def _read_split(raw: Path, split_file: Path | None) -> RawDataset:
+    if split_file is not None:
+        raise LayoutError(
+            f"{raw} is an already split copy, whose folders say which places train; leave out "
+            "--split, or give the folder that holds drone_view_512"
+        )
+    found = list(_split_records(raw))
+    refuse_two_spellings(raw, {record.place for record in found})
+    train, query = places_of(found, Role.TRAIN), places_of(found, Role.QUERY)
+    refuse_shared_places(raw, train=train, test=query)
+    return _dataset(raw, found, split="folders", apart=_apart_by_folder)
+
+
+def _dataset(
+    raw: Path, found: list[ImageRecord], *, split: str, apart: Callable[[ImageRecord], str]
+) -> RawDataset:
+    records = merge_twins(found, apart=apart)
+    require_both_views(raw, records)
+    return RawDataset(layout=LAYOUT, records=tuple(_numbered(records)), split=split)
+
+
+def _raw_satellites(raw: Path) -> Iterator[ImageRecord]:
+    for place in _filled(_raw_folder(raw, View.SATELLITE)):
+        yield from _records(place, place.name, View.SATELLITE, None)
+
+
+def _raw_drones(raw: Path) -> Iterator[ImageRecord]:
+    for place in _filled(_raw_folder(raw, View.DRONE)):
+        heights = _heights(place)
+        if not heights:
+            raise LayoutError(
+                f"{place} holds no folder of an altitude; put the drone images of this place into "
+                "folders such as 150 and 200, or remove it"
+            )
+        for height, folder in heights.items():
+            yield from _records(folder, place.name, View.DRONE, height)
+
+
+def _split_records(raw: Path) -> Iterator[ImageRecord]:
+    for official, pattern, folders in SPLIT_SIDES:
+        side = child_like(raw, pattern)
+        heights = _heights(side) if side else {}
+        if side is None or not heights:
+            raise LayoutError(
+                f"{side or raw / official} {'holds no altitude' if side else 'is missing'}; an "
+                f"already split SUES-200 has {official}/HEIGHT/{folders[0][0]}/ID"
+            )
+        for height, folder in heights.items():
+            for name, view, role in folders:
+                root = child(folder, name)
+                if root is None:
+                    raise LayoutError(
+                        f"{folder / name} is missing; an already split SUES-200 has "
+                        f"{official}/HEIGHT/{name}/ID"
+                    )
+                for place in _filled(root):
+                    for record in _records(place, place.name, view, height):
+                        yield replace(record, roles=role)
+
+
+def _raw_folder(raw: Path, view: View) -> Path:
+    root = child_like(raw, RAW_PATTERNS[view])
+    if root is None:
+        raise LayoutError(
+            f"{raw / RAW_FOLDERS[view]} is missing; a raw SUES-200 folder has satellite-view/ID "
+            "and drone_view_512/ID/HEIGHT"
+        )
+    return root
+
+
+def _filled(root: Path) -> list[Path]:
+    places = subfolders(root)
+    if not places:
+        raise LayoutError(f"{root} holds no folders; put one folder per place there")
+    return places
+
+
+def _heights(folder: Path) -> dict[int, Path]:
+    """Return the folders of altitudes in metres, lowest first."""
+    found: dict[int, Path] = {}
+    for path in subfolders(folder):
+        if match := HEIGHT.fullmatch(path.name):
+            if other := found.get(int(match[1])):
+                raise LayoutError(
+                    f"{other} and {path} are two sources for one altitude; move one away"
+                )
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def _records(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
+    """Yield the images of one folder; the roles are not known yet and stand as none."""
+    files = image_files(folder)
+    if not files:
+        raise LayoutError(
+            f"{folder} holds no image; add the {view.word} images of this place or remove it"
+        )
+    altitude = height if view is View.DRONE else None
+    before = "" if altitude is None else f"{altitude}-"
+    for path in files:
+        yield ImageRecord(
+            place=place,
+            view=view,
+            roles=Role(0),
+            position=1,
+            altitude_m=None if altitude is None else float(altitude),
+            source=path,
+            name=before + key_name(path.stem),
+        )
+
+
+def _apart_by_suffix(record: ImageRecord) -> str:
+    """Return the name of an image beside another of its stem, such as `0.png` beside `0.jpg`."""
+    return f"{record.name}-{record.suffix}"
+
+
+def _apart_by_folder(record: ImageRecord) -> str:
+    """Return the name of an image that differs from another of its key, from another folder."""
+    if record.view is View.SATELLITE:
+        return f"{record.name}-{record.source.parents[2].name}"
+    return f"{record.name}-{'-'.join(record.roles.words)}"
+
+
+def _numbered(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    """Count the images of a place and view from 1: altitude by altitude, then as files are called.
+
+    So an altitude is contiguous in a tar, and place, view and position name one image.
+    """
+    groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.place, record.view].append(record)
+    for group in groups.values():
+        group.sort(key=lambda record: (record.altitude_m or 0, natural(record.name)))
+        for position, record in enumerate(group, start=1):
+            yield replace(record, position=position)
+
+
+def _fits(path: Path, pattern: str) -> bool:
+    return re.fullmatch(pattern, path.name, re.IGNORECASE) is not None

@@ -1,0 +1,87 @@
+"""Files of one key from several folders: one record where their bytes are equal, else several.
+
+A test image stands in the query and in the gallery folder; a SUES-200 satellite tile stands under
+every height. Each is stored, described and cached once, with all of its roles.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from data_shards.errors import LayoutError
+from data_shards.processors import processors
+from data_shards.schema import ImageRecord
+
+READERS_PER_PROCESSOR = 4
+"""Comparing waits for the disk more than it computes, on a network disk most of all."""
+
+AT_A_TIME = 64
+
+Pair = tuple[Path, Path]
+
+
+def merge_twins(
+    records: Sequence[ImageRecord], *, apart: Callable[[ImageRecord], str]
+) -> list[ImageRecord]:
+    """Join records of one key whose files lie in different folders and hold the same bytes.
+
+    Args:
+        records: in the order of preference: the first of equal ones gives source and position.
+        apart: the name of a record whose key is taken by other bytes.
+
+    Raises:
+        LayoutError: the name that sets a record apart is taken too.
+    """
+    keyed = [(record.key, record) for record in records]
+    first: dict[str, ImageRecord] = {}
+    pairs: list[Pair] = []
+    for key, record in keyed:
+        twin = first.setdefault(key, record)
+        if twin is not record:
+            pairs.append((twin.source, record.source))
+    is_same = iter(_compare_all(pairs))
+    merged: dict[str, ImageRecord] = {}
+    for key, record in keyed:
+        is_first = first[key] is record
+        if is_first or next(is_same):
+            _add(merged, key, record, is_known=not is_first)
+        else:
+            other = replace(record, name=apart(record))
+            _add(merged, other.key, other, is_known=False)
+    return list(merged.values())
+
+
+def _add(merged: dict[str, ImageRecord], key: str, record: ImageRecord, *, is_known: bool) -> None:
+    """Add a record, or join it with the equal file under its key; `is_known` to be equal."""
+    taken = merged.get(key)
+    if taken is None:
+        merged[key] = record
+    elif is_known or is_same_image(taken.source, record.source):
+        merged[key] = replace(taken, roles=taken.roles | record.roles)
+    else:
+        raise LayoutError(
+            f"{record.source} and {taken.source} would share the key {key}; rename one"
+        )
+
+
+def _compare_all(pairs: Sequence[Pair]) -> list[bool]:
+    """Compare all pairs, some at a time, because a task costs more than a small file."""
+    chunks = [pairs[start : start + AT_A_TIME] for start in range(0, len(pairs), AT_A_TIME)]
+    with ThreadPoolExecutor(READERS_PER_PROCESSOR * processors()) as pool:
+        answers = pool.map(lambda chunk: [is_same_image(*pair) for pair in chunk], chunks)
+        return [is_same for of_chunk in answers for is_same in of_chunk]
+
+
+def is_same_image(one: Path, other: Path) -> bool:
+    """Tell whether two files of different folders are one image, reading them only if they must be.
+
+    Two files of one folder, such as `1.jpg` and `1.PNG`, are two images whatever they hold.
+    """
+    if os.path.dirname(one) == os.path.dirname(other):
+        return False
+    first, second = one.stat(), other.stat()
+    if os.path.samestat(first, second):
+        return True
+    return first.st_size == second.st_size and one.read_bytes() == other.read_bytes()

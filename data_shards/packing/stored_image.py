@@ -1,0 +1,95 @@
+"""One image file as a shard stores it: its own bytes, or a JPEG of the profile's size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from data_shards.decode import DecodeError, Pixels, check_image, decode
+from data_shards.errors import ShardError
+from data_shards.packing.image_file import JPEG_START, UPRIGHT, exif_orientation
+from data_shards.packing.image_profile import CHROMA, Profile
+from data_shards.schema import ImageRecord
+
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImage:
+    """What goes into the tar."""
+
+    content: bytes
+    suffix: str
+    """`jpg` or `png`."""
+
+    orientation: int
+    """EXIF orientation of the stored pixels."""
+
+
+def stored_image(record: ImageRecord, profile: Profile) -> StoredImage:
+    """Read one image file and bring it into the form that the profile asks for.
+
+    Raises:
+        ShardError: the file cannot be read, or is no whole image.
+    """
+    content = read_source(record)
+    orientation = exif_orientation(content)
+    try:
+        if profile.keeps_bytes or is_in_form(content, orientation, size=profile.image_size):
+            if problem := check_image(content):
+                raise DecodeError(problem)
+            return StoredImage(content=content, suffix=record.suffix, orientation=orientation)
+        pixels = decode(content, orientation=orientation)
+    except DecodeError as error:
+        raise ShardError(
+            f"{record.source} is not a readable image ({error}); replace it or remove it"
+        ) from error
+    return StoredImage(content=resized_jpeg(pixels, profile), suffix="jpg", orientation=UPRIGHT)
+
+
+def read_source(record: ImageRecord) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        ShardError: it cannot be read.
+    """
+    try:
+        with open(record.source, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError as error:
+        raise unreadable(record, error) from error
+
+
+def unreadable(record: ImageRecord, error: OSError) -> ShardError:
+    """Return the sentence about a file that cannot be read."""
+    return ShardError(
+        f"{record.source} cannot be read ({error.strerror}); restore it or remove the place"
+    )
+
+
+def is_in_form(content: bytes, orientation: int, *, size: int) -> bool:
+    """Tell whether a file is an upright JPEG of this size: compressing it again would only lose."""
+    if content[:2] != JPEG_START or orientation != UPRIGHT:
+        return False
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return False
+    return bool(height == width == size and colours == "YCbCr")
+
+
+def resized_jpeg(pixels: Pixels, profile: Profile) -> bytes:
+    """Resize once, antialiased, and compress; width and height become equal."""
+    size = (profile.image_size, profile.image_size)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if image.size != size:
+        image = image.resize(size, FILTERS[profile.resampling])
+    jpeg: bytes = simplejpeg.encode_jpeg(
+        np.asarray(image), quality=profile.quality, colorspace="RGB", colorsubsampling=CHROMA
+    )
+    return jpeg

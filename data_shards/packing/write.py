@@ -1,0 +1,329 @@
+"""Raw folders to a shard folder: written whole or not at all, continued, and brought up to date.
+
+The same input gives the same bytes, whether they are written at once, after a crash, or in place of
+older ones of which only the changed tars are made again.
+"""
+
+import errno
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from data_shards.errors import ShardError
+from data_shards.index import Rows, check_files
+from data_shards.lock import only_writer
+from data_shards.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    content_digest,
+    read_manifest,
+    write_manifest,
+)
+from data_shards.packing.cut import TarContent, cut_into_tars
+from data_shards.packing.image_profile import Profile, chosen
+from data_shards.packing.notes import (
+    NOTE_SUFFIX,
+    SOURCE_NAME,
+    SourceNotes,
+    inputs_of,
+    read_source_notes,
+    source_folder,
+    write_source_notes,
+    write_tar_note,
+)
+from data_shards.packing.pack import PackedTar, pack_tars
+from data_shards.packing.reuse import finished_tars, linked_tars
+from data_shards.packing.summary import Counts, ShardSummary, count_groups
+from data_shards.packing.swap import recover, replaced, take_place
+from data_shards.processors import processors
+from data_shards.progress import Progress
+from data_shards.schema import ImageRecord, RawDataset
+
+__all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
+
+log = logging.getLogger(__name__)
+
+ADVICE = {
+    errno.ENOSPC: "free space or choose another folder",
+    errno.EDQUOT: "free space or choose another folder",
+    errno.EACCES: "make the folder above it writable or choose another one",
+    errno.EPERM: "make the folder above it writable or choose another one",
+    errno.EROFS: "choose a folder on a disk that can be written to",
+}
+"""What to do about a disk that refuses."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be written, and where."""
+
+    dataset: RawDataset
+    out: Path
+    profile: Profile
+    workers: int
+    progress: Progress
+
+    @cached_property
+    def tars(self) -> list[TarContent]:
+        """Every tar with its images."""
+        return cut_into_tars(self.dataset.records)
+
+    @cached_property
+    def notes(self) -> SourceNotes:
+        """Raw folder and inputs of every tar."""
+        inputs = {tar.name: inputs_of(tar, self.profile) for tar in self.tars}
+        return SourceNotes(source=source_folder(self.dataset.records), inputs=inputs)
+
+    @cached_property
+    def head(self) -> Manifest:
+        """The manifest before anything is known of the bytes."""
+        return Manifest(
+            layout=self.dataset.layout,
+            places=tuple(self.number),
+            counts=_counts(self.dataset.records, self.number),
+            shards=(),
+            content_sha256="",
+            profile=self.profile.facts,
+            split=self.dataset.split,
+            deviations=self.dataset.deviations,
+            coordinates=self.dataset.coordinates,
+        )
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """Place to its number in the manifest."""
+        places = sorted({record.place for record in self.dataset.records})
+        return {place: index for index, place in enumerate(places)}
+
+    @property
+    def partial(self) -> Path:
+        """Where the shards stand until they are whole."""
+        return self.out.with_name(self.out.name + ".partial")
+
+    def pack(
+        self, tars: Sequence[TarContent], folder: Path | None, *, before: int
+    ) -> Iterator[PackedTar]:
+        """Write tars into `folder`, or only hash them; `before` images were there already."""
+        done, total = before, before + sum(len(tar.records) for tar in tars)
+
+        def count(images: int) -> None:
+            nonlocal done
+            done += images
+            self.progress(done, total)
+
+        def settled(packed: PackedTar) -> None:
+            if folder is not None:
+                inputs = self.notes.inputs[packed.entry.name]
+                write_tar_note(folder, packed.entry, inputs=inputs, profile=self.profile)
+
+        return pack_tars(
+            tars,
+            folder,
+            profile=self.profile,
+            number=self.number,
+            workers=self.workers,
+            count=count,
+            settled=settled,
+        )
+
+
+def write_shards(
+    dataset: RawDataset, out: Path, *, profile: Profile, workers: int, progress: Progress
+) -> ShardSummary:
+    """Write tars, indexes and manifest into `out`, which appears only when it is whole.
+
+    Where `out` holds shards of the same raw folder, only the tars whose files changed are made
+    again, and the folder is exchanged in one step. What a failed or killed run has finished waits
+    beside `out` and is not made again.
+
+    Args:
+        dataset: what a layout found.
+        out: folder to write.
+        profile: what becomes of the image files.
+        workers: threads that read, resize and hash; 0 means one per processor.
+        progress: told of every few images.
+
+    Raises:
+        ShardError: an image is unreadable, the disk is full, or `out` holds something else.
+    """
+    out = out.resolve() if out.is_symlink() else out
+    task = Task(dataset, out, profile, workers or processors(), progress)
+    try:
+        if replaced(out).exists():
+            with only_writer(task.partial, taken=_taken(task)):
+                recover(out)
+        if out.exists():
+            return _bring_up_to_date(task)
+        return _write(task, old=None, made_from={})
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0, "mend the disk or choose another folder")
+        told = ShardError(f"{out} could not be written ({error.strerror}); {advice}")
+        raise _with_what_waits(task, told) from error
+    except ShardError as error:
+        raise _with_what_waits(task, error) from error
+
+
+def _with_what_waits(task: Task, error: ShardError) -> ShardError:
+    """Add to a sentence what the next run will not have to make again."""
+    finished = len(list(task.partial.glob(f"*{NOTE_SUFFIX}")))
+    if not finished:
+        return error
+    tars = "tar" if finished == 1 else "tars"
+    return ShardError(
+        f"{error} ({finished} finished {tars} in {task.partial} will be used by the next run)"
+    )
+
+
+def _bring_up_to_date(task: Task) -> ShardSummary:
+    """Leave alone, or replace, the shards that stand at `out`; refuse those of something else."""
+    out = task.out
+    if not (out / MANIFEST_NAME).is_file():
+        raise ShardError(f"{out} exists and holds no shards; choose a new folder or remove it")
+    old = read_manifest(out)
+    check_files(out, old.shards)
+    _refuse_another_choice(task, old)
+    notes = read_source_notes(out)
+    if notes.source != task.notes.source:
+        _refuse_other_images(task, old, made_from=notes.source)
+        notes = task.notes
+        _remember(task)
+    same_head = replace(task.head, shards=old.shards, content_sha256=old.content_sha256)
+    if notes.inputs == task.notes.inputs and replace(same_head, profile=old.profile) == old:
+        return _unchanged(task, old)
+    return _write(task, old=old, made_from=notes.inputs)
+
+
+def _refuse_another_choice(task: Task, old: Manifest) -> None:
+    """Refuse shards of another layout, split or profile than the one asked for."""
+    asked = {"layout": task.head.layout, "split": task.head.split}
+    asked |= {"profile": _words(task.profile.choice)}
+    there = {"layout": old.layout, "split": old.split, "profile": _words(chosen(old.profile))}
+    differing = [name for name in asked if asked[name] != there[name]]
+    if differing:
+        told = "; ".join(f"{name} {there[name]}, not {asked[name]}" for name in differing)
+        raise ShardError(f"{task.out} holds shards of {told}: choose a new folder or remove it")
+
+
+def _words(profile: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(profile.items()))
+
+
+def _refuse_other_images(task: Task, old: Manifest, *, made_from: str) -> None:
+    """Refuse shards that differ from what would be written, which takes reading all images."""
+    there = [(entry.name, entry.sha256) for entry in old.shards]
+    would_be = [
+        (packed.entry.name, packed.entry.sha256) for packed in task.pack(task.tars, None, before=0)
+    ]
+    if there != would_be:
+        origin = f", made from {made_from}" if made_from else ""
+        raise ShardError(
+            f"{task.out} holds shards of other images{origin}; choose a new folder or remove it"
+        )
+
+
+def _unchanged(task: Task, manifest: Manifest) -> ShardSummary:
+    return ShardSummary(
+        manifest=manifest,
+        images=len(task.dataset.records),
+        was_complete=True,
+        tars_written=0,
+        tars_kept=len(manifest.shards),
+    )
+
+
+def _remember(task: Task) -> None:
+    """Note the raw folder, so that the next run need not read it."""
+    try:
+        write_source_notes(task.out, task.notes)
+    except OSError as error:
+        log.info("%s is right but cannot be written to (%s)", task.out, error.strerror)
+
+
+def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) -> ShardSummary:
+    """Write what is not there yet beside `out`, then let it take the place of `out`."""
+    with _folder_aside(task) as partial:
+        kept = finished_tars(partial, task.tars, notes=task.notes, profile=task.profile)
+        _sweep(partial, kept)
+        if old is not None and old.profile == task.profile.facts:
+            same = [
+                tar
+                for tar in task.tars
+                if tar.name not in kept and made_from.get(tar.name) == task.notes.inputs[tar.name]
+            ]
+            kept |= linked_tars(task.out, partial, same, manifest=old)
+        whole = dict[str, PackedTar]()
+        for name, reused in kept.items():
+            whole[name] = reused.renumbered(partial, task.number)
+        missing = [tar for tar in task.tars if tar.name not in kept]
+        before = sum(packed.entry.images for packed in whole.values())
+        for packed in task.pack(missing, partial, before=before):
+            whole[packed.entry.name] = packed
+        manifest = _complete(task, [whole[tar.name] for tar in task.tars])
+        if manifest == old:
+            shutil.rmtree(partial)
+            _remember(task)
+            return _unchanged(task, manifest)
+        write_manifest(partial, manifest)
+        write_source_notes(partial, task.notes)
+        for note in partial.glob(f"*{NOTE_SUFFIX}"):
+            note.unlink()
+        take_place(partial, task.out)
+    return ShardSummary(
+        manifest=manifest,
+        images=len(task.dataset.records),
+        was_complete=False,
+        tars_written=len(missing),
+        tars_kept=len(kept),
+    )
+
+
+@contextmanager
+def _folder_aside(task: Task) -> Iterator[Path]:
+    """Yield a folder beside `out` that only this process writes; a failure keeps whole tars."""
+    partial = task.partial
+    with only_writer(partial, taken=_taken(task)):
+        try:
+            yield partial
+        except BaseException:
+            finished = {note.stem + ".tar" for note in partial.glob(f"*{NOTE_SUFFIX}")}
+            _sweep(partial, finished)
+            if not finished:
+                partial.rmdir()
+            raise
+
+
+def _taken(task: Task) -> ShardError:
+    return ShardError(f"{task.partial} is being written by another process; wait until it is done")
+
+
+def _sweep(partial: Path, keep: "Mapping[str, object] | set[str]") -> None:
+    """Remove all but the tars to keep, their indexes and their notes."""
+    stems = {Path(name).stem for name in keep}
+    for path in partial.iterdir():
+        if path.stem not in stems or path.suffix not in (".tar", ".index", NOTE_SUFFIX):
+            path.unlink()
+
+
+def _complete(task: Task, tars: Sequence[PackedTar]) -> Manifest:
+    """Return the manifest over all tars."""
+    rows: list[Rows] = [packed.rows for packed in tars]
+    keys = [record.key for tar in task.tars for record in tar.records]
+    return replace(
+        task.head,
+        shards=tuple(packed.entry for packed in tars),
+        content_sha256=content_digest(keys, rows),
+    )
+
+
+def _counts(records: Sequence[ImageRecord], number: Mapping[str, int]) -> Counts:
+    """Count images per role and view, and places per role."""
+    groups = Counter((record.roles, record.view, record.place) for record in records)
+    return count_groups(
+        (int(roles), int(view), number[place], times)
+        for (roles, view, place), times in groups.items()
+    )

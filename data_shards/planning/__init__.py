@@ -1,0 +1,1 @@
+"""The order of samples: rounds, views, hard neighbours and held-out places."""

@@ -1,0 +1,1 @@
+"""Shards that lie elsewhere: fetched, checked and kept on the disk of this node."""

@@ -1,0 +1,225 @@
+"""Files of a data set on a disk of this node: bounded, checked by digest, shared by its processes.
+
+    CACHE/data/NAME/         one folder per data set or teacher cache, NAME is its fingerprint
+    CACHE/locks/NAME.use     held by everybody who reads it, and alone by who evicts it
+    CACHE/locks/NAME.fetch   held by the one process of the node that fetches into it
+    CACHE/locks/room         held while somebody counts, promises and evicts
+
+A file appears under its name when it is whole and has its digest. A process that is killed lets go
+of its locks, and the next one goes on with the files that are there. Several nodes have a cache
+each: the locks of a network file system are not to be relied on.
+"""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_shards.errors import ShardError
+from data_shards.lock import HeldLock, hold, hold_if_free
+from data_shards.remote.fetch import FETCHED_SUFFIX, Source, WantedFile, fetch_files
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE, SLURM_VARIABLE = "SKYDISTILL_CACHE", "SLURM_TMPDIR"
+
+PROMISE_NAME = ".promised"
+"""How many bytes an entry will have when all that was asked for has come."""
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class NoRoomError(ShardError):
+    """The cache or its disk cannot take what is asked for."""
+
+
+def default_cache_folder() -> Path:
+    """Return where the cache lies when nobody says so: the job's own disk, else the home folder."""
+    if told := os.environ.get(CACHE_VARIABLE):
+        return Path(told)
+    if scratch := os.environ.get(SLURM_VARIABLE):
+        return Path(scratch) / "skydistill"
+    return Path.home() / ".cache" / "skydistill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Size:
+    """Bytes of one entry."""
+
+    there: int
+    promised: int
+
+    @property
+    def in_the_end(self) -> int:
+        return max(self.there, self.promised)
+
+
+class LocalCache:
+    """The cache of one node; every process of the node opens it by the same folder."""
+
+    def __init__(self, folder: Path | None, *, gib: float) -> None:
+        """Name the cache; nothing is touched yet.
+
+        Args:
+            folder: where it lies; by default $SKYDISTILL_CACHE, else $SLURM_TMPDIR/skydistill, else
+                ~/.cache/skydistill.
+            gib: how much it may hold, in GiB.
+        """
+        self.folder = folder or default_cache_folder()
+        self.most_bytes = int(gib * 2**30)
+
+    @property
+    def locks(self) -> Path:
+        """Folder of the lock files, which stay: to remove one would let two processes hold it."""
+        return self.folder / "locks"
+
+    def hold(self, name: str) -> "CacheEntry":
+        """Open an entry, new or old; it cannot be evicted while the result is alive.
+
+        Raises:
+            ShardError: the cache cannot be written to, or lies where there are no locks.
+        """
+        assert _NAME.fullmatch(name), name
+        with self.told():
+            self.locks.mkdir(parents=True, exist_ok=True)
+            lock = hold(self.locks / f"{name}.use", is_shared=True)
+            os.utime(self.locks / f"{name}.use")
+            entry = CacheEntry(self, self.folder / "data" / name, lock)
+            entry.folder.mkdir(parents=True, exist_ok=True)
+        return entry
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn what the system says of this disk into a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise ShardError(
+                f"local cache {self.folder} cannot be used ({error.strerror or error}); set the "
+                "local cache to a folder on a disk of this node with room and locks"
+            ) from error
+
+    def make_room(self, name: str, *, more: int, title: str) -> None:
+        """Promise an entry `more` bytes, evicting what was not used for longest and is not in use.
+
+        Raises:
+            NoRoomError: it does not fit.
+        """
+        with hold(self.locks / "room"):
+            sizes = self._sizes()
+            own = sizes.pop(name, _Size(there=0, promised=0)).there + more
+            if self._never_fits(own, more, sizes):
+                raise NoRoomError(self._no_room(own, {}, title))
+            while self._is_tight(own, more, sizes):
+                if (evicted := self._evict_oldest(sizes)) is None:
+                    raise NoRoomError(self._no_room(own, sizes, title))
+                del sizes[evicted]
+            (self.folder / "data" / name / PROMISE_NAME).write_text(str(own))
+
+    def _never_fits(self, own: int, more: int, others: dict[str, _Size]) -> bool:
+        """Return whether all evictions together would not help, so that none is made in vain."""
+        could_be_free = shutil.disk_usage(self.folder).free + sum(s.there for s in others.values())
+        return own > self.most_bytes or more > could_be_free
+
+    def _is_tight(self, own: int, more: int, others: dict[str, _Size]) -> bool:
+        to_come = sum(size.in_the_end - size.there for size in others.values())
+        is_above_limit = own + sum(s.in_the_end for s in others.values()) > self.most_bytes
+        return is_above_limit or shutil.disk_usage(self.folder).free < more + to_come
+
+    def _sizes(self) -> dict[str, _Size]:
+        """Return every entry with its size, those used longest ago first."""
+        entries = [path for path in (self.folder / "data").iterdir() if _NAME.fullmatch(path.name)]
+        used = {path.name: self._last_use(path.name) for path in entries}
+        return {
+            path.name: _Size(
+                there=sum(map(_bytes_of, path.iterdir())),
+                promised=_promise(path / PROMISE_NAME),
+            )
+            for path in sorted(entries, key=lambda path: used[path.name])
+        }
+
+    def _last_use(self, name: str) -> float:
+        lock = self.locks / f"{name}.use"
+        return lock.stat().st_mtime if lock.exists() else 0.0
+
+    def _evict_oldest(self, names: dict[str, _Size]) -> str | None:
+        """Remove the first entry that nobody reads; None when all are in use."""
+        for name in names:
+            lock = hold_if_free(self.locks / f"{name}.use")
+            if lock is None:
+                continue
+            with lock:
+                log.info("local cache %s: evicting %s", self.folder, name[:12])
+                shutil.rmtree(self.folder / "data" / name)
+            return name
+        return None
+
+    def _no_room(self, own: int, in_use: dict[str, _Size], title: str) -> str:
+        held = sum(size.in_the_end for size in in_use.values())
+        by_others = f", {_gib(held)} of them in use by other processes" if in_use else ""
+        free = shutil.disk_usage(self.folder).free
+        return (
+            f"{title} needs {_gib(own)} in the local cache {self.folder}, which may hold "
+            f"{_gib(self.most_bytes)}{by_others}, on a disk with {_gib(free)} free; raise the "
+            "local cache's limit, free space, or set the local cache to a larger disk"
+        )
+
+
+class CacheEntry:
+    """One data set in the cache; keep it alive for as long as its files are read."""
+
+    def __init__(self, cache: LocalCache, folder: Path, lock: HeldLock) -> None:
+        self.cache, self.folder, self._lock = cache, folder, lock
+
+    def release(self) -> None:
+        """Say that nobody here reads it any more."""
+        self._lock.release()
+
+    def fetch(self, files: Sequence[WantedFile], source: Source, *, title: str) -> None:
+        """Make sure that `files` are there; one process of the node fetches, the others wait.
+
+        Raises:
+            NoRoomError: they do not fit.
+            ShardError: the source is broken off, lacks one, or is not what the digests say.
+        """
+        path = self.cache.locks / f"{self.folder.name}.fetch"
+        with self.cache.told():
+            if not self._missing(files):
+                return
+            lock = hold_if_free(path)
+            if lock is None:
+                log.info("%s: another process of this node fetches it, waiting", title)
+                lock = hold(path)
+            with lock:
+                if missing := self._missing(files):
+                    for left_over in self.folder.glob("*" + FETCHED_SUFFIX):
+                        left_over.unlink()
+                    more = sum(file.bytes or 0 for file in missing)
+                    self.cache.make_room(self.folder.name, more=more, title=title)
+                    fetch_files(missing, source, self.folder, title=title)
+
+    def _missing(self, files: Sequence[WantedFile]) -> list[WantedFile]:
+        return [file for file in files if not file.is_in(self.folder)]
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0  # another process has renamed it a moment ago
+
+
+def _promise(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _gib(count: int) -> str:
+    """Write bytes for people."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"

@@ -1,0 +1,280 @@
+"""`skydistill verify`: whether a shard folder is what it says it is, down to the key.
+
+Every tar is hashed once, by several threads at the speed of the disk. Only where a digest differs
+are its parts looked at, so that the answer names the image and not just the file.
+"""
+
+import hashlib
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data_shards.damage import damaged_parts
+from data_shards.errors import ShardError
+from data_shards.index import Index, read_index_alone
+from data_shards.layouts.published import compare, images_in
+from data_shards.manifest import TARS_OF_OTHERS, Manifest, ShardEntry, content_digest, read_manifest
+from data_shards.packing.summary import Counts, counts_of
+from data_shards.processors import processors
+from data_shards.progress import Progress
+from data_shards.schema import Role, View
+from data_shards.shards import ShardSet
+
+BLOCK_BYTES = 4 * 2**20
+MEGABYTE = 10**6
+
+WHOLE_FOLDER = ""
+"""In place of a tar's name, where a problem is not one tar's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something that is not as it should be."""
+
+    shard: str
+    """File name of the tar, or nothing."""
+
+    key: str
+    """Key of the image, or nothing."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        where = ": ".join(word for word in (self.shard, self.key) if word)
+        return f"{where}: {self.problem}" if where else self.problem
+
+
+@dataclass(kw_only=True)
+class Verdict:
+    """What a check of a whole folder found."""
+
+    images: int = 0
+    bytes: int = 0
+    """Bytes of tars that were read."""
+
+    seconds: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The verdict for a machine."""
+        return {
+            "ok": self.is_ok,
+            "images": self.images,
+            "bytes": self.bytes,
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+    def sentence(self, folder: Path, *, told: int) -> ShardError:
+        """Return the one sentence on a folder of which `told` problems were listed before."""
+        count = len(self.problems)
+        listed = "listed above" if count <= told else f"the first {told} of them listed above"
+        if count == 1:
+            listed = str(self.problems[0])
+        problems = "1 problem" if count == 1 else f"{count} problems"
+        return ShardError(
+            f"{folder} has {problems} ({listed}); restore the files from where they came, or make "
+            "them again with skydistill shard into a new folder"
+        )
+
+
+def verify_shards(
+    folder: Path, *, expect: Literal["official", "none"], workers: int, progress: Progress
+) -> Verdict:
+    """Check manifest, indexes, every byte of every tar, pairs and counts.
+
+    Args:
+        folder: shard folder.
+        expect: `official` also compares the counts with those published for the data set.
+        workers: threads that read and hash; 0 means one per processor.
+        progress: told of megabytes.
+
+    Raises:
+        ShardError: the manifest itself cannot be trusted, so that nothing else can be checked.
+    """
+    started = time.monotonic()
+    manifest = read_manifest(folder)
+    total = math.ceil(sum(entry.bytes for entry in manifest.shards) / MEGABYTE)
+    lock, done = threading.Lock(), 0
+
+    def count(read: int) -> None:
+        nonlocal done
+        with lock:
+            done += read
+            progress(min(done // MEGABYTE, total - 1), total)
+
+    with ThreadPoolExecutor(workers or processors()) as pool:
+        checked = list(
+            pool.map(lambda entry: _check_shard(folder, manifest, entry, count), manifest.shards)
+        )
+    progress(total, total)
+    verdict = Verdict(bytes=sum(shard.bytes_read for shard in checked))
+    verdict.problems = [problem for shard in checked for problem in shard.problems]
+    indexes = [shard.index for shard in checked if shard.index is not None]
+    verdict.images = sum(len(index.rows) for index in indexes)
+    if len(indexes) == len(checked):
+        verdict.problems += _problems_of_the_whole(manifest, indexes)
+    if expect == "official" and verdict.is_ok:
+        verdict.problems += _deviations(folder)
+    verdict.seconds = time.monotonic() - started
+    return verdict
+
+
+@dataclass(kw_only=True)
+class _Checked:
+    """What became of one tar and its index."""
+
+    name: str
+    index: Index | None = None
+    bytes_read: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def complain(self, problem: str, key: str = "") -> None:
+        """Note what is wrong."""
+        self.problems.append(Problem(shard=self.name, key=key, problem=problem))
+
+
+def _check_shard(
+    folder: Path, manifest: Manifest, entry: ShardEntry, count: Callable[[int], None]
+) -> _Checked:
+    checked = _Checked(name=entry.name)
+    path = folder / entry.index_name
+    try:
+        checked.index = read_index_alone(path, sha256=entry.index_sha256)
+    except ShardError as error:
+        checked.complain(str(error))
+    try:
+        digest, checked.bytes_read = _hash_file(folder / entry.name, count)
+    except OSError as error:
+        checked.complain(
+            f"cannot be read ({error.strerror}); restore it from where the shards came"
+        )
+        return checked
+    if checked.index is not None:
+        _compare(checked, checked.index, entry)
+        if checked.bytes_read == entry.bytes and digest != entry.sha256:
+            is_ours = TARS_OF_OTHERS not in manifest.profile
+            for key, problem in damaged_parts(
+                folder / entry.name, checked.index, manifest.places, is_ours=is_ours
+            ):
+                checked.complain(problem, key)
+    elif digest != entry.sha256:
+        checked.complain("its digest is not the one in the manifest")
+    return checked
+
+
+def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
+    """Compare the index with the manifest, and the length of the tar with both."""
+    told = len(index.rows), index.tar_bytes, index.tar_sha256
+    if told != (entry.images, entry.bytes, entry.sha256):
+        checked.complain("its index and the manifest do not speak of the same tar")
+    if checked.bytes_read != entry.bytes:
+        _complain_of_length(checked.bytes_read, index, checked.complain)
+
+
+def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
+    """Return SHA-256 and length of a file."""
+    digest, length = hashlib.sha256(), 0
+    block = memoryview(bytearray(BLOCK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while got := file.readinto(block):
+            digest.update(block[:got])
+            length += got
+            count(got)
+    return digest.hexdigest(), length
+
+
+def _complain_of_length(length: int, index: Index, complain: Callable[..., None]) -> None:
+    told = f"{length} bytes instead of {index.tar_bytes}"
+    if length > index.tar_bytes:
+        complain(f"longer than it was written: {told}")
+        return
+    ends = index.rows["offset"].astype(np.int64) + index.rows["size"]
+    missing = np.flatnonzero(ends > length)
+    if len(missing):
+        complain(
+            f"cut short ({told}): this image and the {len(missing) - 1} behind it are lost",
+            index.keys[int(missing[0])],
+        )
+    else:
+        complain(f"cut short behind the last image ({told})")
+
+
+def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator[Problem]:
+    """Yield what is wrong between the shards: counts, keys and pairs."""
+    found: Counter[tuple[int, int, int]] = Counter()
+    for index in indexes:
+        columns = (index.rows[name].tolist() for name in ("roles", "view", "place"))
+        found.update(zip(*columns, strict=True))
+    strangers = sorted({place for _, _, place in found if place >= len(manifest.places)})
+    if strangers:
+        yield _of_all(f"an index names place number {strangers[0]}, which the manifest has not")
+        return
+    keys = [key for index in indexes for key in index.keys]
+    for key, times in Counter(keys).items():
+        if times > 1:
+            yield Problem(shard=WHOLE_FOLDER, key=key, problem=f"stands in the tars {times} times")
+    if content_digest(keys, [index.rows for index in indexes]) != manifest.content_sha256:
+        yield _of_all("the indexes do not hold the images that the manifest was made from")
+    yield from _wrong_counts(manifest, counts_of([index.rows for index in indexes]))
+    yield from _missing_pairs(manifest, found)
+
+
+def _of_all(problem: str) -> Problem:
+    return Problem(shard=WHOLE_FOLDER, key="", problem=problem)
+
+
+def _wrong_counts(manifest: Manifest, counted: Counts) -> Iterator[Problem]:
+    for role, found in counted.items():
+        told = manifest.counts.get(role, {})
+        for what in sorted(found.keys() | told.keys()):
+            if found.get(what, 0) != told.get(what, 0):
+                yield _of_all(
+                    f"{role} has {found.get(what, 0)} {what}, and the manifest says "
+                    f"{told.get(what, 0)}"
+                )
+
+
+PAIRS = (
+    (Role.TRAIN, View.DRONE, Role.TRAIN, View.SATELLITE),
+    (Role.TRAIN, View.SATELLITE, Role.TRAIN, View.DRONE),
+    (Role.QUERY, View.DRONE, Role.GALLERY, View.SATELLITE),
+    (Role.QUERY, View.SATELLITE, Role.GALLERY, View.DRONE),
+)
+"""A place with the first needs the second: to train on both views, and to be found."""
+
+
+def _missing_pairs(manifest: Manifest, found: Counter[tuple[int, int, int]]) -> Iterator[Problem]:
+    for role, view, needed_role, needed_view in PAIRS:
+        has = {place for roles, seen, place in found if roles & role and seen == view}
+        paired = {
+            place for roles, seen, place in found if roles & needed_role and seen == needed_view
+        }
+        for place in sorted(has - paired):
+            yield _of_all(
+                f"place {manifest.places[place]} has a {role.words[0]} {view.word} image and no "
+                f"{needed_role.words[0]} {needed_view.word} image"
+            )
+
+
+def _deviations(folder: Path) -> Iterator[Problem]:
+    """Yield how the counts differ from the published ones."""
+    shards = ShardSet.open(folder)
+    for difference in compare(shards.manifest.layout, images_in(shards)).differences:
+        yield _of_all(difference)

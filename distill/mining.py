@@ -1,0 +1,180 @@
+"""Hard samples: which training places the model mistakes for each other, and batches of them.
+
+After an epoch every planned place is described by the model as it stands, from images that are only
+resized; a place's nearest wrong places stand in the same batches of the next epoch (spec pfed 2,
+option 2). Held-out places and the test set are never looked at.
+"""
+
+# Shapes: P = planned places, D = descriptor width, k = neighbours of each place.
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize as to_unit_length
+
+from data_shards.errors import DivergedError
+from data_shards.loader import Batch, image_batches
+from data_shards.planning.neighbours import Neighbours
+from data_shards.planning.place_views import PlaceViews
+from data_shards.planning.plan import Plan
+from distill.collectives import gather_arrays, rank, world_size
+from distill.config import MiningConfig
+from distill.models import inference, normalize
+from distill.session import Session
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value", np.float32, np.int32)
+
+SCORES_AT_ONCE = 2**24
+"""Similarities of one tile: 64 MiB."""
+
+
+def planned_batches(session: Session) -> Iterator[Batch]:
+    """Yield the batches of this rank from the newest checkpoint on, mining when it is time.
+
+    Every rank takes every batch of it: between two epochs the ranks meet.
+    """
+    loader, state, mining = session.loader, session.state, session.config.data.mining
+    num_steps, steps_per_epoch = session.config.schedule.num_steps, loader.plan.steps_per_epoch
+    step = state.step
+    while step < num_steps:
+        epoch, index = divmod(step, steps_per_epoch)
+        if index == 0 and is_due(mining, epoch):
+            state.neighbours = mine(session)
+        loader.plan = loader.plan.with_neighbours(state.neighbours)
+        end = next_look(mining, epoch) * steps_per_epoch if mining.neighbours else num_steps
+        yield from loader.batches(first_step=step, num_steps=min(end, num_steps))
+        step = end
+
+
+def is_due(mining: MiningConfig, epoch: int) -> bool:
+    """Return whether the places are looked at before `epoch`."""
+    since = epoch - mining.from_epoch
+    return mining.neighbours > 0 and since >= 0 and since % mining.every_epochs == 0
+
+
+def next_look(mining: MiningConfig, epoch: int) -> int:
+    """Return the first epoch after `epoch` before which the places are looked at."""
+    since = epoch - mining.from_epoch
+    return max(mining.from_epoch, epoch + mining.every_epochs - since % mining.every_epochs)
+
+
+def mine(session: Session) -> Neighbours:
+    """Describe every planned place and return the nearest wrong ones; all ranks share the work.
+
+    Every row is computed by one rank and handed to all, so the table is the same on each.
+
+    Raises:
+        DivergedError: the model describes places by numbers that are not finite.
+        ShardError: an image cannot be decoded.
+    """
+    started, plan, state = time.monotonic(), session.loader.plan, session.state
+    own = np.arange(rank(), len(plan.places), world_size())
+    device = session.accelerator.device
+    place_PD = torch.from_numpy(_in_order(_describe(session, plan, own))).to(device)
+    if not bool(place_PD.isfinite().all()):
+        raise DivergedError(
+            f"step {state.step}: descriptors of the training places not finite, so none is near; "
+            f"lower optimizer.learning_rate (the newest checkpoint is in "
+            f"{session.paths.checkpoints})"
+        )
+    found = nearest_wrong(place_PD, own, num_neighbours=session.config.data.mining.neighbours)
+    neighbours = Neighbours(table=_in_order(found), places=plan.place_names)
+    seconds = time.monotonic() - started
+    if session.accelerator.is_main_process:
+        session.tracker.log(state.step + 1, {"train/mining_seconds": seconds})
+        log.info(
+            "step %d: hard samples of %d places mined in %.1f s (table %s)",
+            state.step,
+            len(plan.places),
+            seconds,
+            neighbours.digest[:12],
+        )
+    return neighbours
+
+
+def _describe(session: Session, plan: Plan, own: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return, per place, the mean direction of its drone views beside that of its satellites.
+
+    Half its length each [P / W, 2 D]; both are unit vectors.
+    """
+    most = session.config.data.mining.drones
+    with inference(session.model), session.accelerator.autocast():
+        halves = [
+            _mean_direction(session, views.of(own), most=most)
+            for views, most in ((plan.drones, most), (plan.satellites, 0))
+        ]
+    return np.concatenate(halves, axis=1)
+
+
+def _mean_direction(session: Session, views: PlaceViews, *, most: int) -> npt.NDArray[np.float32]:
+    """Return the unit mean of each place's unit descriptors [P / W, D], over `most` images."""
+    model, data = session.model, session.config.data
+    rows, owner = views.spread(most)
+    total_PD = torch.zeros(len(views.count), model.width)
+    done = 0
+    for part, images in image_batches(
+        session.shards,
+        rows,
+        image_size=data.image_size,
+        resampling=data.resampling,
+        batch_size=data.global_batch,
+        threads=session.loader.threads,
+    ):
+        pixels = torch.from_numpy(images).to(session.accelerator.device)
+        described = model.describe(normalize(pixels)).float().cpu()
+        total_PD.index_add_(0, torch.from_numpy(owner[done : done + len(part)]), described)
+        done += len(part)
+    mean: npt.NDArray[np.float32] = to_unit_length(total_PD).numpy()
+    return mean
+
+
+def nearest_wrong(
+    place_PD: Tensor, own: npt.NDArray[np.int64], *, num_neighbours: int
+) -> npt.NDArray[np.int32]:
+    """Return the places that each of `own` is most easily mistaken for, the nearest first [., k].
+
+    Near is what retrieval confuses: the drone views of one with the satellites of the other, plus
+    the other way round. Equal ones come in the order of their numbers, on every device.
+
+    Args:
+        place_PD: drone half, then satellite half, of every place [P, 2 D].
+        own: numbers of the places asked for.
+        num_neighbours: how many of each; below P.
+    """
+    mirrored_PD = place_PD.roll(place_PD.shape[1] // 2, dims=1)
+    tile = max(1, SCORES_AT_ONCE // len(place_PD))
+    found = [np.empty((0, num_neighbours), dtype=np.int32)]
+    for start in range(0, len(own), tile):
+        at = torch.from_numpy(own[start : start + tile]).to(place_PD.device)
+        score_TP = place_PD[at] @ mirrored_PD.T
+        score_TP[torch.arange(len(at), device=at.device), at] = -torch.inf
+        found.append(_largest(score_TP, num_neighbours).cpu().numpy().astype(np.int32))
+    return np.concatenate(found)
+
+
+def _largest(score_TP: Tensor, count: int) -> Tensor:
+    """Return the columns of the largest scores of every row, the smaller column first of equals."""
+    edge = score_TP.topk(count, dim=1).values[:, -1:]
+    is_above, is_tied = score_TP > edge, score_TP == edge
+    room = count - is_above.sum(dim=1, keepdim=True)
+    is_chosen = is_above | (is_tied & (is_tied.cumsum(dim=1) <= room))
+    column = is_chosen.nonzero()[:, 1].reshape(-1, count)
+    ranking = score_TP.gather(1, column).sort(dim=1, descending=True, stable=True).indices
+    return column.gather(1, ranking)
+
+
+def _in_order(own: npt.NDArray[Value]) -> npt.NDArray[Value]:
+    """Bring every rank's rows together: rank r has those of places r, r + W, r + 2 W, ..."""
+    parts = gather_arrays(own)
+    whole = np.empty((sum(map(len, parts)), *own.shape[1:]), dtype=own.dtype)
+    for first, part in enumerate(parts):
+        whole[first :: len(parts)] = part
+    return whole

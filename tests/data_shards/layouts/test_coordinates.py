@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from data_shards.errors import LayoutError
+from data_shards.layouts import read_layout
+from data_shards.layouts.coordinates import read_coordinates
+
+PLACES = ("0001", "0002", "0003")
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "places.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "place,latitude,longitude\n0001,31.5,121.25\n0003,-90,180\n",
+        "lon, LAT ,id,note\r\n121.25,31.5,1,campus\r\n\r\n180,-90,3,pole\r\n",
+        'Lng,Latitude,Place\n"121.25","31.5","0001"\n180,-90,0003\n',
+    ],
+)
+def test_columns_go_by_their_names(tmp_path: Path, text: str) -> None:
+    found = read_coordinates(write(tmp_path, text, "utf-8-sig"), PLACES)
+    assert found == {"0001": (31.5, 121.25), "0003": (-90.0, 180.0)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("", "line 1: no column is called place or id; the first line must be place,latitude"),
+        ("place,lat\n", "line 1: no column is called longitude or lon or lng"),
+        ("place,lat,lon,lat\n", "line 1: more than one column is called latitude or lat"),
+        ("place,lat,lon\n0001,1,2\n0009,1,2\n", "line 3: there is no place '0009'"),
+        ("place,lat,lon\n0001,1,2\n1,1,2\n", "line 3: place 0001 stands there twice"),
+        ("place,lat,lon\n\n0001,1\n", "line 3: 2 of 3 cells are there"),
+        ("place,lat,lon\n0001,north,2\n", "line 2: latitude 'north' is not a number of degrees"),
+        ("place,lat,lon\n0001,1,nan\n", "line 2: longitude 'nan' is not a number of degrees"),
+        ("place,lat,lon\n0001,121,31\n", "latitude '121' is not .* between -90 and 90; correct"),
+        ("place,lat,lon\n0001,1,-180.5\n", "longitude '-180.5' is not .* between -180 and 180"),
+        ("place,lat,lon\n0001,1,\n", "line 2: longitude '' is not a number of degrees"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, rows: str, sentence: str) -> None:
+    with pytest.raises(LayoutError, match=rf"places\.csv, .*{sentence}"):
+        read_coordinates(write(tmp_path, rows), PLACES)
+
+
+def test_a_file_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="is not a CSV file of text"):
+        read_coordinates(write(tmp_path, "place,lat,lon\n0001,1,2°\n", "utf-16"), PLACES)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="gone.csv cannot be read .*; give a CSV file of place"):
+        read_coordinates(tmp_path / "gone.csv", PLACES)
+
+
+def test_coordinates_come_with_the_data_set(sues_raw: Path, tmp_path: Path) -> None:
+    csv = write(tmp_path, "place,lat,lon\n0002,1,2\n")
+    assert read_layout(sues_raw, coordinates=csv).coordinates == {"0002": (1.0, 2.0)}
+    assert read_layout(sues_raw).coordinates == {}

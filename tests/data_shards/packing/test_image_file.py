@@ -1,0 +1,64 @@
+"""The EXIF orientation without decoding: as Pillow reads it, and 1 for whatever cannot be read."""
+
+import io
+import random
+
+import pytest
+from PIL import Image
+
+from data_shards.packing.image_file import exif_orientation
+
+ORIENTATION = 0x0112
+
+
+def image_file(kind: str, orientation: int | None, **options: object) -> bytes:
+    image = Image.effect_noise((48, 32), 40).convert("RGB")
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[0x010F] = "a maker, before the orientation"
+        exif[ORIENTATION] = orientation
+        options["exif"] = exif.tobytes()
+    written = io.BytesIO()
+    image.save(written, kind, **options)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_the_orientation_is_the_one_that_was_written(kind, orientation) -> None:
+    content = image_file(kind, orientation)
+    assert exif_orientation(content) == (orientation or 1)
+    assert exif_orientation(memoryview(content)) == (orientation or 1)
+
+
+@pytest.mark.parametrize("value", [0, 9, 300])
+def test_a_value_that_means_nothing_is_upright(value: int) -> None:
+    assert exif_orientation(image_file("JPEG", value)) == 1
+
+
+def test_both_byte_orders_are_read() -> None:
+    for order, start in (("little", b"II*\0\x08\0\0\0"), ("big", b"MM\0*\0\0\0\x08")):
+        numbers = [(1, 2), (ORIENTATION, 2), (3, 2), (1, 4), (6, 2), (0, 2), (0, 4)]
+        tiff = start + b"".join(value.to_bytes(size, order) for value, size in numbers)
+        segment = b"Exif\0\0" + tiff
+        lead = b"\xff\xd8\xff\xfe\0\x06note\xff\xff\xe1"
+        content = lead + (len(segment) + 2).to_bytes(2, "big") + segment + b"\xff\xd9"
+        assert exif_orientation(content) == 6
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG"]
+)
+def test_what_is_no_image_is_upright(content: bytes) -> None:
+    assert exif_orientation(content) == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_no_damage_is_more_than_no_answer(kind: str) -> None:
+    whole, luck = image_file(kind, 6), random.Random(0)
+    for cut in range(0, min(len(whole), 400)):
+        assert exif_orientation(whole[:cut]) in (1, 6)
+    for _ in range(500):
+        damaged = bytearray(whole)
+        damaged[luck.randrange(300)] = luck.randrange(256)
+        assert 1 <= exif_orientation(bytes(damaged)) <= 8

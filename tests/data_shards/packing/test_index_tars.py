@@ -1,0 +1,216 @@
+"""Tars written by stock webdataset are indexed where they lie, and read by our reader."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset as wds
+
+from data_shards.layouts import read_layout
+from data_shards.schema import ImageRecord, Role, View
+from data_shards.shards import ShardSet
+
+Sample = dict[str, Any]
+
+
+def samples(raw: Path, *, role: Role, json_of: bool = True) -> Iterator[Sample]:
+    """Yield what a user would hand to webdataset."""
+    for record in read_layout(raw).records:
+        if record.roles & role:
+            sample: Sample = {
+                "__key__": record.key,
+                f"{record.view.word}.jpg": record.source.read_bytes(),
+            }
+            if json_of:
+                sample["json"] = described(record)
+            yield sample
+
+
+def described(record: ImageRecord) -> Sample:
+    values = {"roles": record.roles.words, "position": record.position, "altitude_m": 150.5}
+    return values | {"schema_version": 2, "key": record.key}
+
+
+def write_tars(folder: Path, name: str, chosen: Iterator[Sample], *, each: int = 25) -> Path:
+    folder.mkdir(exist_ok=True)
+    with wds.ShardWriter(str(folder / f"{name}-%06d.tar"), maxcount=each, verbose=0) as writer:
+        for sample in chosen:
+            writer.write(sample)
+    return folder
+
+
+@pytest.fixture
+def tars(tiny_raw: Path, tmp_path: Path) -> Path:
+    folder = write_tars(tmp_path / "tars", "train", samples(tiny_raw, role=Role.TRAIN))
+    return write_tars(folder, "test", samples(tiny_raw, role=Role.QUERY | Role.GALLERY))
+
+
+def test_stock_tars_are_indexed_and_read(skydistill, tars: Path, tiny_shards: ShardSet) -> None:
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tars.iterdir()}
+    ending = skydistill("shard", tars, "--index-only")
+    assert ending.code == 0
+    assert "indexed 90 images of 15 places in 5 tars" in ending.err
+    assert all(
+        (path.stat().st_mtime_ns, path.read_bytes()) == told for path, told in before.items()
+    )
+    shards = ShardSet.open(tars)
+    assert shards.manifest.counts == tiny_shards.manifest.counts
+    assert shards.manifest.content_sha256 == tiny_shards.manifest.content_sha256
+    ours = {key: row for row, key in enumerate(tiny_shards.images.key.tolist())}
+    for row, key in enumerate(shards.images.key.tolist()):
+        assert bytes(shards.read(row)) == bytes(tiny_shards.read(ours[key]))
+        for column in ("roles", "view", "position", "orientation"):
+            assert (
+                getattr(shards.images, column)[row]
+                == getattr(tiny_shards.images, column)[ours[key]]
+            )
+    assert np.all(shards.images.altitude_m == 150.5)
+    assert shards.train_places.tolist() == list(range(10))
+    assert skydistill("verify", tars).code == 0
+
+
+def test_headers_of_other_kinds_and_folders_are_fine(skydistill, tiny_raw, tmp_path) -> None:
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    image = (tiny_raw / "train/drone/0001/image-01.jpeg").read_bytes()
+    for kind, number in ((tarfile.GNU_FORMAT, 1), (tarfile.PAX_FORMAT, 2)):
+        with tarfile.open(folder / f"train-{number}.tar", "w", format=kind) as tar:
+            parent = tarfile.TarInfo(f"place-{number}")
+            parent.type = tarfile.DIRTYPE
+            tar.addfile(parent)
+            member = tarfile.TarInfo(f"place-{number}/drone/{'long' * 40}.DRONE.JPG")
+            member.size = len(image)
+            tar.addfile(member, io.BytesIO(image))
+    assert skydistill("shard", folder, "--index-only").code == 0
+    shards = ShardSet.open(folder)
+    assert shards.images.key.tolist() == [f"place-{n}/drone/{'long' * 40}" for n in (1, 2)]
+    assert bytes(shards.read(0)) == bytes(shards.read(1)) == image
+
+
+def test_a_second_run_changes_nothing(skydistill, tars: Path) -> None:
+    assert skydistill("shard", tars, "--index-only", "--json").code == 0
+    before = {path.name: path.read_bytes() for path in tars.iterdir()}
+    ending = skydistill("shard", tars, tars, "--index-only", "--json")
+    assert "unchanged: 90 images" in ending.err
+    assert {path.name: path.read_bytes() for path in tars.iterdir()} == before
+    result = json.loads(ending.out)
+    assert result["profile"] == {"bytes": "original", "tars": "written by others"}
+
+
+def test_damage_in_an_indexed_tar_is_named(skydistill, tars: Path) -> None:
+    skydistill("shard", tars, "--index-only")
+    shards = ShardSet.open(tars)
+    path = tars / shards.manifest.shards[0].name
+    content = bytearray(path.read_bytes())
+    content[int(shards.images.offset[3]) + 5] ^= 1
+    path.write_bytes(content)
+    assert f"{path.name}: {shards.images.key[3]}: the image" in skydistill("verify", tars).sentence
+
+
+def test_without_json_the_name_of_the_tar_tells_the_role(skydistill, tiny_raw, tmp_path) -> None:
+    folder = tmp_path / "tars"
+    for name, role in (("train", Role.TRAIN), ("gallery", Role.GALLERY)):
+        write_tars(folder, name, samples(tiny_raw, role=role, json_of=False))
+    assert skydistill("shard", folder, "--index-only").code == 0
+    shards = ShardSet.open(folder)
+    assert len(shards.images.where(role=Role.TRAIN, view=View.DRONE)) == 50
+    assert len(shards.images.where(role=Role.GALLERY, view=View.SATELLITE)) == 5
+    drones = shards.images.where(role=Role.TRAIN, view=View.DRONE, places=[0])
+    assert shards.images.position[drones].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_without_json_the_user_can_tell_the_roles(skydistill, tiny_raw, tmp_path) -> None:
+    folder = write_tars(
+        tmp_path / "tars", "test", samples(tiny_raw, role=Role.GALLERY, json_of=False)
+    )
+    ending = skydistill("shard", folder, "--index-only")
+    assert "does not say what 5001/drone/image-01 is for; say --roles train" in ending.sentence
+    assert not list(folder.glob("*.index")) + list(folder.glob("*.json"))
+    assert skydistill("shard", folder, "--index-only", "--roles", "query,gallery").code == 0
+    assert ShardSet.open(folder).manifest.counts["query"]["drone"] == 25
+
+
+def test_plain_suffixes_do_when_the_key_names_the_view(skydistill, tiny_raw, tmp_path) -> None:
+    plain = (
+        {"__key__": sample["__key__"], "jpg": next(v for k, v in sample.items() if "jpg" in k)}
+        for sample in samples(tiny_raw, role=Role.TRAIN)
+    )
+    folder = write_tars(tmp_path / "tars", "train", plain)
+    assert skydistill("shard", folder, "--index-only").code == 0
+    assert ShardSet.open(folder).manifest.counts["train"]["satellite"] == 10
+
+
+def one_sample(tmp_path: Path, **members: Any) -> Path:
+    key = members.pop("key", "0001/drone/a")
+    return write_tars(tmp_path / "tars", "train", iter([{"__key__": key, **members}]))
+
+
+JPEG = "a real image"
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"key": "0001-a", "drone.jpg": JPEG}, "the key '0001-a' is not PLACE/VIEW/NAME"),
+        ({"key": "0001/plane/a", "jpg": JPEG}, "with a VIEW of satellite, drone, street, google"),
+        ({"drone.jpg": JPEG, "satellite.jpg": JPEG}, "0001/drone/a has 2 images; write one"),
+        ({"json": {"roles": ["train"]}}, "0001/drone/a has 0 images"),
+        ({"satellite.jpg": JPEG}, "0001/drone/a holds a satellite image; let the key name"),
+        ({"drone.jpg": b"no image"}, "0001/drone/a is not a readable image (neither JPEG nor PNG)"),
+        ({"drone.jpg": JPEG, "json": b"{"}, "the JSON of 0001/drone/a cannot be parsed"),
+        ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "(did you mean 'train'?)"),
+        ({"drone.jpg": JPEG, "json": {"position": "first"}}, "the JSON of 0001/drone/a is wrong"),
+        ({"drone.jpg": JPEG, "json": {"position": 70000}}, "the JSON of 0001/drone/a is wrong"),
+    ],
+)
+def test_what_cannot_be_indexed_is_one_sentence(
+    skydistill, tiny_raw: Path, tmp_path: Path, members, sentence
+) -> None:
+    real = (tiny_raw / "train/drone/0001/image-01.jpeg").read_bytes()
+    given = {name: real if value == JPEG else value for name, value in members.items()}
+    folder = one_sample(tmp_path, **given)
+    told = skydistill("shard", folder, "--index-only").sentence
+    assert sentence in told
+    assert sorted(path.name for path in folder.iterdir()) == ["train-000000.tar"]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.4, 0.7, 1.0])
+def test_a_tar_that_is_cut_short_names_its_last_key(skydistill, tars: Path, keep: float) -> None:
+    path = tars / "train-000001.tar"
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+        end = tar.offset
+    start, stop = members[0].offset_data + 700, end
+    os.truncate(path, int(start + keep * (stop - start)))
+    told = skydistill("shard", tars, "--index-only").sentence
+    assert f"{path} is cut short behind " in told
+    assert not list(tars.glob("*.index"))
+
+
+def test_a_key_in_two_tars_is_refused(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
+    for name in ("train-a", "train-b"):
+        write_tars(tmp_path / "tars", name, samples(tiny_raw, role=Role.TRAIN))
+    told = skydistill("shard", tmp_path / "tars", "--index-only").sentence
+    assert "stands in train-a-000000.tar too" in told
+
+
+def test_folders_of_something_else_are_refused(skydistill, tiny_shards, tmp_path: Path) -> None:
+    assert "holds no tars" in skydistill("shard", tmp_path, "--index-only").sentence
+    told = skydistill("shard", tiny_shards.folder, "--index-only").sentence
+    assert "was written by skydistill shard and has its indexes" in told
+    told = skydistill("shard", tmp_path, tmp_path / "out", "--index-only").sentence
+    assert "--index-only writes beside the tars" in told
+    assert "say where to write the shards" in skydistill("shard", tmp_path).sentence
+    assert "--roles goes with" in skydistill("shard", tmp_path, "x", "--roles", "train").sentence
+
+
+def test_a_dry_run_writes_nothing(skydistill, tars: Path) -> None:
+    ending = skydistill("shard", tars, "--index-only", "--dry-run")
+    assert (ending.code, "would index 5 tars" in ending.err) == (0, True)
+    assert not list(tars.glob("*.index"))
