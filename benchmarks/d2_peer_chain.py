@@ -9,7 +9,8 @@ and mirror, nothing else is varied. Sources are 512 px, and for ours also pre-re
 import io
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,18 +56,18 @@ def peer(content: bytes, size: int, *, right: int, down: int, flip: bool) -> tor
     return functional.normalize(functional.to_tensor(image), MEAN, DEVIATION)
 
 
-def peers(shards: ShardSet, rows: RowNumbers, drawn: Variations, size: int) -> list[torch.Tensor]:
-    """Return every image as the peers' chain makes it."""
-    return [
-        peer(
+def peers(
+    shards: ShardSet, rows: RowNumbers, drawn: Variations, size: int
+) -> Iterator[torch.Tensor]:
+    """Yield every image as the peers' chain makes it, before anything is collated."""
+    for row, values in zip(rows, drawn.values, strict=True):
+        yield peer(
             bytes(shards.read(int(row))),
             size,
             right=int(values["shift"][0]),
             down=int(values["shift"][1]),
             flip=bool(values["flip"]),
         )
-        for row, values in zip(rows, drawn.values, strict=True)
-    ]
 
 
 def ours(
@@ -86,7 +87,7 @@ def ours(
         resampling=resampling,
         batch_size=BATCH,
         threads=1,
-        variations=drawn,
+        variations=drawn.__getitem__,
     ):
         finish(torch.from_numpy(images))
 
@@ -103,7 +104,7 @@ def assert_equal(shards: ShardSet, rows: RowNumbers, drawn: Variations, size: in
     loaded: list[torch.Tensor] = []
     ours(shards, rows, drawn, size, resampling="pillow-bicubic", finish=loaded.append)
     given = torch.cat([normalize(images) for images in loaded])
-    expected = torch.stack(peers(shards, rows, drawn, size))
+    expected = torch.stack(list(peers(shards, rows, drawn, size)))
     step = 1 / 255 / min(DEVIATION)
     assert (given - expected).abs().max() <= 2.5 * step
 
@@ -124,7 +125,7 @@ def main() -> int:
             assert_equal(source, rows, drawn, size)
             seconds = interleaved(
                 {
-                    "peers": lambda size=size: peers(source, rows, drawn, size),
+                    "peers": lambda size=size: deque(peers(source, rows, drawn, size), maxlen=0),
                     "ours": lambda size=size: ours(source, rows, drawn, size),
                     "resized": lambda size=size, resized=resized: ours(resized, rows, drawn, size),
                     "bare": lambda: bare(source, rows),

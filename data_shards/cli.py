@@ -1,4 +1,4 @@
-"""The verbs of the data stage: `skydistill synth`, `shard` and `plan`."""
+"""The verbs of the data stage: `skydistill synth`, `shard`, `verify` and `plan`."""
 
 import json
 import logging
@@ -10,6 +10,7 @@ from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfi
 from data_shards.layouts import found_lines, read_layout
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.index_tars import index_tars, roles_of
+from data_shards.packing.notes import read_source_notes
 from data_shards.packing.summary import ShardSummary
 from data_shards.packing.write import write_shards
 from data_shards.planning.neighbours import read_neighbours
@@ -19,7 +20,7 @@ from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
-from data_shards.schema import View
+from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from data_shards.synth import write_world
 from data_shards.verify import verify_shards
@@ -69,7 +70,11 @@ def _write(config: ShardConfig) -> int:
     """Write shards from raw folders."""
     assert config.out is not None
     dataset = read_layout(
-        config.raw, layout=config.layout, split=config.split, coordinates=config.coordinates
+        config.raw,
+        layout=config.layout,
+        split=config.split,
+        coordinates=config.coordinates,
+        compared=read_source_notes(config.out).compared,
     )
     for line in found_lines(dataset):
         log.info("%s", line)
@@ -114,8 +119,9 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     )
     if done.tars_kept and not done.was_complete and not config.index_only:
         log.info("  %d tars written, %d kept as they were", done.tars_written, done.tars_kept)
-    for role, counts in manifest.counts.items():
-        log.info("  %s: %s", role, ", ".join(f"{number} {word}" for word, number in counts.items()))
+    for role in (role.words[0] for role in Role):
+        counts = sorted(manifest.counts[role].items())
+        log.info("  %s: %s", role, ", ".join(f"{number} {word}" for word, number in counts))
 
 
 def verify(argv: Sequence[str]) -> int:

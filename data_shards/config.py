@@ -1,7 +1,7 @@
 """What the data stage can be told. No torch: a login node reads these in a blink."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,10 @@ def refuse_out_of_bounds(numbers: Mapping[str, Bounds]) -> None:
     ]
     if problems:
         raise RecipeError("; ".join(problems))
+
+
+def _as_typed(names: Iterable[str]) -> str:
+    return " and ".join("--" + name.replace("_", "-") for name in sorted(names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +177,10 @@ class ShardConfig:
     """Store JPEGs of this width and height (256, 384 or 512); 0 keeps the original bytes."""
 
     quality: int = 95
-    """JPEG quality of resized images."""
+    """JPEG quality of resized images, 50 to 100; goes with --image-size."""
 
     resampling: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"
-    """Filter of the resize."""
+    """Filter of the resize; goes with --image-size."""
 
     index_only: bool = False
     """RAW is a folder of tars that webdataset wrote with the keys of docs/shards.md; write indexes
@@ -207,6 +211,7 @@ class ShardConfig:
                 "--quality": between(self.quality, 50, 100),
             }
         )
+        self._refuse_idle_options()
         if self.index_only and self.out not in (None, self.raw):
             raise RecipeError(
                 f"--index-only writes beside the tars of {self.raw}; leave out {self.out}"
@@ -222,6 +227,24 @@ class ShardConfig:
             raise RecipeError(
                 f"--image-size ({self.image_size}) must be one of {sizes}, or 0 to keep the "
                 "original bytes"
+            )
+
+    def _refuse_idle_options(self) -> None:
+        """Refuse options that would change nothing, so that nobody believes they did.
+
+        Raises:
+            RecipeError: their names, and what they go with.
+        """
+        usual = {field.name: field.default for field in fields(self)}
+        told = {name for name, value in usual.items() if getattr(self, name) != value}
+        of_jpegs, of_folders = ("quality", "resampling"), ("layout", "split", "coordinates")
+        if self.index_only and (idle := told & {"image_size", *of_jpegs, *of_folders}):
+            raise RecipeError(
+                f"{_as_typed(idle)} cannot go with --index-only, which leaves images as they are"
+            )
+        if not self.image_size and (idle := told & {*of_jpegs}):
+            raise RecipeError(
+                f"{_as_typed(idle)} must go with --image-size; without it the bytes are original"
             )
 
 

@@ -28,6 +28,9 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 INK_COLORSPACES = ("CMYK", "YCCK")
 """JPEGs for printers; libjpeg knows nothing of Adobe's inverted inks, Pillow does."""
 
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow and simplejpeg raise on bytes that are no image, or one too large to be meant."""
+
 UPRIGHT = 1
 """The EXIF orientation that needs no turning."""
 
@@ -64,7 +67,7 @@ def check_image(content: bytes) -> str:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         return _reason(content, error)
     return ""
 
@@ -94,7 +97,7 @@ def decode(
             pixels = _decode_jpeg(content, into=into, scratch=scratch)
         else:
             pixels = _decode_by_pillow(content)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise DecodeError(_reason(content, error)) from error
     if orientation != UPRIGHT:
         pixels = TURNED[orientation](pixels)

@@ -101,7 +101,8 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list
 
     Args:
         path: the index.
-        tar: the tar beside it; its length is compared, not its content. None leaves it alone.
+        tar: the tar beside it; its length is compared, and its first and last image, which are
+            others in a tar that was written again. None leaves it alone.
         sha256: digest of the index, as the manifest has it.
 
     Raises:
@@ -110,6 +111,7 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list
     index = read_index_alone(path, sha256=sha256)
     if tar is not None:
         _check_tar(tar, index.tar_bytes, AGAIN)
+        _check_ends(tar, index)
     return index.rows, index.keys
 
 
@@ -172,3 +174,22 @@ def _check_tar(tar: Path, expected_bytes: int, again: str) -> None:
             f"{tar} has {actual} bytes and its index says {expected_bytes}: "
             f"the tar is truncated or was changed; {again}"
         )
+
+
+def _check_ends(tar: Path, index: Index) -> None:
+    """Check the first and the last image of a tar against their digests."""
+    try:
+        with tar.open("rb") as file:
+            for at in (0, -1) if len(index.rows) else ():
+                row = index.rows[at]
+                file.seek(int(row["offset"]))
+                digest = hashlib.sha256(file.read(int(row["size"]))).digest()
+                if digest[:16] != row["digest"].tobytes():
+                    raise ShardError(
+                        f"{tar} is newer than its index, or damaged: {index.keys[at]} is another "
+                        f"image; look with skydistill verify, restore it or {AGAIN}"
+                    )
+    except OSError as error:
+        raise ShardError(
+            f"{tar} cannot be read ({error.strerror}); restore it or {AGAIN}"
+        ) from error

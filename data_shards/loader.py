@@ -18,6 +18,7 @@ import numpy.typing as npt
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.subjects import Subjects
 from data_shards.augment.variations import Variations, draw_variations
+from data_shards.batch_memory import BatchMemory
 from data_shards.config import Resampling
 from data_shards.decode import DecodeError, Pixels, Scratch, decode, resize
 from data_shards.errors import ShardError
@@ -121,7 +122,7 @@ class TrainLoader:
         def submitted(decoders: "_Decoders") -> Iterator[tuple[Batch, list[Future[None]]]]:
             planned = self.planned(first_step=first_step, num_steps=num_steps, beside=decoders.pool)
             for step, rows in planned:
-                batch, tasks = self._prepare(step, rows)
+                batch, tasks = self._prepare(step, rows, decoders.memory)
                 yield batch, decoders.fill(tasks)
 
         yield from _prefetched(
@@ -133,29 +134,33 @@ class TrainLoader:
     ) -> Iterator[tuple[int, PlanRows]]:
         """Yield the number and this rank's rows of steps `first_step` to `num_steps` - 1.
 
-        With `beside`, the next epoch is planned there while one is shown.
+        With `beside`, the next epoch is prepared there while one is shown.
         """
-        per_epoch, ahead = self.plan.steps_per_epoch, dict[int, Future[PlanRows]]()
+        per_epoch = self.plan.steps_per_epoch
+        coming: Future[None] | None = None
         for step in range(first_step, num_steps):
             epoch, index = divmod(step, per_epoch)
-            if index == 0 or step == first_step:
-                coming = ahead.pop(epoch, None)
-                rows = self.plan.epoch(epoch) if coming is None else coming.result()
-                if beside is not None and (epoch + 1) * per_epoch < num_steps:
-                    ahead[epoch + 1] = beside.submit(self.plan.epoch, epoch + 1)
+            if index == 0 and coming is not None:
+                coming.result()
             part = rank_slice(
                 index,
                 rank=self.rank,
                 world_size=self.world_size,
                 global_batch=self.plan.global_batch,
             )
-            yield step, rows[part]
+            yield step, self.plan.rows(epoch, part)
+            is_first = index == 0 or step == first_step
+            if is_first and beside is not None and (epoch + 1) * per_epoch < num_steps:
+                # Behind the yield, so that the images of this very batch come first.
+                coming = beside.submit(self.plan.prepare, epoch + 1)
 
-    def _prepare(self, step: int, rows: PlanRows) -> tuple[Batch, list[ImageTask]]:
-        """Return the batch of a step with empty images, and what fills them."""
+    def _prepare(
+        self, step: int, rows: PlanRows, memory: BatchMemory
+    ) -> tuple[Batch, list[ImageTask]]:
+        """Return the batch of a step with room for its images, and what fills them."""
         slot = rows.visit % self.augment.slots
-        satellite = self._task(rows.satellite, slot)
-        drone = self._task(rows.drone.reshape(-1), np.repeat(slot, rows.drone.shape[1]))
+        satellite = self._task(rows.satellite, slot, memory)
+        drone = self._task(rows.drone.reshape(-1), np.repeat(slot, rows.drone.shape[1]), memory)
         batch = Batch(
             step=step,
             place=rows.place,
@@ -167,16 +172,18 @@ class TrainLoader:
         )
         if rows.third is None:
             return batch, [satellite, drone]
-        third = self._task(rows.third, slot)
+        third = self._task(rows.third, slot, memory)
         whole = replace(batch, third_rows=rows.third, third=third.into)
         return whole, [satellite, drone, third]
 
-    def _task(self, rows: RowNumbers, slots: npt.NDArray[np.int64]) -> ImageTask:
+    def _task(
+        self, rows: RowNumbers, slots: npt.NDArray[np.int64], memory: BatchMemory
+    ) -> ImageTask:
         """Return the task of N images of one view [N]."""
         view = View(int(self.shards.images.view[rows[0]]))
         return ImageTask(
             rows=rows,
-            into=_empty_images(len(rows), self.image_size),
+            into=memory.images(len(rows), self.image_size),
             variations=slot_variations(self.shards, self.augment, rows, slots, view=view),
         )
 
@@ -208,11 +215,12 @@ def image_batches(
     resampling: Resampling,
     batch_size: int,
     threads: int,
-    variations: Variations | None = None,
+    variations: Callable[[slice], Variations] | None = None,
 ) -> Iterator[tuple[RowNumbers, ImageBatch]]:
     """Yield every row of `rows` once, in order, as (rows [B], images [B, S, S, 3]).
 
-    With `variations` (one per row) the images are varied, else only resized.
+    With `variations`, which is asked for those of a part of `rows`, the images are varied, else
+    only resized.
 
     Raises:
         ShardError: an image cannot be decoded; the sentence names tar and key.
@@ -226,16 +234,12 @@ def image_batches(
             part = rows[chosen]
             task = ImageTask(
                 rows=part,
-                into=_empty_images(len(part), image_size),
-                variations=None if variations is None else variations[chosen],
+                into=decoders.memory.images(len(part), image_size),
+                variations=None if variations is None else variations(chosen),
             )
             yield (part, task.into), decoders.fill([task])
 
     yield from _prefetched(submitted, _Decoders(shards, threads=threads, resampling=resampling))
-
-
-def _empty_images(count: int, size: int) -> ImageBatch:
-    return np.empty((count, size, size, 3), dtype=np.uint8)
 
 
 class _Decoders:
@@ -244,6 +248,7 @@ class _Decoders:
     def __init__(self, shards: ShardSet, *, threads: int, resampling: Resampling) -> None:
         self.shards, self.threads, self.resampling = shards, threads, resampling
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self.memory = BatchMemory()
         self._of_thread, self._is_ended = local(), False
 
     def fill(self, tasks: list[ImageTask]) -> "list[Future[None]]":

@@ -101,12 +101,18 @@ def read_manifest(folder: Path) -> Manifest:
         ShardError: there is none, it is damaged, or it has another schema version.
     """
     path = folder / MANIFEST_NAME
-    if not path.is_file():
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(
             f"no shards at {folder} ({MANIFEST_NAME} is missing); make them with "
-            f"skydistill shard RAW {folder} --layout university1652"
-        )
-    return parse_manifest(path.read_bytes(), where=str(path))
+            f"skydistill shard RAW {folder}"
+        ) from error
+    except OSError as error:
+        raise ShardError(
+            f"{path} cannot be read ({error.strerror}); make it readable or give another folder"
+        ) from error
+    return parse_manifest(content, where=str(path))
 
 
 def parse_manifest(content: bytes, *, where: str) -> Manifest:

@@ -88,5 +88,8 @@ class RawDataset:
     deviations: tuple[str, ...] = ()
     """How the counts differ from those published, one sentence each; never hidden."""
 
+    compared: str = ""
+    """Digest of the files that were read and found equal, so that the next run need not."""
+
     coordinates: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Place to (latitude, longitude) in degrees, WGS 84; of as many places as are known."""

@@ -21,7 +21,7 @@ import numpy as np
 from data_shards.damage import damaged_parts
 from data_shards.errors import ShardError
 from data_shards.index import Index, read_index_alone
-from data_shards.layouts.published import compare, images_in
+from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.manifest import TARS_OF_OTHERS, Manifest, ShardEntry, content_digest, read_manifest
 from data_shards.packing.summary import Counts, counts_of
 from data_shards.processors import processors
@@ -34,6 +34,17 @@ MEGABYTE = 10**6
 
 WHOLE_FOLDER = ""
 """In place of a tar's name, where a problem is not one tar's."""
+
+
+DAMAGED = (
+    "restore the files from where they came, or make them again with skydistill shard into a new "
+    "folder"
+)
+UNOFFICIAL = (
+    "the shards are whole: complete the raw folders and bring the shards up to date with "
+    "skydistill shard, or leave out --expect official"
+)
+"""What to do about problems."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +74,8 @@ class Verdict:
 
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
+    is_whole: bool = True
+    """Whether all is as it was written, though perhaps not as published."""
 
     @property
     def is_ok(self) -> bool:
@@ -87,8 +100,7 @@ class Verdict:
             listed = str(self.problems[0])
         problems = "1 problem" if count == 1 else f"{count} problems"
         return ShardError(
-            f"{folder} has {problems} ({listed}); restore the files from where they came, or make "
-            "them again with skydistill shard into a new folder"
+            f"{folder} has {problems} ({listed}); {DAMAGED if not self.is_whole else UNOFFICIAL}"
         )
 
 
@@ -128,7 +140,8 @@ def verify_shards(
     verdict.images = sum(len(index.rows) for index in indexes)
     if len(indexes) == len(checked):
         verdict.problems += _problems_of_the_whole(manifest, indexes)
-    if expect == "official" and verdict.is_ok:
+    verdict.is_whole = verdict.is_ok
+    if expect == "official" and verdict.is_whole:
         verdict.problems += _deviations(folder)
     verdict.seconds = time.monotonic() - started
     return verdict
@@ -276,5 +289,9 @@ def _missing_pairs(manifest: Manifest, found: Counter[tuple[int, int, int]]) -> 
 def _deviations(folder: Path) -> Iterator[Problem]:
     """Yield how the counts differ from the published ones."""
     shards = ShardSet.open(folder)
+    if shards.manifest.layout not in PUBLISHED:
+        yield _of_all(
+            f"the layout is {shards.manifest.layout}, which has no published counts to compare with"
+        )
     for difference in compare(shards.manifest.layout, images_in(shards)).differences:
         yield _of_all(difference)

@@ -246,7 +246,8 @@ def load_student(path: Path) -> LoadedModel:
             build_config(ModelConfig, recipe["model"], where=str(file)), num_places=len(places)
         )
         model.load_state_dict(state)
-    except (SkyDistillError, RuntimeError) as error:
+        image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
+    except (SkyDistillError, RuntimeError, KeyError) as error:
         raise CheckpointError(
             f"{file} does not fit this version of skydistill ({error})"
         ) from error
@@ -254,8 +255,8 @@ def load_student(path: Path) -> LoadedModel:
         model=model.eval().requires_grad_(requires_grad=False),
         name=recipe["name"],
         role=recipe["role"],
-        image_size=recipe["data"]["image_size"],
-        resampling=recipe["data"]["resampling"],
+        image_size=image_size,
+        resampling=resampling,
         step=meta["step"],
         places=places,
         recipe=recipe,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from data_shards.augment.variations import Variations
 from data_shards.errors import CacheError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.lock import only_writer
@@ -224,7 +225,10 @@ def _fill(
     image, slot = own // slots, own % slots
     rows: RowNumbers = first + image
     view = View(int(shards.images.view[first]))
-    variations = slot_variations(shards, config.augment, rows, slot, view=view)
+
+    def variations(part: slice) -> Variations:
+        return slot_variations(shards, config.augment, rows[part], slot[part], view=view)
+
     at = 0
     for part, images in image_batches(
         shards,

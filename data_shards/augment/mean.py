@@ -3,7 +3,8 @@
 In this order: JPEG artefacts, resize, mirror (all views of a place together), colour jitter, blur
 or sharpen, dropout of a grid or of boxes, quarter turns of the satellite tile. What the source
 leaves open (widths of the blur, strength of the sharpening, cells of the grid) is the default of
-the augmentation library that both use.
+the augmentation library that both use; its blur also bends the Gaussian and adds noise to the
+kernel, which is left out here.
 """
 
 import cv2
@@ -67,7 +68,7 @@ VALUES = np.dtype(
     ]
 )
 """Quality 0 is no JPEG; factors 1 and hue 0 no jitter; holes are boxes of fractions, of which the
-first `num_holes` count."""
+first `num_holes` count, and which are drawn only where they are the dropout."""
 
 TURN, JPEG, QUALITY = 100, 101, 102
 JITTER, ORDER, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(103, 109)
@@ -119,11 +120,13 @@ def _draw_dropout(values: AugmentValues, subjects: Subjects) -> None:
     values["dropout"] = np.select(
         [chosen < DROPOUT_PROBABILITY / 2, chosen < DROPOUT_PROBABILITY], [GRID, HOLES], NO_DROPOUT
     )
-    values["num_holes"] = subjects.integers(COUNT, *NUM_HOLES)
-    draws = subjects.draws(HOLE, 4 * NUM_HOLES[1]).reshape(-1, NUM_HOLES[1], 4)
+    has_holes = np.flatnonzero(values["dropout"] == HOLES)  # few, and each has a hundred numbers
+    holed = subjects.of(has_holes)
+    values["num_holes"][has_holes] = holed.integers(COUNT, *NUM_HOLES)
+    draws = holed.draws(HOLE, 4 * NUM_HOLES[1]).reshape(-1, NUM_HOLES[1], 4)
     sides = HOLE_SIDE[0] + (HOLE_SIDE[1] - HOLE_SIDE[0]) * draws[..., 2:]
     corner = (1.0 - sides) * draws[..., :2]
-    values["holes"] = np.concatenate([corner, corner + sides], axis=2)
+    values["holes"][has_holes] = np.concatenate([corner, corner + sides], axis=2)
 
 
 def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:

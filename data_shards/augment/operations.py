@@ -40,7 +40,9 @@ TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_
 
 def turn(pixels: Pixels, quarter_turns: int) -> None:
     """Turn counter-clockwise by `quarter_turns` times 90 degrees."""
-    if quarter_turns:
+    if quarter_turns % 2:  # OpenCV transposes in place three times slower than aside
+        np.copyto(pixels, cv2.rotate(pixels, TURNS[quarter_turns]))
+    elif quarter_turns:
         cv2.rotate(pixels, TURNS[quarter_turns], dst=pixels)
 
 

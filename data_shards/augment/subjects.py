@@ -1,6 +1,6 @@
 """Which images are varied, and the random numbers that belong to each of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,15 @@ class Subjects:
 
     def __len__(self) -> int:
         return len(self.key_hashes)
+
+    def of(self, chosen: npt.NDArray[np.integer]) -> "Subjects":
+        """Return the chosen images alone, given as numbers 0 to N - 1."""
+        return replace(
+            self,
+            slots=self.slots[chosen],
+            key_hashes=self.key_hashes[chosen],
+            place_hashes=self.place_hashes[chosen],
+        )
 
     def draw(self, name: int) -> Draws:
         """Draw a number of each image [N]."""

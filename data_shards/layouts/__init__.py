@@ -29,7 +29,7 @@ DEPTH = 2
 class Read(Protocol):
     """What reads the folders of a data set."""
 
-    def __call__(self, raw: Path, *, split: Path | None) -> RawDataset:
+    def __call__(self, raw: Path, *, split: Path | None, compared: str) -> RawDataset:
         """List the images below `raw`."""
 
 
@@ -75,6 +75,7 @@ def read_layout(
     layout: str = AUTO,
     split: Path | None = None,
     coordinates: Path | None = None,
+    compared: str = "",
 ) -> RawDataset:
     """List every image below `raw`, or below the one folder in it that holds a data set.
 
@@ -83,6 +84,7 @@ def read_layout(
         layout: a name of `LAYOUTS`, or `auto`.
         split: YAML file that says which places train, where the folders do not.
         coordinates: CSV file of place, latitude and longitude.
+        compared: `RawDataset.compared` of an earlier run; files it speaks of are not read again.
 
     Returns:
         The records, sorted by key, and how they differ from what is published.
@@ -95,11 +97,12 @@ def read_layout(
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
-        dataset = LAYOUTS[found.layout].read(found.folder, split=split)
+        dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
+    _refuse_strange_names(found.folder, dataset)
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
     images = (Image(key, r.place, r.view, r.roles, r.altitude_m) for key, r in keyed)
     deviations = compare(dataset.layout, images).sentences
@@ -110,6 +113,20 @@ def read_layout(
         deviations=deviations,
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
+
+
+def _refuse_strange_names(raw: Path, dataset: RawDataset) -> None:
+    """Refuse names of places that cannot be told, as of an archive in another character set.
+
+    Raises:
+        LayoutError: there is one.
+    """
+    for place in sorted({record.place for record in dataset.records}):
+        if not place.isprintable():
+            raise LayoutError(
+                f"{raw} has a folder {ascii(place)}, whose name cannot be printed; rename it to "
+                "the id of the place"
+            )
 
 
 def found_lines(dataset: RawDataset) -> list[str]:

@@ -57,6 +57,21 @@ def require_both_views(raw: Path, records: Iterable[ImageRecord]) -> None:
             )
 
 
+def require_answers(raw: Path, records: Iterable[ImageRecord]) -> None:
+    """Demand that every place that is queried from the air or from space stands in the galleries.
+
+    Raises:
+        LayoutError: one does not, so that its queries could not be answered.
+    """
+    paired = [record for record in records if record.view in PAIRED]
+    lacking = sorted(places_of(paired, Role.QUERY) - places_of(paired, Role.GALLERY))
+    if lacking:
+        raise LayoutError(
+            f"{raw}: place {lacking[0]} ({len(lacking)} in all) is queried and stands in no "
+            "gallery; add it to the galleries or remove its queries"
+        )
+
+
 def _of_role(places: dict[tuple[Role, View], set[str]], role: Role, view: View) -> set[str]:
     found: set[str] = set()
     for (roles, of_view), names in places.items():

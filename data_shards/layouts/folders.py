@@ -70,7 +70,9 @@ def child_like(folder: Path, pattern: str) -> Path | None:
 
 def natural(name: str) -> list[str | int]:
     """Return a sort key that puts `2.jpg` before `10.jpg`."""
-    return [int(part) if part.isdecimal() else part for part in DIGITS.split(name)]
+    parts: list[str | int] = list(DIGITS.split(name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 def key_name(stem: str) -> str:

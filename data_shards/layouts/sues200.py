@@ -13,7 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.checks import places_of, refuse_shared_places, require_both_views
+from data_shards.layouts.checks import (
+    places_of,
+    refuse_shared_places,
+    require_answers,
+    require_both_views,
+)
 from data_shards.layouts.folders import (
     child,
     child_like,
@@ -24,7 +29,7 @@ from data_shards.layouts.folders import (
     subfolders,
 )
 from data_shards.layouts.split import choose_split
-from data_shards.layouts.twins import merge_twins
+from data_shards.layouts.twins import Comparisons, merge_twins
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 LAYOUT = "sues200"
@@ -66,12 +71,13 @@ def find_sues200(folder: Path) -> str | None:
     return None
 
 
-def read_sues200(raw: Path, *, split: Path | None = None) -> RawDataset:
+def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
     """List the images of a SUES-200 folder, raw or already split.
 
     Args:
         raw: the folder that holds `satellite-view`, or `Training`.
         split: a file that says which places train; see `data_shards.layouts.split`.
+        compared: `RawDataset.compared` of an earlier run.
 
     Raises:
         LayoutError: a folder is missing or empty, a place lacks a view, has two sources or stands
@@ -86,10 +92,11 @@ def read_sues200(raw: Path, *, split: Path | None = None) -> RawDataset:
             f"{raw} holds raw folders and an already split copy, two sources for the same places; "
             "move one of them away"
         )
-    return _read_split(raw, split) if is_split else _read_raw(raw, split)
+    read = _read_split if is_split else _read_raw
+    return read(raw, split, Comparisons(compared))
 
 
-def _read_raw(raw: Path, split_file: Path | None) -> RawDataset:
+def _read_raw(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
     found = [*_raw_satellites(raw), *_raw_drones(raw)]
     places = {record.place for record in found}
     refuse_two_spellings(raw, places)
@@ -99,10 +106,10 @@ def _read_raw(raw: Path, split_file: Path | None) -> RawDataset:
         replace(record, roles=Role.GALLERY | (Role.TRAIN if record.place in train else Role.QUERY))
         for record in found
     ]
-    return _dataset(raw, found, split=split.name, apart=_apart_by_suffix)
+    return _dataset(raw, found, split=split.name, apart=_apart_by_suffix, comparisons=comparisons)
 
 
-def _read_split(raw: Path, split_file: Path | None) -> RawDataset:
+def _read_split(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
     if split_file is not None:
         raise LayoutError(
             f"{raw} is an already split copy, whose folders say which places train; leave out "
@@ -112,15 +119,23 @@ def _read_split(raw: Path, split_file: Path | None) -> RawDataset:
     refuse_two_spellings(raw, {record.place for record in found})
     train, query = places_of(found, Role.TRAIN), places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=query)
-    return _dataset(raw, found, split="folders", apart=_apart_by_folder)
+    return _dataset(raw, found, split="folders", apart=_apart_by_folder, comparisons=comparisons)
 
 
 def _dataset(
-    raw: Path, found: list[ImageRecord], *, split: str, apart: Callable[[ImageRecord], str]
+    raw: Path,
+    found: list[ImageRecord],
+    *,
+    split: str,
+    apart: Callable[[ImageRecord], str],
+    comparisons: Comparisons,
 ) -> RawDataset:
-    records = merge_twins(found, apart=apart)
+    records = merge_twins(found, apart=apart, comparisons=comparisons)
     require_both_views(raw, records)
-    return RawDataset(layout=LAYOUT, records=tuple(_numbered(records)), split=split)
+    require_answers(raw, records)
+    return RawDataset(
+        layout=LAYOUT, records=tuple(_numbered(records)), split=split, compared=comparisons.made
+    )
 
 
 def _raw_satellites(raw: Path) -> Iterator[ImageRecord]:

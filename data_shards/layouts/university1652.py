@@ -9,7 +9,12 @@ import re
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.checks import places_of, refuse_shared_places, require_both_views
+from data_shards.layouts.checks import (
+    places_of,
+    refuse_shared_places,
+    require_answers,
+    require_both_views,
+)
 from data_shards.layouts.folders import (
     child,
     image_files,
@@ -17,7 +22,7 @@ from data_shards.layouts.folders import (
     refuse_two_spellings,
     subfolders,
 )
-from data_shards.layouts.twins import merge_twins
+from data_shards.layouts.twins import Comparisons, merge_twins
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 NUM_ORBIT_VIEWS = 54
@@ -58,7 +63,7 @@ def find_university1652(folder: Path) -> str | None:
     return None
 
 
-def read_university1652(raw: Path, *, split: Path | None = None) -> RawDataset:
+def read_university1652(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
     """List the images of a University-1652 folder; a query that is in the gallery too is one.
 
     Raises:
@@ -74,11 +79,15 @@ def read_university1652(raw: Path, *, split: Path | None = None) -> RawDataset:
     train = places_of(found, Role.TRAIN)
     test = places_of(found, Role.GALLERY) | places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=test)
+    comparisons = Comparisons(compared)
     records = merge_twins(
-        found, apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}"
+        found,
+        apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
+        comparisons=comparisons,
     )
     require_both_views(raw, records)
-    return RawDataset(layout="university1652", records=tuple(records))
+    require_answers(raw, records)
+    return RawDataset(layout="university1652", records=tuple(records), compared=comparisons.made)
 
 
 def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[ImageRecord]:

@@ -6,6 +6,7 @@ at most one JSON per sample, keyed `PLACE/VIEW/NAME`.
 
 import hashlib
 import json
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -82,9 +83,7 @@ def index_tars(
     Raises:
         ShardError: a tar is cut short, or a sample is not one image under one of our keys.
     """
-    paths = sorted(folder.glob("*.tar"))
-    if not paths:
-        raise ShardError(f"{folder} holds no tars; give the folder that webdataset wrote")
+    paths = _tars_in(folder)
     old = _manifest_there(folder)
     walked: list[WalkedTar] = []
     with ThreadPoolExecutor(workers or processors()) as pool:
@@ -92,9 +91,18 @@ def index_tars(
             walked.append(tar)
             progress(len(walked), len(paths))
     _refuse_repeated_keys(walked)
-    manifest = _write_indexes(folder, walked)
-    if manifest != old:
-        write_manifest(folder, manifest)
+    try:
+        manifest = _write_indexes(folder, walked)
+        if manifest != old:
+            write_manifest(folder, manifest)
+    except OSError as error:
+        for index in (tar.path.with_suffix(".index") for tar in walked):
+            _aside(index).unlink(missing_ok=True)
+        _aside(folder / MANIFEST_NAME).unlink(missing_ok=True)
+        raise ShardError(
+            f"the indexes of {folder} could not be written ({error.strerror}); free space or make "
+            "it writable, and run this again"
+        ) from error
     return ShardSummary(
         manifest=manifest,
         images=sum(len(tar.keys) for tar in walked),
@@ -102,6 +110,18 @@ def index_tars(
         tars_written=0,
         tars_kept=len(walked),
     )
+
+
+def _tars_in(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(folder / name for name in os.listdir(folder) if name.endswith(".tar"))
+    except OSError as error:
+        raise ShardError(
+            f"{folder} cannot be read ({error.strerror}); give the folder that webdataset wrote"
+        ) from error
+    if not paths:
+        raise ShardError(f"{folder} holds no tars; give the folder that webdataset wrote")
+    return paths
 
 
 def roles_of(words: Sequence[str]) -> Role | None:
@@ -139,7 +159,7 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
     for tar in walked:
         tar.rows["place"] = [number[place] for place in tar.places]
         index = tar.path.with_suffix(".index")
-        aside = index.with_name(index.name + ".partial")
+        aside = _aside(index)
         digest = write_index(
             aside, tar.rows, tar.keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256
         )
@@ -163,6 +183,11 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
         profile={"bytes": "original", TARS_OF_OTHERS: "written by others"},
         split="tars",
     )
+
+
+def _aside(path: Path) -> Path:
+    """Where an index, or the manifest, stands until it is whole."""
+    return path.with_name(path.name + ".partial")
 
 
 def _refuse_repeated_keys(walked: Sequence[WalkedTar]) -> None:
@@ -294,12 +319,14 @@ def _describe(path: Path, sample: Sample, row: Rows, *, roles: Role | None, posi
     """Fill in what the JSON tells, or else the user and the tar's name."""
     told = sample.told
     try:
-        known = roles_of(told.get("roles", ())) or roles
-        known = known or ROLE_OF_PREFIX.get(path.name.partition("-")[0])
+        words = told.get("roles", [])
+        if not isinstance(words, list):
+            raise TypeError("roles is not a list")
+        known = roles_of(words) or roles or ROLE_OF_PREFIX.get(path.name.partition("-")[0])
         altitude_m = told.get("altitude_m")
         row["position"] = told.get("position", position)
         row["altitude_m"] = np.nan if altitude_m is None else altitude_m
-    except (TypeError, ValueError, OverflowError) as error:
+    except (ShardError, TypeError, ValueError, OverflowError) as error:
         raise ShardError(f"{path}: the JSON of {sample.key} is wrong ({error}); mend it") from error
     if known is None:
         raise ShardError(

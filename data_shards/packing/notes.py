@@ -35,6 +35,9 @@ class SourceNotes:
     inputs: dict[str, str] = field(default_factory=dict)
     """Tar to the digest of `inputs_of`."""
 
+    compared: str = ""
+    """`RawDataset.compared`: the raw files that were found equal."""
+
 
 def inputs_of(tar: TarContent, profile: Profile) -> str:
     """Return a digest over all that decides a tar: equal means that nobody touched its files.
@@ -57,7 +60,8 @@ def inputs_of(tar: TarContent, profile: Profile) -> str:
             f"{int(record.roles)} {record.position} {record.altitude_m} "
             f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
         )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    text = "\n".join(lines).encode(errors="surrogateescape")  # file names that are no UTF-8
+    return hashlib.sha256(text).hexdigest()
 
 
 def source_folder(records: Sequence[ImageRecord]) -> str:
@@ -72,7 +76,11 @@ def read_source_notes(out: Path) -> SourceNotes:
     """Return the notes of finished shards, or empty ones where there are none to be read."""
     try:
         values = json.loads((out / SOURCE_NAME).read_text())
-        return SourceNotes(source=str(values["source"]), inputs=dict(values["inputs"]))
+        return SourceNotes(
+            source=str(values["source"]),
+            inputs=dict(values["inputs"]),
+            compared=str(values["compared"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return SourceNotes()
 

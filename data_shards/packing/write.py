@@ -6,10 +6,11 @@ older ones of which only the changed tars are made again.
 
 import errno
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +78,8 @@ class Task:
     def notes(self) -> SourceNotes:
         """Raw folder and inputs of every tar."""
         inputs = {tar.name: inputs_of(tar, self.profile) for tar in self.tars}
-        return SourceNotes(source=source_folder(self.dataset.records), inputs=inputs)
+        source, compared = source_folder(self.dataset.records), self.dataset.compared
+        return SourceNotes(source=source, inputs=inputs, compared=compared)
 
     @cached_property
     def head(self) -> Manifest:
@@ -151,7 +153,7 @@ def write_shards(
     Raises:
         ShardError: an image is unreadable, the disk is full, or `out` holds something else.
     """
-    out = out.resolve() if out.is_symlink() else out
+    out = Path(os.path.realpath(out)) if os.path.islink(out) else out
     task = Task(dataset, out, profile, workers or processors(), progress)
     try:
         if replaced(out).exists():
@@ -170,7 +172,10 @@ def write_shards(
 
 def _with_what_waits(task: Task, error: ShardError) -> ShardError:
     """Add to a sentence what the next run will not have to make again."""
-    finished = len(list(task.partial.glob(f"*{NOTE_SUFFIX}")))
+    try:
+        finished = sum(name.endswith(NOTE_SUFFIX) for name in os.listdir(task.partial))
+    except OSError:
+        return error
     if not finished:
         return error
     tars = "tar" if finished == 1 else "tars"
@@ -194,6 +199,7 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
         _remember(task)
     same_head = replace(task.head, shards=old.shards, content_sha256=old.content_sha256)
     if notes.inputs == task.notes.inputs and replace(same_head, profile=old.profile) == old:
+        _remove_left_over(task)
         return _unchanged(task, old)
     return _write(task, old=old, made_from=notes.inputs)
 
@@ -236,6 +242,13 @@ def _unchanged(task: Task, manifest: Manifest) -> ShardSummary:
     )
 
 
+def _remove_left_over(task: Task) -> None:
+    """Remove what a killed run has left beside shards that are up to date."""
+    if task.partial.is_dir():
+        with suppress(OSError, ShardError), only_writer(task.partial, taken=_taken(task)):
+            shutil.rmtree(task.partial)
+
+
 def _remember(task: Task) -> None:
     """Note the raw folder, so that the next run need not read it."""
     try:
@@ -247,6 +260,7 @@ def _remember(task: Task) -> None:
 def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) -> ShardSummary:
     """Write what is not there yet beside `out`, then let it take the place of `out`."""
     with _folder_aside(task) as partial:
+        _refuse_a_change_meanwhile(task, old)
         kept = finished_tars(partial, task.tars, notes=task.notes, profile=task.profile)
         _sweep(partial, kept)
         if old is not None and old.profile == task.profile.facts:
@@ -280,6 +294,13 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         tars_written=len(missing),
         tars_kept=len(kept),
     )
+
+
+def _refuse_a_change_meanwhile(task: Task, old: Manifest | None) -> None:
+    """Refuse to replace what another process has put at `out` since this one looked there."""
+    now = read_manifest(task.out) if task.out.exists() else None
+    if now != old:
+        raise ShardError(f"{task.out} was written by another process meanwhile; run this again")
 
 
 @contextmanager

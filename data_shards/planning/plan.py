@@ -123,7 +123,7 @@ class Plan:
         self.steps_per_epoch = most_steps(self._rounds, global_batch)
         self.neighbours: Neighbours | None = None
         """Hard samples that order the rounds, in a plan that `with_neighbours` returned."""
-        self._shown, self._epochs = Recent[_Shown](EPOCHS_HELD), Recent[PlanRows](EPOCHS_HELD)
+        self._shown = Recent[_Shown](EPOCHS_HELD)
 
     def _refuse_few(self, shards: ShardSet) -> None:
         if self.global_batch > len(self.places):
@@ -161,7 +161,7 @@ class Plan:
             self._refuse_strangers(neighbours)
         other = copy.copy(self)
         other.neighbours = neighbours
-        other._shown, other._epochs = Recent(EPOCHS_HELD), Recent(EPOCHS_HELD)
+        other._shown = Recent(EPOCHS_HELD)
         return other
 
     @cached_property
@@ -181,8 +181,7 @@ class Plan:
 
     def epoch(self, epoch: int) -> PlanRows:
         """Return the rows of one epoch in order; batch i is rows [i * B, (i + 1) * B)."""
-        whole = slice(0, self.pairs_per_epoch)
-        return self._epochs.get(epoch, lambda: self.rows(epoch, whole))
+        return self.rows(epoch, slice(0, self.pairs_per_epoch))
 
     def rows(self, epoch: int, part: slice) -> PlanRows:
         """Return rows `part.start` to `part.stop` - 1 of one epoch: `epoch(epoch)[part]`.

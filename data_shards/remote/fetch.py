@@ -179,7 +179,10 @@ def _persist(attempt: Callable[[], Result], where: str, stop: threading.Event) -
             return attempt()
         except BrokenOffError as error:
             if stop.is_set() or error.is_final:
-                raise ShardError(f"{where} cannot be fetched: {error}") from error
+                raise ShardError(
+                    f"{where} cannot be fetched: {error}; see that the address is right and that "
+                    "the whole folder is there"
+                ) from error
             if pause is None:
                 raise ShardError(
                     f"{where} cannot be fetched, tried {tries} times: {error}; see that the source "

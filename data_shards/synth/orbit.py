@@ -12,7 +12,7 @@ places where it now finds two fifths."""
 
 RING_ALTITUDES_M = (150, 200, 250, 300)
 RING_TILT_DEG = 65.0
-"""Steeper than on the helix, so that the corners of a picture from 300 m still show built land."""
+"""So steep that the corners of a picture from 300 m still show built land."""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,11 @@ def test_the_bounds_themselves_are_allowed(config, values) -> None:
     ("words", "sentence"),
     [
         (["synth", "out", "--places", "0", "--test-places", "0"], "--places (0) must be"),
+        (["shard", "raw", "out", "--quality", "80"], "--quality must go with --image-size"),
+        (
+            ["shard", "tars", "--index-only", "--image-size", "256", "--split", "a.yaml"],
+            "--image-size and --split cannot go with --index-only",
+        ),
         (["synth", "out", "--seed", "-1"], "--seed (-1) must be"),
         (["shard", "raw", "out", "--layout", "x", "--workers", "-1"], "--workers (-1) must be"),
         (["plan", "--shards", "s", "--seed", "99999999999999999999"], "--seed (9999999999999999"),

@@ -250,7 +250,7 @@ def test_rows_are_varied_by_the_values_beside_them(tiny_shards: ShardSet) -> Non
         resampling="opencv-linear",
         batch_size=4,
         threads=1,
-        variations=variations,
+        variations=variations.__getitem__,
     )
     images = [image for _, part in stream for image in part]
     assert_varied(tiny_shards, augment, rows, slots, View.DRONE, images)
@@ -287,17 +287,30 @@ def test_a_broken_image_of_a_stream_is_named_when_its_batch_is_due(
 
 def test_the_next_epoch_is_planned_while_this_one_is_shown(tiny_shards, monkeypatch) -> None:
     planned: dict[int, str] = {}
-    whole = Plan.rows
+    shuffled = Plan._shuffled
 
-    def noted(plan: Plan, epoch: int, part: slice):
+    def noted(plan: Plan, epoch: int):
         planned[epoch] = threading.current_thread().name
-        return whole(plan, epoch, part)
+        return shuffled(plan, epoch)
 
-    monkeypatch.setattr(Plan, "rows", noted)
+    monkeypatch.setattr(Plan, "_shuffled", noted)
     assert len(list(loader(tiny_shards).batches(first_step=2, num_steps=STEPS))) == STEPS - 2
     assert planned[0] == "MainThread"
     assert planned[1].startswith("decode") and planned[2].startswith("decode"), planned
     assert planned.keys() == {0, 1, 2}, "no epoch behind the last step"
+
+
+def test_no_rank_makes_the_rows_of_others(tiny_shards, monkeypatch) -> None:
+    made, whole = [], Plan.rows
+
+    def noted(plan: Plan, epoch: int, part: slice):
+        made.append((threading.current_thread().name, part.stop - part.start))
+        return whole(plan, epoch, part)
+
+    monkeypatch.setattr(Plan, "rows", noted)
+    batches(tiny_shards, rank=1, world_size=4)
+    assert [size for name, size in made if name == "MainThread"] == [BATCH // 4] * STEPS
+    assert max(size for _, size in made) <= BATCH, "an epoch is prepared, not written out"
 
 
 def test_a_plan_that_fails_ahead_is_told_when_it_is_due(tiny_shards, monkeypatch) -> None:

@@ -111,6 +111,26 @@ def test_damage_is_told_with_file_and_remedy(folder, name, damage, sentence) -> 
     assert "skydistill shard" in str(told.value)
 
 
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_tar_of_the_same_length_that_was_written_again_is_told(folder: Path, at: int) -> None:
+    shards = ShardSet.open(folder)
+    row = np.flatnonzero(shards.images.shard == 1)[at]
+    tar = folder / shards.manifest.shards[1].name
+    content = bytearray(tar.read_bytes())
+    content[int(shards.images.offset[row]) + 40] ^= 1
+    tar.write_bytes(content)
+    told = f"{tar.name} is newer than its index, or damaged: {shards.images.key[row]} is another"
+    with pytest.raises(ShardError, match=told):
+        ShardSet.open(folder)
+
+
+def test_a_manifest_that_cannot_be_read_is_told(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+    with pytest.raises(ShardError, match=r"manifest.json cannot be read \(Is a directory\); make"):
+        ShardSet.open(folder)
+
+
 def test_any_edit_of_the_manifest_is_noticed(folder: Path) -> None:
     values = json.loads((folder / "manifest.json").read_text())
     values["counts"]["train"]["drone"] += 1

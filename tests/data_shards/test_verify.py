@@ -142,7 +142,7 @@ def test_an_index_of_an_older_tar_is_found(folder: Path, tmp_path: Path) -> None
     """Someone replaced a tar by one of the same length."""
     path = folder / TAR
     shards = ShardSet.open(folder)
-    first, second = (shards.images.key.tolist().index(f"000{n}/drone/image-01") for n in (1, 2))
+    first, second = (shards.images.key.tolist().index(f"000{n}/drone/image-01") for n in (2, 3))
     content = bytearray(path.read_bytes())
     at, other = int(shards.images.offset[first]), int(shards.images.offset[second])
     size = min(int(shards.images.size[first]), int(shards.images.size[second]))
@@ -153,8 +153,8 @@ def test_an_index_of_an_older_tar_is_found(folder: Path, tmp_path: Path) -> None
     path.write_bytes(content)
     ShardSet.open(folder)
     assert {problem.key for problem in problems(folder)} == {
-        "0001/drone/image-01",
         "0002/drone/image-01",
+        "0003/drone/image-01",
     }
 
 
@@ -267,6 +267,15 @@ def test_the_command_counts_what_it_does_not_list(skydistill, folder: Path) -> N
     ending = skydistill("verify", folder)
     assert "has 30 problems (the first 20 of them listed above)" in ending.sentence
     assert ending.err.count("its digest differs") == 20
+
+
+def test_shards_that_are_whole_and_not_official_are_not_called_damaged(
+    skydistill, tiny_shards: ShardSet
+) -> None:
+    told = skydistill("verify", tiny_shards.folder, "--expect", "official").sentence
+    assert "has 1 problem (this is not the whole of University-1652" in told
+    assert "the shards are whole: complete the raw folders" in told
+    assert "restore" not in told
 
 
 def test_missing_shards_are_one_sentence(skydistill, tmp_path: Path) -> None:

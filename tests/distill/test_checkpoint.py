@@ -5,10 +5,18 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
-from distill.checkpoint import RunState, load_student, resume, save_checkpoint, save_weights
+from distill.checkpoint import (
+    WEIGHTS_FORMAT,
+    RunState,
+    load_student,
+    resume,
+    save_checkpoint,
+    save_weights,
+)
 from distill.run_folder import RunPaths
 from tests.distill.conftest import metric_lines, open_alone, run_alone, tiny_config
 
@@ -154,3 +162,13 @@ def test_foreign_and_damaged_weights_are_refused(straight, tmp_path):
     cut.write_bytes(cut.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="is damaged"):
         load_student(cut)
+
+
+def test_weights_of_a_version_that_told_no_resampling_are_refused(straight, tmp_path):
+    with safe_open(straight.paths.weights, framework="pt") as opened:
+        meta = json.loads(opened.metadata()[WEIGHTS_FORMAT])
+    del meta["recipe"]["data"]["resampling"]
+    older = tmp_path / "older.safetensors"
+    save_file(load_file(straight.paths.weights), older, metadata={WEIGHTS_FORMAT: json.dumps(meta)})
+    with pytest.raises(CheckpointError, match=r"does not fit this version.*resampling"):
+        load_student(older)

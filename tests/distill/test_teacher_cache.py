@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_shards.augment.variations import FAMILIES
 from data_shards.errors import CacheError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.progress import show_progress
@@ -75,7 +76,7 @@ def test_lookup_by_hand(cached):
             resampling="opencv-linear",
             batch_size=99,
             threads=1,
-            variations=variations,
+            variations=variations.__getitem__,
         )
         live = teacher_outputs(teacher.model, torch.from_numpy(images))
         found = cache.lookup(rows, slots)
@@ -105,16 +106,24 @@ def test_training_from_the_cache_is_training_with_the_live_teacher(distilled, ca
     assert np.allclose(half, live, rtol=5e-3, atol=5e-3)
 
 
-def test_both_sources_answer_alike_with_two_drones_a_row(distilled):
-    config = distilled(data={"drones_per_row": 2}, teacher={"cache_dtype": "float32"})
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(distilled, family):
+    config = distilled(
+        data={"drones_per_row": 2, "resampling": "pillow-bicubic"},
+        augment={"family": family},
+        teacher={"cache_dtype": "float32"},
+    )
     build(config)
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
     live = LiveTeacher(load_teacher(config, session.shards), CPU)
-    for batch in session.loader.batches(first_step=0, num_steps=2):
+    slots = set()
+    for batch in session.loader.batches(first_step=0, num_steps=4):
+        slots |= set(batch.slot.tolist())
         assert batch.drone.shape[0] == 2 * batch.satellite.shape[0]
         for one, two in zip(session.teacher(batch), live(batch), strict=True):
             assert torch.allclose(one, two, rtol=1e-5, atol=1e-6)
+    assert slots == {0, 1}
 
 
 def test_nothing_changed_is_a_hit(cached):

@@ -63,8 +63,10 @@ def test_ranges_are_those_published(draw, view, contrast) -> None:
     assert 0.29 < np.abs(drawn["hue"]).max() <= 0.3 + 1e-6
     assert set(drawn["jitter_order"].tolist()) == set(range(24))
     assert set(drawn["blur_size"].tolist()) == {3, 5, 7}
-    assert set(drawn["num_holes"].tolist()) == set(range(10, 26))
-    left, top, right, bottom = np.moveaxis(drawn["holes"].astype(float), 2, 0)
+    holed = drawn[drawn["dropout"] == HOLES]
+    assert set(holed["num_holes"].tolist()) == set(range(10, 26))
+    assert not drawn["holes"][drawn["dropout"] != HOLES].any()
+    left, top, right, bottom = np.moveaxis(holed["holes"].astype(float), 2, 0)
     assert left.min() >= 0 and top.min() >= 0 and right.max() <= 1 + 1e-6
     for side in (right - left, bottom - top):
         assert 0.1 - 1e-6 <= side.min() < 0.101 and 0.199 < side.max() <= 0.2 + 1e-6

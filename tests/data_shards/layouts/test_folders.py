@@ -29,6 +29,10 @@ def test_numbers_in_names_are_sorted_as_numbers() -> None:
     ]
 
 
+def test_digits_of_other_scripts_are_letters() -> None:
+    assert sorted(["٣", "2", "a"], key=natural) == ["2", "a", "٣"]
+
+
 @pytest.mark.parametrize(
     ("stem", "name"),
     [("image-01", "image-01"), ("a b.c", "a-b-c"), ("北 1", "-1"), ("x (2)", "x-2-")],

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.twins import is_same_image, merge_twins
+from data_shards.layouts.twins import Comparisons, is_same_image, merge_twins
 from data_shards.schema import ImageRecord, Role, View
 
 Make = Callable[..., ImageRecord]
@@ -32,7 +32,9 @@ def make(tmp_path: Path) -> Make:
 
 
 def merge(*records: ImageRecord) -> dict[str, Role]:
-    merged = merge_twins(records, apart=lambda record: f"{record.name}-other")
+    merged = merge_twins(
+        records, apart=lambda record: f"{record.name}-other", comparisons=Comparisons("")
+    )
     assert len({record.key for record in merged}) == len(merged)
     return {record.name: record.roles for record in merged}
 
@@ -72,3 +74,23 @@ def test_files_are_compared_by_size_before_they_are_read(
 def test_files_of_one_size_are_compared_to_the_last_byte(make: Make) -> None:
     one, other = make("1", "a", "x" * 9 + "1").source, make("2", "a", "x" * 9 + "2").source
     assert not is_same_image(one, other)
+
+
+def test_files_found_equal_are_read_again_only_when_one_was_touched(make, monkeypatch) -> None:
+    pair = (make("1", "a", "same").source, make("2", "a", "same").source)
+    first = Comparisons("")
+    assert first.of([pair]) == [True]
+    assert first.made
+
+    def unreadable(path: Path) -> bytes:
+        raise AssertionError(f"{path} was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", unreadable)
+        again = Comparisons(first.made)
+        assert again.of([pair]) == [True]
+        assert again.made == first.made
+    pair[1].write_text("diff")
+    changed = Comparisons(first.made)
+    assert changed.of([pair]) == [False]
+    assert not changed.made

@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from PIL import Image
 from data_shards.errors import LayoutError
 from data_shards.layouts import read_layout
 from data_shards.layouts.university1652 import orbit_altitude_m
+from data_shards.packing.image_profile import Profile
+from data_shards.packing.write import write_shards
 from data_shards.schema import ImageRecord, Role, View
 
 MakeRaw = Callable[[Path], Path]
@@ -251,6 +254,32 @@ def test_a_place_folder_without_images_is_named(raw: Path) -> None:
 def test_a_place_that_lacks_a_view_is_named(raw: Path, gone: str, sentence: str) -> None:
     shutil.rmtree(raw / gone)
     with pytest.raises(LayoutError, match=sentence):
+        read(raw)
+
+
+def test_a_query_that_no_gallery_answers_is_named(raw: Path) -> None:
+    for view in ("drone", "satellite"):
+        shutil.rmtree(raw / f"test/gallery_{view}/5002")
+    with pytest.raises(LayoutError, match=r"place 5002 \(1 in all\) is queried and stands in no"):
+        read(raw)
+
+
+def test_a_file_name_of_another_character_set_is_taken(raw: Path, tmp_path: Path) -> None:
+    place = raw / "train/drone/0002"
+    (place / "image-05.jpeg").rename(place / os.fsdecode(b"image-05\xff.jpeg"))
+    dataset = read_layout(raw)
+    assert "0002/drone/image-05-" in {record.key for record in dataset.records}
+    done = write_shards(
+        dataset, tmp_path / "out", profile=Profile(), workers=1, progress=lambda *_, **__: None
+    )
+    assert done.images == 90
+
+
+def test_a_place_whose_name_cannot_be_printed_is_refused(raw: Path) -> None:
+    for view in ("drone", "satellite"):
+        folder = raw / "train" / view
+        (folder / "0002").rename(folder / os.fsdecode(b"place\xff"))
+    with pytest.raises(LayoutError, match=r"a folder 'place\\udcff', whose name cannot be printed"):
         read(raw)
 
 

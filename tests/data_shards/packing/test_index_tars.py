@@ -1,5 +1,6 @@
 """Tars written by stock webdataset are indexed where they lie, and read by our reader."""
 
+import errno
 import io
 import json
 import os
@@ -165,6 +166,8 @@ JPEG = "a real image"
         ({"drone.jpg": b"no image"}, "0001/drone/a is not a readable image (neither JPEG nor PNG)"),
         ({"drone.jpg": JPEG, "json": b"{"}, "the JSON of 0001/drone/a cannot be parsed"),
         ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "(did you mean 'train'?)"),
+        ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "the JSON of 0001/drone/a is wrong"),
+        ({"drone.jpg": JPEG, "json": {"roles": "train"}}, "is wrong (roles is not a list)"),
         ({"drone.jpg": JPEG, "json": {"position": "first"}}, "the JSON of 0001/drone/a is wrong"),
         ({"drone.jpg": JPEG, "json": {"position": 70000}}, "the JSON of 0001/drone/a is wrong"),
     ],
@@ -202,12 +205,35 @@ def test_a_key_in_two_tars_is_refused(skydistill, tiny_raw: Path, tmp_path: Path
 
 def test_folders_of_something_else_are_refused(skydistill, tiny_shards, tmp_path: Path) -> None:
     assert "holds no tars" in skydistill("shard", tmp_path, "--index-only").sentence
+    told = skydistill("shard", tmp_path / "nowhere", "--index-only").sentence
+    assert "nowhere cannot be read (No such file or directory); give the folder" in told
     told = skydistill("shard", tiny_shards.folder, "--index-only").sentence
     assert "was written by skydistill shard and has its indexes" in told
     told = skydistill("shard", tmp_path, tmp_path / "out", "--index-only").sentence
     assert "--index-only writes beside the tars" in told
     assert "say where to write the shards" in skydistill("shard", tmp_path).sentence
     assert "--roles goes with" in skydistill("shard", tmp_path, "x", "--roles", "train").sentence
+
+
+def test_a_full_disk_is_told_and_the_run_continued(
+    skydistill, tars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        told = skydistill("shard", tars, "--index-only").sentence
+    assert f"the indexes of {tars} could not be written (No space left on device); free" in told
+    assert {path.suffix for path in tars.iterdir()} == {".tar"}
+    assert skydistill("shard", tars, "--index-only").code == 0
+
+
+def test_there_are_no_official_counts_of_tars_of_others(skydistill, tars: Path) -> None:
+    assert skydistill("shard", tars, "--index-only").code == 0
+    assert skydistill("verify", tars).code == 0
+    told = skydistill("verify", tars, "--expect", "official").sentence
+    assert "the layout is webdataset, which has no published counts" in told
 
 
 def test_a_dry_run_writes_nothing(skydistill, tars: Path) -> None:

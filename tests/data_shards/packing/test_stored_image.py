@@ -137,6 +137,18 @@ def test_a_file_cut_short_is_named(tmp_path: Path, name: str, profile: Profile) 
         stored_image(record, profile)
 
 
+@pytest.mark.parametrize("profile", [ORIGINAL, SMALL], ids=["original", "resized"])
+def test_a_file_too_large_to_be_meant_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile
+) -> None:
+    record = saved(tmp_path / "a.png", picture(256, 256))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 256 * 256 // 2 - 1)
+    with pytest.raises(
+        ShardError, match=r"a.png is not a readable image \(Image size .*; replace it"
+    ):
+        stored_image(record, profile)
+
+
 def test_the_manifest_tells_what_decides_the_bytes() -> None:
     assert ORIGINAL.facts == {"bytes": "original"}
     assert set(SMALL.facts["libraries"]) == {"pillow", "simplejpeg"}

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_shards.errors import ShardError
+from data_shards.errors import ShardError, SkyDistillError
 from data_shards.layouts import read_layout
+from data_shards.lock import only_writer
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.notes import SOURCE_NAME
 from data_shards.packing.summary import ShardSummary
@@ -249,6 +251,35 @@ def test_a_crash_between_two_renames_is_mended(raw: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "shards.replaced").exists()
 
 
+def test_what_a_run_killed_at_its_very_end_leaves_is_removed(raw: Path, tmp_path: Path) -> None:
+    """The old folder stands aside when both have changed places."""
+    out, left_over = tmp_path / "shards", tmp_path / "shards.partial"
+    write(raw, out)
+    shutil.copytree(out, left_over)
+    assert write(raw, out).was_complete
+    assert not left_over.exists()
+
+
+def test_shards_written_meanwhile_are_not_replaced(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_raw: Callable[[Path], Path]
+) -> None:
+    out, other = tmp_path / "shards", make_raw(tmp_path / "other")
+    (other / "train/drone/0001/image-05.jpeg").unlink()
+
+    @contextmanager
+    def after_another(folder: Path, *, taken: SkyDistillError) -> Iterator[None]:
+        monkeypatch.setattr("data_shards.packing.write.only_writer", only_writer)
+        write(other, out)
+        with only_writer(folder, taken=taken):
+            yield
+
+    monkeypatch.setattr("data_shards.packing.write.only_writer", after_another)
+    with pytest.raises(ShardError, match="was written by another process meanwhile; run this"):
+        write(raw, out)
+    assert len(ShardSet.open(out).images) == 89
+    assert not (tmp_path / "shards.partial").exists()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 160 KiB."""
@@ -316,6 +347,10 @@ def test_a_folder_that_cannot_be_written_to_is_told(public: Path, tmp_path: Path
     assert told.startswith("ShardError: ")
     assert "shards could not be written (Permission denied); make the folder above it" in told
     assert not list(tmp_path.glob("shards*"))
+    (tmp_path / "closed").mkdir(mode=0o700)
+    told = as_nobody(lambda: write(public, tmp_path / "closed/shards") and None)
+    assert told.startswith("ShardError: ")
+    assert "closed/shards could not be written (Permission denied); make the folder" in told
 
 
 def test_an_image_that_cannot_be_read_is_told(public: Path, tmp_path: Path) -> None:
