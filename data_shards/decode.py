@@ -39,6 +39,10 @@ class DecodeError(ValueError):
     """Bytes that are no complete image; the caller knows which tar and key they came from."""
 
 
+HARMLESS = "extraneous bytes before marker"
+"""What some cameras and editors leave behind the picture; simplejpeg refuses it, Pillow does not."""
+
+
 class Scratch:
     """Memory that one thread decodes into again and again; what it holds ends with the next."""
 
@@ -111,7 +115,12 @@ def _decode_jpeg(content: Content, *, into: Pixels | None, scratch: Scratch | No
     buffer = None if scratch is None else scratch.room(height, width)
     if into is not None and into.shape == (height, width, 3):
         buffer = into
-    pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
+    except ValueError as error:
+        if HARMLESS not in str(error):
+            raise
+        return _decode_by_pillow(content)
     return pixels
 
 

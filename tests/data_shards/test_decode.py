@@ -183,3 +183,12 @@ def test_a_shrink_by_more_than_half_sees_every_pixel() -> None:
     pixels[::4] = 240
     given = resize(pixels, size=60, resampling="opencv-linear")
     assert abs(given.mean() - 60) < 2 and given.max() < 130
+
+
+def test_harmless_bytes_before_the_end_of_a_jpeg_do_not_stop_a_training() -> None:
+    content = saved(PIXELS)
+    with_rest = content[:-2] + bytes(4) + content[-2:]
+    assert check_image(with_rest) == ""
+    into = np.zeros((32, 32, 3), dtype=np.uint8)
+    decoded = decode(with_rest, into=into, scratch=Scratch())
+    assert np.abs(decoded.astype(int) - decode(content)).max() <= 1
