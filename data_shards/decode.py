@@ -40,7 +40,7 @@ class DecodeError(ValueError):
 
 
 HARMLESS = "extraneous bytes before marker"
-"""What some cameras and editors leave behind the picture; simplejpeg refuses it, Pillow does not."""
+"""What some cameras leave behind the picture: simplejpeg refuses it, Pillow does not."""
 
 
 class Scratch:
