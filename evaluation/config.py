@@ -2,20 +2,43 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from data_shards.config import LOCAL_CACHE_GIB, at_least, between, refuse_out_of_bounds, room_bounds
+from data_shards.config import (
+    LOCAL_CACHE_GIB,
+    Resampling,
+    at_least,
+    between,
+    refuse_out_of_bounds,
+    room_bounds,
+)
+from data_shards.errors import RecipeError
+
+Information = Literal["entropy", "distance"]
+"""How much a drone view tells about its place, in both forms of spec pfed 6.2."""
+
+ViewDistance = Literal["auto", "pose", "descriptor"]
+"""How far apart two drone views are; `auto` takes the pose where the data set has the helix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Retrieval in both directions on the test set of a shard folder, full gallery."""
+    """Retrieval on the test set of a shard folder, every direction and altitude; or of a file."""
 
-    checkpoint: Path
+    checkpoint: Path | None = None
     """Run folder of a finished training, or a weight file (`.safetensors`)."""
 
-    shards: str
+    shards: str = ""
     """Shard folder, made by `skydistill shard`, or an address of one (`http://...`,
     `pipe:COMMAND {name}`; docs/datasets.md)."""
+
+    features: Path | None = None
+    """Instead of checkpoint and shards: `.npz` or `.mat` with `query_f` [Q, D], `query_label` [Q],
+    `gallery_f` [G, D], `gallery_label` [G]; label -1 is junk."""
+
+    normalize: bool = False
+    """Scale the descriptors of `--features` to unit length; without it they are compared by dot
+    product as they are."""
 
     local_cache: Path | None = None
     """Folder on a disk of this node for shards from an address; by default $SKYDISTILL_CACHE, else
@@ -25,10 +48,60 @@ class EvaluateConfig:
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     out: Path | None = None
-    """Report to write, `evaluation.json` beside the weights by default; figures go beside it."""
+    """Report to write, `evaluation.json` beside the weights by default; tables and figures go
+    beside it. With `--features` nothing is written unless this is given."""
 
     image_size: int = 0
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at."""
+
+    resampling: Resampling | None = None
+    """How images come to that size; by default as in training."""
+
+    flip: bool = False
+    """Describe the mirrored image too, and add both before scaling to unit length."""
+
+    distractors: tuple[str, ...] = ()
+    """Further shard folders, all of whose satellite and drone images join the galleries as places
+    that nobody asks for."""
+
+    multi_view: int = 0
+    """Also describe each place by this many of its drone views, chosen and fused (PFED's
+    refinement), beside its controls; 0 leaves it out, the paper's number is 10."""
+
+    information: Information = "entropy"
+    """What makes a drone view worth choosing."""
+
+    view_distance: ViewDistance = "auto"
+    """What makes two drone views different."""
+
+    conditions: tuple[str, ...] = ()
+    """Weather and light laid over the drone queries, each reported beside the clean ones: `all`, or
+    some of fog, rain, snow, fog-rain, fog-snow, rain-snow, dark, over-exposure, wind."""
+
+    rerank: bool = False
+    """Also rank again by k-reciprocal neighbours, as labelled rows."""
+
+    rerank_top: int = 100
+    """Neighbours of each image that re-ranking looks at."""
+
+    rerank_k1: int = 20
+    """Neighbours that must know each other."""
+
+    rerank_k2: int = 6
+    """Neighbours whose sets are averaged."""
+
+    rerank_lambda: float = 0.3
+    """Share of the original distance in the new one."""
+
+    descriptors_out: Path | None = None
+    """Folder for one official `.mat` per direction, as `--features` and others' tools read it."""
+
+    submission: Path | None = None
+    """Text file for the names of the ten most similar satellite tiles of each drone query, a line
+    per query in query order."""
+
+    measure_speed: bool = False
+    """Also measure latency, images per second and peak memory, at batch 1 and `--batch-size`."""
 
     batch_size: int = 64
     """Images described at once."""
@@ -40,7 +113,7 @@ class EvaluateConfig:
     """Print the report as one JSON line, and nothing else, on standard output."""
 
     no_figures: bool = False
-    """Leave the retrieval panels out."""
+    """Leave the figures out."""
 
     no_mlflow: bool = False
     """Add nothing to the MLflow run of the checkpoint."""
@@ -49,15 +122,24 @@ class EvaluateConfig:
     """Say what would be described and written, and stop."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which nothing can be described.
+        """Refuse what contradicts itself, and numbers with which nothing can be described.
 
         Raises:
-            RecipeError: every such number, as its option.
+            RecipeError: what is wrong, by its option.
         """
+        if (self.features is None) == (self.checkpoint is None):
+            raise RecipeError("give either --checkpoint and --shards, or --features")
+        if (self.checkpoint is None) != (not self.shards):
+            raise RecipeError("--checkpoint needs --shards, and --features needs none")
         refuse_out_of_bounds(
             {
                 "--local-cache-gib": room_bounds(self.local_cache_gib),
                 "--image-size": between(self.image_size, 0, 4096),
+                "--multi-view": at_least(self.multi_view, 0),
+                "--rerank-top": at_least(self.rerank_top, 1),
+                "--rerank-k1": at_least(self.rerank_k1, 1),
+                "--rerank-k2": at_least(self.rerank_k2, 1),
+                "--rerank-lambda": between(self.rerank_lambda, 0, 1),
                 "--batch-size": at_least(self.batch_size, 1),
                 "--threads": between(self.threads, 0, 4096),
             }

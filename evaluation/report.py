@@ -1,18 +1,17 @@
-"""The verdict after training: one JSON beside the weights, and a table for people."""
+"""The verdict after training: one JSON beside the weights, read back by whoever compares. No torch."""
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
-from data_shards.shards import ShardSet
-from distill.checkpoint import LoadedModel
-from evaluation.efficiency import macs, parameters
-from evaluation.verdict import Verdict
+from evaluation.efficiency.cost import Cost, Speed
+from evaluation.result import Result
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a key changes meaning."""
 
 REPORT_NAME = "evaluation.json"
@@ -23,50 +22,70 @@ class Report:
     """Everything needed to read, compare and repeat one evaluation."""
 
     name: str
+    """Of the run that trained the model."""
+
     method: str
     role: str
+    arch: str
+    seed: int
+    """Of the training."""
+
     step: int
-    protocol: str
-    """Layout whose test protocol was followed."""
+    dataset: str
+    """Layout whose test protocol was followed: `university1652`, `sues200`."""
 
-    gallery: str
-    """Which gallery: `full` keeps the places that nobody asks for."""
+    trained_on: str
+    """Layout of the shards that the model was trained on; empty where it is not known."""
 
-    d2s: dict[str, float]
-    """Drone to satellite: recall@1/5/10/1% and ap as fractions, number of queries and images."""
+    results: tuple[Result, ...]
+    """Headline rows first, in the order of the protocol."""
 
-    s2d: dict[str, float]
-    """Satellite to drone."""
-
-    chance: dict[str, float]
-    """Recall@1 of guessing, by direction."""
-
-    parameters: int
-    """Of the path that inference runs."""
-
-    macs: int
-    """Multiply-accumulates per image at `image_size`; two floating-point operations each."""
+    cost: Cost
+    speed: tuple[Speed, ...] = ()
+    """Empty unless it was asked for."""
 
     image_size: int
     descriptor_width: int
+    flip: bool
+    """Whether mirrored images were described too, and added."""
+
+    resampling: str
+    decoder: str
+    ties: str = "pessimistic"
+    distractors: tuple[str, ...] = ()
+    """Fingerprints of further shards whose images joined the gallery."""
+
     checkpoint: str
     checkpoint_sha256: str
     shards: str
     shards_fingerprint: str
+    ranks: int
+    """Processes that described."""
+
     seconds: float
     """Describing and ranking, without loading the model."""
 
-    resampling: str
-    decoder: str = DECODER
-    flip: bool = False
-    """Whether mirrored images were described too."""
+    ranking_seconds: float
+    """The part of it that was no describing."""
 
-    ties: str = "pessimistic"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether the model never saw the data set it was tested on."""
+        return bool(self.trained_on) and self.trained_on != self.dataset
+
+    def headlines(self) -> tuple[Result, ...]:
+        """Return the rows of the plain official protocol."""
+        return tuple(result for result in self.results if result.is_headline)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self)
+        """Return the report as plain values; every result carries its name too."""
+        values = asdict(self)
+        for result, row in zip(self.results, values["results"], strict=True):
+            row["name"] = result.name
+        values["cost"] |= {"flops": self.cost.flops, "ops": self.cost.ops}
+        return values
 
     def write(self, path: Path) -> None:
         """Write the report: aside, then renamed.
@@ -83,63 +102,53 @@ class Report:
             ) from error
 
 
-def make_report(
-    loaded: LoadedModel,
-    shards: ShardSet,
-    verdicts: dict[str, Verdict],
-    *,
-    image_size: int,
-    seconds: float,
-) -> Report:
-    """Gather what was measured, on what, and what it costs."""
-    return Report(
-        name=loaded.name,
-        method=loaded.recipe["method"],
-        role=loaded.role,
-        step=loaded.step,
-        protocol=shards.manifest.layout,
-        gallery="full",
-        d2s=dict(verdicts["d2s"].metrics),
-        s2d=dict(verdicts["s2d"].metrics),
-        chance={name: verdict.chance for name, verdict in verdicts.items()},
-        parameters=parameters(loaded.model, image_size=image_size),
-        macs=macs(loaded.model, image_size=image_size),
-        image_size=image_size,
-        descriptor_width=verdicts["d2s"].query_QD.shape[1],
-        checkpoint=str(loaded.path),
-        checkpoint_sha256=loaded.sha256,
-        shards=shards.source,
-        shards_fingerprint=shards.fingerprint,
-        seconds=round(seconds, 3),
-        resampling=loaded.resampling,
-    )
+def read_report(path: Path) -> Report:
+    """Read what `Report.write` wrote.
+
+    Raises:
+        DescriptorError: the file is missing, no report, or of another schema version.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise DescriptorError(
+            f"report {path} cannot be read ({error.strerror}); skydistill evaluate writes one"
+        ) from error
+    except ValueError as error:
+        raise DescriptorError(f"{path} is no report of skydistill evaluate ({error})") from error
+    return report_of(values, where=str(path))
 
 
-def print_table(report: Report, file: TextIO) -> None:
-    """Print both directions, and one line on what was measured."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+def report_of(values: Any, *, where: str) -> Report:
+    """Build a report from the values of `Report.to_json`.
 
-    title = f"{report.name} on {report.protocol}, full gallery"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    columns = ("recall@1", "recall@5", "recall@10", "recall@1%", "ap")
-    table.add_column("direction", no_wrap=True)
-    for header in ("recall@1", "@5", "@10", "@1%", "AP", "guessing"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for title, name, measured in (
-        ("drone to satellite", "d2s", report.d2s),
-        ("satellite to drone", "s2d", report.s2d),
-    ):
-        values = [f"{measured[column]:.4f}" for column in columns]
-        table.add_row(title, *values, f"{report.chance[name]:.4f}")
-    console = Console(file=file, highlight=False)
-    console.print(table)
-    queries, gallery = report.d2s["num_queries"], report.d2s["num_gallery"]
-    console.print(
-        f"{queries:,.0f} drone queries, {gallery:,.0f} satellite tiles; "
-        f"{report.s2d['num_queries']:,.0f} satellite queries, "
-        f"{report.s2d['num_gallery']:,.0f} drone images\n"
-        f"{report.parameters / 1e6:.2f} M parameters, {report.macs / 1e6:,.0f} M MACs per image "
-        f"at {report.image_size} px; {report.seconds:.1f} s"
+    Raises:
+        DescriptorError: they are of another schema version, or not those of a report.
+    """
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DescriptorError(
+            f"{where} is a report of schema version {version}, this program reads "
+            f"{SCHEMA_VERSION}; evaluate again"
+        )
+    try:
+        costs = {name: values["cost"][name] for name in Cost.__dataclass_fields__}
+        built = {name: values[name] for name in Report.__dataclass_fields__}
+        return Report(
+            **built
+            | {
+                "results": _results(values["results"]),
+                "cost": Cost(**costs),
+                "speed": tuple(Speed(**speed) for speed in values["speed"]),
+                "distractors": tuple(values["distractors"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise DescriptorError(f"{where} is a damaged report ({error}); evaluate again") from error
+
+
+def _results(rows: Sequence[dict[str, Any]]) -> tuple[Result, ...]:
+    """Build results from rows that carry their name too."""
+    return tuple(
+        Result(**{name: value for name, value in row.items() if name != "name"}) for row in rows
     )

@@ -36,7 +36,7 @@ def summarize(paths: DemoPaths, runs: Iterable[str], *, seed: int) -> dict[str, 
 def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
     """Draw the curves of all runs and their recall; return every figure of the demo."""
     from distill.run_folder import RunPaths
-    from evaluation.figures import read_curves, recall_bars, save_figure, training_curves
+    from evaluation.figures.charts import read_curves, recall_bars, save_figure, training_curves
 
     reports = {run: _report(paths, run) for run in runs}
     last, some_report = list(reports.items())[-1]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.efficiency import macs, parameters
+from evaluation.efficiency.counts import macs, parameters
 
 
 class Tiny(nn.Module):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.canvas import (
+from evaluation.figures.canvas import (
     INK,
     MARGIN,
     PAPER,

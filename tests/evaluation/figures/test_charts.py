@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from evaluation.canvas import RIGHT, WRONG
-from evaluation.figures import (
+from evaluation.figures.canvas import RIGHT, WRONG
+from evaluation.figures.charts import (
     Hit,
     PanelRow,
     read_curves,

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from data_shards.config import Resampling
 from data_shards.decode import decode, resize
 from data_shards.shards import ShardSet
-from evaluation.canvas import Pixels
-from evaluation.figures import Hit, PanelRow, retrieval_panel
+from evaluation.figures.canvas import Pixels
+from evaluation.figures.charts import Hit, PanelRow, retrieval_panel
 from evaluation.verdict import Verdict
 
 NUM_QUERIES = 6

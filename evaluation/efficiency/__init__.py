@@ -1,0 +1,1 @@
+"""What a description costs: counted on paper, and measured on a machine."""
