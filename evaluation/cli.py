@@ -18,9 +18,9 @@ from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.checkpoint import LoadedModel, load_student, to_device
 from distill.tracking import continue_run
-from evaluation.figures.canvas import save_figure
 from evaluation.config import EvaluateConfig
 from evaluation.describe import describe
+from evaluation.figures.canvas import save_figure
 from evaluation.figures.panels import draw_panel
 from evaluation.protocols import Protocol, protocols_of
 from evaluation.report import REPORT_NAME, Report, make_report, print_table

@@ -1,4 +1,4 @@
-"""The verdict after training: one JSON beside the weights, read back by whoever compares. No torch."""
+"""The verdict after training: one JSON beside the weights, read back to compare. No torch."""
 
 import json
 from collections.abc import Sequence
