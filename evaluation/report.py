@@ -55,6 +55,12 @@ class Report:
     distractors: tuple[str, ...] = ()
     """Fingerprints of further shards whose images joined the gallery."""
 
+    absent: tuple[str, ...] = ()
+    """Directions of the data set that the shards have no images for."""
+
+    conditions_version: int = 0
+    """Of the weather and light in the rows, if there are any: other versions are other images."""
+
     checkpoint: str
     checkpoint_sha256: str
     shards: str
@@ -85,6 +91,8 @@ class Report:
         for result, row in zip(self.results, values["results"], strict=True):
             row["name"] = result.name
         values["cost"] |= {"flops": self.cost.flops, "ops": self.cost.ops}
+        for speed, row in zip(self.speed, values["speed"], strict=True):
+            row["images_per_second"] = speed.images_per_second
         return values
 
     def write(self, path: Path) -> None:
@@ -139,12 +147,19 @@ def report_of(values: Any, *, where: str) -> Report:
             | {
                 "results": _results(values["results"]),
                 "cost": Cost(**costs),
-                "speed": tuple(Speed(**speed) for speed in values["speed"]),
+                "speed": _speeds(values["speed"]),
                 "distractors": tuple(values["distractors"]),
+                "absent": tuple(values["absent"]),
             }
         )
     except (KeyError, TypeError) as error:
         raise DescriptorError(f"{where} is a damaged report ({error}); evaluate again") from error
+
+
+def _speeds(rows: Sequence[dict[str, Any]]) -> tuple[Speed, ...]:
+    """Build speeds from rows that carry their images per second too."""
+    names = Speed.__dataclass_fields__
+    return tuple(Speed(**{name: row[name] for name in names}) for row in rows)
 
 
 def _results(rows: Sequence[dict[str, Any]]) -> tuple[Result, ...]:

@@ -32,18 +32,25 @@ class Cost:
         """BOPs / 64 + MACs, the count of BNext and BiCrossNet (spec bicrossnet 7.1)."""
         return self.bops / 64 + self.macs
 
+    @property
+    def ops_per_pair(self) -> float:
+        """Of one drone image and one satellite tile, BiCrossNet's unit (spec bicrossnet 6.1)."""
+        return 2 * self.ops
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Measured: describing batches of images that are in memory, normalization included."""
+    """Measured: uint8 batches that are in memory, normalized and described, one after the other."""
 
     device: str
     """Name of the processor or GPU."""
 
     precision: str
-    """Such as `float32`."""
+    """`float32`, or the type that autocast computes in."""
 
     threads: int
+    """Of torch on a CPU; a GPU's own are not counted."""
+
     image_size: int
     batch_size: int
     warm_up: int
@@ -57,8 +64,11 @@ class Speed:
 
     least_ms: float
     most_ms: float
-    images_per_second: float
-    """Batch size over the median."""
+    peak_memory_mib: float | None
+    """At most in use above what was in use before the first batch, the model: resident memory of
+    the process on a CPU, the allocator's on a GPU; None where the system does not tell."""
 
-    peak_memory_mib: float
-    """Of the process on a CPU, of the allocator on a GPU, above what the model itself takes."""
+    @property
+    def images_per_second(self) -> float:
+        """Batch size over the median."""
+        return 1000 * self.batch_size / self.median_ms

@@ -1,0 +1,58 @@
+"""What the list of models can be told. No torch: a login node reads this in a blink."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from data_shards.config import at_least, between, refuse_out_of_bounds
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What convolutions and matrix products compute in; all but float32 by autocast."""
+
+LEAST_IMAGE_SIZE = 32
+"""The backbones halve the image five times."""
+
+PAPER_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsConfig:
+    """Every model that a recipe can name as `model.arch`, and what describing an image costs."""
+
+    names: tuple[str, ...] = ()
+    """Models to list; all of them by default."""
+
+    image_size: int = PAPER_IMAGE_SIZE
+    """Width and height of model inputs in pixels."""
+
+    measure_speed: bool = False
+    """Also measure latency, images per second and peak memory, with fresh weights."""
+
+    batch_size: int = 1
+    """Images described at once, when measured."""
+
+    threads: int = 0
+    """Threads that describe on a CPU, when measured; 0 means one per processor."""
+
+    precision: Precision = "float32"
+    """What to measure in."""
+
+    most_seconds: float = 60.0
+    """Longest measurement of one model; as many batches as fit, at most 200."""
+
+    json: bool = False
+    """Print one JSON line, and nothing else, on standard output."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing can be counted or measured.
+
+        Raises:
+            RecipeError: every such number, as its option.
+        """
+        refuse_out_of_bounds(
+            {
+                "--image-size": between(self.image_size, LEAST_IMAGE_SIZE, 4096),
+                "--batch-size": at_least(self.batch_size, 1),
+                "--threads": between(self.threads, 0, 4096),
+                "--most-seconds": between(self.most_seconds, 0, 86400),
+            }
+        )

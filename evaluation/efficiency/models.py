@@ -1,0 +1,134 @@
+"""Every model a recipe can name, with what it costs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from data_shards.errors import RecipeError
+from data_shards.nearest import choose
+from distill.config import ModelConfig
+from distill.models import ARCHS, RetrievalModel
+from evaluation.efficiency.config import Precision
+from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency.counts import cost
+from evaluation.efficiency.speed import RUNS, measure_speed
+
+CONVENTION = """\
+Parameters in millions, operations in billions per image (1 MAC = 2 FLOPs).
+Convolutions, matrix products and attention count; OPs = BOPs/64 + MACs.
+A pair is a drone image and a satellite tile; class heads, which only train, are
+left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedModel:
+    """One line of the list."""
+
+    name: str
+    """As `model.arch` of a recipe."""
+
+    descriptor_width: int
+    cost: Cost
+    speed: Speed | None
+    """None unless it was asked for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; operations per image and per pair."""
+        values = asdict(self)
+        values["cost"] |= {
+            "flops": self.cost.flops,
+            "ops": self.cost.ops,
+            "ops_per_pair": self.cost.ops_per_pair,
+        }
+        if self.speed is not None:
+            values["speed"]["images_per_second"] = self.speed.images_per_second
+        return values
+
+
+def counted_models(names: Sequence[str], *, image_size: int) -> list[ListedModel]:
+    """Count what models cost, all of them without `names`; no weight takes memory.
+
+    Raises:
+        RecipeError: there is no model of such a name.
+    """
+    chosen = [choose(name, ARCHS, what="model", error=RecipeError) for name in names]
+    return list(_counted(chosen or list(ARCHS), image_size))
+
+
+def _counted(names: Sequence[str], image_size: int) -> Iterator[ListedModel]:
+    for name in names:
+        with torch.device("meta"):
+            model = _fresh(name)
+        counted = cost(model, image_size=image_size)
+        yield ListedModel(name=name, descriptor_width=model.width, cost=counted, speed=None)
+
+
+def measured_model(
+    model: ListedModel,
+    *,
+    batch_size: int,
+    threads: int,
+    precision: Precision,
+    most_seconds: float,
+) -> ListedModel:
+    """Measure one model with fresh weights, on the GPU where there is one."""
+    network = _fresh(model.name).to("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(memory_format=torch.channels_last)
+    speed = measure_speed(
+        network,
+        image_size=model.cost.image_size,
+        batch_size=batch_size,
+        precision=precision,
+        threads=threads,
+        most_seconds=most_seconds,
+    )
+    return ListedModel(
+        name=model.name, descriptor_width=model.descriptor_width, cost=model.cost, speed=speed
+    )
+
+
+def _fresh(name: str) -> RetrievalModel:
+    return RetrievalModel(ModelConfig(arch=name, weights="none"), num_places=2)
+
+
+def models_table(models: Sequence[ListedModel]) -> Table:
+    """Return the list as people read it."""
+    is_binary = any(model.cost.bops for model in models)
+    is_measured = any(model.speed is not None for model in models)
+    size = models[0].cost.image_size
+    table = Table(
+        title=f"Models at {size} px", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
+    )
+    table.add_column("model.arch", no_wrap=True)
+    headers = ["width", "params", "MACs", "FLOPs", *(["BOPs"] if is_binary else ())]
+    headers += ["OPs", "/ pair", *(["ms/batch", "images/s"] if is_measured else ())]
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for model in models:
+        table.add_row(model.name, *_cells(model, is_binary=is_binary, is_measured=is_measured))
+    return table
+
+
+def _cells(model: ListedModel, *, is_binary: bool, is_measured: bool) -> list[str]:
+    counted = model.cost
+    cells = [str(model.descriptor_width), f"{counted.parameters / 1e6:.2f}"]
+    operations = [counted.macs, counted.flops, *([counted.bops] if is_binary else ())]
+    cells += [f"{count / 1e9:.3f}" for count in (*operations, counted.ops, counted.ops_per_pair)]
+    if is_measured:
+        speed = model.speed
+        told = ("", "") if speed is None else (speed.median_ms, speed.images_per_second)
+        cells += [f"{value:,.1f}" if value else "" for value in told]
+    return cells
+
+
+def measured_line(speed: Speed) -> str:
+    """Say how the times were taken."""
+    threads = "1 thread" if speed.threads == 1 else f"{speed.threads} threads"
+    return (
+        f"Measured on {speed.device}, {speed.precision}, batch {speed.batch_size}, {threads}:\n"
+        f"median of at most {RUNS} batches of images in memory, normalization included."
+    )

@@ -1,0 +1,70 @@
+"""Measured speed: what it says of itself is what was done, and nothing is left changed."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill.config import ModelConfig
+from distill.models import RetrievalModel
+from evaluation.efficiency.speed import MIB, device_name, measure_speed
+
+
+class Watched(nn.Module):
+    """Notes what it is asked to describe, and takes as much memory as it is told."""
+
+    def __init__(self, numbers: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.numbers = numbers
+        self.seen: list[tuple[tuple[int, ...], torch.dtype, int, bool, float]] = []
+
+    def describe(self, images_BCHW: Tensor) -> Tensor:
+        room = torch.ones(self.numbers)
+        product = images_BCHW.flatten(1) @ images_BCHW.flatten(1).T
+        facts = tuple(images_BCHW.shape), product.dtype, torch.get_num_threads(), self.training
+        self.seen.append((*facts, float(images_BCHW[0, 0, 0, 0])))
+        return product + room.sum()
+
+
+def test_it_did_what_it_says() -> None:
+    model = Watched().train()
+    threads = torch.get_num_threads()
+    speed = measure_speed(model, image_size=16, batch_size=3, threads=1, warm_up=4, runs=9)
+    assert (speed.warm_up, speed.runs, speed.batch_size, speed.image_size) == (4, 9, 3, 16)
+    assert len(model.seen) == 13
+    assert {facts[:4] for facts in model.seen} == {((3, 3, 16, 16), torch.float32, 1, False)}
+    assert len({facts[4] for facts in model.seen}) > 1, "inputs take turns"
+    assert 0 < speed.least_ms <= speed.median_ms <= speed.most_ms
+    assert speed.images_per_second == pytest.approx(3000 / speed.median_ms)
+    assert speed.threads == 1
+    assert speed.device == device_name(torch.device("cpu"))
+    assert model.training and torch.get_num_threads() == threads
+
+
+def test_a_slow_model_is_given_up_on_but_not_before_three_batches() -> None:
+    model = Watched()
+    speed = measure_speed(model, image_size=8, batch_size=1, threads=1, most_seconds=0)
+    assert (speed.warm_up, speed.runs) == (1, 3)
+
+
+def test_autocast_computes_in_the_precision_it_names() -> None:
+    model = Watched()
+    speed = measure_speed(
+        model, image_size=8, batch_size=1, threads=1, runs=3, warm_up=1, precision="bfloat16"
+    )
+    assert speed.precision == "bfloat16"
+    assert {facts[1] for facts in model.seen} == {torch.bfloat16}
+
+
+def test_peak_memory_is_that_of_describing() -> None:
+    numbers = 32 * MIB // 4
+    model = Watched(numbers)
+    speed = measure_speed(model, image_size=8, batch_size=1, threads=1, warm_up=1, runs=3)
+    assert speed.peak_memory_mib is not None
+    assert 31 <= speed.peak_memory_mib < 48
+
+
+def test_a_real_model_is_measured() -> None:
+    model = RetrievalModel(ModelConfig(arch="convnext_micro", weights="none"), num_places=2)
+    speed = measure_speed(model, image_size=32, batch_size=2, threads=1, warm_up=1, runs=3)
+    assert speed.images_per_second > 0
