@@ -10,9 +10,9 @@ from pathlib import Path
 
 from line import report
 from photos import write_all
+from tables import train_loader
 
-from data_shards.augment.config import AugmentConfig, AugmentFamily
-from data_shards.loader import TrainLoader
+from data_shards.augment.config import AugmentFamily
 from data_shards.planning.plan import Plan
 
 MUST_MIB, EPOCHS, BATCH, SEED = 50.0, 50, 8, 0
@@ -34,16 +34,12 @@ def main() -> int:
         per_epoch = plan.steps_per_epoch
         for epoch in range(EPOCHS):
             if epoch % 10 == 0:
-                stream = TrainLoader(
-                    shards,
-                    plan,
-                    augment=AugmentConfig(family=FAMILIES[epoch // 10 % 2]),
-                    image_size=64,
-                    resampling="opencv-linear",
-                    rank=0,
-                    world_size=1,
-                    threads=2,
-                ).batches(first_step=epoch * per_epoch, num_steps=(epoch + 10) * per_epoch)
+                loader = train_loader(
+                    shards, plan, image_size=64, threads=2, family=FAMILIES[epoch // 10 % 2]
+                )
+                stream = loader.batches(
+                    first_step=epoch * per_epoch, num_steps=(epoch + 10) * per_epoch
+                )
             for _ in range(per_epoch):
                 assert next(stream).satellite.any()
             after.append(resident_mib())

@@ -15,10 +15,8 @@ from pathlib import Path
 import numpy as np
 from line import report
 from noise import noise_shards
-from tables import UNIVERSITY_1652, training_table
+from tables import UNIVERSITY_1652, train_loader, training_table
 
-from data_shards.augment.config import AugmentConfig
-from data_shards.loader import TrainLoader
 from data_shards.planning.plan import Plan
 from data_shards.shards import ShardSet
 
@@ -30,15 +28,8 @@ def stream(shards: ShardSet, plan: Plan, *, world_size: int, steps: int) -> Iter
     """Yield `step key key ...` for every row of every rank, step by step."""
     keys = shards.images.key
     ranks = [
-        TrainLoader(
-            shards,
-            plan,
-            augment=AugmentConfig(),
-            image_size=8,
-            resampling="opencv-linear",
-            rank=rank,
-            world_size=world_size,
-            threads=1,
+        train_loader(
+            shards, plan, image_size=8, threads=1, rank=rank, world_size=world_size
         ).planned(first_step=0, num_steps=steps)
         for rank in range(world_size)
     ]
@@ -61,15 +52,8 @@ def digest_of_batches(shards: ShardSet, world_size: int, threads: int) -> str:
     """Return the SHA-256 of what all ranks load in one epoch: rows, slots and pixels."""
     plan = Plan(shards, shards.train_places, seed=SEED, global_batch=16)
     loaders = [
-        TrainLoader(
-            shards,
-            plan,
-            augment=AugmentConfig(),
-            image_size=32,
-            resampling="opencv-linear",
-            rank=rank,
-            world_size=world_size,
-            threads=threads,
+        train_loader(
+            shards, plan, image_size=32, threads=threads, rank=rank, world_size=world_size
         ).batches(first_step=0, num_steps=plan.steps_per_epoch)
         for rank in range(world_size)
     ]

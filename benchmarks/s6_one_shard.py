@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from line import report
 from noise import noise_shards
+from tables import train_loader
 
-from data_shards.augment.config import AugmentConfig
-from data_shards.loader import TrainLoader
 from data_shards.planning.plan import Plan
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
@@ -32,16 +31,7 @@ def read_as_rank(rank: int, shards: Path, out: Path) -> None:
     """Load every batch of one rank and write (step, place, drone row, first pixels) of each row."""
     opened = ShardSet.open(shards)
     plan = Plan(opened, opened.train_places, seed=SEED, global_batch=BATCH)
-    loader = TrainLoader(
-        opened,
-        plan,
-        augment=AugmentConfig(),
-        image_size=32,
-        resampling="opencv-linear",
-        rank=rank,
-        world_size=RANKS,
-        threads=WORKERS,
-    )
+    loader = train_loader(opened, plan, image_size=32, threads=WORKERS, rank=rank, world_size=RANKS)
     shown = [
         [batch.step, place, row[0], int(pixels.sum())]
         for batch in loader.batches(first_step=0, num_steps=EPOCHS * plan.steps_per_epoch)

@@ -1,11 +1,14 @@
-"""Image tables of full size without images: what a plan reads of shards, and nothing else."""
+"""Image tables of full size without images, and the loader that benchmarks of the order share."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data_shards.augment.config import AugmentConfig, AugmentFamily
+from data_shards.loader import TrainLoader
 from data_shards.manifest import Manifest
+from data_shards.planning.plan import Plan
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, ShardSet
 
@@ -43,6 +46,29 @@ def training_table(drones: Sequence[int], altitudes: Sequence[float] = (0.0,)) -
     places = tuple(f"{number:05d}" for number in range(len(drones)))
     manifest = Manifest(layout="table", places=places, counts={}, shards=(), content_sha256="")
     return ShardSet(Path("table"), manifest, images)
+
+
+def train_loader(
+    shards: ShardSet,
+    plan: Plan,
+    *,
+    image_size: int,
+    threads: int,
+    rank: int = 0,
+    world_size: int = 1,
+    family: AugmentFamily = "light",
+) -> TrainLoader:
+    """Return the loader of one rank with a family's own augmentation."""
+    return TrainLoader(
+        shards,
+        plan,
+        augment=AugmentConfig(family=family),
+        image_size=image_size,
+        resampling="opencv-linear",
+        rank=rank,
+        world_size=world_size,
+        threads=threads,
+    )
 
 
 def large_table(drones: np.ndarray) -> ShardSet:

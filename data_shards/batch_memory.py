@@ -8,6 +8,8 @@ from sys import getrefcount
 import numpy as np
 import numpy.typing as npt
 
+from data_shards.decode import STREAMED, cached_start
+
 Piece = npt.NDArray[np.uint8]
 
 MOST_SPARE = 8
@@ -23,16 +25,18 @@ class BatchMemory:
     def images(self, count: int, size: int) -> Piece:
         """Return room for images [count, size, size, RGB] that nobody holds; its content is old."""
         needed = count * size * size * 3
+        with_start = needed + STREAMED
         free = [at for at in range(len(self._pieces)) if _is_free(self._pieces, at)]
-        fitting = [at for at in free if self._pieces[at].size >= needed]
+        fitting = [at for at in free if self._pieces[at].size >= with_start]
         if fitting:
             piece = self._pieces[min(fitting, key=lambda at: self._pieces[at].size)]
         else:
             for at in reversed(free[MOST_SPARE:]):
                 del self._pieces[at]
-            piece = np.empty(needed, dtype=np.uint8)
+            piece = np.empty(with_start, dtype=np.uint8)
             self._pieces.append(piece)
-        return piece[:needed].reshape(count, size, size, 3)
+        start = cached_start(piece)
+        return piece[start : start + needed].reshape(count, size, size, 3)
 
 
 def _is_free(pieces: list[Piece], at: int) -> bool:

@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count
-from threading import local
-from typing import TypeVar
+from itertools import count, repeat
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from data_shards.augment.subjects import Subjects
 from data_shards.augment.variations import Variations, draw_variations
 from data_shards.batch_memory import BatchMemory
 from data_shards.config import Resampling
-from data_shards.decode import DecodeError, Pixels, Scratch, decode, resize
+from data_shards.decode import DecodeError, OfThread, Pixels, decode, resize
 from data_shards.errors import ShardError
 from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
 from data_shards.schema import View
@@ -30,6 +29,9 @@ PREFETCHED_BATCHES = 2
 
 ImageBatch = npt.NDArray[np.uint8]
 """Images [N, height, width, RGB]."""
+
+ImagePlace: TypeAlias = "tuple[int, int, Pixels, Variations | None, int]"
+"""Image row, EXIF orientation, memory [S, S, RGB], how to vary it, and its number among those."""
 
 Filled = TypeVar("Filled")
 """What the threads fill with images."""
@@ -249,11 +251,11 @@ class _Decoders:
         self.shards, self.threads, self.resampling = shards, threads, resampling
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.memory = BatchMemory()
-        self._of_thread, self._is_ended = local(), False
+        self._of_thread, self._is_ended = OfThread(), False
 
     def fill(self, tasks: list[ImageTask]) -> "list[Future[None]]":
         """Start filling `tasks`: one job per thread, so that an image costs no hand-over."""
-        images = [(task, at) for task in tasks for at in range(len(task.rows))]
+        images = [image for task in tasks for image in self._images(task)]
         # Counting is one step of the interpreter, so no two threads get the same number.
         numbers = count()
         jobs = min(self.threads, len(images))
@@ -264,41 +266,45 @@ class _Decoders:
         self._is_ended = True
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def _work(self, images: list[tuple[ImageTask, int]], numbers: "count[int]") -> None:
+    def _images(self, task: ImageTask) -> Iterator[ImagePlace]:
+        """Return what is to be known of each image: plain numbers, read out of arrays at once."""
+        orientation = self.shards.images.orientation[task.rows]
+        return zip(
+            task.rows.tolist(), orientation.tolist(), task.into, repeat(task.variations), count()
+        )
+
+    def _work(self, images: list[ImagePlace], numbers: "count[int]") -> None:
         for number in numbers:
             if number >= len(images) or self._is_ended:
                 return
             self._bring(*images[number])
 
-    def _bring(self, task: ImageTask, at: int) -> None:
+    def _bring(
+        self,
+        row: int,
+        orientation: int,
+        into: Pixels,
+        variations: Variations | None,
+        at: int,
+    ) -> None:
         """Decode one image, vary it, and put it into its place of the batch."""
-        row, into, variations = int(task.rows[at]), task.into[at], task.variations
-        fits_in_place = variations is None or variations.is_in_place
+        is_in_place = variations is None or variations.is_in_place
         try:
             pixels = decode(
                 self.shards.read(row),
-                orientation=int(self.shards.images.orientation[row]),
-                into=into if fits_in_place else None,
-                scratch=self._scratch(),
+                orientation=orientation,
+                into=into if is_in_place else None,
+                scratch=self._of_thread.scratch,
             )
         except DecodeError as error:
             raise ShardError(
                 f"{self.shards.describe(row)} cannot be decoded ({error}); "
                 "shard again from intact images"
             ) from error
-        self._vary(pixels, into, variations, at)
-
-    def _vary(self, pixels: Pixels, into: Pixels, variations: Variations | None, at: int) -> None:
         if variations is None:
             resize(pixels, size=into.shape[0], resampling=self.resampling, into=into)
         else:
             variations.apply(at, pixels, into, resampling=self.resampling)
-
-    def _scratch(self) -> Scratch:
-        if not hasattr(self._of_thread, "scratch"):
-            self._of_thread.scratch = Scratch()
-        scratch: Scratch = self._of_thread.scratch
-        return scratch
 
 
 def _prefetched(

@@ -1,13 +1,17 @@
 """AutoAugment's policy for ImageNet (Cubuk et al., CVPR 2019, table 9), as MCCG applies it.
 
-Pillow's operations, because they are its definition. Rotation always goes the same way and leaves
-gray 128 behind, shears and shifts go either way (`specs` BiCrossNet 5.5).
+Pillow's operations, because they are its definition. Those that map each level to another are done
+without it, to the same bits: to hand an image to Pillow and take it back costs as much as they do.
+Rotation always goes the same way and leaves gray 128 behind, shears and shifts go either way
+(`specs` BiCrossNet 5.5).
 """
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+import numpy.typing as npt
+from PIL import Image, ImageEnhance
 
 from data_shards.decode import Pixels
 
@@ -61,60 +65,119 @@ STEP_PROBABILITIES = np.array([[step[1] for step in policy] for policy in POLICI
 
 def auto_augment(pixels: Pixels, *, policy: int, taken: list[bool], signs: list[int]) -> Pixels:
     """Apply the steps of one sub-policy that are taken; `signs` are +1 or -1 where one matters."""
-    if not any(taken):
-        return pixels
-    image = Image.fromarray(pixels)
     for (operation, _, magnitude), is_taken, sign in zip(
         POLICIES[policy], taken, signs, strict=True
     ):
         if is_taken:
-            image = OPERATIONS[operation](image, magnitude, sign)
-    return np.asarray(image)
+            pixels = OPERATIONS[operation](pixels, magnitude, sign)
+    return pixels
 
 
-def _shear_x(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
+def _shear_x(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
     matrix = (1.0, float(SHEAR[magnitude]) * sign, 0.0, 0.0, 1.0, 0.0)
-    return image.transform(
+    image = Image.fromarray(pixels)
+    sheared = image.transform(
         image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=GRAY
     )
+    return np.asarray(sheared)
 
 
-def _rotate(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
-    return image.rotate(float(ROTATION_DEGREES[magnitude]), fillcolor=GRAY)
+def _rotate(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    degrees = float(ROTATION_DEGREES[magnitude])
+    return np.asarray(Image.fromarray(pixels).rotate(degrees, fillcolor=GRAY))
 
 
-def _posterize(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
-    return ImageOps.posterize(image, int(POSTERIZE_BITS[magnitude]))
+def _posterize(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    upper_bits = 256 - 2 ** (8 - int(POSTERIZE_BITS[magnitude]))
+    return pixels & np.uint8(upper_bits)
 
 
-def _solarize(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
-    return ImageOps.solarize(image, int(SOLARIZE_THRESHOLD[magnitude]))
+def _solarize(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    is_inverted = pixels >= int(SOLARIZE_THRESHOLD[magnitude])
+    return pixels ^ (is_inverted * np.uint8(255))
 
 
-def _colour(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
-    return ImageEnhance.Color(image).enhance(_factor(magnitude, sign))
+def _invert(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    return ~pixels
 
 
-def _contrast(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
-    return ImageEnhance.Contrast(image).enhance(_factor(magnitude, sign))
+Levels = npt.NDArray[np.int64]
+"""How many pixels of a channel have each level [256]."""
 
 
-def _sharpness(image: Image.Image, magnitude: int, sign: int) -> Image.Image:
-    return ImageEnhance.Sharpness(image).enhance(_factor(magnitude, sign))
+def _equalize(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    return _mapped(pixels, _equalizing)
 
 
-def _factor(magnitude: int, sign: int) -> float:
-    return 1.0 + float(ENHANCEMENT[magnitude]) * sign
+def _equalizing(count: Levels) -> Pixels:
+    """Return the level that each becomes, so that each is about as frequent."""
+    step = int(count.sum() - count[count > 0][-1]) // 255
+    if not step:
+        return SAME
+    darker = np.cumsum(count) - count
+    table: Pixels = np.minimum((step // 2 + darker) // step, 255).astype(np.uint8)
+    return table
 
 
-OPERATIONS: dict[str, Callable[[Image.Image, int, int], Image.Image]] = {
+def _auto_contrast(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    return _mapped(pixels, _stretching)
+
+
+def _stretching(count: Levels) -> Pixels:
+    """Return the level that each becomes, so that the darkest is 0 and the brightest 255."""
+    present = np.flatnonzero(count)
+    darkest, brightest = int(present[0]), int(present[-1])
+    if darkest == brightest:
+        return SAME
+    scale = 255.0 / (brightest - darkest)
+    return (SAME * scale - darkest * scale).clip(0, 255).astype(np.uint8)
+
+
+SAME = np.arange(256, dtype=np.uint8)
+"""The table that keeps every level."""
+
+
+def _mapped(pixels: Pixels, table: Callable[[Levels], Pixels]) -> Pixels:
+    """Map the levels of each channel by a table that is made from their numbers."""
+    mapped = []
+    for channel in cv2.split(pixels):
+        count = cv2.calcHist([channel], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
+        mapped.append(cv2.LUT(channel, table(count)))
+    return np.asarray(cv2.merge(mapped), dtype=np.uint8)
+
+
+def _colour(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    return _enhance(ImageEnhance.Color, pixels, magnitude, sign)
+
+
+def _contrast(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    return _enhance(ImageEnhance.Contrast, pixels, magnitude, sign)
+
+
+def _sharpness(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    return _enhance(ImageEnhance.Sharpness, pixels, magnitude, sign)
+
+
+Enhancer = Callable[
+    [Image.Image], ImageEnhance.Color | ImageEnhance.Contrast | ImageEnhance.Sharpness
+]
+
+
+def _enhance(enhancer: Enhancer, pixels: Pixels, magnitude: int, sign: int) -> Pixels:
+    if not magnitude:
+        return pixels
+    factor = 1.0 + float(ENHANCEMENT[magnitude]) * sign
+    return np.asarray(enhancer(Image.fromarray(pixels)).enhance(factor))
+
+
+OPERATIONS: dict[str, Callable[[Pixels, int, int], Pixels]] = {
     "shear_x": _shear_x,
     "rotate": _rotate,
     "posterize": _posterize,
     "solarize": _solarize,
-    "auto_contrast": lambda image, magnitude, sign: ImageOps.autocontrast(image),
-    "equalize": lambda image, magnitude, sign: ImageOps.equalize(image),
-    "invert": lambda image, magnitude, sign: ImageOps.invert(image),
+    "auto_contrast": _auto_contrast,
+    "equalize": _equalize,
+    "invert": _invert,
     "colour": _colour,
     "contrast": _contrast,
     "sharpness": _sharpness,

@@ -1,12 +1,15 @@
 """Our own light family: crop, mirror, quarter turns of the tile, and one change of colour."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from data_shards.augment.config import AugmentConfig
-from data_shards.augment.operations import mean_lightness, mirror, saturation_matrix, turn
+from data_shards.augment.operations import mean_lightness, mirror_and_turn, saturation_matrix
 from data_shards.augment.subjects import FLIP, Draws, Subjects
-from data_shards.augment.values import AugmentValues
+from data_shards.augment.values import AugmentValues, plain_rows
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -22,6 +25,18 @@ VALUES = np.dtype(
     ]
 )
 """Mirror, quarter turns, crop (left, top, right, bottom as fractions), colour factors."""
+
+
+class Change(NamedTuple):
+    """The values of one image."""
+
+    flip: bool
+    quarter_turns: int
+    box: npt.NDArray[np.float32]
+    brightness: float
+    contrast: float
+    saturation: float
+
 
 TURN, AREA, LEFT, TOP, BRIGHTNESS, CONTRAST, SATURATION = range(1, 8)
 """Names of the draws, beside `FLIP`."""
@@ -46,19 +61,22 @@ def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
     return values
 
 
-def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:
+def changes(values: AugmentValues) -> list[Change]:
+    """Read the values of N images."""
+    return [Change(*row) for row in plain_rows(values, Change._fields)]
+
+
+def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:
     """Crop whole pixels, resize, mirror, turn, and colour."""
     height, width = pixels.shape[:2]
-    edges = np.clip(values["box"].astype(np.float64), 0.0, 1.0) * (width, height, width, height)
-    left, top, right, bottom = np.rint(edges).astype(int).tolist()
+    left, top, right, bottom = (
+        round(min(max(edge, 0.0), 1.0) * side)
+        for edge, side in zip(change.box.tolist(), (width, height, width, height), strict=True)
+    )
     crop = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     resize(crop, size=into.shape[0], resampling=resampling, into=into)
-    if values["flip"]:
-        mirror(into)
-    turn(into, int(values["quarter_turns"]))
-    _colour(
-        into, float(values["brightness"]), float(values["contrast"]), float(values["saturation"])
-    )
+    mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=change.quarter_turns)
+    _colour(into, change.brightness, change.contrast, change.saturation)
 
 
 def _colour(pixels: Pixels, brightness: float, contrast: float, saturation: float) -> None:

@@ -6,14 +6,17 @@ jitter if asked for, resize, border, rotation by up to 90 degrees (nearest pixel
 crop, mirror. Their erased box is 0 after normalization: the mean colour of ImageNet.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from data_shards.augment.auto_augment import POLICIES, STEP_PROBABILITIES, auto_augment
 from data_shards.augment.config import AugmentConfig
-from data_shards.augment.operations import JITTER_ORDERS, fill, jitter, mirror, shift
+from data_shards.augment.operations import JITTER_ORDERS, aside, fill, jitter, mirror, shift
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues
+from data_shards.augment.values import AugmentValues, plain_rows
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -46,6 +49,23 @@ VALUES = np.dtype(
 )
 """Sub-policy of AutoAugment, which of its steps are taken, and their signs; shift right and down in
 pixels; angle counter-clockwise in degrees; erased box of fractions, empty for none."""
+
+
+class Change(NamedTuple):
+    """The values of one image."""
+
+    policy: int
+    taken: npt.NDArray[np.bool_]
+    signs: npt.NDArray[np.int8]
+    jitter_order: int
+    brightness: float
+    contrast: float
+    saturation: float
+    shift: npt.NDArray[np.int8]
+    angle: float
+    flip: bool
+    erased: npt.NDArray[np.float32]
+
 
 POLICY, TAKEN, SIGN, ORDER, COLOUR = 300, 301, 303, 305, 306
 SHIFT_RIGHT, SHIFT_DOWN, ANGLE, ERASE, BOX = 310, 311, 312, 313, 400
@@ -93,33 +113,51 @@ def _boxes(subjects: Subjects) -> np.ndarray:
     return boxes
 
 
-def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:
+def changes(values: AugmentValues) -> list[Change]:
+    """Read the values of N images."""
+    return [Change(*row) for row in plain_rows(values, Change._fields)]
+
+
+def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:
     """Vary one image, in the order of the text above."""
     pixels = auto_augment(
         pixels,
-        policy=int(values["policy"]),
-        taken=values["taken"].tolist(),
-        signs=values["signs"].tolist(),
+        policy=change.policy,
+        taken=change.taken.tolist(),
+        signs=change.signs.tolist(),
     )
-    factors = {name: float(values[name]) for name in ("brightness", "contrast", "saturation")}
-    if any(factor != 1.0 for factor in factors.values()):
+    factors = (change.brightness, change.contrast, change.saturation)
+    if factors != (1.0, 1.0, 1.0):
+        brightness, contrast, saturation = factors
         pixels = pixels.copy()
-        jitter(pixels, **factors, hue=0.0, order=int(values["jitter_order"]))
+        jitter(
+            pixels,
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+            hue=0.0,
+            order=change.jitter_order,
+        )
     resized = resize(pixels, size=into.shape[0], resampling=resampling)
-    right, down = values["shift"].tolist()
-    if values["angle"]:
-        _rotate(resized, into, float(values["angle"]), right=right, down=down)
+    right, down = change.shift.tolist()
+    if change.angle:
+        _rotate(resized, into, change.angle, right=right, down=down)
     else:
         shift(resized, into, right=right, down=down)
-    if values["flip"]:
+    if change.flip:
         mirror(into)
-    fill(into, values["erased"], MEAN_COLOUR)
+    fill(into, change.erased.tolist(), MEAN_COLOUR)
 
 
 def _rotate(pixels: Pixels, into: Pixels, angle: float, *, right: int, down: int) -> None:
     """Rotate an image with its repeated border about the centre, and take the crop."""
     size = into.shape[0]
-    padded = cv2.copyMakeBorder(pixels, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REPLICATE)
+    padded = cv2.copyMakeBorder(
+        pixels,
+        *(BORDER,) * 4,
+        cv2.BORDER_REPLICATE,
+        dst=aside(*(side + 2 * BORDER for side in pixels.shape[:2])),
+    )
     centre = (padded.shape[0] - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1.0)
     matrix[:, 2] += (right - BORDER, down - BORDER)

@@ -7,15 +7,17 @@ the augmentation library that both use; its blur also bends the Gaussian and add
 kernel, which is left out here.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
 from data_shards.augment.config import AugmentConfig
-from data_shards.augment.operations import JITTER_ORDERS, fill, jitter, mirror, turn
+from data_shards.augment.operations import JITTER_ORDERS, fill, jitter, mirror_and_turn
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues
+from data_shards.augment.values import AugmentValues, plain_rows
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -40,6 +42,9 @@ GRID_CELLS, GRID_RATIO = 10, 0.4
 
 NUM_HOLES, HOLE_SIDE = (10, 25), (0.1, 0.2)
 BLACK = (0, 0, 0)
+
+HALF_LEVEL = 0.5
+"""What a rounded pixel can lose unseen."""
 
 NO_FILTER, BLUR, SHARPEN = range(3)
 NO_DROPOUT, GRID, HOLES = range(3)
@@ -69,6 +74,29 @@ VALUES = np.dtype(
 )
 """Quality 0 is no JPEG; factors 1 and hue 0 no jitter; holes are boxes of fractions, of which the
 first `num_holes` count, and which are drawn only where they are the dropout."""
+
+
+class Change(NamedTuple):
+    """The values of one image."""
+
+    flip: bool
+    quarter_turns: int
+    jpeg_quality: int
+    jitter_order: int
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    filter: int
+    blur_size: int
+    blur_sigma: Kernel
+    blur_angle: float
+    sharpen_alpha: float
+    sharpen_lightness: float
+    dropout: int
+    num_holes: int
+    holes: Kernel
+
 
 TURN, JPEG, QUALITY = 100, 101, 102
 JITTER, ORDER, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(103, 109)
@@ -129,44 +157,64 @@ def _draw_dropout(values: AugmentValues, subjects: Subjects) -> None:
     values["holes"][has_holes] = np.concatenate([corner, corner + sides], axis=2)
 
 
-def apply(pixels: Pixels, values: np.void, into: Pixels, *, resampling: Resampling) -> None:
+def changes(values: AugmentValues) -> list[Change]:
+    """Read the values of N images."""
+    return [Change(*row) for row in plain_rows(values, Change._fields)]
+
+
+def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:
     """Vary one image, in the order of the text above."""
-    if values["jpeg_quality"]:
-        pixels = _through_jpeg(pixels, int(values["jpeg_quality"]))
+    if change.jpeg_quality:
+        pixels = _through_jpeg(pixels, change.jpeg_quality, into)
     resize(pixels, size=into.shape[0], resampling=resampling, into=into)
-    if values["flip"]:
-        mirror(into)
+    is_turned_last = change.filter != NO_FILTER or change.dropout != NO_DROPOUT
+    # Colours do not mind where a pixel lies, so that a turn may come with the mirror.
+    turns = 0 if is_turned_last else change.quarter_turns
+    mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=turns)
     jitter(
         into,
-        brightness=float(values["brightness"]),
-        contrast=float(values["contrast"]),
-        saturation=float(values["saturation"]),
-        hue=float(values["hue"]),
-        order=int(values["jitter_order"]),
+        brightness=change.brightness,
+        contrast=change.contrast,
+        saturation=change.saturation,
+        hue=change.hue,
+        order=change.jitter_order,
     )
-    _filter(into, values)
-    _drop(into, values)
-    turn(into, int(values["quarter_turns"]))
+    if is_turned_last:
+        _filter(into, change)
+        _drop(into, change)
+        mirror_and_turn(into, is_mirrored=False, quarter_turns=change.quarter_turns)
 
 
-def _through_jpeg(pixels: Pixels, quality: int) -> Pixels:
+def _through_jpeg(pixels: Pixels, quality: int, into: Pixels) -> Pixels:
+    """Return what a JPEG of `quality` leaves of an image, in `into` if it has its size."""
     content = simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
+    if pixels.shape == into.shape:
+        simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=into)
+        return into
     decoded: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB")
     return decoded
 
 
-def _filter(pixels: Pixels, values: np.void) -> None:
-    if values["filter"] == BLUR:
-        kernel = blur_kernel(
-            int(values["blur_size"]), values["blur_sigma"], float(values["blur_angle"])
-        )
-    elif values["filter"] == SHARPEN:
-        kernel = sharpen_kernel(float(values["sharpen_alpha"]), float(values["sharpen_lightness"]))
+def _filter(pixels: Pixels, change: Change) -> None:
+    if change.filter == BLUR:
+        kernel = _without_rim(blur_kernel(change.blur_size, change.blur_sigma, change.blur_angle))
+    elif change.filter == SHARPEN:
+        kernel = sharpen_kernel(change.sharpen_alpha, change.sharpen_lightness)
     else:
         return
     cv2.filter2D(pixels, -1, kernel, dst=pixels)
+
+
+def _without_rim(kernel: Kernel) -> Kernel:
+    """Return a kernel without the rim that moves no pixel by half a level; its size is its cost."""
+    while len(kernel) > BLUR_SIZES[0]:
+        inner = kernel[1:-1, 1:-1]
+        if 255 * (1.0 - float(inner.sum())) >= HALF_LEVEL:
+            break
+        kernel = inner / inner.sum()
+    return kernel
 
 
 def blur_kernel(size: int, sigma: Kernel, angle: float) -> Kernel:
@@ -187,15 +235,20 @@ def sharpen_kernel(alpha: float, lightness: float) -> Kernel:
     return kernel
 
 
-def _drop(pixels: Pixels, values: np.void) -> None:
-    if values["dropout"] == GRID:
-        size = pixels.shape[0]
-        cell = max(2, size // GRID_CELLS)
-        starts = np.arange(0, size, cell)
-        hole = max(1, int(cell * GRID_RATIO))
-        lines = (starts[:, None] + np.arange(hole)).reshape(-1)
-        lines = lines[lines < size]
-        pixels[np.ix_(lines, lines)] = 0
-    elif values["dropout"] == HOLES:
-        for box in values["holes"][: values["num_holes"]]:
+def _drop(pixels: Pixels, change: Change) -> None:
+    if change.dropout == GRID:
+        _drop_grid(pixels)
+    elif change.dropout == HOLES:
+        for box in change.holes[: change.num_holes].tolist():
             fill(pixels, box, BLACK)
+
+
+def _drop_grid(pixels: Pixels) -> None:
+    size = len(pixels)
+    cell = max(2, size // GRID_CELLS)
+    hole = max(1, int(cell * GRID_RATIO))
+    whole = size // cell * cell
+    for top in range(0, size, cell):
+        rows = pixels[top : top + hole]
+        rows[:, :whole].reshape(len(rows), -1, cell, 3)[:, :, :hole] = 0
+        rows[:, whole : whole + hole] = 0

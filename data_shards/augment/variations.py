@@ -4,8 +4,10 @@ The values do not depend on the run's seed, the epoch or the rank, so a teacher 
 holds exactly what every student will see (spec performance 3.3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from data_shards.augment.values import AugmentValues
 from data_shards.config import Resampling
 from data_shards.decode import Pixels
 
-AUGMENT_VERSION = 2
+AUGMENT_VERSION = 3
 """Part of every cache key; raised when the same seed, slot and key would give other pixels."""
 
 
@@ -25,17 +27,20 @@ class Family:
     """How values are drawn and applied."""
 
     draw: Callable[[AugmentConfig, Subjects], AugmentValues]
+    changes: Callable[[AugmentValues], Sequence[Any]]
+    """Rows of values to what `apply` takes, one per image."""
+
     apply: Callable[..., None]
-    """(pixels, one row of values, into, resampling=): vary `pixels` into `into` [S, S, RGB]."""
+    """(pixels, one of `changes`, into, resampling=): vary `pixels` into `into` [S, S, RGB]."""
 
     is_in_place: bool = False
     """Whether `pixels` may be `into` itself: an image of that size is then copied nowhere."""
 
 
 FAMILIES: dict[AugmentFamily, Family] = {
-    "light": Family(draw=light.draw, apply=light.apply),
-    "mean": Family(draw=mean.draw, apply=mean.apply, is_in_place=True),
-    "mccg": Family(draw=mccg.draw, apply=mccg.apply),
+    "light": Family(draw=light.draw, changes=light.changes, apply=light.apply),
+    "mean": Family(draw=mean.draw, changes=mean.changes, apply=mean.apply, is_in_place=True),
+    "mccg": Family(draw=mccg.draw, changes=mccg.changes, apply=mccg.apply),
 }
 
 
@@ -58,9 +63,14 @@ class Variations:
         """Whether an image may be varied where it was decoded."""
         return FAMILIES[self.family].is_in_place
 
+    @cached_property
+    def changes(self) -> Sequence[Any]:
+        """What is done to each image, read out of `values` once."""
+        return FAMILIES[self.family].changes(self.values)
+
     def apply(self, at: int, pixels: Pixels, into: Pixels, *, resampling: Resampling) -> None:
         """Vary `pixels`, image number `at`, into `into` [S, S, RGB]; other `pixels` stay."""
-        FAMILIES[self.family].apply(pixels, self.values[at], into, resampling=resampling)
+        FAMILIES[self.family].apply(pixels, self.changes[at], into, resampling=resampling)
 
     def applied(self, at: int, pixels: Pixels, *, size: int, resampling: Resampling) -> Pixels:
         """Return image number `at`, varied, `size` x `size`."""

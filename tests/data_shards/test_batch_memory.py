@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from data_shards.batch_memory import MOST_SPARE, BatchMemory
+from data_shards.decode import Scratch
 
 
 def address(images: np.ndarray) -> int:
@@ -13,6 +14,14 @@ def test_room_has_the_shape_asked_for_and_can_be_written() -> None:
     images = BatchMemory().images(3, 5)
     assert images.shape == (3, 5, 5, 3) and images.dtype == np.uint8
     assert images.flags.c_contiguous and images.flags.writeable
+
+
+@pytest.mark.parametrize("size", [224, 256, 384])
+def test_no_row_starts_where_the_decoder_writes_around_the_cache(size: int) -> None:
+    memory = BatchMemory()
+    held = [memory.images(count, size) for count in (1, 2, 5)]
+    images = [image for batch in held for image in batch] + [Scratch().room(size, size)]
+    assert all(address(row) % 16 for image in images for row in image)
 
 
 def test_memory_that_nobody_holds_is_used_again() -> None:

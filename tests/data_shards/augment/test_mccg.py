@@ -1,28 +1,22 @@
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_shards.augment.auto_augment import POLICIES, auto_augment
-from data_shards.augment.mccg import MEAN_COLOUR, VALUES, apply
+from data_shards.augment.mccg import MEAN_COLOUR
 from data_shards.decode import resize
 from data_shards.schema import View
 
 MANY = np.arange(5000)
 
 
-def values(**changes) -> np.void:
-    row = np.zeros(1, dtype=VALUES)
-    row["brightness"] = row["contrast"] = row["saturation"] = 1
-    row["signs"] = 1
-    for name, value in changes.items():
-        row[name] = value
-    return row[0]
-
-
-def applied(pixels: np.ndarray, size: int = 64, **changes) -> np.ndarray:
-    into = np.empty((size, size, 3), dtype=np.uint8)
-    apply(pixels, values(**changes), into, resampling="opencv-linear")
-    return into
+@pytest.fixture
+def applied(vary) -> Callable[..., np.ndarray]:
+    """What the family makes of a picture by the values said."""
+    return partial(vary, "mccg")
 
 
 def test_drone_images_are_augmented_shifted_and_erased_but_not_rotated(draw) -> None:
@@ -64,7 +58,7 @@ def test_policies_and_jitter_are_options(draw) -> None:
             assert 0.098 < np.abs(coloured[name] - 1).max() <= 0.1 + 1e-6
 
 
-def test_policy_jitter_resize_shift_mirror_erase_come_in_this_order(picture) -> None:
+def test_policy_jitter_resize_shift_mirror_erase_come_in_this_order(applied, picture) -> None:
     given = applied(
         picture,
         size=48,
@@ -92,7 +86,9 @@ def test_the_erased_box_is_zero_for_the_model() -> None:
 
 @pytest.mark.parametrize("angle", [-90.0, -37.5, 12.0, 90.0])
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (7, -10)])
-def test_a_tile_is_rotated_with_its_border_as_pillow_does(picture, angle, right, down) -> None:
+def test_a_tile_is_rotated_with_its_border_as_pillow_does(
+    applied, picture, angle, right, down
+) -> None:
     padded = np.pad(picture, ((10, 10), (10, 10), (0, 0)), mode="edge")
     rotated = np.asarray(Image.fromarray(padded).rotate(angle))
     expected = rotated[10 - down : 74 - down, 10 - right : 74 - right]
@@ -101,7 +97,7 @@ def test_a_tile_is_rotated_with_its_border_as_pillow_does(picture, angle, right,
     assert same.mean() > 0.98, "but for pixels whose source lies half-way between two"
 
 
-def test_corners_behind_a_rotation_are_black() -> None:
+def test_corners_behind_a_rotation_are_black(applied) -> None:
     white = np.full((64, 64, 3), 255, dtype=np.uint8)
     given = applied(white, angle=45.0)
     assert not given[0, 0].any() and not given[-1, -1].any() and given[32, 32].all()

@@ -1,4 +1,6 @@
 import io
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +14,6 @@ from data_shards.augment.mean import (
     NO_DROPOUT,
     NO_FILTER,
     SHARPEN,
-    VALUES,
-    apply,
     blur_kernel,
     sharpen_kernel,
 )
@@ -22,18 +22,10 @@ from data_shards.schema import View
 MANY = np.arange(4000)
 
 
-def values(**changes) -> np.void:
-    row = np.zeros(1, dtype=VALUES)
-    row["brightness"] = row["contrast"] = row["saturation"] = 1
-    for name, value in changes.items():
-        row[name] = value
-    return row[0]
-
-
-def applied(pixels: np.ndarray, size: int = 64, **changes) -> np.ndarray:
-    into = np.empty((size, size, 3), dtype=np.uint8)
-    apply(pixels, values(**changes), into, resampling="opencv-linear")
-    return into
+@pytest.fixture
+def applied(vary) -> Callable[..., np.ndarray]:
+    """What the family makes of a picture by the values said."""
+    return partial(vary, "mean")
 
 
 def share(chosen: np.ndarray) -> float:
@@ -72,7 +64,7 @@ def test_ranges_are_those_published(draw, view, contrast) -> None:
         assert 0.1 - 1e-6 <= side.min() < 0.101 and 0.199 < side.max() <= 0.2 + 1e-6
 
 
-def test_nothing_drawn_changes_nothing(picture) -> None:
+def test_nothing_drawn_changes_nothing(applied, picture) -> None:
     assert (applied(picture, filter=NO_FILTER, dropout=NO_DROPOUT) == picture).all()
 
 
@@ -82,7 +74,7 @@ def by_pillow(picture: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer)).astype(int)
 
 
-def test_jpeg_artefacts_are_those_of_the_quality(picture) -> None:
+def test_jpeg_artefacts_are_those_of_the_quality(applied, picture) -> None:
     given = applied(picture, jpeg_quality=92).astype(int)
     assert np.abs(given - by_pillow(picture, 92)).mean() < 1.5
     assert np.abs(given - by_pillow(picture, 60)).mean() > 3
@@ -90,7 +82,7 @@ def test_jpeg_artefacts_are_those_of_the_quality(picture) -> None:
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
-def test_blur_is_a_convolution_with_a_turned_gaussian(picture, size: int) -> None:
+def test_blur_is_a_convolution_with_a_turned_gaussian(applied, picture, size: int) -> None:
     kernel = blur_kernel(size, np.array([0.9, 0.4], dtype=np.float32), 30.0)
     assert kernel.shape == (size, size) and kernel.sum() == pytest.approx(1, abs=1e-6)
     assert np.allclose(kernel, kernel[::-1, ::-1], atol=1e-7)
@@ -98,11 +90,13 @@ def test_blur_is_a_convolution_with_a_turned_gaussian(picture, size: int) -> Non
     offsets = np.arange(-3, 4)
     line = np.exp(-0.5 * offsets**2)
     assert np.allclose(round_kernel, np.outer(line, line) / line.sum() ** 2, atol=1e-6)
-    given = applied(picture, filter=BLUR, blur_size=size, blur_sigma=(0.9, 0.4), blur_angle=30.0)
-    assert np.abs(given - convolved(picture, kernel)).max() <= 1.0
+    for sigma in ((0.9, 0.4), (0.4, 0.3), (1.0, 1.0)):  # of the second, the rim has no weight
+        kernel = blur_kernel(size, np.array(sigma, dtype=np.float32), 30.0)
+        given = applied(picture, filter=BLUR, blur_size=size, blur_sigma=sigma, blur_angle=30.0)
+        assert np.abs(given - convolved(picture, kernel)).max() <= 1.0
 
 
-def test_sharpening_is_a_convolution(picture) -> None:
+def test_sharpening_is_a_convolution(applied, picture) -> None:
     kernel = sharpen_kernel(0.3, 0.75)
     assert kernel[1, 1] == pytest.approx(0.7 + 0.3 * 8.75)
     assert kernel.sum() == pytest.approx(0.7 + 0.3 * 0.75)
@@ -119,7 +113,7 @@ def convolved(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.clip(np.stack(channels, axis=-1), 0, 255)
 
 
-def test_the_grid_blackens_its_cells() -> None:
+def test_the_grid_blackens_its_cells(applied) -> None:
     white = np.full((64, 64, 3), 255, dtype=np.uint8)
     given = applied(white, dropout=GRID)
     for y in range(64):
@@ -128,7 +122,16 @@ def test_the_grid_blackens_its_cells() -> None:
             assert given[y, x].tolist() == ([0] * 3 if is_hole else [255] * 3)
 
 
-def test_as_many_holes_as_drawn_are_black() -> None:
+@pytest.mark.parametrize("size", [7, 20, 64, 75])
+def test_the_grid_goes_on_to_the_edge(applied, size: int) -> None:
+    white = np.full((size, size, 3), 255, dtype=np.uint8)
+    cell = max(2, size // 10)
+    is_line = np.arange(size) % cell < max(1, int(cell * 0.4))
+    expected = np.where(np.outer(is_line, is_line)[..., None], 0, white)
+    assert (applied(white, size=size, dropout=GRID) == expected).all()
+
+
+def test_as_many_holes_as_drawn_are_black(applied) -> None:
     white = np.full((64, 64, 3), 255, dtype=np.uint8)
     holes = np.zeros((25, 4), dtype=np.float32)
     holes[:3] = [[0, 0, 0.125, 0.125], [0.5, 0.25, 0.625, 0.5], [0.75, 0.75, 1, 1]]
@@ -138,7 +141,18 @@ def test_as_many_holes_as_drawn_are_black() -> None:
     assert (given == expected).all()
 
 
-def test_the_tile_is_turned_last(picture) -> None:
+@pytest.mark.parametrize("is_mirrored", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+def test_a_tile_without_holes_is_mirrored_and_turned_too(
+    applied, picture, is_mirrored: bool, turns: int
+) -> None:
+    mirrored = picture[:, ::-1] if is_mirrored else picture
+    colours = {"contrast": 1.4, "jitter_order": 9}
+    given = applied(picture, flip=is_mirrored, quarter_turns=turns, **colours)
+    assert (given == np.rot90(applied(mirrored.copy(), **colours), turns)).all()
+
+
+def test_the_tile_is_turned_last(applied, picture) -> None:
     hole = np.zeros((25, 4), dtype=np.float32)
     hole[0] = 0, 0, 0.25, 0.25
     given = applied(picture, flip=True, quarter_turns=1, dropout=HOLES, num_holes=1, holes=hole)

@@ -11,10 +11,10 @@ from data_shards.augment.operations import (
     fill,
     jitter,
     mirror,
+    mirror_and_turn,
     saturate,
     shift,
     shift_hue,
-    turn,
 )
 
 
@@ -33,7 +33,9 @@ def clipped(values: np.ndarray) -> np.ndarray:
 def test_geometry_moves_every_pixel_where_it_belongs(picture) -> None:
     assert (done(mirror, picture) == picture[:, ::-1]).all()
     for quarters in range(4):
-        assert (done(turn, picture, quarters) == np.rot90(picture, quarters)).all()
+        for is_mirrored, mirrored in ((False, picture), (True, picture[:, ::-1])):
+            turned = done(mirror_and_turn, picture, is_mirrored=is_mirrored, quarter_turns=quarters)
+            assert (turned == np.rot90(mirrored, quarters)).all()
 
 
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (3, 0), (-3, 0), (0, 10), (5, -7), (-10, -10)])
@@ -64,7 +66,7 @@ def test_hue_turns_on_the_colour_circle(picture, turns: float) -> None:
         hue, saturation, value = colorsys.rgb_to_hsv(*pixel / 255)
         expected = colorsys.hsv_to_rgb((hue + turns) % 1.0, saturation, value)
         difference.append(np.abs(other - np.multiply(expected, 255)).max())
-    assert np.mean(difference) < 3 and max(difference) < 12  # eight bits of hue, in steps of two
+    assert np.mean(difference) < 3 and max(difference) < 12  # hue has eight bits
 
 
 def test_jitter_takes_its_steps_in_the_order_given(picture) -> None:
@@ -96,6 +98,5 @@ def test_nothing_to_jitter_keeps_every_pixel(picture) -> None:
 def test_filling_paints_the_box_and_nothing_else(picture) -> None:
     expected = picture.copy()
     expected[16:48, 8:32] = (1, 2, 3)
-    box = np.array([0.125, 0.25, 0.5, 0.75], dtype=np.float32)
-    assert (done(fill, picture, box, (1, 2, 3)) == expected).all()
-    assert (done(fill, picture, np.zeros(4), (1, 2, 3)) == picture).all()
+    assert (done(fill, picture, (0.125, 0.25, 0.5, 0.75), (1, 2, 3)) == expected).all()
+    assert (done(fill, picture, (0, 0, 0, 0), (1, 2, 3)) == picture).all()

@@ -118,6 +118,16 @@ def test_the_same_values_give_the_same_pixels_and_leave_the_source_alone(family,
 
 
 @every_family
+def test_a_change_says_what_its_row_of_values_says(draw, family) -> None:
+    variations = Variations(family=family, values=draw(np.arange(40), family=family))
+    assert len(variations.changes) == 40
+    for change, row in zip(variations.changes, variations.values, strict=True):
+        assert set(change._fields) == set(row.dtype.names)
+        for name, value in change._asdict().items():
+            assert np.array_equal(value, row[name]), name
+
+
+@every_family
 def test_a_part_of_the_variations_keeps_its_images(draw, family) -> None:
     whole = Variations(family=family, values=draw(np.arange(9), family=family))
     part = whole[4:6]
@@ -135,7 +145,7 @@ def test_pixels_change_only_with_the_version(family) -> None:
 
     Means, not bytes: the last bit of a filter may differ from processor to processor.
     """
-    assert AUGMENT_VERSION == 2
+    assert AUGMENT_VERSION == 3
     for view in (View.SATELLITE, View.DRONE):
         means = varied(family, view).mean(axis=(1, 2))
         assert np.allclose(means[:3].reshape(-1), DIGESTS[family, view.word], atol=0.6)
