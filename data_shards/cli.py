@@ -3,11 +3,13 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
+from data_shards.errors import ShardError
 from data_shards.layouts import found_lines, read_layout
+from data_shards.manifest import Manifest
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.index_tars import index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
@@ -20,7 +22,8 @@ from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
-from data_shards.schema import Role, View
+from data_shards.remote.transport import is_remote, shown_address
+from data_shards.schema import RawDataset, Role, View
 from data_shards.shards import ShardSet
 from data_shards.synth import write_world
 from data_shards.verify import verify_shards
@@ -58,7 +61,9 @@ def _index_tars(config: ShardConfig) -> int:
     """Write indexes and manifest beside tars of others."""
     roles = roles_of([word for word in config.roles.split(",") if word])
     if config.dry_run:
-        log.info("would index %d tars of %s", len(list(config.raw.glob("*.tar"))), config.raw)
+        tars = len(list(config.raw.glob("*.tar")))
+        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+        log.info("would index %d tars of %s", tars, config.raw)
         return 0
     with show_progress("indexing tars", unit="tars") as progress:
         done = index_tars(config.raw, roles=roles, workers=config.workers, progress=progress)
@@ -79,6 +84,7 @@ def _write(config: ShardConfig) -> int:
     for line in found_lines(dataset):
         log.info("%s", line)
     if config.dry_run:
+        _print_json(config, _found(config.out, dataset) | {"dry_run": True})
         count = len(dataset.records)
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
@@ -98,16 +104,34 @@ def _write(config: ShardConfig) -> int:
     return 0
 
 
+def _found(out: Path, dataset: RawDataset) -> dict[str, object]:
+    """Return what would be written, for a machine."""
+    places = {record.place for record in dataset.records}
+    result = {"out": str(out), "images": len(dataset.records), "places": len(places)}
+    return result | _origin(dataset)
+
+
+def _origin(found: RawDataset | Manifest) -> dict[str, object]:
+    return {
+        "layout": found.layout,
+        "split": found.split,
+        "deviations": found.deviations,
+        "coordinates": len(found.coordinates),
+    }
+
+
+def _print_json(config: ShardConfig, result: Mapping[str, object]) -> None:
+    if config.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+
+
 def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     """Say what was written."""
     manifest = done.manifest
-    if config.json:
-        result = {"out": str(out), "written": done.tars_written, "kept": done.tars_kept}
-        result |= {"images": done.images, "counts": manifest.counts}
-        result |= {"profile": manifest.profile}
-        result |= {"layout": manifest.layout, "split": manifest.split}
-        result |= {"deviations": manifest.deviations, "coordinates": len(manifest.coordinates)}
-        sys.stdout.write(json.dumps(result | {"fingerprint": manifest.fingerprint}) + "\n")
+    result = {"out": str(out), "written": done.tars_written, "kept": done.tars_kept}
+    result |= {"images": done.images, "counts": manifest.counts, "profile": manifest.profile}
+    result |= _origin(manifest) | {"fingerprint": manifest.fingerprint}
+    _print_json(config, result)
     log.info(
         "%s %d images of %d places in %d tars at %s (fingerprint %s)",
         "unchanged:" if done.was_complete else "indexed" if config.index_only else "wrote",
@@ -127,19 +151,25 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
 def verify(argv: Sequence[str]) -> int:
     """Check a shard folder and list every problem."""
     config = parse_command(VerifyConfig, argv, prog="skydistill verify", positionals=["shards"])
+    if is_remote(config.shards):
+        raise ShardError(
+            f"{shown_address(config.shards)} is an address, and verify reads a folder; run it "
+            "where the shards lie (what is fetched from an address is checked as it comes)"
+        )
+    folder = Path(config.shards)
     with show_progress("verifying", unit="MB") as progress:
         verdict = verify_shards(
-            config.shards, expect=config.expect, workers=config.workers, progress=progress
+            folder, expect=config.expect, workers=config.workers, progress=progress
         )
     for problem in verdict.problems[:MOST_PROBLEMS]:
         log.info("%s", problem)
     if config.json:
         sys.stdout.write(json.dumps(verdict.values) + "\n")
     if not verdict.is_ok:
-        raise verdict.sentence(config.shards, told=MOST_PROBLEMS)
+        raise verdict.sentence(folder, told=MOST_PROBLEMS)
     log.info(
         "%s is whole: %d images, %.2f GB in %.1f s (%.2f GB/s)",
-        config.shards,
+        folder,
         verdict.images,
         verdict.bytes / 1e9,
         verdict.seconds,

@@ -164,7 +164,8 @@ class ShardConfig:
     this raw folder. Left out with --index-only."""
 
     layout: str = "auto"
-    """How the raw folders are arranged: auto (look and say), university1652 or sues200."""
+    """How the raw folders are arranged: auto (look and say), university1652, sues200 or
+    university160k."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
@@ -252,7 +253,7 @@ class ShardConfig:
 class VerifyConfig:
     """Whether a shard folder is what its manifest says, down to the tar and the key."""
 
-    shards: Path
+    shards: str
     """Shard folder."""
 
     expect: Literal["official", "none"] = "none"

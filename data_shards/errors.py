@@ -41,3 +41,7 @@ class DivergedError(SkyDistillError):
 
 class DescriptorError(SkyDistillError):
     """Descriptors or labels that cannot be ranked."""
+
+
+class TrackingError(SkyDistillError):
+    """An MLflow store that is missing, does not answer, or lacks what was asked of it."""

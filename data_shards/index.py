@@ -21,7 +21,7 @@ MAGIC = b"SKYINDEX"
 HEADER = struct.Struct("<8sIIQQ32s")
 """Magic, schema version, rows, bytes of the tar, bytes of the key table, SHA-256 of the tar."""
 
-ENCODINGS = ("jpg", "png")
+ENCODINGS = ("jpg", "png", "webp")
 
 ROW = np.dtype(
     [
@@ -46,6 +46,11 @@ the image's SHA-256."""
 Rows = npt.NDArray[np.void]
 
 AGAIN = "run skydistill shard again into a new folder"
+
+
+def index_name(tar: str) -> str:
+    """Return the file name of the index beside a tar."""
+    return Path(tar).with_suffix(".index").name
 
 
 class ShardFiles(Protocol):
@@ -82,18 +87,28 @@ def write_index(
     path: Path, rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: bytes
 ) -> bytes:
     """Write rows and keys to `path` and return the file's SHA-256."""
+    content = index_content(rows, keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256)
+    write_flushed(path, content)
+    return hashlib.sha256(content).digest()
+
+
+def index_content(rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: bytes) -> bytes:
+    """Return the bytes of an index; what `rows` say of the keys is filled in."""
     encoded = [key.encode() for key in keys]
     sizes = np.array([len(key) for key in encoded], dtype=np.uint32)
     rows["key_size"] = sizes
     rows["key_start"] = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(sizes) else sizes
     table = b"".join(encoded)
     header = HEADER.pack(MAGIC, SCHEMA_VERSION, len(rows), tar_bytes, len(table), tar_sha256)
-    content = header + rows.tobytes() + table
+    return header + rows.tobytes() + table
+
+
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file and bring it to the disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return hashlib.sha256(content).digest()
 
 
 def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list[str]]:
@@ -110,7 +125,7 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list
     """
     index = read_index_alone(path, sha256=sha256)
     if tar is not None:
-        _check_tar(tar, index.tar_bytes, AGAIN)
+        _check_tar(tar, index.tar_bytes)
         _check_ends(tar, index)
     return index.rows, index.keys
 
@@ -121,7 +136,7 @@ def read_index_alone(path: Path, *, sha256: str) -> Index:
     Raises:
         ShardError: the index is missing, cut short, of another version or another set.
     """
-    content = _checked_content(path, sha256, AGAIN)
+    content = _checked_content(path, sha256)
     _, _, count, tar_bytes, _, tar_sha256 = HEADER.unpack_from(content)
     rows = np.frombuffer(content, dtype=ROW, count=count, offset=HEADER.size)
     table = content[HEADER.size + count * ROW.itemsize :]
@@ -139,40 +154,40 @@ def check_files(folder: Path, shards: Iterable[ShardFiles]) -> None:
         ShardError: one is missing, cut short, of another version or another set.
     """
     for files in shards:
-        _checked_content(folder / files.index_name, files.index_sha256, AGAIN)
-        _check_tar(folder / files.name, files.bytes, AGAIN)
+        _checked_content(folder / files.index_name, files.index_sha256)
+        _check_tar(folder / files.name, files.bytes)
 
 
-def _checked_content(path: Path, sha256: str, again: str) -> bytes:
+def _checked_content(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ShardError(f"{path} cannot be read ({error.strerror}); {again}") from error
+        raise ShardError(f"{path} cannot be read ({error.strerror}); {AGAIN}") from error
     if len(content) < HEADER.size or content[:8] != MAGIC:
-        raise ShardError(f"{path} is not a shard index; {again}")
+        raise ShardError(f"{path} is not a shard index; {AGAIN}")
     _, version, count, _, table_bytes, _ = HEADER.unpack_from(content)
     if version != SCHEMA_VERSION:
         raise ShardError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; {again}"
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; {AGAIN}"
         )
     if len(content) != HEADER.size + count * ROW.itemsize + table_bytes:
-        raise ShardError(f"{path} has a wrong length ({len(content)} bytes); {again}")
+        raise ShardError(f"{path} has a wrong length ({len(content)} bytes); {AGAIN}")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ShardError(
-            f"{path} is not the index that the manifest names (its digest differs); {again}"
+            f"{path} is not the index that the manifest names (its digest differs); {AGAIN}"
         )
     return content
 
 
-def _check_tar(tar: Path, expected_bytes: int, again: str) -> None:
+def _check_tar(tar: Path, expected_bytes: int) -> None:
     try:
         actual = tar.stat().st_size
     except OSError as error:
-        raise ShardError(f"{tar} is missing ({error.strerror}); restore it or {again}") from error
+        raise ShardError(f"{tar} is missing ({error.strerror}); restore it or {AGAIN}") from error
     if actual != expected_bytes:
         raise ShardError(
             f"{tar} has {actual} bytes and its index says {expected_bytes}: "
-            f"the tar is truncated or was changed; {again}"
+            f"the tar is truncated or was changed; {AGAIN}"
         )
 
 

@@ -5,9 +5,8 @@ import logging
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
 
 from data_shards.errors import SkyDistillError
 
@@ -23,17 +22,16 @@ def only_writer(folder: Path, *, taken: SkyDistillError) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
+    lock: HeldLock | nullcontext[None] = nullcontext()
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise taken from error
-        except OSError as error:
-            # Some network file systems have no locks; there, two writers at once are not noticed.
-            log.info("%s cannot be locked (%s)", folder, error.strerror)
+        lock = _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise taken from error
+    except OSError as error:
+        # Some network file systems have no locks; there, two writers at once are not noticed.
+        log.info("%s cannot be locked (%s)", folder, error.strerror)
+    with lock:
         yield
-    finally:
-        os.close(handle)
 
 
 class HeldLock:
@@ -46,12 +44,7 @@ class HeldLock:
     def __enter__(self) -> "HeldLock":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -61,7 +54,7 @@ def hold(path: Path, *, is_shared: bool = False) -> HeldLock:
     Raises:
         OSError: it cannot be made, or the file system has no locks.
     """
-    return _lock(path, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
+    return _lock(_lock_file(path), fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
 
 
 def hold_if_free(path: Path) -> HeldLock | None:
@@ -71,13 +64,17 @@ def hold_if_free(path: Path) -> HeldLock | None:
         OSError: it cannot be made, or the file system has no locks.
     """
     try:
-        return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _lock(_lock_file(path), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
 
 
-def _lock(path: Path, how: int) -> HeldLock:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def _lock_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _lock(handle: int, how: int) -> HeldLock:
+    """Lock an open file, which is closed with the lock, or at once where there is none to have."""
     try:
         fcntl.flock(handle, how)
     except BaseException:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import ShardError
-from data_shards.index import Rows
+from data_shards.index import AGAIN, Rows, index_name
 from data_shards.schema import SCHEMA_VERSION
 
 MANIFEST_NAME = "manifest.json"
@@ -33,7 +33,7 @@ class ShardEntry:
     @property
     def index_name(self) -> str:
         """File name of the index."""
-        return Path(self.name).with_suffix(".index").name
+        return index_name(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +125,10 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
         values: dict[str, Any] = json.loads(content)
         version = values["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ShardError(
-            f"{where} is damaged; run skydistill shard again into a new folder"
-        ) from error
+        raise ShardError(f"{where} is damaged; {AGAIN}") from error
     if version != SCHEMA_VERSION:
         raise ShardError(
-            f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; "
-            "run skydistill shard again into a new folder"
+            f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; {AGAIN}"
         )
     fingerprint = values.pop("fingerprint", None)
     try:
@@ -140,14 +137,9 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
         pairs = {place: (at[0], at[1]) for place, at in values["coordinates"].items()}
         manifest = Manifest(**values | tuples | {"shards": shards, "coordinates": pairs})
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ShardError(
-            f"{where} is damaged ({error}); run skydistill shard again into a new folder"
-        ) from error
+        raise ShardError(f"{where} is damaged ({error}); {AGAIN}") from error
     if manifest.fingerprint != fingerprint:
-        raise ShardError(
-            f"{where} was edited: its fingerprint does not fit its content; "
-            "run skydistill shard again into a new folder"
-        )
+        raise ShardError(f"{where} was edited: its fingerprint does not fit its content; {AGAIN}")
     return manifest
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,27 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, **facts: float) -> None:
         """Tell that `done` of `total` items are done."""
+
+
+class Tally:
+    """What several threads have done together, told to a `Progress` in units of `per`.
+
+    The last unit counts when all is done, however small it is.
+    """
+
+    def __init__(self, progress: Progress, total: int, *, per: int = 1, done: int = 0) -> None:
+        """Begin at `done` of `total`."""
+        self.progress, self.total, self.per, self.done = progress, total, per, done
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count more, or fewer where something must be done again."""
+        with self._lock:
+            before, self.done = self.done // self.per, self.done + count
+            is_all = self.done >= self.total
+            if is_all or before != self.done // self.per:
+                units = -(-max(self.done, self.total) // self.per)
+                self.progress(units if is_all else self.done // self.per, units)
 
 
 @contextmanager

@@ -34,7 +34,9 @@ class _PlainHelp(DefaultHelpFormatter):
             return sentence[:1].upper() + sentence[1:].rstrip(".") + "."
         facts = ["required"] if action.required else []
         facts.append(_plain_type(self._get_type_str(action)))
-        if action.default not in (None, SUPPRESS):
+        if isinstance(action.default, list) and action.default:
+            facts.append(f"default: {' '.join(map(str, action.default))}".replace("%", "%%"))
+        elif action.default not in (None, SUPPRESS, []):
             facts.append("default: %(default)s")
         shown = ", ".join(filter(None, facts))
         return f"{sentence} ({shown})" if shown else sentence
@@ -44,6 +46,8 @@ def _plain_type(told: str | None) -> str:
     """Return a type as words: `<class 'Path'> | null` is a path; choices stand in the usage."""
     if told is None or told.startswith("Literal"):
         return ""
+    if told.startswith("Optional[Literal["):
+        return "one of " + told.removeprefix("Optional[Literal[").rstrip("]").replace("'", "")
     return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", told).removesuffix(" | null").lower()
 
 
@@ -118,20 +122,22 @@ def parse_command(
     )
     options = {}
     hints = typing.get_type_hints(cls)
+    docs = _field_docs(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         flag = field.name if field.name in positionals else "--" + field.name.replace("_", "-")
         options[flag] = field.name
-        _add_option(parser, flag, field, hints[field.name], _field_docs(cls)[field.name])
+        _add_option(parser, flag, field, hints[field.name], docs[field.name])
     if "--help" not in argv and "-h" not in argv:
         _refuse_unknown_options(argv, options)
     try:
-        parsed = parser.parse_args(list(argv))
+        parsed = parser.parse_args(_spread_lists(argv, _list_options(options, hints)))
     except (ArgumentError, TypeError, ValueError) as error:
         told = _one_sentence(str(error))
         for flag, name in options.items():
             told = re.sub(rf'key "{name}"|(?<=required: ){name}\b', flag, told)
         raise RecipeError(f"{told}; see {prog} --help") from error
-    return cls(**{name: parsed[name] for name in options.values()})
+    values = {name: parsed[name] for name in options.values()}
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def print_recipe_help(cls: type[object], *, prog: str, usage: str) -> None:
@@ -289,9 +295,39 @@ def _add_option(
         arguments["nargs"] = "?"
     if hint is bool:
         arguments["action"] = "store_true"
+    elif item := _item_of(hint):
+        arguments |= {"type": item, "nargs": "*", "default": list(arguments.get("default", ()))}
     else:
         arguments["type"] = hint
     parser.add_argument(flag, **arguments)
+
+
+def _item_of(hint: object) -> Any:
+    """Return X of `tuple[X, ...]`; None for anything else."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
+    return parts[0] if parts[1:] == (...,) else None
+
+
+def _list_options(options: Mapping[str, str], hints: Mapping[str, object]) -> set[str]:
+    """Return the options that take several words, and "" when the words before any option may."""
+    lists = {flag for flag, name in options.items() if _item_of(hints[name])}
+    return {flag if flag.startswith("--") else "" for flag in lists}
+
+
+def _spread_lists(argv: Sequence[str], lists: set[str]) -> list[str]:
+    """Turn `--altitudes [150, 200]` and `--altitudes=150` into `--altitudes 150 200`."""
+    words: list[str] = []
+    flag = ""
+    for word in argv:
+        name, equals, text = word.partition("=")
+        if word.startswith("--"):
+            flag = name
+            if equals and flag in lists:
+                words.append(flag)
+                word = text
+        is_list = flag in lists and word.startswith("[") and word.endswith("]")
+        words += [item.strip() for item in word[1:-1].split(",")] if is_list else [word]
+    return words
 
 
 def _field_docs(cls: type[object]) -> dict[str, str]:

@@ -7,12 +7,15 @@ from pathlib import Path
 SCHEMA_VERSION = 2
 """Raised whenever key, JSON, index or manifest change meaning; readers refuse another version."""
 
-IMAGE_SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}
+IMAGE_SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}
 """File suffix, lower case, to the suffix used in the tar."""
 
 
 class View(IntEnum):
     """Where a picture was taken from."""
+
+    word: str
+    """The view as it stands in keys, JSON and file names."""
 
     SATELLITE = 0
     DRONE = 1
@@ -20,10 +23,8 @@ class View(IntEnum):
     GOOGLE = 3
     """Street photographs that University-1652 found by an image search; noisy."""
 
-    @property
-    def word(self) -> str:
-        """The view as it stands in keys, JSON and file names."""
-        return self.name.lower()
+    def __init__(self, _: int) -> None:
+        self.word = self.name.lower()  # once: keys of many images are made of it
 
 
 class Role(IntFlag):
@@ -55,8 +56,8 @@ class ImageRecord:
     altitude_m: float | None
     """Height of the drone above ground in metres, where the data set tells it."""
 
-    source: Path
-    """File to read."""
+    path: str
+    """File to read; text, because a `Path` of every image takes as long as to list the folders."""
 
     name: str
     """Last part of the key: the file's stem without dots, unique within place and view."""
@@ -68,8 +69,13 @@ class ImageRecord:
 
     @property
     def suffix(self) -> str:
-        """Suffix of the image in the tar: `jpg` or `png`."""
-        return IMAGE_SUFFIXES[self.source.suffix.lower()]
+        """Suffix of the image in the tar: `jpg`, `png` or `webp`."""
+        return IMAGE_SUFFIXES[self.path[self.path.rfind(".") :].lower()]
+
+    @property
+    def source(self) -> Path:
+        """File to read, with a path's methods."""
+        return Path(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)

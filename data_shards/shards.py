@@ -1,7 +1,9 @@
 """Shards opened for reading: one table over all images, and the bytes of any of them."""
 
+import errno
 import hashlib
 import mmap
+import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +17,9 @@ from data_shards.errors import ShardError
 from data_shards.index import read_index
 from data_shards.manifest import Manifest, read_manifest
 from data_shards.schema import Role, View
+
+MUCH = 0.25
+"""Part of the limit on open files that mapped tars may take without a thought."""
 
 RowNumbers = npt.NDArray[np.int64]
 """Rows of the image table, counted over all shards in the order of the manifest."""
@@ -80,6 +85,7 @@ class ShardSet:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
+        allow_open_files(len(manifest.shards))
         parts, keys, shard = [], [], []
         for number, entry in enumerate(manifest.shards):
             rows, row_keys = read_index(
@@ -149,9 +155,10 @@ class ShardSet:
             with path.open("rb") as tar:
                 mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise ShardError(
-                f"{path} cannot be read ({error.strerror}); restore it and start again"
-            ) from error
+            advice = "restore it and start again"
+            if error.errno == errno.EMFILE:
+                advice = f"allow more open files than the {len(self.manifest.shards)} tars (ulimit)"
+            raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
         if read_manifest(self.folder).fingerprint != self.fingerprint:
             raise ShardError(
                 f"{self.folder} was brought up to date while it was being read; start again"
@@ -162,6 +169,18 @@ class ShardSet:
         """Name one image for a sentence: tar and key."""
         tar = self.folder / self.manifest.shards[int(self.images.shard[row])].name
         return f"{tar}: {self.images.key[row]}"
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process open `count` more files, where that is much: a mapped tar is an open file.
+
+    The usual limit of 1024 is one that every process may raise for itself, up to the system's.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and count > soft * MUCH:
+        most = soft + count
+        more = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
 
 
 def hash_text(text: str) -> int:

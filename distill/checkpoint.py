@@ -45,6 +45,9 @@ class RunState:
     seconds: float = 0.0
     """Time spent in the loop, over all attempts."""
 
+    shards: str = ""
+    """Fingerprint of the shards that it is trained on."""
+
     neighbours: Neighbours | None = None
     """Hard samples that order the epoch under way, where they do."""
 
@@ -95,6 +98,7 @@ def _make_empty(folder: Path) -> None:
 def _publish(aside: Path, final: Path, state: RunState) -> None:
     """Seal a written checkpoint with its digests, and give it its name."""
     facts: dict[str, object] = {"step": state.step, "seconds": state.seconds}
+    facts["shards"] = state.shards
     if state.neighbours is not None:
         write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
         facts["neighbours"] = state.neighbours.digest
@@ -113,16 +117,26 @@ def _prune(paths: RunPaths, *, newest: Path, keep: int) -> None:
         shutil.rmtree(folder)
 
 
-def resume(accelerator: Accelerator, paths: RunPaths) -> RunState:
+def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunState:
     """Load the newest checkpoint that is whole, or return the state of a fresh run.
 
+    Args:
+        accelerator: the ranks, with model and optimizer prepared.
+        paths: of the run.
+        shards: fingerprint of those to train on.
+
     Raises:
-        CheckpointError: it is whole, but of another version of this program.
+        CheckpointError: it is whole, but of other shards or another version of this program.
     """
     found = say_of_rank_zero(_newest_whole(paths) if accelerator.is_main_process else None)
     if found is None:
-        return RunState()
+        return RunState(shards=shards)
     folder, state = found
+    if state.shards != shards:
+        raise CheckpointError(
+            f"checkpoint {folder} was trained on shards {state.shards[:12]} and the recipe names "
+            f"shards {shards[:12]}; give data.shards of the former, or another out for a new run"
+        )
     try:
         accelerator.load_state(str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
@@ -183,6 +197,9 @@ class LoadedModel:
     places: tuple[str, ...]
     """Places its class logits stand for."""
 
+    layout: str
+    """Of the data set it was trained on; empty where the file does not tell."""
+
     recipe: dict[str, Any]
     sha256: str
     """Of the weight file."""
@@ -198,10 +215,11 @@ def save_weights(
     config: DistillConfig,
     *,
     places: Sequence[str],
+    layout: str,
     step: int,
 ) -> None:
     """Write `model.safetensors` and its card; the file alone suffices to load the model."""
-    meta = {"recipe": to_values(config), "places": places, "step": step}
+    meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
     aside = paths.weights.with_name(paths.weights.name + ".partial")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
@@ -234,22 +252,26 @@ def load_student(path: Path) -> LoadedModel:
             metadata = opened.metadata() or {}
         state = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}); train again or restore it") from error
+        raise CheckpointError(
+            f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
+        ) from error
     if WEIGHTS_FORMAT not in metadata:
         raise CheckpointError(
             f"{file} was not written by this version of skydistill; give the weights of a run"
         )
-    meta = json.loads(metadata[WEIGHTS_FORMAT])
-    recipe, places = meta["recipe"], tuple(meta["places"])
     try:
+        meta = json.loads(metadata[WEIGHTS_FORMAT])
+        recipe, places = meta["recipe"], tuple(meta["places"])
         model = RetrievalModel(
             build_config(ModelConfig, recipe["model"], where=str(file)), num_places=len(places)
         )
         model.load_state_dict(state)
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
-    except (SkyDistillError, RuntimeError, KeyError) as error:
+    except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        told = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{file} does not fit this version of skydistill ({error})"
+            f"{file} does not fit this version of skydistill, or is of another model ({told}); "
+            "give the weights of a run"
         ) from error
     return LoadedModel(
         model=model.eval().requires_grad_(requires_grad=False),
@@ -259,6 +281,7 @@ def load_student(path: Path) -> LoadedModel:
         resampling=resampling,
         step=meta["step"],
         places=places,
+        layout=meta.get("layout", ""),
         recipe=recipe,
         sha256=file_sha256(file),
         path=file,

@@ -1,7 +1,7 @@
 """SIGTERM, SIGUSR1 and SIGUSR2 become a flag that the loop asks for; all ranks stop at one step."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from accelerate import Accelerator
@@ -25,12 +25,7 @@ class StopFlag:
         self._before = {name: signal.signal(name, self._raise) for name in SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the signals back."""
         for name, handler in self._before.items():
             # None is a handler that was not set from Python, so Python cannot set it again.

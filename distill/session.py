@@ -65,23 +65,34 @@ class Session:
         return satellite, drone, place
 
 
-def make_accelerator(config: DistillConfig) -> Accelerator:
+def join_ranks(*, precision: str = "no") -> Accelerator:
     """Join the processes that were launched.
 
     Raises:
-        WorldSizeError: the processes that run are not those launched, or not those asked for.
+        WorldSizeError: the processes that run are not those launched.
     """
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision=config.precision,
+        mixed_precision=precision,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     running, launched = accelerator.num_processes, launched_world_size()
     if running != launched:
         raise WorldSizeError(
-            f"{launched} processes were launched but they run as {running}: they would train "
+            f"{launched} processes were launched but they run as {running}: they would work "
             "apart; launch with --config_file configs/accelerate/cpu.yaml (CPU) or ddp.yaml (GPUs)"
         )
+    return accelerator
+
+
+def make_accelerator(config: DistillConfig) -> Accelerator:
+    """Join the processes that were launched to train.
+
+    Raises:
+        WorldSizeError: the processes that run are not those launched, or not those asked for.
+    """
+    accelerator = join_ranks(precision=config.precision)
+    running = accelerator.num_processes
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(
             f"the recipe expects {config.expected_world_size} processes and {running} run; "
@@ -139,7 +150,7 @@ def open_session(
     wrapped.to(accelerator.device)
     step, optimizer = accelerator.prepare(wrapped, build_optimizer(wrapped, config.optimizer))
     set_seed(config.seed, device_specific=True)
-    state = resume(accelerator, paths)
+    state = resume(accelerator, paths, shards=shards.fingerprint)
     return Session(
         config=config,
         accelerator=accelerator,

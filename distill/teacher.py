@@ -1,5 +1,6 @@
 """Where a step's teacher outputs come from: the cache, or the frozen teacher itself."""
 
+import logging
 import shlex
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +13,14 @@ from data_shards.errors import CheckpointError, RecipeError
 from data_shards.loader import Batch
 from data_shards.shards import ShardSet
 from distill.checkpoint import LoadedModel, load_student, to_device
+from distill.collectives import rank
 from distill.config import DistillConfig
 from distill.inputs import local_cache
 from distill.models import Outputs, normalize
 from distill.run_folder import RunPaths
 from distill.teacher_cache import CacheKey, FeatureCache, augment_values, decoder_name
+
+log = logging.getLogger(__name__)
 
 TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
 """What a sentence proposes to someone who has no teacher yet."""
@@ -96,6 +100,14 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
             f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the recipe "
             f"says data.image_size {config.data.image_size}; both see the same pixels, so make "
             "them equal"
+        )
+    if teacher.resampling != config.data.resampling and rank() == 0:
+        log.warning(
+            "teacher %s was trained with data.resampling %s and will see images resized by %s, as "
+            "the student does; make them equal unless that is meant",
+            config.teacher.run,
+            teacher.resampling,
+            config.data.resampling,
         )
     freeze(teacher.model)
     return teacher

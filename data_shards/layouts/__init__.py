@@ -13,6 +13,7 @@ from data_shards.layouts.coordinates import read_coordinates
 from data_shards.layouts.folders import subfolders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
+from data_shards.layouts.university160k import find_university160k, read_university160k
 from data_shards.layouts.university1652 import find_university1652, read_university1652
 from data_shards.nearest import choose
 from data_shards.schema import RawDataset
@@ -56,6 +57,11 @@ LAYOUTS: dict[str, Layout] = {
         find=find_sues200,
         read=read_sues200,
         example="drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID",
+    ),
+    "university160k": Layout(
+        find=find_university160k,
+        read=read_university160k,
+        example="gallery_satellite_160k and query_drone_160k",
     ),
 }
 

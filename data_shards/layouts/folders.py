@@ -28,8 +28,8 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural(path.name))
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files in `folder` in the natural order of their names.
+def image_names(folder: Path) -> list[str]:
+    """Return the names of the image files in `folder` in their natural order.
 
     A dangling link counts as an image: it is told when it cannot be read, instead of not at all.
     """
@@ -41,7 +41,7 @@ def image_files(folder: Path) -> list[Path]:
             and _is_shown(entry.name)
             and not entry.is_dir()
         ]
-    return [folder / name for name in sorted(found, key=natural)]
+    return sorted(found, key=natural)
 
 
 def child(folder: Path, name: str) -> Path | None:
@@ -73,6 +73,11 @@ def natural(name: str) -> list[str | int]:
     parts: list[str | int] = list(DIGITS.split(name))
     parts[1::2] = map(int, parts[1::2])
     return parts
+
+
+def stem(file: str) -> str:
+    """Return the name of an image file without its suffix."""
+    return file.rpartition(".")[0]
 
 
 def key_name(stem: str) -> str:

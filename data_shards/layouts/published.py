@@ -144,11 +144,13 @@ class _Tally:
 
 def _count(images: Sequence[Image], published: Published) -> _Tally:
     tally = _Tally()
+    has_altitudes = bool(published.altitudes_m)
     groups = Counter(
-        (int(image.roles), int(image.view), image.place, image.altitude_m) for image in images
+        (int(roles), int(view), place, altitude_m if has_altitudes else None)
+        for _, place, view, roles, altitude_m in images
     )
     for (roles, view, place, altitude_m), count in groups.items():
-        altitude = round(altitude_m) if published.altitudes_m and altitude_m else None
+        altitude = round(altitude_m) if altitude_m else None
         if view == View.SATELLITE:
             tally.satellites[place] += count
         for role in Role(roles):

@@ -6,6 +6,7 @@ of a place repeated under every height: `Training/HEIGHT/{drone,satellite}/ID` a
 train as well (spec bicrossnet 1.2).
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +23,11 @@ from data_shards.layouts.checks import (
 from data_shards.layouts.folders import (
     child,
     child_like,
-    image_files,
+    image_names,
     key_name,
     natural,
     refuse_two_spellings,
+    stem,
     subfolders,
 )
 from data_shards.layouts.split import choose_split
@@ -209,22 +211,23 @@ def _heights(folder: Path) -> dict[int, Path]:
 
 def _records(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
     """Yield the images of one folder; the roles are not known yet and stand as none."""
-    files = image_files(folder)
+    files = image_names(folder)
     if not files:
         raise LayoutError(
             f"{folder} holds no image; add the {view.word} images of this place or remove it"
         )
     altitude = height if view is View.DRONE else None
     before = "" if altitude is None else f"{altitude}-"
-    for path in files:
+    root = os.fspath(folder)
+    for file in files:
         yield ImageRecord(
             place=place,
             view=view,
             roles=Role(0),
             position=1,
             altitude_m=None if altitude is None else float(altitude),
-            source=path,
-            name=before + key_name(path.stem),
+            path=f"{root}/{file}",
+            name=before + key_name(stem(file)),
         )
 
 

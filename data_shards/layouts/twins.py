@@ -6,6 +6,7 @@ every height. Each is stored, described and cached once, with all of its roles.
 
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,11 +15,14 @@ from pathlib import Path
 from data_shards.errors import LayoutError
 from data_shards.processors import processors
 from data_shards.schema import ImageRecord
+from data_shards.untouched import traces
 
 READERS_PER_PROCESSOR = 4
 """Comparing waits for the disk more than it computes, on a network disk most of all."""
 
 AT_A_TIME = 64
+
+TRACES = struct.Struct("<qqq")
 
 Pair = tuple[Path, Path]
 
@@ -91,15 +95,10 @@ def _add(merged: dict[str, ImageRecord], key: str, record: ImageRecord, *, is_kn
 
 
 def _digest(pairs: Sequence[Pair]) -> str:
-    """Return a digest over names, sizes and times of all files: equal means that none was touched.
-
-    The time of the inode's last change is among them, which no program sets back.
-    """
+    """Return a digest over names and traces of all files: equal means that none was touched."""
     sha = hashlib.sha256()
     for path in (path for pair in pairs for path in pair):
-        stat = path.stat()
-        facts = f" {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n"
-        sha.update(os.fsencode(path.absolute()) + facts.encode())
+        sha.update(os.fsencode(path.absolute()) + TRACES.pack(*traces(path)))
     return sha.hexdigest()
 
 

@@ -5,6 +5,7 @@ either. Source: Zheng et al., ACM MM 2020, and the data set's README. `test/4K_d
 no protocol uses its video frames.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from data_shards.layouts.checks import (
 )
 from data_shards.layouts.folders import (
     child,
-    image_files,
+    image_names,
     key_name,
     refuse_two_spellings,
+    stem,
     subfolders,
 )
 from data_shards.layouts.twins import Comparisons, merge_twins
@@ -108,29 +110,29 @@ def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[Ima
 
 
 def _place(folder: Path, view: View, role: Role) -> list[ImageRecord]:
-    files = image_files(folder)
+    files = image_names(folder)
     if not files and view not in OPTIONAL:
         raise LayoutError(
             f"{folder} holds no image; add the {view.word} images of this place or remove it"
         )
-    on_orbit = 0
+    on_orbit, place, root = 0, folder.name, os.fspath(folder)
     if view is View.DRONE:
         files, on_orbit = _along_the_orbit(files)
     return [
         ImageRecord(
-            place=folder.name,
+            place=place,
             view=view,
             roles=role,
             position=position,
             altitude_m=orbit_altitude_m(position) if position <= on_orbit else None,
-            source=path,
-            name=key_name(path.stem),
+            path=f"{root}/{file}",
+            name=key_name(stem(file)),
         )
-        for position, path in enumerate(files, start=1)
+        for position, file in enumerate(files, start=1)
     ]
 
 
-def _along_the_orbit(files: list[Path]) -> tuple[list[Path], int]:
+def _along_the_orbit(files: list[str]) -> tuple[list[str], int]:
     """Return the files with those of a whole flight first, and how many these are: 54 or none.
 
     One test place of the published data set has 55 files; the view numbers in the names of the
@@ -138,12 +140,12 @@ def _along_the_orbit(files: list[Path]) -> tuple[list[Path], int]:
     """
     if len(files) == NUM_ORBIT_VIEWS:
         return files, NUM_ORBIT_VIEWS
-    numbered: dict[int, Path] = {}
-    for path in files:
-        if match := re.fullmatch(r"image-([0-9]{2})", path.stem, re.IGNORECASE):
-            numbered.setdefault(int(match[1]), path)
+    numbered: dict[int, str] = {}
+    for file in files:
+        if match := re.fullmatch(r"image-([0-9]{2})", stem(file), re.IGNORECASE):
+            numbered.setdefault(int(match[1]), file)
     wanted = range(1, NUM_ORBIT_VIEWS + 1)
     if not numbered.keys() >= set(wanted):
         return files, 0
     orbit = [numbered[view] for view in wanted]
-    return orbit + [path for path in files if path not in orbit], NUM_ORBIT_VIEWS
+    return orbit + [file for file in files if file not in orbit], NUM_ORBIT_VIEWS

@@ -4,9 +4,10 @@ A drone tar holds a block of places, view round by view round, so any contiguous
 each place at most once; satellites lie in tars of their own.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from operator import attrgetter
 
 from data_shards.schema import ImageRecord, Role, View
 
@@ -14,8 +15,11 @@ TRAIN = int(Role.TRAIN)
 PLACES_PER_SHARD = 128
 SATELLITES_PER_SHARD = 8192
 
-GROUPS = (("train", True), ("test", False))
-"""Word in a tar's name, and whether its images are trained on."""
+GROUPS = (("train", TRAIN), ("test", 0))
+"""Word in a tar's name, and which images are in it: those trained on, or the others."""
+
+IN_ORDER = attrgetter("position", "place", "name")
+"""View round by view round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,23 +29,17 @@ class TarContent:
     name: str
     records: tuple[ImageRecord, ...]
 
-    @property
-    def index_name(self) -> str:
-        """File name of the index beside the tar."""
-        return Path(self.name).with_suffix(".index").name
-
 
 def cut_into_tars(records: Sequence[ImageRecord]) -> list[TarContent]:
     """Return every tar with its ordered images, in the order of the manifest."""
-    groups: dict[tuple[bool, View], list[ImageRecord]] = {}
-    for record in records:
-        is_train = bool(int(record.roles) & TRAIN)
-        groups.setdefault((is_train, record.view), []).append(record)
+    groups: dict[tuple[int, int], list[ImageRecord]] = defaultdict(list)
+    for record in records:  # by plain integers, because flags are slow to compute with
+        groups[int(record.roles) & TRAIN, int(record.view)].append(record)
     return [
         tar
-        for word, is_train in GROUPS
+        for word, train in GROUPS
         for view in View
-        for tar in _blocks(word, view, groups.get((is_train, view), []))
+        for tar in _blocks(word, view, groups[train, int(view)])
     ]
 
 
@@ -50,9 +48,9 @@ def _blocks(word: str, view: View, records: list[ImageRecord]) -> Iterator[TarCo
     size = SATELLITES_PER_SHARD if view is View.SATELLITE else PLACES_PER_SHARD
     places = sorted({record.place for record in records})
     block_of = {place: number // size for number, place in enumerate(places)}
-    blocks: dict[int, list[ImageRecord]] = {}
+    blocks: dict[int, list[ImageRecord]] = defaultdict(list)
     for record in records:
-        blocks.setdefault(block_of[record.place], []).append(record)
+        blocks[block_of[record.place]].append(record)
     for number, members in sorted(blocks.items()):
-        members.sort(key=lambda record: (record.position, record.place, record.name))
+        members.sort(key=IN_ORDER)
         yield TarContent(name=f"{word}-{view.word}-{number:06d}.tar", records=tuple(members))

@@ -1,12 +1,9 @@
 """What an image file says of itself before anybody decodes it: the EXIF orientation."""
 
 import struct
-from typing import Any, TypeAlias
 
-UPRIGHT = 1
-"""The EXIF orientation of pixels that need no turning, and of a file that tells none."""
+from data_shards.decode import JPEG_START, UPRIGHT, Content
 
-JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 EXIF_START = b"Exif\0\0"
@@ -16,8 +13,6 @@ STANDALONE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 """JPEG markers without a length behind them."""
 
 START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
-
-Content: TypeAlias = "bytes | memoryview[Any]"
 
 
 def exif_orientation(content: Content) -> int:

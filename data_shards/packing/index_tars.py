@@ -20,7 +20,7 @@ import numpy as np
 
 from data_shards.decode import check_image
 from data_shards.errors import ShardError
-from data_shards.index import ENCODINGS, ROW, Rows, write_index
+from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_flushed
 from data_shards.manifest import (
     MANIFEST_NAME,
     TARS_OF_OTHERS,
@@ -32,7 +32,7 @@ from data_shards.manifest import (
 )
 from data_shards.nearest import choose
 from data_shards.packing.image_file import exif_orientation
-from data_shards.packing.summary import ShardSummary, counts_of
+from data_shards.packing.summary import ShardSummary, count_groups, groups_in
 from data_shards.packing.tar import TAR_BLOCK
 from data_shards.processors import processors
 from data_shards.progress import Progress
@@ -159,25 +159,24 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
     for tar in walked:
         tar.rows["place"] = [number[place] for place in tar.places]
         index = tar.path.with_suffix(".index")
-        aside = _aside(index)
-        digest = write_index(
-            aside, tar.rows, tar.keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256
-        )
-        aside.replace(index)
+        content = index_content(tar.rows, tar.keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256)
+        if not (index.is_file() and index.read_bytes() == content):
+            write_flushed(_aside(index), content)
+            _aside(index).replace(index)
         entries.append(
             ShardEntry(
                 name=tar.path.name,
                 images=len(tar.keys),
                 bytes=tar.num_bytes,
                 sha256=tar.sha256.hex(),
-                index_sha256=digest.hex(),
+                index_sha256=hashlib.sha256(content).hexdigest(),
             )
         )
     all_rows = [tar.rows for tar in walked]
     return Manifest(
         layout="webdataset",
         places=places,
-        counts=counts_of(all_rows),
+        counts=count_groups(groups_in(all_rows)),
         shards=tuple(entries),
         content_sha256=content_digest([key for tar in walked for key in tar.keys], all_rows),
         profile={"bytes": "original", TARS_OF_OTHERS: "written by others"},

@@ -7,6 +7,7 @@ itself and no part of the format: without them everything is read again.
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,12 +18,18 @@ from data_shards.packing.cut import TarContent
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.stored_image import unreadable
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
+from data_shards.untouched import traces
 
 SOURCE_NAME = ".source.json"
 """In a finished folder: which raw folder, and the inputs of every tar."""
 
 NOTE_SUFFIX = ".made"
 """In an unfinished folder, beside each finished tar: its inputs and its entry of the manifest."""
+
+FACTS = struct.Struct("<qqqIBd")
+"""Traces of a file, and what its record holds besides names."""
+
+NOT_KNOWN = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,31 +49,30 @@ class SourceNotes:
 def inputs_of(tar: TarContent, profile: Profile) -> str:
     """Return a digest over all that decides a tar: equal means that nobody touched its files.
 
-    Of each file it holds the size and the times of the last change of content and of inode, to the
-    nanosecond where the file system has them; contents are not read.
+    Contents are not read. Numbers are packed: to write them as text would take as long as to ask
+    the file system for them.
 
     Raises:
         ShardError: a file is gone.
     """
-    lines = [f"{SCHEMA_VERSION} {json.dumps(profile.choice, sort_keys=True)}"]
+    names = [f"{SCHEMA_VERSION} {tar.name} {json.dumps(profile.choice, sort_keys=True)}"]
+    facts = bytearray()
     for record in tar.records:
-        path = os.fspath(record.source)
+        path = record.path
         try:
-            stat = os.stat(path)
+            size, changed, inode_changed = traces(path)
         except OSError as error:
             raise unreadable(record, error) from error
-        lines.append(
-            f"{record.place} {int(record.view)} {record.name} {path[path.rfind('/') + 1 :]} "
-            f"{int(record.roles)} {record.position} {record.altitude_m} "
-            f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-        )
-    text = "\n".join(lines).encode(errors="surrogateescape")  # file names that are no UTF-8
-    return hashlib.sha256(text).hexdigest()
+        names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
+        altitude_m = NOT_KNOWN if record.altitude_m is None else record.altitude_m
+        facts += FACTS.pack(size, changed, inode_changed, record.position, record.roles, altitude_m)
+    text = "\n".join(names).encode(errors="surrogateescape")  # file names that are no UTF-8
+    return hashlib.sha256(text + facts).hexdigest()
 
 
 def source_folder(records: Sequence[ImageRecord]) -> str:
     """Return the folder that holds all image files, without symbolic links."""
-    paths = [os.fspath(record.source) for record in records]
+    paths = [record.path for record in records]
     ends = (min(paths), max(paths))  # what the first and the last have in common, all have
     folders = [os.path.dirname(os.path.abspath(path)) for path in ends]
     return os.path.realpath(os.path.commonpath(folders))

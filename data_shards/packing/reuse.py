@@ -3,13 +3,14 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from data_shards.errors import ShardError
-from data_shards.index import read_index, write_index
+from data_shards.index import Rows, read_index, write_index
 from data_shards.manifest import Manifest, ShardEntry
 from data_shards.packing.cut import TarContent
 from data_shards.packing.image_profile import Profile
@@ -19,28 +20,26 @@ from data_shards.packing.pack import PackedTar
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedTar:
-    """A whole tar, and where its index is."""
+    """A whole tar, and its index."""
 
     tar: TarContent
     entry: ShardEntry
     index: Path
+    """Where it was read; perhaps not in the folder that is written."""
+
+    rows: Rows
+    keys: list[str]
 
     def renumbered(self, folder: Path, number: Mapping[str, int]) -> PackedTar:
-        """Write the index into `folder` with the numbers that the places have now.
-
-        Raises:
-            ShardError: tar or index are not what they were.
-        """
-        tar = folder / self.entry.name
-        old, keys = read_index(self.index, tar=tar, sha256=self.entry.index_sha256)
-        rows = old.copy()
+        """Write the index into `folder` with the numbers that the places have now."""
+        index, rows = folder / self.entry.index_name, self.rows.copy()
         rows["place"] = np.array([number[record.place] for record in self.tar.records])
-        if self.index == tar.with_suffix(".index") and bool((rows == old).all()):
+        if self.index == index and bool((rows == self.rows).all()):
             return PackedTar(entry=self.entry, rows=rows)
         digest = write_index(
-            tar.with_suffix(".index"),
+            index,
             rows,
-            keys,
+            self.keys,
             tar_bytes=self.entry.bytes,
             tar_sha256=bytes.fromhex(self.entry.sha256),
         )
@@ -54,31 +53,32 @@ def finished_tars(
     found = {}
     for tar in tars:
         entry = read_tar_note(partial, tar, inputs=notes.inputs[tar.name], profile=profile)
-        index = partial / tar.index_name
-        if entry is not None and _is_whole(partial / tar.name, index, entry):
-            found[tar.name] = FinishedTar(tar=tar, entry=entry, index=index)
+        if entry is not None:
+            with suppress(ShardError):  # damaged since: it is made again
+                found[tar.name] = _finished(tar, entry, partial, index_in=partial)
     return found
-
-
-def _is_whole(tar: Path, index: Path, entry: ShardEntry) -> bool:
-    try:
-        read_index(index, tar=tar, sha256=entry.index_sha256)
-    except ShardError:
-        return False
-    return True
 
 
 def linked_tars(
     out: Path, partial: Path, tars: Sequence[TarContent], *, manifest: Manifest
 ) -> dict[str, FinishedTar]:
-    """Bring finished tars from `out` into `partial`, as further names of the same files."""
+    """Bring finished tars from `out` into `partial`, as further names of the same files.
+
+    Raises:
+        ShardError: tar or index are not what they were.
+    """
     entries = {entry.name: entry for entry in manifest.shards}
     found = {}
     for tar in tars:
         link_or_copy(out / tar.name, partial / tar.name)
-        entry, index = entries[tar.name], out / tar.index_name
-        found[tar.name] = FinishedTar(tar=tar, entry=entry, index=index)
+        found[tar.name] = _finished(tar, entries[tar.name], partial, index_in=out)
     return found
+
+
+def _finished(tar: TarContent, entry: ShardEntry, folder: Path, *, index_in: Path) -> FinishedTar:
+    index = index_in / entry.index_name
+    rows, keys = read_index(index, tar=folder / tar.name, sha256=entry.index_sha256)
+    return FinishedTar(tar=tar, entry=entry, index=index, rows=rows, keys=keys)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

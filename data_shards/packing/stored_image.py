@@ -6,9 +6,17 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from data_shards.decode import DecodeError, Pixels, check_image, decode
+from data_shards.decode import (
+    JPEG_START,
+    UPRIGHT,
+    Content,
+    DecodeError,
+    Pixels,
+    check_image,
+    decode,
+)
 from data_shards.errors import ShardError
-from data_shards.packing.image_file import JPEG_START, UPRIGHT, exif_orientation
+from data_shards.packing.image_file import exif_orientation
 from data_shards.packing.image_profile import CHROMA, Profile
 from data_shards.schema import ImageRecord
 
@@ -23,21 +31,20 @@ FILTERS = {
 class StoredImage:
     """What goes into the tar."""
 
-    content: bytes
+    content: Content
     suffix: str
-    """`jpg` or `png`."""
+    """`jpg`, `png` or `webp`."""
 
     orientation: int
     """EXIF orientation of the stored pixels."""
 
 
-def stored_image(record: ImageRecord, profile: Profile) -> StoredImage:
-    """Read one image file and bring it into the form that the profile asks for.
+def stored_image(record: ImageRecord, content: Content, profile: Profile) -> StoredImage:
+    """Bring the bytes of an image file into the form that the profile asks for.
 
     Raises:
-        ShardError: the file cannot be read, or is no whole image.
+        ShardError: they are no whole image.
     """
-    content = read_source(record)
     orientation = exif_orientation(content)
     try:
         if profile.keeps_bytes or is_in_form(content, orientation, size=profile.image_size):
@@ -47,32 +54,19 @@ def stored_image(record: ImageRecord, profile: Profile) -> StoredImage:
         pixels = decode(content, orientation=orientation)
     except DecodeError as error:
         raise ShardError(
-            f"{record.source} is not a readable image ({error}); replace it or remove it"
+            f"{record.path} is not a readable image ({error}); replace it or remove it"
         ) from error
     return StoredImage(content=resized_jpeg(pixels, profile), suffix="jpg", orientation=UPRIGHT)
-
-
-def read_source(record: ImageRecord) -> bytes:
-    """Return the bytes of an image file.
-
-    Raises:
-        ShardError: it cannot be read.
-    """
-    try:
-        with open(record.source, "rb", buffering=0) as file:
-            return file.readall()
-    except OSError as error:
-        raise unreadable(record, error) from error
 
 
 def unreadable(record: ImageRecord, error: OSError) -> ShardError:
     """Return the sentence about a file that cannot be read."""
     return ShardError(
-        f"{record.source} cannot be read ({error.strerror}); restore it or remove the place"
+        f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
     )
 
 
-def is_in_form(content: bytes, orientation: int, *, size: int) -> bool:
+def is_in_form(content: Content, orientation: int, *, size: int) -> bool:
     """Tell whether a file is an upright JPEG of this size: compressing it again would only lose."""
     if content[:2] != JPEG_START or orientation != UPRIGHT:
         return False

@@ -1,7 +1,7 @@
 """What one `skydistill shard` did, and how its images are counted."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,9 @@ WORDS_OF_ROLES = {number: Role(number).words for number in range(8)}
 
 Counts: TypeAlias = dict[str, dict[str, int]]
 """Role, then view or `places`, to a number."""
+
+Groups: TypeAlias = "Counter[tuple[int, int, int]]"
+"""Roles, view and number of the place, to a number of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +34,20 @@ class ShardSummary:
     """Tars of an earlier run whose files nobody touched since."""
 
 
-def counts_of(indexes: Sequence[Rows]) -> Counts:
-    """Count the images of some indexes per role and view, and places per role."""
-    groups: Counter[tuple[int, int, int]] = Counter()
+def groups_in(indexes: Sequence[Rows]) -> Groups:
+    """Count the images of some indexes in groups."""
+    groups: Groups = Counter()
     for rows in indexes:
         columns = (rows[name].tolist() for name in ("roles", "view", "place"))
         groups.update(zip(*columns, strict=True))
-    return count_groups((*group, times) for group, times in groups.items())
+    return groups
 
 
-def count_groups(groups: Iterable[tuple[int, int, int, int]]) -> Counts:
-    """Count groups of (roles, view, number of the place, images) as the manifest does."""
+def count_groups(groups: Groups) -> Counts:
+    """Count images per role and view, and places per role, as the manifest does."""
     counts: dict[str, Counter[str]] = {role.words[0]: Counter() for role in Role}
     places: dict[str, set[int]] = {role.words[0]: set() for role in Role}
-    for roles, view, place, times in groups:
+    for (roles, view, place), times in groups.items():
         for word in WORDS_OF_ROLES[roles]:
             counts[word][WORD_OF_VIEW[view]] += times
             places[word].add(place)

@@ -12,10 +12,10 @@ MOST_BYTES = 8**11 - 1
 
 MODE_AND_OWNER = b"0000644\0" + b"0000000\0" * 2
 NO_TIME = b"00000000000\0"
-SUM_OF_NO_SUM = sum(b" " * 8)
-"""The checksum counts itself as eight blanks."""
-
 REGULAR_FILE = b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(64 + 16)
+
+SUM_OF_THE_SAME = sum(MODE_AND_OWNER) + sum(NO_TIME) + sum(b" " * 8) + sum(REGULAR_FILE)
+"""What is in every header, in its checksum; this counts itself as eight blanks."""
 
 
 def member_header(name: str, size: int) -> bytes:
@@ -27,10 +27,10 @@ def member_header(name: str, size: int) -> bytes:
     prefix, last = _split_name(name)
     if size > MOST_BYTES:
         raise ShardError(f"{name} does not fit into a tar ({size} bytes); make the image smaller")
-    before = last.ljust(NAME_BYTES, b"\0") + MODE_AND_OWNER + b"%011o\0" % size + NO_TIME
-    behind = REGULAR_FILE + prefix.ljust(PREFIX_BYTES, b"\0") + bytes(12)
-    total = sum(before) + sum(behind) + SUM_OF_NO_SUM
-    return before + b"%06o\0 " % total + behind
+    length = b"%011o\0" % size
+    checksum = b"%06o\0 " % (SUM_OF_THE_SAME + sum(last) + sum(length) + sum(prefix))
+    before = last.ljust(NAME_BYTES, b"\0") + MODE_AND_OWNER + length + NO_TIME + checksum
+    return before + REGULAR_FILE + prefix.ljust(PREFIX_BYTES + 12, b"\0")
 
 
 def padding(size: int) -> bytes:

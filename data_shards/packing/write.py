@@ -42,7 +42,7 @@ from data_shards.packing.reuse import finished_tars, linked_tars
 from data_shards.packing.summary import Counts, ShardSummary, count_groups
 from data_shards.packing.swap import recover, replaced, take_place
 from data_shards.processors import processors
-from data_shards.progress import Progress
+from data_shards.progress import Progress, Tally
 from data_shards.schema import ImageRecord, RawDataset
 
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
@@ -111,12 +111,7 @@ class Task:
         self, tars: Sequence[TarContent], folder: Path | None, *, before: int
     ) -> Iterator[PackedTar]:
         """Write tars into `folder`, or only hash them; `before` images were there already."""
-        done, total = before, before + sum(len(tar.records) for tar in tars)
-
-        def count(images: int) -> None:
-            nonlocal done
-            done += images
-            self.progress(done, total)
+        total = before + sum(len(tar.records) for tar in tars)
 
         def settled(packed: PackedTar) -> None:
             if folder is not None:
@@ -129,7 +124,7 @@ class Task:
             profile=self.profile,
             number=self.number,
             workers=self.workers,
-            count=count,
+            count=Tally(self.progress, total, done=before).add,
             settled=settled,
         )
 
@@ -343,8 +338,9 @@ def _complete(task: Task, tars: Sequence[PackedTar]) -> Manifest:
 
 def _counts(records: Sequence[ImageRecord], number: Mapping[str, int]) -> Counts:
     """Count images per role and view, and places per role."""
-    groups = Counter((record.roles, record.view, record.place) for record in records)
+    groups = Counter((int(record.roles), int(record.view), record.place) for record in records)
     return count_groups(
-        (int(roles), int(view), number[place], times)
-        for (roles, view, place), times in groups.items()
+        Counter(
+            {(roles, view, number[place]): times for (roles, view, place), times in groups.items()}
+        )
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from data_shards.errors import ShardError
-from data_shards.progress import show_progress
+from data_shards.progress import Tally, show_progress
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ FETCHED_SUFFIX = ".partial"
 PAUSES_S = (1.0, 4.0)
 """Seconds before the second and the third try."""
 
-CHUNK_BYTES = 2**20
+MEBIBYTE = CHUNK_BYTES = 2**20
 
 Result = TypeVar("Result")
 
@@ -73,20 +73,12 @@ def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, ti
         ShardError: a file cannot be had, or is not what its digest says.
         OSError: `folder` cannot be written to.
     """
-    total = sum(file.bytes or 0 for file in files)
-    lock, stop, done = threading.Lock(), threading.Event(), 0
-
-    def count(size: int) -> None:
-        nonlocal done
-        with lock:
-            before, done = done, done + size
-            if before // 2**20 != done // 2**20:
-                progress(done // 2**20, max(done, total) // 2**20)
-
+    total, stop = sum(file.bytes or 0 for file in files), threading.Event()
     with (
-        show_progress(title, unit="MiB", enabled=total > 2**20) as progress,
+        show_progress(title, unit="MiB", enabled=total > MEBIBYTE) as progress,
         ThreadPoolExecutor(FETCHES_AT_ONCE) as pool,
     ):
+        count = Tally(progress, total, per=MEBIBYTE).add
         futures = [
             pool.submit(_fetch, file, source, folder, stop=stop, count=count) for file in files
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_shards.errors import ShardError
-from data_shards.manifest import MANIFEST_NAME, Manifest, parse_manifest
+from data_shards.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
 from data_shards.remote.fetch import CHUNK_BYTES, BrokenOffError, Source, WantedFile, fetch_text
 from data_shards.remote.local_cache import CacheEntry, LocalCache, NoRoomError
 from data_shards.remote.transport import RemoteFolder, is_remote
@@ -75,14 +75,14 @@ def open_shards(
     if is_remote(source):
         remote = RemoteFolder(source)
         return _open_cached(remote, cache, roles, views, shown=remote.shown)
-    shards = ShardSet.open(Path(source))
-    if not is_staged:
-        return shards
-    try:
-        return _open_cached(LocalFolder(Path(source)), cache, roles, views, shown=source)
-    except NoRoomError as error:
-        log.info("not staged, read from where it is: %s", error)
-        return shards
+    folder = Path(source)
+    if is_staged:
+        read_manifest(folder)  # says in its own words that there are no shards
+        try:
+            return _open_cached(LocalFolder(folder), cache, roles, views, shown=source)
+        except NoRoomError as error:
+            log.info("not staged, read from where it is: %s", error)
+    return ShardSet.open(folder)
 
 
 def _open_cached(

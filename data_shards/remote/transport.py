@@ -73,8 +73,8 @@ class RemoteFolder:
 
     @property
     def shown(self) -> str:
-        """The address without user, password and query, which may be secrets."""
-        return self.address if self.address.startswith(PIPE) else _without_secrets(self.address)
+        """The address as it may be told."""
+        return shown_address(self.address)
 
     def describe(self, name: str) -> str:
         """Name one file for a sentence."""
@@ -193,7 +193,10 @@ def _complain(code: int, complaints: BinaryIO) -> None:
     raise BrokenOffError(told, is_final=code in _NOT_FOUND or bool(_FINAL.search(told)))
 
 
-def _without_secrets(address: str) -> str:
+def shown_address(address: str) -> str:
+    """Return an address without user, password and query, which may be secrets."""
+    if address.startswith(PIPE):
+        return address
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))

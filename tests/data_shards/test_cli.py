@@ -45,7 +45,17 @@ def test_a_dry_run_writes_nothing(skydistill, raw: Path, tmp_path: Path) -> None
     ending = skydistill("shard", raw, tmp_path / "out", "--layout=university1652", "--dry-run")
     assert ending.code == 0
     assert "would write 90 images" in ending.err
+    assert ending.out == ""
+    told = json.loads(skydistill("shard", raw, tmp_path / "out", "--dry-run", "--json").out)
+    assert (told["dry_run"], told["images"], told["places"]) == (True, 90, 15)
+    assert (told["layout"], told["out"]) == ("university1652", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_address_cannot_be_verified(skydistill) -> None:
+    told = skydistill("verify", "http://user:secret@host/shards?key=secret").sentence
+    assert "http://host/shards is an address, and verify reads a folder; run it where" in told
+    assert "secret" not in told
 
 
 def test_sues200_goes_from_world_to_shards(skydistill, tmp_path: Path) -> None:
@@ -215,7 +225,7 @@ def test_help_has_a_sentence_for_every_option(verb, config, capsys, monkeypatch)
     shown = capsys.readouterr().out
     for name in config.__dataclass_fields__:
         flag = rf"(?:--{name.replace('_', '-')}|{name})"
-        option = rf"\n  {flag}(?: [A-Z_]+| \{{[^}}]*\}}| \[\S+\])?\s+(\S[^\n]*)"
+        option = rf"\n  {flag}(?: [A-Z_]+| \{{[^}}]*\}}| \[[^\]]+\])?\s+(\S[^\n]*)"
         (sentence,) = re.findall(option, shown)
         assert not sentence.startswith("-")
         assert sentence.count(" ") >= 2

@@ -76,7 +76,7 @@ def test_the_tables_of_bytes_are_those_of_the_code() -> None:
     rows = [int(at) for at in re.findall(r"^\| (\d+) \|", PAGE.split("| row byte")[1], re.M)]
     assert rows == [ROW.fields[name][1] for name in ROW.names]
     assert ROW.itemsize == 48
-    assert ENCODINGS == ("jpg", "png")
+    assert ENCODINGS == ("jpg", "png", "webp")
     assert [(view.value, view.word) for view in View] == [
         (0, "satellite"),
         (1, "drone"),

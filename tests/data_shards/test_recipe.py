@@ -198,3 +198,41 @@ def test_help_of_a_verb_names_types_in_words(capsys, monkeypatch) -> None:
     assert "Where from. (required, path)\n" in shown
     assert "How many. (required, int)\n" in shown
     assert "Only say.\n" in shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """A verb that takes several of a thing."""
+
+    sources: tuple[Path, ...] = ()
+    """Where from."""
+
+    heights: tuple[float, ...] = ()
+    """How high."""
+
+    names: tuple[str, ...] = ("one", "two")
+    """Which."""
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], Lists()),
+        (["a", "b", "--heights", "1", "2.5"], {"sources": ("a", "b"), "heights": (1, 2.5)}),
+        (["--heights", "[1, 2.5]", "--names", "x"], {"heights": (1, 2.5), "names": ("x",)}),
+        (["--heights=[1]", "--names=[x,y]"], {"heights": (1,), "names": ("x", "y")}),
+        (["--heights=3"], {"heights": (3,)}),
+        (["[a,b]"], {"sources": ("a", "b")}),
+    ],
+)
+def test_several_words_become_a_tuple(argv: list[str], expected: object) -> None:
+    if isinstance(expected, dict):
+        paths = tuple(Path(name) for name in expected.get("sources", ()))
+        expected = Lists(**expected | {"sources": paths})
+    told = parse_command(Lists, argv, prog="skydistill walk", positionals=["sources"])
+    assert told == expected
+
+
+def test_a_wrong_word_among_several_is_told() -> None:
+    with pytest.raises(RecipeError, match="--heights element 2.*skydistill walk --help"):
+        parse_command(Lists, ["--heights", "1", "low"], prog="skydistill walk")

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import pytest
 
 from data_shards.errors import ShardError
 from data_shards.index import HEADER, ROW
+from data_shards.layouts import read_layout
+from data_shards.packing.image_profile import Profile
+from data_shards.packing.write import write_shards
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 
@@ -137,3 +142,36 @@ def test_any_edit_of_the_manifest_is_noticed(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(ShardError, match="was edited"):
         ShardSet.open(folder)
+
+
+READ_ALL = """
+import resource, sys
+from pathlib import Path
+from data_shards.errors import ShardError
+from data_shards.shards import ShardSet
+
+folder, most = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (16, most))
+shards = ShardSet.open(folder)
+try:
+    print(sum(len(shards.read(row)) for row in range(len(shards.images))))
+except ShardError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("most", "told"), [(64, None), (16, "allow more open files than the 17")])
+def test_more_tars_are_open_than_a_process_may_open_files(
+    tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, told: str | None
+) -> None:
+    monkeypatch.setattr("data_shards.packing.cut.PLACES_PER_SHARD", 1)
+    out = tmp_path / "shards"
+    done = write_shards(
+        read_layout(tiny_raw), out, profile=Profile(), workers=1, progress=lambda *_, **__: None
+    )
+    assert len(done.manifest.shards) == 17
+    words = [sys.executable, "-c", READ_ALL, str(out), str(most)]
+    root = Path(__file__).parents[2]
+    read = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    size = int(ShardSet.open(out).images.size.sum())
+    assert read.stdout.strip() == str(size) if told is None else told in read.stdout

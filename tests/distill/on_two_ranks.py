@@ -231,7 +231,7 @@ def main(recipe: Path, out: Path) -> None:
     seen["full_disk"] = save_when_one_rank_cannot(fresh, paths)
     accelerator.wait_for_everyone()
     seen["left"] = sorted(path.name for path in paths.checkpoints.iterdir())
-    seen["resumed"] = resume(fresh, paths).step
+    seen["resumed"] = resume(fresh, paths, shards="").step
 
     shards = ShardSet.open(config.data.shards)
     assert config.teacher.cache is not None

@@ -68,7 +68,8 @@ def test_a_finished_run_is_only_finished_again(copied, straight):
     one, two = (load_student(session.paths.folder) for session in (straight, again))
     assert one.model.state_dict().keys() == two.model.state_dict().keys()
     # The very same bytes, so that a teacher's cache stays valid.
-    save_weights(again.paths, again.model, straight.config, places=list(one.places), step=6)
+    facts = {"places": one.places, "layout": one.layout, "step": 6}
+    save_weights(again.paths, again.model, straight.config, **facts)
     assert load_student(again.paths.folder).sha256 == one.sha256
 
 
@@ -96,6 +97,16 @@ def test_a_damaged_checkpoint_is_passed_over(copied, damage, caplog):
     assert any(str(newest) in line and "is damaged" in line for line in warned)
 
 
+def test_a_checkpoint_of_other_shards_is_refused_in_a_sentence(make_config):
+    session = open_alone(make_config())
+    assert session.state.shards == session.shards.fingerprint
+    session.state.step = 1
+    save_checkpoint(session.accelerator, session.state, session.paths, keep=2)
+    assert resume(session.accelerator, session.paths, shards=session.state.shards).step == 1
+    with pytest.raises(CheckpointError, match="step-00000001 was trained on shards .* another out"):
+        resume(session.accelerator, session.paths, shards="f" * 64)
+
+
 def names(paths: RunPaths) -> list[str]:
     return sorted(path.name for path in paths.checkpoints.iterdir())
 
@@ -109,10 +120,10 @@ def test_old_half_written_and_abandoned_checkpoints_go(make_config):
     # Step 3 is damaged and step 4 half-written; the run goes on from step 2 and keeps one.
     (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"")
     (paths.checkpoints / "step-00000004.partial").mkdir()
-    assert resume(session.accelerator, paths).step == 2
+    assert resume(session.accelerator, paths, shards="").step == 2
     save_checkpoint(session.accelerator, RunState(step=2), paths, keep=1)
     assert names(paths) == ["step-00000002"]
-    assert resume(session.accelerator, paths).step == 2
+    assert resume(session.accelerator, paths, shards="").step == 2
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(make_config, monkeypatch):
@@ -137,7 +148,7 @@ def test_a_checkpoint_of_another_program_is_refused_in_a_sentence(make_config):
     meta["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / "state.json").write_text(json.dumps(meta))
     with pytest.raises(CheckpointError, match="does not fit this version"):
-        resume(session.accelerator, session.paths)
+        resume(session.accelerator, session.paths, shards="")
 
 
 def test_weights_round_trip(straight):

@@ -107,7 +107,9 @@ def test_training_from_the_cache_is_training_with_the_live_teacher(distilled, ca
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(distilled, family):
+def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
+    distilled, family, caplog
+):
     config = distilled(
         data={"drones_per_row": 2, "resampling": "pillow-bicubic"},
         augment={"family": family},
@@ -124,6 +126,7 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(dis
         for one, two in zip(session.teacher(batch), live(batch), strict=True):
             assert torch.allclose(one, two, rtol=1e-5, atol=1e-6)
     assert slots == {0, 1}
+    assert "opencv-linear and will see images resized by pillow-bicubic" in caplog.text
 
 
 def test_nothing_changed_is_a_hit(cached):

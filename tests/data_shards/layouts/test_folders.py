@@ -6,7 +6,7 @@ import pytest
 from data_shards.errors import LayoutError
 from data_shards.layouts.folders import (
     child,
-    image_files,
+    image_names,
     key_name,
     natural,
     refuse_two_spellings,
@@ -54,7 +54,7 @@ def test_only_images_that_are_meant_to_be_seen_are_listed(tmp_path: Path) -> Non
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "3.jpg").symlink_to(tmp_path / "2.JPG")
-    assert [path.name for path in image_files(tmp_path)] == ["1.Png", "2.JPG", "3.jpg", "10.jpeg"]
+    assert image_names(tmp_path) == ["1.Png", "2.JPG", "3.jpg", "10.jpeg"]
 
 
 def test_no_file_is_asked_for_its_size_or_time(
@@ -63,7 +63,7 @@ def test_no_file_is_asked_for_its_size_or_time(
     (tmp_path / "1.jpg").touch()
     for name in ("stat", "lstat"):
         monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("asked"))
-    assert len(image_files(tmp_path)) == 1
+    assert len(image_names(tmp_path)) == 1
     assert subfolders(tmp_path) == []
 
 

@@ -54,9 +54,9 @@ def test_positions_go_through_the_altitudes_one_after_the_other(sues_raw: Path) 
 
 
 def test_both_forms_give_the_same_records(sues_raw: Path, sues_split: Path) -> None:
-    nowhere = Path("nowhere")
-    raw = {k: replace(r, source=nowhere) for k, r in read(sues_raw).items()}
-    split = {k: replace(r, source=nowhere) if r.suffix else r for k, r in read(sues_split).items()}
+    nowhere = "nowhere"
+    raw = {k: replace(r, path=nowhere) for k, r in read(sues_raw).items()}
+    split = {k: replace(r, path=nowhere) if r.suffix else r for k, r in read(sues_split).items()}
     assert raw == split
 
 

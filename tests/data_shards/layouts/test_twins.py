@@ -24,7 +24,7 @@ def make(tmp_path: Path) -> Make:
             roles=role,
             position=1,
             altitude_m=None,
-            source=path,
+            path=str(path),
             name=name,
         )
 

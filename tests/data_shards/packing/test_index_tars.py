@@ -96,10 +96,10 @@ def test_headers_of_other_kinds_and_folders_are_fine(skydistill, tiny_raw, tmp_p
 
 def test_a_second_run_changes_nothing(skydistill, tars: Path) -> None:
     assert skydistill("shard", tars, "--index-only", "--json").code == 0
-    before = {path.name: path.read_bytes() for path in tars.iterdir()}
+    before = {path: (path.stat().st_ino, path.read_bytes()) for path in tars.iterdir()}
     ending = skydistill("shard", tars, tars, "--index-only", "--json")
     assert "unchanged: 90 images" in ending.err
-    assert {path.name: path.read_bytes() for path in tars.iterdir()} == before
+    assert {path: (path.stat().st_ino, path.read_bytes()) for path in tars.iterdir()} == before
     result = json.loads(ending.out)
     assert result["profile"] == {"bytes": "original", "tars": "written by others"}
 
@@ -163,7 +163,10 @@ JPEG = "a real image"
         ({"drone.jpg": JPEG, "satellite.jpg": JPEG}, "0001/drone/a has 2 images; write one"),
         ({"json": {"roles": ["train"]}}, "0001/drone/a has 0 images"),
         ({"satellite.jpg": JPEG}, "0001/drone/a holds a satellite image; let the key name"),
-        ({"drone.jpg": b"no image"}, "0001/drone/a is not a readable image (neither JPEG nor PNG)"),
+        (
+            {"drone.jpg": b"no image"},
+            "0001/drone/a is not a readable image (neither JPEG, PNG nor WebP)",
+        ),
         ({"drone.jpg": JPEG, "json": b"{"}, "the JSON of 0001/drone/a cannot be parsed"),
         ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "(did you mean 'train'?)"),
         ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "the JSON of 0001/drone/a is wrong"),

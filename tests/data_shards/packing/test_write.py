@@ -193,7 +193,7 @@ def test_complete_looking_shards_with_a_truncated_tar_are_refused(raw, tmp_path:
     ("damage", "reason"),
     [
         (lambda path: path.write_bytes(b""), "the file is empty"),
-        (lambda path: path.write_bytes(b"Sorry, not found"), "neither JPEG nor PNG"),
+        (lambda path: path.write_bytes(b"Sorry, not found"), "neither JPEG, PNG nor WebP"),
         (lambda path: os.truncate(path, path.stat().st_size // 2), "the JPEG is cut short"),
         (lambda path: os.truncate(path, 12), "the JPEG is cut short"),
     ],
@@ -288,3 +288,20 @@ def test_a_disk_that_fails_is_told_and_nothing_is_left(tiny_raw, tmp_path, monke
     ):
         write(tiny_raw, tmp_path / "shards")
     assert_nothing_left(tmp_path / "shards")
+
+
+def test_a_disk_that_fails_early_and_only_once_is_told(tiny_raw, tmp_path, monkeypatch) -> None:
+    """As a system does: of bytes that never reached the disk it speaks to the first who asks."""
+    failures, flush = [OSError(errno.EIO, os.strerror(errno.EIO))], os.fsync
+
+    def fails_once(handle: int) -> None:
+        if failures:
+            raise failures.pop()
+        flush(handle)
+
+    monkeypatch.setattr("data_shards.packing.pack.BYTES_PER_FLUSH", 1)
+    monkeypatch.setattr("os.fsync", fails_once)
+    with pytest.raises(ShardError, match=r"shards could not be written \(Input/output error\)"):
+        write(tiny_raw, tmp_path / "shards")
+    assert_nothing_left(tmp_path / "shards")
+    assert not write(tiny_raw, tmp_path / "shards").was_complete

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from data_shards.errors import ShardError
 from data_shards.manifest import Manifest, ShardEntry, read_manifest, write_manifest
-from data_shards.remote import fetch, transport
+from data_shards.remote import transport
 from data_shards.remote.fetch import FETCHED_SUFFIX
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
@@ -21,6 +20,7 @@ from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from tests.data_shards.remote.opening import Opening
 from tests.data_shards.remote.shard_server import ShardServer, serving
+from tests.data_shards.remote.tars import tars_in
 
 TEST_ROLES = Role.QUERY | Role.GALLERY
 TRAIN_TARS = {"train-drone-000000.tar", "train-satellite-000000.tar"}
@@ -29,29 +29,9 @@ DRONES = "train-drone-000000.tar"
 
 
 @pytest.fixture
-def folder(tiny_shards: ShardSet, tmp_path: Path) -> Path:
-    """A copy of the shards that a test may damage."""
-    return shutil.copytree(tiny_shards.folder, tmp_path / "source")
-
-
-@pytest.fixture
 def server(folder: Path) -> Iterator[ShardServer]:
     with serving(folder) as server:
         yield server
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> LocalCache:
-    return LocalCache(tmp_path / "cache", gib=1)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSES_S", (0.0, 0.0))
-
-
-def tars_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.tar")}
 
 
 def left_over(cache: LocalCache) -> list[str]:

@@ -7,33 +7,13 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import ShardError
-from data_shards.remote import fetch, transport
+from data_shards.remote import transport
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
 from data_shards.schema import Role
-from data_shards.shards import ShardSet
+from tests.data_shards.remote.tars import tars_in
 
 DRONES, SATELLITES = "train-drone-000000.tar", "train-satellite-000000.tar"
-
-
-@pytest.fixture
-def folder(tiny_shards: ShardSet, tmp_path: Path) -> Path:
-    """A copy of the shards that a test may move."""
-    return shutil.copytree(tiny_shards.folder, tmp_path / "source")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> LocalCache:
-    return LocalCache(tmp_path / "cache", gib=1)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSES_S", (0.0, 0.0))
-
-
-def tars_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.tar")}
 
 
 def test_nobody_there_is_told(cache: LocalCache) -> None:

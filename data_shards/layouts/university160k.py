@@ -1,0 +1,127 @@
+"""University-160k: the test set of a challenge, two flat folders and no answers.
+
+`gallery_satellite_160k/NAME.webp` holds 168,437 tiles, those of University-1652 among them under
+other names; `query_drone_160k/NAME.jpeg` the drone images (with weather laid over them,
+`query_drone160k_wx/query_drone_160k_wx_24`), and `query_drone_name.txt` beside them their order, a
+file name per line. Source: `test_160k.py`, `image_folder.py` and the README of
+layumi/University1652-Baseline.
+
+Only the organizers know which tile belongs to which query. So each tile is a place of its name, and
+each query a place of its own, called after its line: `query-000001`. Places sort as the lines do.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_shards.errors import LayoutError
+from data_shards.layouts.folders import child, child_like, image_names, key_name, stem, subfolders
+from data_shards.schema import ImageRecord, RawDataset, Role, View
+
+LAYOUT = "university160k"
+
+GALLERY, QUERIES, ORDER = "gallery_satellite_160k", "query_drone_160k", "query_drone_name.txt"
+QUERIES_PATTERN = r"query_drone_?160k.*"
+
+
+def find_university160k(folder: Path) -> str | None:
+    """Say in words what `folder` holds of University-160k: its gallery, its queries, or nothing."""
+    if child(folder, GALLERY) or child_like(folder, QUERIES_PATTERN):
+        return f"flat: {GALLERY}, {QUERIES}, {ORDER}"
+    return None
+
+
+def read_university160k(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+    """List the images of a University-160k folder; a gallery alone is one of distractors.
+
+    Args:
+        raw: the folder that holds `gallery_satellite_160k`.
+        split: there is none to choose.
+        compared: unused, because no image stands in two folders.
+
+    Raises:
+        LayoutError: the gallery is missing or empty, the order of the queries is not told or names
+            other files, a name cannot stand in a key, or a split was given.
+    """
+    del compared
+    if split is not None:
+        raise LayoutError(f"{raw} is University-160k, where no place trains; leave out --split")
+    gallery = child(raw, GALLERY)
+    if gallery is None:
+        raise LayoutError(f"{raw / GALLERY} is missing; put the tiles to be searched there")
+    records = list(_tiles(gallery))
+    queries = child_like(raw, QUERIES_PATTERN)
+    if queries is not None:
+        records += _queries(_innermost(queries), raw / ORDER)
+    return RawDataset(layout=LAYOUT, records=tuple(records))
+
+
+def _tiles(folder: Path) -> Iterator[ImageRecord]:
+    """Yield the tiles; the name of each is what an answer calls it."""
+    files = image_names(folder)
+    if not files:
+        raise LayoutError(f"{folder} holds no images; put the tiles to be searched there")
+    seen: dict[str, str] = {}
+    for file in files:
+        name = _told_name(folder, file)
+        if name in seen:
+            raise LayoutError(
+                f"{folder} holds {seen[name]} and {file}, which an answer cannot tell apart; move "
+                "one of them away"
+            )
+        seen[name] = file
+        yield _record(folder, file, place=name, view=View.SATELLITE, role=Role.GALLERY)
+
+
+def _queries(folder: Path, order: Path) -> Iterator[ImageRecord]:
+    """Yield the queries that the list names; others are left alone, as the challenge does."""
+    try:
+        lines = order.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LayoutError(
+            f"{order} cannot be read and says in which order the queries of {folder} are answered; "
+            "put the challenge's file there, one file name per line"
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    there = set(image_names(folder))
+    for number, name in enumerate(names, start=1):
+        if name not in there:
+            raise LayoutError(
+                f"{order} names {name!r} in line {number}, which is no image in {folder}; copy the "
+                "folder again or mend the list"
+            )
+        _told_name(folder, name)
+        place = f"query-{number:06d}"
+        yield _record(folder, name, place=place, view=View.DRONE, role=Role.QUERY)
+    if not names:
+        raise LayoutError(f"{order} is empty; put the challenge's file there")
+
+
+def _record(folder: Path, file: str, *, place: str, view: View, role: Role) -> ImageRecord:
+    return ImageRecord(
+        place=place,
+        view=view,
+        roles=role,
+        position=1,
+        altitude_m=None,
+        path=os.path.join(folder, file),
+        name=stem(file),
+    )
+
+
+def _told_name(folder: Path, file: str) -> str:
+    """Return a file's name as it stands in keys, which must be as it stands in answers."""
+    name = stem(file)
+    if key_name(name) != name:
+        raise LayoutError(
+            f"{folder / file} has other characters in its name than letters, digits, - and _; "
+            "rename it"
+        )
+    return name
+
+
+def _innermost(folder: Path) -> Path:
+    """Return the folder that holds the images where another one was packed around it."""
+    while not image_names(folder) and len(inner := subfolders(folder)) == 1:
+        folder = inner[0]
+    return folder
