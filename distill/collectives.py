@@ -90,6 +90,16 @@ def gather_arrays(part: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     return cast(list[npt.NDArray[Any]], parts)
 
 
+def sum_integers(part: Tensor) -> Tensor:
+    """Return the sum of every rank's integers, exactly; all ranks pass the same shape."""
+    assert not part.is_floating_point(), "sums of floats depend on the order of ranks"
+    if world_size() == 1:
+        return part
+    total = part.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 def first_problem(problem: str | None) -> str | None:
     """Return the problem of the lowest rank that has one, the same on every rank; None if none."""
     if world_size() == 1:

@@ -157,6 +157,21 @@ def _flat(values: dict[str, Any], below: str = "") -> dict[str, object]:
     return flat
 
 
+def read_recipe(folder: Path) -> dict[str, str]:
+    """Return the resolved recipe of a run folder as `flat_recipe` has it; empty if there is none.
+
+    Raises:
+        RecipeError: the file is damaged.
+    """
+    path = RunPaths(folder).recipe
+    if not path.is_file():
+        return {}
+    try:
+        return {key: str(value) for key, value in _flat(yaml.safe_load(path.read_text())).items()}
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} is damaged; remove it, or leave this run out") from error
+
+
 def begin_attempt(config: DistillConfig) -> None:
     """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet.
 

@@ -1,7 +1,7 @@
 """Metrics to a file first and to MLflow in batches: a dead tracking server costs nothing.
 
-The only file that imports mlflow, and only in the thread that sends. Rank 0 alone has a tracker
-that does anything.
+The only file that imports mlflow, in the thread that sends and for who reads runs back
+(`tracked_runs.py`). Rank 0 alone has a tracker that does anything.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_shards.errors import CheckpointError
+from data_shards.errors import CheckpointError, TrackingError
 from data_shards.manifest import write_json, write_text_aside
 from distill.run_folder import RunPaths
 
@@ -34,6 +34,9 @@ SECONDS_TO_FINISH = 60.0
 SECONDS_TO_ABANDON = 5.0
 """How long the end of a run waits for MLflow: when all is well, and when it stops early or MLflow
 does not answer."""
+
+SQLITE = "sqlite:///"
+"""Begins the address of a store that is a file."""
 
 METRIC_NAME = re.compile(r"[\w.\-:/ ]+")
 """What MLflow takes: `recall@1%` is written `recall_at_1_percent`."""
@@ -104,9 +107,7 @@ class Tracker:
         self._start(_Sender(self.paths, is_training=False))
 
     def _start(self, sender: "_Sender") -> None:
-        for variable, value in QUIET.items():
-            os.environ.setdefault(variable, value)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        _quieten()
         _end_last_line(self.paths)
         self._sender = sender
         sender.start()
@@ -191,7 +192,7 @@ class _Sender(threading.Thread):
                 "MLflow at %s does not answer (%s); metrics are kept in %s and sent when it does, "
                 "in this run or when the run is started or evaluated again",
                 _read_link(self.paths).get("uri"),
-                _first_line(error),
+                first_line(error),
                 self.paths.metrics,
             )
         self._has_warned = True
@@ -253,7 +254,7 @@ class _Sender(threading.Thread):
         try:
             client.log_artifact(self._run_id, str(path), folder or None)
         except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
-            log.warning("MLflow did not take %s (%s); it stays there", path, _first_line(error))
+            log.warning("MLflow did not take %s (%s); it stays there", path, first_line(error))
 
 
 @contextmanager
@@ -270,6 +271,30 @@ def continue_run(paths: RunPaths) -> Iterator[Tracker]:
         yield tracker
     finally:
         tracker.finish()
+
+
+def existing_store(uri: str) -> "MlflowClient":
+    """Return a client of a store that is there, to read from; a server may still not answer.
+
+    Raises:
+        TrackingError: the SQLite store does not exist, where opening it would make one, or its
+            file was given without the scheme.
+    """
+    if Path(uri).is_file():
+        raise TrackingError(f"{uri} is a file; give it as an address, sqlite:///{uri}")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise TrackingError(f"MLflow store {uri} does not exist; give another with --tracking-uri")
+    _quieten()
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def _quieten() -> None:
+    """Set how MLflow treats servers that do not answer, and what it says of itself."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _read_spool(paths: RunPaths, *, start: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -323,7 +348,7 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str]) 
 
 def _store_folder(uri: str) -> Path | None:
     """Return the folder of a SQLite store; None for a server."""
-    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else None
 
 
 def _artifact_location(uri: str) -> str | None:
@@ -332,7 +357,8 @@ def _artifact_location(uri: str) -> str | None:
     return (folder / "mlartifacts").resolve().as_uri() if folder else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of MLflow says, at most 200 characters of it."""
     lines = str(error).splitlines()
     return lines[0][:200] if lines else type(error).__name__
 

@@ -158,6 +158,7 @@ def finish(session: Session) -> None:
         session.model,
         session.config,
         places=class_places(session.shards),
+        layout=session.shards.manifest.layout,
         step=session.state.step,
     )
     for path in _artifacts(session):

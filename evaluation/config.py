@@ -14,11 +14,16 @@ from data_shards.config import (
 )
 from data_shards.errors import RecipeError
 
-Information = Literal["entropy", "distance"]
-"""How much a drone view tells about its place, in both forms of spec pfed 6.2."""
+Information = Literal["entropy", "distance", "agreement"]
+"""How much a drone view tells about its place, in both forms of spec pfed 6.2, and `distance` with
+its sign turned round."""
 
 ViewDistance = Literal["auto", "pose", "descriptor"]
 """How far apart two drone views are; `auto` takes the pose where the data set has the helix."""
+
+
+TABLE_SUFFIXES = (".md", ".tex")
+"""Of the tables that stand beside a report, under its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,8 @@ class EvaluateConfig:
     refinement), beside its controls; 0 leaves it out, the paper's number is 10."""
 
     information: Information = "entropy"
-    """What makes a drone view worth choosing."""
+    """What makes a drone view worth choosing: that the views vary less without it (`entropy`), that
+    it lies far from their mean (`distance`), or near it (`agreement`)."""
 
     view_distance: ViewDistance = "auto"
     """What makes two drone views different."""
@@ -131,6 +137,12 @@ class EvaluateConfig:
             raise RecipeError("give either --checkpoint and --shards, or --features")
         if (self.checkpoint is None) != (not self.shards):
             raise RecipeError("--checkpoint needs --shards, and --features needs none")
+        if self.normalize and self.features is None:
+            raise RecipeError("--normalize is about --features: a model's descriptors are scaled")
+        if self.out is not None and self.out.suffix in TABLE_SUFFIXES:
+            raise RecipeError(
+                f"--out {self.out} is the name of a table; give one that ends in .json"
+            )
         refuse_out_of_bounds(
             {
                 "--local-cache-gib": room_bounds(self.local_cache_gib),

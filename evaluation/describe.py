@@ -2,7 +2,9 @@
 
 # Shapes: N = images, D = descriptor width.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +13,17 @@ import torch
 from torch import Tensor
 
 from data_shards.config import Resampling
+from data_shards.decode import Pixels
 from data_shards.errors import DescriptorError
-from data_shards.loader import image_batches
+from data_shards.loader import ImageBatch, image_batches
 from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.shards import RowNumbers, ShardSet
 from distill.collectives import gather_arrays, rank, ranks_on_this_node, world_size
 from distill.models import RetrievalModel, inference, normalize
+
+Change = Callable[[Pixels, str], Pixels]
+"""What is laid over an image of the model's size, given the image's key: weather, light."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,9 @@ class Descriptors:
 
     descriptor_ND: Tensor
     """On the CPU."""
+
+    device: torch.device = torch.device("cpu")
+    """Where they were computed, and are compared."""
 
     def of(self, rows: RowNumbers) -> Tensor:
         """Return the descriptors of `rows`, in their order."""
@@ -47,42 +56,88 @@ def describe(
     batch_size: int,
     threads: int,
     progress: Progress,
+    flip: bool = False,
+    change: Change | None = None,
 ) -> Descriptors:
     """Describe the images of all `rows`, shared ones once; every rank calls it and gets them all.
+
+    Args:
+        model: on the device that computes.
+        shards: where the images are.
+        rows: of the image table; an image may stand in several.
+        image_size: width and height of the model's inputs.
+        resampling: how images come to that size.
+        batch_size: images that a rank describes at once.
+        threads: of this rank, which decode; 0 takes its share of the processors.
+        progress: told how many images all ranks have described.
+        flip: whether the mirrored image is described too, and added.
+        change: laid over every image.
 
     Raises:
         ShardError: an image cannot be decoded.
         DescriptorError: a descriptor is not finite.
     """
     wanted = np.unique(np.concatenate(rows))
-    own = wanted[rank() :: world_size()]
+    threads = threads or max(1, processors() // ranks_on_this_node())
     device = next(model.parameters()).device
     batches = image_batches(
         shards,
-        own,
+        _dealt(wanted, batch_size, to=rank()),
         image_size=image_size,
         resampling=resampling,
         batch_size=batch_size,
-        threads=threads or max(1, processors() // ranks_on_this_node()),
+        threads=threads,
     )
     parts: list[npt.NDArray[np.float32]] = []
     done = 0
     with inference(model):
-        for part, images in batches:
-            described = model.describe(normalize(torch.from_numpy(images).to(device)))
-            parts.append(described.float().cpu().numpy())
+        for part, images in _changed(batches, shards, change, threads=threads):
+            pixels = normalize(torch.from_numpy(images).to(device))
+            parts.append(model.describe(pixels, flip=flip).float().cpu().numpy())
             done += len(part)
             progress(min(done * world_size(), len(wanted)), len(wanted))
+    descriptor_ND = _together(parts, wanted, batch_size)
+    _refuse_broken(descriptor_ND, shards, wanted)
+    return Descriptors(rows=wanted, descriptor_ND=descriptor_ND, device=device)
 
+
+def _dealt(rows: RowNumbers, batch_size: int, *, to: int) -> RowNumbers:
+    """Return the rows of one rank: every so many batches, each as one process would cut it.
+
+    So the bits of a descriptor do not depend on how many ranks described.
+    """
+    starts = range(to * batch_size, len(rows), world_size() * batch_size)
+    return np.concatenate([rows[:0], *(rows[start : start + batch_size] for start in starts)])
+
+
+def _changed(
+    batches: Iterator[tuple[RowNumbers, ImageBatch]],
+    shards: ShardSet,
+    change: Change | None,
+    *,
+    threads: int,
+) -> Iterator[tuple[RowNumbers, ImageBatch]]:
+    """Lay `change` over every image, with as many threads as decode."""
+    with ThreadPoolExecutor(threads) if change else nullcontext() as pool:
+        for rows, images in batches:
+            if change and pool:
+                keys = shards.images.key[rows].tolist()
+                images = np.stack(list(pool.map(change, images, keys)))
+            yield rows, images
+
+
+def _together(
+    parts: Sequence[npt.NDArray[np.float32]], wanted: RowNumbers, batch_size: int
+) -> Tensor:
+    """Bring the descriptors of all ranks together, in the order of `wanted` [N, D]."""
     # A rank without images knows no width, so its part is left out by its length.
     gathered = [part for part in gather_arrays(np.concatenate(parts or [_NOTHING])) if len(part)]
-    all_rows = np.concatenate([wanted[start :: world_size()] for start in range(world_size())])
+    rows = np.concatenate([_dealt(wanted, batch_size, to=number) for number in range(world_size())])
     descriptors = np.concatenate(gathered)
-    assert len(descriptors) == len(wanted), "every image is described exactly once"
-    order = np.argsort(all_rows)
-    descriptor_ND = torch.from_numpy(descriptors[order])
-    _refuse_broken(descriptor_ND, shards, wanted)
-    return Descriptors(rows=wanted, descriptor_ND=descriptor_ND)
+    order = np.argsort(rows)
+    is_each_once = len(descriptors) == len(wanted) and np.array_equal(rows[order], wanted)
+    assert is_each_once, "every image is described exactly once"
+    return torch.from_numpy(descriptors[order])
 
 
 _NOTHING = np.empty((0, 1), dtype=np.float32)

@@ -1,7 +1,7 @@
 """The verdict after training: one JSON beside the weights, read back to compare. No torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,18 @@ class Report:
     distractors: tuple[str, ...] = ()
     """Fingerprints of further shards whose images joined the gallery."""
 
+    distances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Headline row to how far its first answers lie from the truth, where places are known: shares
+    within some metres, the median, and how many queries are known and unknown."""
+
     absent: tuple[str, ...] = ()
     """Directions of the data set that the shards have no images for."""
 
     conditions_version: int = 0
     """Of the weather and light in the rows, if there are any: other versions are other images."""
+
+    fusion: str = ""
+    """How drone views were chosen for the `refined` rows, if there are any: `entropy, auto`."""
 
     checkpoint: str
     checkpoint_sha256: str

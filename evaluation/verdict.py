@@ -1,16 +1,17 @@
-"""One protocol measured: descriptors of queries and gallery in, ranking and metrics out."""
+"""One search judged: what was asked, what was searched, and how it went."""
 
 # Shapes: Q = queries, G = gallery images, D = descriptor width.
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from data_shards.shards import ImageTable, RowNumbers
 from evaluation.describe import Descriptors
-from evaluation.ranking import Ranking, metrics, rank
+from evaluation.ranking import Ranking, metrics
+from evaluation.ranking_together import rank_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,13 @@ class Verdict:
     @property
     def chance(self) -> float:
         """Recall@1 of a random order: the share of right images in the gallery, on average."""
-        pairs = int(self.ranking.offsets[-1])
-        return pairs / (len(self.query_rows) * len(self.gallery_rows))
+        return chance(self.ranking)
+
+
+def chance(ranking: Ranking) -> float:
+    """Return recall@1 of a random order: the share of right images in the gallery, on average."""
+    num_queries = len(ranking.offsets) - 1
+    return int(ranking.offsets[-1]) / (num_queries * ranking.num_gallery)
 
 
 def judge(
@@ -38,15 +44,26 @@ def judge(
     *,
     query_rows: RowNumbers,
     gallery_rows: RowNumbers,
+    queries: Descriptors | None = None,
 ) -> Verdict:
-    """Search the gallery for every query; images of one place belong together."""
-    query_QD, gallery_GD = descriptors.of(query_rows), descriptors.of(gallery_rows)
-    ranking = rank(
-        query_QD,
-        gallery_GD,
-        query_labels_Q=torch.from_numpy(images.place[query_rows]),
-        gallery_labels_G=torch.from_numpy(images.place[gallery_rows]),
+    """Search the gallery for every query; images of one place belong together. Every rank calls it.
+
+    Args:
+        descriptors: of the gallery, and of the queries unless `queries` has others of them.
+        images: the table that rows count in.
+        query_rows: what is asked.
+        gallery_rows: what is searched.
+        queries: descriptors of the queries under other conditions.
+    """
+    query_QD, gallery_GD = (queries or descriptors).of(query_rows), descriptors.of(gallery_rows)
+    device = descriptors.device
+    ranking = rank_together(
+        query_QD.to(device),
+        gallery_GD.to(device),
+        query_labels_Q=torch.from_numpy(images.place[query_rows]).to(device),
+        gallery_labels_G=torch.from_numpy(images.place[gallery_rows]).to(device),
     )
+    ranking = replace(ranking, ranks_P=ranking.ranks_P.cpu(), offsets=ranking.offsets.cpu())
     return Verdict(
         query_rows=query_rows,
         gallery_rows=gallery_rows,

@@ -58,6 +58,18 @@ def _evaluate() -> Verb:
     return evaluate
 
 
+def _models() -> Verb:
+    from evaluation.efficiency.cli import models
+
+    return models
+
+
+def _compare() -> Verb:
+    from evaluation.compare.cli import compare
+
+    return compare
+
+
 VERBS: dict[str, tuple[Callable[[], Verb], str]] = {
     "demo": (
         _demo,
@@ -79,6 +91,11 @@ VERBS: dict[str, tuple[Callable[[], Verb], str]] = {
         _evaluate,
         "both retrieval directions on the test set, as table, JSON and MLflow metrics",
     ),
+    "compare": (
+        _compare,
+        "finished runs in one table, mean and deviation over seeds, beside the published numbers",
+    ),
+    "models": (_models, "every model a recipe can name: parameters, operations, and its speed"),
 }
 """Verb to the function that imports it, and its sentence."""
 

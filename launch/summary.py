@@ -5,9 +5,17 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.demo_paths import DemoPaths
+
+if TYPE_CHECKING:
+    from evaluation.report import Report
+    from evaluation.result import Result
+
+
+WAYS = ("d2s", "s2d")
+"""Headline rows that the demo shows: drone to satellite, and back."""
 
 
 def summarize(paths: DemoPaths, runs: Iterable[str], *, seed: int) -> dict[str, Any]:
@@ -16,15 +24,15 @@ def summarize(paths: DemoPaths, runs: Iterable[str], *, seed: int) -> dict[str, 
 
     reports = {run: _report(paths, run) for run in runs}
     last, some_report = list(reports.items())[-1]
-    kept = ("name", "method", "role", "parameters", "macs", "d2s", "s2d")
+    rows = _headlines(some_report)
     summary = {
         "seconds": round(sum(_seconds(paths).values()), 1),
         "world_size": _world_size(paths, last),
         "seed": seed,
-        "chance": some_report["chance"],
-        "gallery": {name: some_report[name]["num_gallery"] for name in ("d2s", "s2d")},
+        "chance": {way: rows[way].chance for way in WAYS},
+        "gallery": {way: rows[way].metrics["num_gallery"] for way in WAYS},
         "models": [
-            {key: report[key] for key in kept} | {"seconds": _trained_seconds(paths, run)}
+            _facts(report) | {"seconds": _trained_seconds(paths, run)}
             for run, report in reports.items()
         ],
         "mlflow": _mlflow(paths, last),
@@ -33,14 +41,27 @@ def summarize(paths: DemoPaths, runs: Iterable[str], *, seed: int) -> dict[str, 
     return summary
 
 
+def _facts(report: "Report") -> dict[str, Any]:
+    """Return what the demo tells of one model."""
+    rows = _headlines(report)
+    return {
+        "name": report.name,
+        "method": report.method,
+        "role": report.role,
+        "parameters": report.cost.parameters,
+        "macs": report.cost.macs,
+        **{way: dict(rows[way].metrics) for way in WAYS},
+    }
+
+
 def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
     """Draw the curves of all runs and their recall; return every figure of the demo."""
     from distill.run_folder import RunPaths
     from evaluation.figures.charts import read_curves, recall_bars, save_figure, training_curves
 
-    reports = {run: _report(paths, run) for run in runs}
-    last, some_report = list(reports.items())[-1]
-    names = {run: run.replace("_", " ") for run in reports}
+    rows = {run: _headlines(_report(paths, run)) for run in runs}
+    last, some_rows = list(rows.items())[-1]
+    names = {run: run.replace("_", " ") for run in rows}
     curves = training_curves(
         {name: read_curves(RunPaths(paths.runs / run).metrics) for run, name in names.items()},
         title="SkyDistill demo: how the models learned",
@@ -48,14 +69,14 @@ def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
     )
     bars = recall_bars(
         {
-            names[run]: {way: report[way]["recall@1"] for way in ("d2s", "s2d")}
-            for run, report in reports.items()
+            names[run]: {way: of_run[way].metrics["recall@1"] for way in WAYS}
+            for run, of_run in rows.items()
         },
-        chance=some_report["chance"],
+        chance={way: some_rows[way].chance for way in WAYS},
         title="SkyDistill demo: recall@1 on the test set",
         subtitle="synthetic University-1652, full gallery",
     )
-    panels = [paths.runs / last / "figures" / f"retrieval_{way}.png" for way in ("d2s", "s2d")]
+    panels = [paths.runs / last / "figures" / f"retrieval_{way}.png" for way in WAYS]
     return [
         save_figure(curves, paths.figures / "curves.png"),
         save_figure(bars, paths.figures / "recall.png"),
@@ -76,8 +97,15 @@ def _seconds(paths: DemoPaths) -> dict[str, float]:
     return dict(json.loads(paths.seconds.read_text())) if paths.seconds.is_file() else {}
 
 
-def _report(paths: DemoPaths, run: str) -> dict[str, Any]:
-    return dict(json.loads((paths.runs / run / "evaluation.json").read_text()))
+def _report(paths: DemoPaths, run: str) -> "Report":
+    from evaluation.report import REPORT_NAME, read_report
+
+    return read_report(paths.runs / run / REPORT_NAME)
+
+
+def _headlines(report: "Report") -> "dict[str, Result]":
+    """Return the rows of the plain official protocol, by name."""
+    return {result.name: result for result in report.headlines()}
 
 
 def _trained_seconds(paths: DemoPaths, run: str) -> float:

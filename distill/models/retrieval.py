@@ -46,9 +46,15 @@ class RetrievalModel(nn.Module):
         descriptor = self._pooled(images_BCHW)
         return Outputs(descriptor, self.head(descriptor))
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
-        """Return unit descriptors [B, D]: the only path that inference runs."""
-        return F.normalize(self._pooled(images_BCHW), dim=1)
+    def describe(self, images_BCHW: Tensor, *, flip: bool = False) -> Tensor:
+        """Return unit descriptors [B, D]: the only path that inference runs.
+
+        With `flip` each is the sum of the image's and its mirror's, added before they are scaled.
+        """
+        descriptor = self._pooled(images_BCHW)
+        if flip:
+            descriptor = descriptor + self._pooled(images_BCHW.flip(3))
+        return F.normalize(descriptor, dim=1)
 
     def _pooled(self, images_BCHW: Tensor) -> Tensor:
         features: Tensor = self.backbone.forward_features(images_BCHW)  # type: ignore[operator]

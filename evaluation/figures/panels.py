@@ -1,4 +1,6 @@
-"""Retrieval panels of a verdict: a few queries, evenly spaced, none picked by hand."""
+"""Retrieval panels of one direction: a few queries, evenly spaced, none picked by hand."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,34 +13,58 @@ from evaluation.figures.charts import Hit, PanelRow, retrieval_panel
 from evaluation.verdict import Verdict
 
 NUM_QUERIES = 6
+NUM_QUERIES_PER_ALTITUDE = 2
 NUM_HITS = 5
 THUMBNAIL_PIXELS = 216
 """As many as the cell of a panel has."""
 
 THUMBNAIL_RESAMPLING: Resampling = "pillow-bicubic"
 
-
-def draw_panel(verdict: Verdict, shards: ShardSet, *, title: str) -> Figure:
-    """Draw what `NUM_QUERIES` queries found first."""
-    measured = verdict.metrics
-    subtitle = (
-        f"{measured['num_queries']:,} queries, {measured['num_gallery']:,} gallery images  ·  "
-        f"recall@1 {measured['recall@1']:.3f} (guessing {verdict.chance:.3f})  ·  "
-        f"AP {measured['ap']:.3f}"
-    )
-    return retrieval_panel(panel_rows(verdict, shards), title=title, subtitle=subtitle)
+Searches = Mapping[str, Verdict]
+"""Searches of one direction by altitude, in words; a single one may be called nothing."""
 
 
-def panel_rows(verdict: Verdict, shards: ShardSet) -> list[PanelRow]:
+def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
+    """Draw what a few queries found first: six of a single search, else two of each altitude."""
+    per_search = NUM_QUERIES if len(searches) == 1 else NUM_QUERIES_PER_ALTITUDE
+    rows = [
+        row
+        for note, verdict in searches.items()
+        for row in panel_rows(verdict, shards, count=per_search, note=note)
+    ]
+    return retrieval_panel(rows, title=title, subtitle=_subtitle(searches))
+
+
+def panel_rows(
+    verdict: Verdict, shards: ShardSet, *, count: int = NUM_QUERIES, note: str = ""
+) -> list[PanelRow]:
     """Read the images of the chosen queries and of what they found."""
-    num_queries = len(verdict.query_rows)
-    count = min(NUM_QUERIES, num_queries)
-    # The middle of each of `count` equal parts: not always the first view of a place.
-    chosen = (np.arange(count) + 0.5) * num_queries / count
-    return [_row(verdict, shards, int(query)) for query in chosen]
+    chosen = evenly_spaced(len(verdict.query_rows), count)
+    return [_row(verdict, shards, query, note=note) for query in chosen]
 
 
-def _row(verdict: Verdict, shards: ShardSet, query: int) -> PanelRow:
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Return the middle of each of `count` equal parts: not always the first view of a place."""
+    count = min(count, length)
+    return [int(middle) for middle in (np.arange(count) + 0.5) * length / count]
+
+
+def _subtitle(searches: Searches) -> str:
+    some = next(iter(searches.values())).metrics
+    sizes = f"{some['num_queries']:,} queries, {some['num_gallery']:,} gallery images"
+    if len(searches) == 1:
+        (verdict,) = searches.values()
+        return (
+            f"{sizes}  ·  recall@1 {some['recall@1']:.3f} (guessing {verdict.chance:.3f})  ·  "
+            f"AP {some['ap']:.3f}"
+        )
+    recalls = ", ".join(
+        f"{note} {verdict.metrics['recall@1']:.3f}" for note, verdict in searches.items()
+    )
+    return f"{sizes} each  ·  recall@1: {recalls}"
+
+
+def _row(verdict: Verdict, shards: ShardSet, query: int, *, note: str) -> PanelRow:
     images = shards.images
     query_row = int(verdict.query_rows[query])
     score_G = verdict.gallery_GD @ verdict.query_QD[query]
@@ -50,23 +76,25 @@ def _row(verdict: Verdict, shards: ShardSet, query: int) -> PanelRow:
         hits.append(
             Hit(
                 image=_pixels(shards, row),
-                place=_place(shards, row),
+                place=place_name(shards, row),
                 similarity=similarity,
                 is_right=bool(images.place[row] == images.place[query_row]),
             )
         )
+    found = f"first right at rank {ranks[0] + 1}" if ranks else "nothing to find"
     return PanelRow(
         image=_pixels(shards, query_row),
-        place=_place(shards, query_row),
-        note=f"first right at rank {ranks[0] + 1}" if ranks else "nothing to find",
+        place=", ".join(word for word in (place_name(shards, query_row), note) if word),
+        note=found,
         hits=hits,
     )
+
+
+def place_name(shards: ShardSet, row: int) -> str:
+    """Return the place of an image in words."""
+    return f"place {shards.places[int(shards.images.place[row])]}"
 
 
 def _pixels(shards: ShardSet, row: int) -> Pixels:
     pixels = decode(shards.read(row), orientation=int(shards.images.orientation[row]))
     return resize(pixels, size=THUMBNAIL_PIXELS, resampling=THUMBNAIL_RESAMPLING)
-
-
-def _place(shards: ShardSet, row: int) -> str:
-    return f"place {shards.places[int(shards.images.place[row])]}"

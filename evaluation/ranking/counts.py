@@ -1,257 +1,262 @@
 """Where every positive stands in its query's gallery, by counting what beats it; nothing is sorted.
 
-Only two numbers per query and positive matter: how many negatives score at least as high (ties
-are pessimistic), and how many positives come before it. Counts add up over gallery tiles, so
-memory does not grow with queries x gallery, and no tiling changes a digit:
+The gallery passes by twice, block by block, from memory or from a disk. The first pass scores
+every query with its positives, exactly (`exact.py`): these are the thresholds. The second counts,
+for each threshold, the negatives that reach it:
 
-1. every query-positive score is computed in float64;
-2. float32 tiles decide each pair that lies further from all of its query's positives than the
-   rounding error of a float32 product can reach;
-3. the few pairs inside that band are scored in float64, by the very code of (1).
+1. a rough product of rounded descriptors, whose error has a proven bound (`screen.py`), leaves the
+   few scores that may reach the lowest threshold of their query (`survivors.py`);
+2. a survivor further from every threshold than the bound is counted as it is; the pairs nearer than
+   that are scored exactly, by the very code of the first pass;
+3. a query with too many survivors, as weak models have them, goes on in float64 products, where the
+   bound is a billionth of that and almost no pair is left to score again (`dense.py`).
+
+So memory does not grow with queries x gallery, counts of parts of the gallery add up over ranks,
+and neither tiles nor ranks nor the kind of processor's matrix unit change a digit.
 """
 
 # Shapes: Q = queries, G = gallery images, D = descriptor width, P = positives of all queries in
-# a row, N = pairs of one query and one gallery image.
+# a row, R = queries of a tile, C = its columns, N = pairs of one query and one gallery image.
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-JUNK = -1
-TILE = (512, 8192)
-NUMBERS_AT_ONCE = {"cpu": 2**14}
-"""Products per block of exact scores: on a CPU too few to wake a second thread."""
-
-NUMBERS_ELSEWHERE = 2**22
+from evaluation.ranking.block import Block, Buffers, Own
+from evaluation.ranking.dense import count_densely
+from evaluation.ranking.exact import exact_scores
+from evaluation.ranking.exchange import Alone, Exchange, work_and_meet
+from evaluation.ranking.gallery import Gallery, InMemory
+from evaluation.ranking.ranked import JUNK, Ranking
+from evaluation.ranking.screen import (
+    PLAIN,
+    Rounded,
+    Screen,
+    exact_margins,
+    fastest_screen,
+    is_tame,
+    margins,
+)
+from evaluation.ranking.survivors import Limit, Survivors, count_survivors, find_survivors
+from evaluation.ranking.thresholds import Counts, Pairs, Thresholds, below
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """The 0-based ranks of every query's positives, best first, all queries in one ragged row."""
+class Tiles:
+    """How work is cut; results do not depend on it."""
 
-    ranks_P: Tensor
-    """Ranks; the positives of query `q` are `ranks_P[offsets[q] : offsets[q + 1]]`, ascending."""
+    queries: int = 1024
+    columns: int = 1024
+    """Few enough that a tile of scores stays near the core."""
 
-    offsets: Tensor
-    """Where each query's positives begin and end: queries + 1 integers."""
+    block: int = 8192
+    """Gallery images that are read, rounded and kept together."""
 
-    num_gallery: int
-    """Gallery images, junk included: the official recall@1% counts them too."""
+    first_block: int = 1024
+    """A small block comes first: it tells which queries have too many survivors."""
 
-    def of_query(self, query: int) -> list[int]:
-        """The ranks of one query's positives, best first."""
-        begin, end = self.offsets[query : query + 2].tolist()
-        ranks: list[int] = self.ranks_P[begin:end].tolist()
-        return ranks
+    def starts(self, num_gallery: int) -> list[int]:
+        """The gallery rows at which blocks begin."""
+        return [0, *range(min(self.first_block, self.block), num_gallery, self.block)]
+
+
+CPU_TILES = Tiles()
+GPU_TILES = Tiles(queries=8192, columns=8192, block=65536, first_block=8192)
+TO_THE_LAST = 2
+MOST_SURVIVORS = Limit(share=1 / 10, together=8)
+"""Beyond these, float64 is quicker for a query than looking at each survivor."""
+
+MOST_UNSURE = Limit(share=1 / 128, together=1 / 4)
+"""Beyond these, exact scores cost more than the next finer product."""
 
 
 @torch.no_grad()
 def rank(
-    query_QD: Tensor,
-    gallery_GD: Tensor,
-    *,
-    query_labels_Q: Tensor,
-    gallery_labels_G: Tensor,
-    tile: tuple[int, int] = TILE,
+    query_QD: Tensor, gallery_GD: Tensor, *, query_labels_Q: Tensor, gallery_labels_G: Tensor
 ) -> Ranking:
     """Rank the gallery by dot product for each query; gallery label -1 is junk and is left out."""
-    _check(query_QD, gallery_GD, query_labels_Q, gallery_labels_G)
-    num_gallery = len(gallery_GD)
-    wanted_G = gallery_labels_G != JUNK
-    if not bool(wanted_G.all()):
-        gallery_GD, gallery_labels_G = gallery_GD[wanted_G], gallery_labels_G[wanted_G]
+    gallery = InMemory(gallery_GD, gallery_labels_G)
+    return rank_gallery(query_QD, gallery, query_labels_Q=query_labels_Q)
 
-    positives = _Positives.find(query_QD, gallery_GD, query_labels_Q, gallery_labels_G)
-    beaten_P = torch.zeros_like(positives.query_P)
-    if len(beaten_P):
-        with _full_float32():
-            for query, gallery in _tiles(len(query_QD), len(gallery_GD), tile):
-                row_N, column_N, bin_N = _beaten(query_QD, gallery_GD, positives, query, gallery)
-                is_negative_N = query_labels_Q[row_N] != gallery_labels_G[column_N]
-                beaten_P += positives.tally(row_N[is_negative_N], bin_N[is_negative_N])
+
+@torch.no_grad()
+def rank_gallery(
+    query_QD: Tensor,
+    gallery: Gallery,
+    *,
+    query_labels_Q: Tensor,
+    exchange: Exchange | None = None,
+    tiles: Tiles | None = None,
+    screen: Screen | None = None,
+) -> Ranking:
+    """Rank a gallery that lies in memory, on a disk, or, with an `exchange`, a part on each rank.
+
+    Every rank passes the same queries and gets the same ranking, that of the parts together. The
+    work is done on the device of the queries.
+
+    Raises:
+        ValueError: shapes do not match, there is no query or no gallery image, or a descriptor is
+            not finite.
+    """
+    exchange = exchange or Alone()
+    device = query_QD.device
+    num_gallery = int(exchange.sum(torch.tensor([len(gallery.labels_G)], device=device)))
+    counter = _Counter(
+        query_QD=query_QD,
+        gallery=gallery,
+        labels_G=gallery.labels_G.to(device),
+        tiles=tiles or (GPU_TILES if device.type == "cuda" else CPU_TILES),
+        screen=screen or fastest_screen(device),
+    )
+
+    def first_pass() -> tuple[Pairs, Tensor]:
+        _check(query_QD, gallery, query_labels_Q, num_gallery)
+        pairs = Pairs.find(query_labels_Q, counter.labels_G, counter.starts, junk=JUNK)
+        return pairs, counter.score_pairs(pairs)
+
+    def second_pass() -> Tensor:
+        counts = thresholds.new_counts()
+        if len(thresholds.score_P):
+            counter.count(pairs, own_score_P, counts)
+        return counts.total()
+
+    pairs, own_score_P = work_and_meet(exchange, first_pass)
+    thresholds = Thresholds.sort(
+        exchange.gather(pairs.query_P), exchange.gather(own_score_P), len(query_QD)
+    )
+    reaching_P = exchange.sum(work_and_meet(exchange, second_pass))
 
     # Scores ascend within a query, so its best positive comes last: turn each query's row round.
-    order_P = positives.offsets[positives.query_P] + positives.after_P
-    ranks_P = torch.empty_like(beaten_P)
-    ranks_P[order_P] = beaten_P + positives.after_P
-    return Ranking(ranks_P=ranks_P, offsets=positives.offsets, num_gallery=num_gallery)
-
-
-def metrics(ranking: Ranking) -> dict[str, float]:
-    """Recall and trapezoid average precision over all queries, as fractions, as the field has it.
-
-    recall@1% reads the curve at index `round(0.01 * gallery)` counted from 0, one rank further than
-    its name says; a query without positives scores 0 and is still divided by.
-    """
-    offsets, ranks_P = ranking.offsets.cpu(), ranking.ranks_P.cpu()
-    num_positives_Q = offsets.diff()
-    num_queries = len(num_positives_Q)
-    first_Q = ranks_P[offsets[:-1][num_positives_Q > 0]]
-    last_rank = {"recall@1": 0, "recall@5": 4, "recall@10": 9}
-    last_rank["recall@1%"] = round(0.01 * ranking.num_gallery)
-    found = {name: int((first_Q <= last).sum()) / num_queries for name, last in last_rank.items()}
-    precision_P = _trapezoid(ranks_P, offsets) / num_positives_Q.repeat_interleave(num_positives_Q)
-    ap = float(precision_P.sum()) / num_queries
-    return {**found, "ap": ap, "num_queries": num_queries, "num_gallery": ranking.num_gallery}
-
-
-def _trapezoid(ranks_P: Tensor, offsets: Tensor) -> Tensor:
-    """Mean of the precision just before and just at each positive."""
-    num_positives_Q = offsets.diff()
-    before_P = torch.arange(len(ranks_P)) - offsets[:-1].repeat_interleave(num_positives_Q)
-    here_P = (before_P + 1).double() / (ranks_P + 1)
-    just_before_P = torch.where(ranks_P > 0, before_P.double() / ranks_P.clamp(min=1), 1.0)
-    return (here_P + just_before_P) / 2
+    offsets, query_P = thresholds.offsets, thresholds.query_P
+    number_P = torch.arange(len(query_P), device=device)
+    turned_P = offsets[query_P] + offsets[query_P + 1] - 1 - number_P
+    ranks_P = reaching_P[turned_P] + number_P - offsets[query_P]
+    return Ranking(ranks_P=ranks_P, offsets=offsets, num_gallery=num_gallery)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Positives:
-    """The scores that negatives must beat: ragged, query by query, ascending."""
+class _Counter:
+    """Two passes over the gallery."""
 
-    score_P: Tensor
-    query_P: Tensor
-    offsets: Tensor
-    after_P: Tensor
-    """How many positives of the same query score higher (or equal, and stand later)."""
+    query_QD: Tensor
+    gallery: Gallery
+    labels_G: Tensor
+    tiles: Tiles
+    screen: Screen
 
-    keys_P: Tensor
-    """Query and rounded score as one integer, ascending over the whole row."""
+    @property
+    def starts(self) -> list[int]:
+        return self.tiles.starts(len(self.labels_G))
 
-    @classmethod
-    def find(
-        cls, query_QD: Tensor, gallery_GD: Tensor, query_labels: Tensor, labels: Tensor
-    ) -> "_Positives":
-        """Pair every query with the gallery images of its label and score the pairs."""
-        sorted_labels, by_label = labels.sort(stable=True)
-        begin_Q = torch.searchsorted(sorted_labels, query_labels)
-        num_Q = torch.searchsorted(sorted_labels, query_labels, right=True) - begin_Q
-        offsets = torch.cat([num_Q.new_zeros(1), num_Q.cumsum(0)])
-        query_P = torch.arange(len(num_Q), device=num_Q.device).repeat_interleave(num_Q)
-        place_P = torch.arange(len(query_P), device=num_Q.device) - offsets[query_P]
-        score_P = _exact_scores(query_QD, gallery_GD, query_P, by_label[begin_Q[query_P] + place_P])
-        by_score = score_P.argsort(stable=True)
-        ascending = by_score[query_P[by_score].argsort(stable=True)]
-        after_P = num_Q[query_P] - 1 - place_P
-        score_P = score_P[ascending]
-        keys_P = _keys(query_P, score_P.float())
-        return cls(
-            score_P=score_P, query_P=query_P, offsets=offsets, after_P=after_P, keys_P=keys_P
+    def blocks(self) -> Iterator[slice]:
+        ends = [*self.starts[1:], len(self.labels_G)]
+        for start, end in zip(self.starts, ends, strict=True):
+            yield slice(start, end)
+
+    def read(self, rows: slice) -> Tensor:
+        return self.gallery.read(rows).to(self.query_QD.device)
+
+    def score_pairs(self, pairs: Pairs) -> Tensor:
+        """First pass: the exact score of every query with its positives, in the pairs' order."""
+        scores = [self.query_QD.new_empty(0, dtype=torch.float64)]
+        for number, rows in enumerate(self.blocks()):
+            query_N, column_N = pairs.of_block(number)
+            if len(query_N):
+                column_N = column_N - rows.start
+                scores.append(exact_scores(self.query_QD, self.read(rows), query_N, column_N))
+        return torch.cat(scores)
+
+    def count(self, pairs: Pairs, own_score_P: Tensor, counts: Counts) -> None:
+        """Second pass: how many negatives reach each threshold."""
+        screens = [self.screen] if self.screen is PLAIN else [self.screen, PLAIN]
+        queries = [screen.round(self.query_QD) for screen in screens]
+        norm_Q = queries[0].norm_R
+        # A query goes through the screens in turn, and past the last one to float64.
+        level_Q = torch.where(is_tame(norm_Q), 0, len(screens))
+        is_asking_Q = counts.thresholds.offsets.diff() > 0
+        buffers = Buffers()
+        for number, rows in enumerate(self.blocks()):
+            block, own = self.load(number, rows, pairs, own_score_P, buffers)
+            if not len(block):
+                continue
+            longest = block.rounded(screens[0]).norm_R.max()
+            is_tame_block = bool(is_tame(longest))
+            for level, (screen, query) in enumerate(zip(screens, queries, strict=True)):
+                here_R = (is_asking_Q & (level_Q == level)).nonzero().squeeze(1)
+                for begin in range(0, len(here_R) if is_tame_block else 0, self.tiles.queries):
+                    row_R = here_R[begin : begin + self.tiles.queries]
+                    further_R = self.count_screened(
+                        screen, query.take(row_R), row_R, block, own.among(row_R), counts
+                    )
+                    level_Q[row_R] = (level + further_R).clamp(max=len(screens))
+            is_hard_Q = (level_Q == len(screens)) | (not is_tame_block)
+            row_R = (is_asking_Q & is_hard_Q).nonzero().squeeze(1)
+            if len(row_R):
+                margin_R = exact_margins(norm_Q[row_R], longest, self.query_QD.shape[1])
+                count_densely(self.query_QD, row_R, margin_R, block, own, counts)
+
+    def load(
+        self, number: int, rows: slice, pairs: Pairs, own_score_P: Tensor, buffers: Buffers
+    ) -> tuple[Block, Own]:
+        """Read a block, leave its junk out, and find the positives that stand in it."""
+        read_CD, wanted_C = self.read(rows), self.labels_G[rows] != JUNK
+        query_N, column_N = pairs.of_block(number)
+        column_N = column_N - rows.start
+        if not bool(wanted_C.all()):
+            read_CD, column_N = read_CD[wanted_C], (wanted_C.cumsum(0) - 1)[column_N]
+        begin = pairs.block_begin[number]
+        score_N = own_score_P[begin : begin + len(query_N)]
+        own = Own(query_N=query_N, column_N=column_N, score_N=score_N)
+        return Block(rows_CD=read_CD, buffers=buffers), own
+
+    def count_screened(
+        self,
+        screen: Screen,
+        query: Rounded,
+        row_R: Tensor,
+        block: Block,
+        own: Own,
+        counts: Counts,
+    ) -> Tensor:
+        """Count the block's negatives for the queries `row_R`.
+
+        Returns how many levels further each query [R] should go, 0 if it was counted: too many
+        survivors stay too many on any screen.
+        """
+        margin_R = margins(query, block.rounded(screen), screen.unit)
+        floor_R = below(counts.thresholds.lowest()[row_R] - margin_R)
+        value_CD, parts = block.rounded(screen).value_RD, []
+        score = value_CD.new_empty(len(row_R) * self.tiles.columns)
+        for first in range(0, len(block), self.tiles.columns):
+            tile_CD = value_CD[first : first + self.tiles.columns]
+            score_RC = score[: len(row_R) * len(tile_CD)].view(len(row_R), len(tile_CD))
+            with screen.arithmetic():
+                torch.mm(query.value_RD, tile_CD.T, out=score_RC)
+            own.hide(score_RC, first, margin_R)
+            parts.append(find_survivors(score_RC, floor_R, first))
+        found = Survivors.join(parts)
+        num_found_R = torch.bincount(found.row_N, minlength=len(row_R))
+        is_worth_it_R = MOST_SURVIVORS.is_kept(num_found_R, len(block))
+        is_counted_R = count_survivors(
+            found.of_rows(is_worth_it_R),
+            self.query_QD,
+            block.rows_CD,
+            row_R=row_R,
+            margin_R=margin_R,
+            counts=counts,
+            most_unsure=MOST_UNSURE,
         )
-
-    def surely_reached(self, row_N: Tensor, score_N: Tensor) -> Tensor:
-        """How many positives of its query each float32 score reaches, rounding aside."""
-        return (
-            torch.searchsorted(self.keys_P, _keys(row_N, score_N), right=True) - self.offsets[row_N]
-        )
-
-    def reached(self, row_N: Tensor, score_N: Tensor) -> Tensor:
-        """How many positives of its query each float64 score reaches, to the last bit."""
-        low_N, high_N = self.offsets[row_N], self.offsets[row_N + 1]
-        for _ in range(int(self.offsets.diff().max()).bit_length()):
-            middle_N = (low_N + high_N) // 2
-            is_open_N = low_N < high_N
-            score_there_N = self.score_P[middle_N.clamp(max=len(self.score_P) - 1)]
-            is_reached_N = is_open_N & (score_there_N <= score_N)
-            low_N = torch.where(is_reached_N, middle_N + 1, low_N)
-            high_N = torch.where(is_open_N & ~is_reached_N, middle_N, high_N)
-        return low_N - self.offsets[row_N]
-
-    def tally(self, row_N: Tensor, bin_N: Tensor) -> Tensor:
-        """For each positive, how many of these negatives reach it."""
-        # One bin more than positives per query: bin b holds the negatives that reach b positives.
-        num_bins = len(self.score_P) + len(self.offsets) - 1
-        counts = torch.bincount(self.offsets[row_N] + row_N + bin_N, minlength=num_bins)
-        total = counts.cumsum(0)
-        bin_P = torch.arange(len(self.score_P), device=total.device) + self.query_P
-        last_Q = self.offsets[1:] + torch.arange(len(self.offsets) - 1, device=total.device)
-        return total[last_Q[self.query_P]] - total[bin_P]
+        return torch.where(is_worth_it_R, torch.where(is_counted_R, 0, 1), TO_THE_LAST)
 
 
-def _beaten(
-    query_QD: Tensor, gallery_GD: Tensor, positives: _Positives, query: slice, gallery: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs of one tile that may reach a positive: query, gallery image, positives reached."""
-    tile_query, tile_gallery = query_QD[query].float(), gallery_GD[gallery].float()
-    score_QG = tile_query @ tile_gallery.T
-    # |float32 product - exact| <= (D + 4) 2^-24 |q| |g|, the rounding of the inputs included; the
-    # margin is twice that, because the positives' scores are rounded for the search too.
-    width = query_QD.shape[1]
-    longest = tile_gallery.norm(dim=1).max().double()
-    error_Q = 1.01 * (width + 4) * 2.0**-24 * tile_query.norm(dim=1).double() * longest
-    begin_Q, end_Q = positives.offsets[:-1][query], positives.offsets[1:][query]
-    lowest_Q = positives.score_P[begin_Q.clamp(max=len(positives.score_P) - 1)]
-    floor_Q = torch.where(begin_Q < end_Q, lowest_Q - 2 * error_Q, torch.inf).float()
-    row_N, column_N = (score_QG >= floor_Q[:, None]).nonzero(as_tuple=True)
-    score_N, margin_N = score_QG[row_N, column_N], (2 * error_Q).float()[row_N]
-    row_N, column_N = row_N + query.start, column_N + gallery.start
-
-    bin_N = positives.surely_reached(row_N, score_N - margin_N)
-    is_unsure_N = bin_N != positives.surely_reached(row_N, score_N + margin_N)
-    row, column = row_N[is_unsure_N], column_N[is_unsure_N]
-    exact = _exact_scores(query_QD, gallery_GD, row, column)
-    bin_N[is_unsure_N] = positives.reached(row, exact)
-    return row_N, column_N, bin_N
-
-
-def _keys(row_N: Tensor, score_N: Tensor) -> Tensor:
-    """One integer per query and float32 score that sorts like the pair of them."""
-    bits_N = (score_N + 0.0).view(torch.int32).long()  # the sum turns -0 into 0
-    return (row_N << 32) + torch.where(bits_N < 0, -(bits_N & 0x7FFFFFFF), bits_N)
-
-
-def _exact_scores(query_QD: Tensor, gallery_GD: Tensor, row_N: Tensor, column_N: Tensor) -> Tensor:
-    """Dot products in float64, in blocks of one shape, so that equal pairs score equal bits."""
-    if not len(row_N):
-        return query_QD.new_empty(0, dtype=torch.float64)
-    width = query_QD.shape[1]
-    pairs = max(1, NUMBERS_AT_ONCE.get(query_QD.device.type, NUMBERS_ELSEWHERE) // max(1, width))
-    padding = row_N.new_zeros(-len(row_N) % pairs)
-    row_N, column_N = torch.cat([row_N, padding]), torch.cat([column_N, padding])
-    score_N = query_QD.new_empty(len(row_N), dtype=torch.float64)
-    # The buffers are filled again and again: fresh memory would cost more than the arithmetic.
-    query, gallery = query_QD.new_empty(pairs, width), gallery_GD.new_empty(pairs, width)
-    product = query_QD.new_empty(pairs, width, dtype=torch.float64)
-    for row, column, score in zip(
-        *(part.split(pairs) for part in (row_N, column_N, score_N)), strict=True
-    ):
-        torch.index_select(query_QD, 0, row, out=query)
-        torch.index_select(gallery_GD, 0, column, out=gallery)
-        torch.sum(product.copy_(query).mul_(gallery), dim=1, out=score)
-    return score_N[: len(score_N) - len(padding)]
-
-
-def _tiles(
-    num_queries: int, num_gallery: int, tile: tuple[int, int]
-) -> Iterator[tuple[slice, slice]]:
-    for query in range(0, num_queries, tile[0]):
-        for gallery in range(0, num_gallery, tile[1]):
-            yield slice(query, query + tile[0]), slice(gallery, gallery + tile[1])
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """No TF32 and no bfloat16 inside float32 products: the error bound speaks of float32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _check(
-    query_QD: Tensor, gallery_GD: Tensor, query_labels_Q: Tensor, gallery_labels_G: Tensor
-) -> None:
+def _check(query_QD: Tensor, gallery: Gallery, query_labels_Q: Tensor, num_gallery: int) -> None:
     """Refuse what has no ranking; callers tell their users in their own words."""
-    if query_QD.ndim != 2 or gallery_GD.ndim != 2 or query_QD.shape[1] != gallery_GD.shape[1]:
-        shapes = f"{tuple(query_QD.shape)} and {tuple(gallery_GD.shape)}"
+    if query_QD.ndim != 2 or query_QD.shape[1] != gallery.width:
+        shapes = f"{tuple(query_QD.shape)} and [G, {gallery.width}]"
         raise ValueError(f"queries and gallery must be [Q, D] and [G, D]; they are {shapes}")
-    if query_labels_Q.shape != query_QD.shape[:1] or gallery_labels_G.shape != gallery_GD.shape[:1]:
+    if query_labels_Q.shape != query_QD.shape[:1]:
         raise ValueError("there must be one label per query and one per gallery image")
-    if not len(query_QD) or not len(gallery_GD):
+    if not len(query_QD) or not num_gallery:
         raise ValueError("there must be at least one query and one gallery image")
-    if not bool(query_QD.isfinite().all()) or not bool(gallery_GD.isfinite().all()):
-        raise ValueError("descriptors must be finite")

@@ -105,7 +105,8 @@ def save_newborn(out: Path, shards: ShardSet, *, seed: int, image_size: int = 32
     torch.manual_seed(seed)
     places = list(class_places(shards))
     model = build_model(config.model, num_places=len(places))
-    save_weights(open_run_folder(config, world_size=1), model, config, places=places, step=0)
+    paths, layout = open_run_folder(config, world_size=1), shards.manifest.layout
+    save_weights(paths, model, config, places=places, layout=layout, step=0)
     return out
 
 

@@ -1,6 +1,9 @@
-"""A world of flat colours in the folders of University-1652, and a model that never learned."""
+"""Worlds of flat colours in the folders of both data sets, and a model that never learned."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,41 +25,107 @@ from distill.config import (
 )
 from distill.models import build_model
 from distill.run_folder import RunPaths, open_run_folder
+from evaluation.cli import evaluate
 
 TRAIN, TEST, DISTRACTORS, VIEWS = 20, 6, 3, 2
+SUES_TRAIN, SUES_PLACES, SUES_HEIGHTS = 4, 7, (150, 300)
 
 
-def write_place(root: Path, place: int, satellite: list[str], drone: list[str]) -> None:
-    """Save one image per view, of the place's own colour with a little noise."""
-    for view, folders, count in (("satellite", satellite, 1), ("drone", drone, VIEWS)):
+def save_image(path: Path, place: int, *noise_seed: int, size: int = 40) -> None:
+    """Save a picture of the place's own colour with a little noise."""
+    colour = np.random.default_rng(place).integers(30, 220, 3)
+    noise = np.random.default_rng([place, *noise_seed]).integers(-25, 25, (size, size, 3))
+    image = Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=95)
+
+
+def write_place(
+    root: Path, place: int, satellite: list[str], drone: list[str], street: list[str] | None = None
+) -> None:
+    """Save the images of one place into the folders of University-1652."""
+    sides = (("satellite", satellite, 1), ("drone", drone, VIEWS), ("street", street or [], 1))
+    for view, folders, count in sides:
         for number in range(count):
-            colour = np.random.default_rng(place).integers(30, 220, 3)
-            noise = np.random.default_rng([place, number, len(view)]).integers(-25, 25, (40, 40, 3))
-            image = Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8))
             for folder in folders:
                 path = root / folder / f"{place:04d}" / f"image-{number + 1:02d}.jpg"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                image.save(path, quality=95)
+                save_image(path, place, number, len(view))
+
+
+def write_university(root: Path, *, has_street: bool) -> Path:
+    """Write 20 training places, 6 test places and 3 distractors."""
+    street = ["train/street"] if has_street else []
+    for place in range(TRAIN):
+        write_place(root, place, ["train/satellite"], ["train/drone"], street)
+    views = ("satellite", "drone", "street") if has_street else ("satellite", "drone")
+    for place in range(TRAIN, TRAIN + TEST):
+        both = [[f"test/{role}_{view}" for role in ("query", "gallery")] for view in views]
+        write_place(root, place, *both)
+    for place in range(TRAIN + TEST, TRAIN + TEST + DISTRACTORS):
+        write_place(root, place, ["test/gallery_satellite"], ["test/gallery_drone"])
+    return root
+
+
+def write_sues(root: Path) -> Path:
+    """Write 4 training and 3 test places at two of the four heights, and the split."""
+    for place in range(SUES_PLACES):
+        name = f"{place + 1:04d}"
+        save_image(root / "satellite-view" / name / "0.png", place, 7)
+        for height in SUES_HEIGHTS:
+            for number in range(VIEWS):
+                path = root / "drone_view_512" / name / str(height) / f"{number}.jpg"
+                save_image(path, place, number, height)
+    names = [f"{place + 1:04d}" for place in range(SUES_PLACES)]
+    split = {"train": names[:SUES_TRAIN], "test": names[SUES_TRAIN:]}
+    (root / "split.yaml").write_text(json.dumps(split))
+    return root
+
+
+def sharded(raw: Path, layout: str, *, split: Path | None = None) -> ShardSet:
+    """Write shards beside a raw folder."""
+    dataset = read_layout(raw, layout=layout, split=split)
+    with show_progress("writing", enabled=False) as progress:
+        write_shards(
+            dataset, raw.parent / "shards", profile=Profile(), workers=1, progress=progress
+        )
+    return ShardSet.open(raw.parent / "shards")
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     """Shards of 20 training places, 6 test places and 3 distractors."""
-    root = tmp_path_factory.mktemp("world")
-    for place in range(TRAIN):
-        write_place(root / "raw", place, ["train/satellite"], ["train/drone"])
-    for place in range(TRAIN, TRAIN + TEST):
-        both = [
-            [f"test/{role}_{view}" for role in ("query", "gallery")]
-            for view in ("satellite", "drone")
-        ]
-        write_place(root / "raw", place, *both)
-    for place in range(TRAIN + TEST, TRAIN + TEST + DISTRACTORS):
-        write_place(root / "raw", place, ["test/gallery_satellite"], ["test/gallery_drone"])
-    dataset = read_layout(root / "raw", layout="university1652")
-    with show_progress("writing", enabled=False) as progress:
-        write_shards(dataset, root / "shards", profile=Profile(), workers=1, progress=progress)
-    return ShardSet.open(root / "shards")
+    raw = tmp_path_factory.mktemp("world") / "raw"
+    return sharded(write_university(raw, has_street=False), "university1652")
+
+
+@pytest.fixture(scope="session")
+def street_shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The same places, with a street image of those that are queried."""
+    raw = tmp_path_factory.mktemp("street") / "raw"
+    return sharded(write_university(raw, has_street=True), "university1652")
+
+
+@pytest.fixture(scope="session")
+def sues_shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """Shards of SUES-200 with 4 training and 3 test places at 150 and 300 m."""
+    raw = write_sues(tmp_path_factory.mktemp("sues") / "raw")
+    return sharded(raw, "sues200", split=raw / "split.yaml")
+
+
+Evaluated = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def evaluated(run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str]) -> Evaluated:
+    """A function from words of the command line to the report that was printed."""
+
+    def evaluated(*words: object, on: ShardSet = shards) -> dict[str, Any]:
+        given = ["--checkpoint", run.folder, "--shards", on.folder, "--json", *words]
+        given += ["--no-figures", "--no-mlflow", "--threads", "1"]
+        assert evaluate([str(word) for word in given]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    return evaluated
 
 
 @pytest.fixture
@@ -73,5 +142,6 @@ def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
     )
     paths = open_run_folder(config, world_size=1)
     model = build_model(config.model, num_places=TRAIN)
-    save_weights(paths, model, config, places=[str(place) for place in range(TRAIN)], step=10)
+    places = [f"{place:04d}" for place in range(TRAIN)]
+    save_weights(paths, model, config, places=places, layout="university1652", step=10)
     return paths

@@ -18,7 +18,9 @@ from distill.run_folder import RunPaths
 from evaluation.cli import evaluate
 from evaluation.describe import Descriptors, describe
 from evaluation.probe import RetrievalProbe
-from evaluation.protocols import DRONE_TO_SATELLITE, protocols_of
+from evaluation.protocols import DRONE_TO_SATELLITE
+from evaluation.report import read_report
+from evaluation.result import Result
 from evaluation.verdict import tracked
 
 METRICS = {"recall@1", "recall@5", "recall@10", "recall@1%", "ap", "num_queries", "num_gallery"}
@@ -38,30 +40,38 @@ def described(model: RetrievalModel, shards: ShardSet, *rows: RowNumbers) -> Des
         )
 
 
-def test_the_report_has_both_directions_of_the_full_gallery(
+def test_the_report_has_both_directions_with_and_without_distractors(
     run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--checkpoint", str(run.folder), "--shards", str(shards.folder), "--json"]
     assert evaluate([*arguments, "--no-mlflow", "--threads", "1"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report == json.loads((run.folder / "evaluation.json").read_text())
-    assert report["d2s"].keys() == report["s2d"].keys() == METRICS
-    assert (report["d2s"]["num_queries"], report["d2s"]["num_gallery"]) == (12, 9)
-    assert (report["s2d"]["num_queries"], report["s2d"]["num_gallery"]) == (6, 18)
-    assert report["chance"] == {"d2s": pytest.approx(1 / 9), "s2d": pytest.approx(2 / 18)}
-    assert (report["name"], report["role"], report["method"]) == ("newborn", "alone", "pfed")
-    assert (report["image_size"], report["resampling"]) == (32, "opencv-linear")
-    assert report["shards_fingerprint"] == shards.fingerprint
-    assert (
-        0
-        < report["parameters"]
-        < sum(p.numel() for p in load_student(run.folder).model.parameters())
-    )
-    assert report["macs"] > 0
-    assert {path.name for path in (run.folder / "figures").iterdir()} == {
-        "retrieval_d2s.png",
-        "retrieval_s2d.png",
+    values = json.loads(capsys.readouterr().out)
+    assert values == json.loads((run.folder / "evaluation.json").read_text())
+    report = read_report(run.folder / "evaluation.json")
+    rows = {result.name: result for result in report.results}
+    assert list(rows) == ["d2s", "s2d", "d2s/no-distractors", "s2d/no-distractors"]
+    assert all(result.metrics.keys() == METRICS for result in report.results)
+    assert [counts(result) for result in report.results] == [(12, 9), (6, 18), (12, 6), (6, 12)]
+    assert rows["d2s"].chance == pytest.approx(1 / 9)
+    assert rows["s2d"].chance == pytest.approx(2 / 18)
+    assert rows["s2d/no-distractors"].chance == pytest.approx(2 / 12)
+    assert (report.name, report.role, report.method) == ("newborn", "alone", "pfed")
+    assert (report.image_size, report.resampling, report.flip) == (32, "opencv-linear", False)
+    assert (report.dataset, report.trained_on) == ("university1652", "university1652")
+    assert report.shards_fingerprint == shards.fingerprint
+    assert report.absent == ("street2s", "s2street", "street2d", "d2street")
+    model = load_student(run.folder).model
+    assert 0 < report.cost.parameters < sum(p.numel() for p in model.parameters())
+    assert report.cost.macs > 0
+    assert 0 <= report.ranking_seconds <= report.seconds
+    assert {"retrieval_d2s.png", "retrieval_s2d.png"} <= {
+        path.name for path in (run.folder / "figures").iterdir()
     }
+    assert {path.suffix for path in run.folder.glob("evaluation.*")} == {".json", ".md", ".tex"}
+
+
+def counts(result: Result) -> tuple[float, float]:
+    return result.metrics["num_queries"], result.metrics["num_gallery"]
 
 
 def test_people_get_a_table(
@@ -71,7 +81,7 @@ def test_people_get_a_table(
     out = run.folder / "elsewhere" / "report.json"
     assert evaluate([*arguments, "--out", str(out), "--no-figures", "--no-mlflow"]) == 0
     assert out.is_file()
-    assert not (out.parent / "figures").exists()
+    assert not (out.parent / "report_figures").exists()
     shown = capsys.readouterr().out
     assert "drone to satellite" in shown
     assert "recall@1" in shown
@@ -96,6 +106,11 @@ def test_metrics_reach_the_spool_under_names_that_mlflow_knows(
     assert {"test/d2s/recall_at_1", "test/s2d/recall_at_1_percent", "test/s2d/ap"} <= set(
         entry["metrics"]
     )
+    evaluate([*arguments, "--flip", "--image-size", "48", "--out", str(run.folder / "flip.json")])
+    entry = json.loads(run.metrics.read_text().splitlines()[-1])
+    # Another question than the plain one, so not under its name.
+    assert "test-flip-48px/d2s/no-distractors/recall_at_1" in entry["metrics"]
+    assert not any(name.startswith("test/") for name in entry["metrics"])
     assert tracked("a", {"recall@1%": 0.5, "num_queries": 3}) == {"a/recall_at_1_percent": 0.5}
 
 
@@ -129,26 +144,6 @@ def test_every_image_is_described_once_and_as_alone(run: RunPaths, shards: Shard
         assert torch.allclose(result.of(np.array([row])), alone, atol=1e-5)
 
 
-def test_two_ranks_describe_what_one_does(
-    run: RunPaths, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, rows = load_student(run.folder).model, DRONE_TO_SATELLITE.gallery.rows(shards.images)
-    alone = described(model, shards, rows)
-    parts: list[np.ndarray] = []
-
-    def gather(part: np.ndarray) -> list[np.ndarray]:
-        parts.append(part)
-        return parts if len(parts) == 2 else [part, alone.descriptor_ND[1::2].numpy()]
-
-    monkeypatch.setattr("evaluation.describe.world_size", lambda: 2)
-    monkeypatch.setattr("evaluation.describe.gather_arrays", gather)
-    for number in (0, 1):
-        monkeypatch.setattr("evaluation.describe.rank", lambda number=number: number)
-        together = described(model, shards, rows)
-        assert torch.allclose(together.descriptor_ND, alone.descriptor_ND, atol=1e-5)
-    assert [len(part) for part in parts] == [5, 4]
-
-
 def test_broken_descriptors_are_refused_by_name(run: RunPaths, shards: ShardSet) -> None:
     model = load_student(run.folder).model
     model.backbone.stem[0].bias.data.fill_(float("nan"))  # type: ignore[index, union-attr]
@@ -173,8 +168,3 @@ def test_the_probe_looks_at_held_out_training_places_only(run: RunPaths, shards:
 def test_a_probe_of_nothing_is_refused(shards: ShardSet) -> None:
     with pytest.raises(PlanError, match="holds out none"):
         RetrievalProbe(shards, DataConfig(validation_fraction=0.01))
-
-
-def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(DescriptorError, match="university1652"):
-        protocols_of("university1653")

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluation.ranking import Ranking, metrics, rank
+from evaluation.ranking import InMemory, Ranking, counts, metrics, rank, rank_gallery
+from evaluation.ranking.counts import Tiles
+from evaluation.ranking.screen import BFLOAT16, PLAIN, TF32, Screen
 
 
 def ranked(
@@ -156,15 +158,23 @@ def test_agrees_with_the_official_loop(
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-15)
 
 
+TILES = (
+    Tiles(),
+    Tiles(queries=1, columns=1024, block=1024, first_block=1024),
+    Tiles(queries=7, columns=32, block=57, first_block=9),
+    Tiles(queries=24, columns=16, block=400, first_block=1),
+)
+
+
 @pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-7])
 def test_no_tile_changes_a_rank(spread: float) -> None:
     query, gallery, query_labels, gallery_labels = descriptors(3, 24, 400, 30, torch.float32)
     query, gallery = 1 + spread * query, 1 + spread * gallery
     first, *others = (
-        rank(
-            query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels, tile=tile
+        rank_gallery(
+            query, InMemory(gallery, gallery_labels), query_labels_Q=query_labels, tiles=tiles
         )
-        for tile in ((512, 8192), (1, 1024), (7, 57), (24, 31))
+        for tiles in TILES
     )
     for other in others:
         assert torch.equal(first.ranks_P, other.ranks_P)
@@ -180,6 +190,89 @@ def test_near_ties_are_decided_by_the_exact_score() -> None:
     score = query.double() @ gallery.double().T
     expected = [(score[q] > score[q, q]).sum().item() for q in range(30)]
     assert [ranking.of_query(q)[0] for q in range(30)] == expected
+
+
+def places(
+    clearness: float, *, width: int = 64, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """40 queries and 900 images of 60 places, some images junk; one query's place has none."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, 60, (900,), generator=generator)
+    labels[labels == 7] = 8
+    centre = torch.randn(60, width, generator=generator)
+    gallery = clearness * centre[labels.clamp(min=0)]
+    gallery = gallery + torch.randn(900, width, generator=generator)
+    query = clearness * centre[:40] + torch.randn(40, width, generator=generator)
+    rows = [(part / part.norm(dim=1, keepdim=True)).to(dtype) for part in (query, gallery)]
+    return rows[0], rows[1], torch.arange(40), labels
+
+
+def exact_ranks(
+    query: Tensor, gallery: Tensor, query_labels: Tensor, gallery_labels: Tensor
+) -> list[list[int]]:
+    """Ranks by the definition: per positive, the negatives that score at least as high."""
+    score = (query.double()[:, None] * gallery.double()).sum(dim=2)
+    ranks = []
+    for row, label in zip(score, query_labels, strict=True):
+        positive = row[gallery_labels == label]
+        negative = row[(gallery_labels != label) & (gallery_labels != -1)]
+        beaten = sorted(int((negative >= value).sum()) for value in positive)
+        ranks.append([number + before for before, number in enumerate(beaten)])
+    return ranks
+
+
+@pytest.mark.parametrize("screen", [PLAIN, BFLOAT16, TF32], ids=lambda screen: screen.precision)
+@pytest.mark.parametrize("clearness", [3.0, 0.8, 0.0])
+def test_no_screen_and_no_level_changes_a_rank(clearness: float, screen: Screen) -> None:
+    query, gallery, query_labels, gallery_labels = places(clearness)
+    ranking = rank_gallery(
+        query, InMemory(gallery, gallery_labels), query_labels_Q=query_labels, screen=screen
+    )
+    expected = exact_ranks(query, gallery, query_labels, gallery_labels)
+    assert [ranking.of_query(number) for number in range(40)] == expected
+    assert expected[7] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_other_kinds_of_numbers_are_ranked_as_they_are(dtype: torch.dtype, scale: float) -> None:
+    query, gallery, query_labels, gallery_labels = places(0.8, dtype=dtype)
+    query, gallery = query * scale, gallery * scale
+    ranking = rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
+    expected = exact_ranks(query, gallery, query_labels, gallery_labels)
+    assert [ranking.of_query(number) for number in range(40)] == expected
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-16, 1e16, 1e30])
+def test_lengths_that_float32_cannot_multiply_are_ranked(scale: float) -> None:
+    query, gallery, query_labels, gallery_labels = places(0.8)
+    query[::2] *= scale
+    gallery[::3] *= scale
+    ranking = rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
+    expected = exact_ranks(query, gallery, query_labels, gallery_labels)
+    assert [ranking.of_query(number) for number in range(40)] == expected
+
+
+def test_one_of_each_is_enough() -> None:
+    found = rank(
+        torch.ones(1, 1),
+        torch.ones(1, 1),
+        query_labels_Q=torch.tensor([2**62]),
+        gallery_labels_G=torch.tensor([2**62]),
+    )
+    assert found.of_query(0) == [0]
+    assert metrics(found) == pytest.approx(metrics(found) | {"ap": 1.0, "recall@10": 1.0})
+
+
+def test_a_query_labelled_as_junk_finds_nothing() -> None:
+    assert ranked([[0.9, 0.1]], [-1], [-1, 0]).of_query(0) == []
+
+
+def test_a_score_beyond_its_bound_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, gallery, query_labels, gallery_labels = places(3.0)
+    monkeypatch.setattr(counts, "margins", lambda query, *_: torch.full_like(query.norm_R, 1e-12))
+    with pytest.raises(AssertionError, match="further from the exact one"):
+        rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
 
 
 BAD: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {

@@ -1,0 +1,88 @@
+"""Finished runs, read back from MLflow: recipe, metrics, and what was evaluated of them."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_shards.errors import TrackingError
+from data_shards.nearest import choose
+from distill.tracking import existing_store, first_line
+
+EVALUATION_FOLDER = "evaluation"
+"""Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedRun:
+    """One run as MLflow has it."""
+
+    name: str
+    run_id: str
+    status: str
+    """`FINISHED`, `RUNNING`, `KILLED`, `FAILED`."""
+
+    params: Mapping[str, str]
+    """The resolved recipe, by dotted key."""
+
+    metrics: Mapping[str, float]
+    """Newest values."""
+
+    tags: Mapping[str, str]
+    evaluations: Mapping[str, Any]
+    """Values of the JSON files among its evaluation artifacts, by file name."""
+
+
+def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
+    """Read all runs of an experiment, oldest first; deleted ones are left out.
+
+    Raises:
+        TrackingError: the store is missing or does not answer, or has no such experiment; the
+            sentence names the nearest one.
+    """
+    client = existing_store(uri)
+    try:
+        known = {one.name: one.experiment_id for one in _all_pages(client.search_experiments)}
+        choose(experiment, known, what="MLflow experiment", error=TrackingError)
+        runs = _all_pages(
+            client.search_runs,
+            experiment_ids=[known[experiment]],
+            order_by=["attributes.start_time ASC"],
+        )
+        return [_read_run(client, run) for run in runs]
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {uri} cannot be read ({first_line(error)}); start its server, or give "
+            "report files or run folders instead"
+        ) from error
+
+
+def _read_run(client: Any, run: Any) -> TrackedRun:
+    """Read one run, whose evaluations lie among its files."""
+    evaluations = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for file in client.list_artifacts(run.info.run_id, EVALUATION_FOLDER):
+            if file.path.endswith(".json"):
+                local = client.download_artifacts(run.info.run_id, file.path, folder)
+                evaluations[Path(file.path).name] = json.loads(Path(local).read_text())
+    return TrackedRun(
+        name=run.info.run_name,
+        run_id=run.info.run_id,
+        status=run.info.status,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        evaluations=evaluations,
+    )
+
+
+def _all_pages(search: Callable[..., Any], **asked: Any) -> list[Any]:
+    """Return everything that a search of MLflow finds."""
+    found = list(page := search(**asked))
+    while page.token:
+        found += (page := search(**asked, page_token=page.token))
+    return found

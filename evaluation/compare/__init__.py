@@ -1,0 +1,1 @@
+"""Reports of many runs go in; one table beside the published numbers comes out."""

@@ -1,0 +1,156 @@
+"""What a comparison shows, before anything is written: rows, columns, cells, marks of the best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from evaluation.compare.published import Source
+
+METRIC_WORDS = {
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "recall@1%": "R@1%",
+    "ap": "AP",
+}
+"""As columns of papers are headed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One number of every row."""
+
+    row: str
+    """Name of the row of a report, such as `d2s/150m`; empty for what a model costs."""
+
+    metric: str
+    """`recall@1`, `ap`, `parameters`, `ops`, ..."""
+
+    head: tuple[str, ...]
+    """What stands above it: the search in words and then the metric."""
+
+    block: str
+    """Columns of one block stay together where a table is wide."""
+
+    best: Literal["high", "low", "none"] = "high"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number, and how it is written."""
+
+    text: str
+    low: float
+    """In the unit of the column: percent, or a count."""
+
+    high: float
+    """Above `low` where sources differ."""
+
+    deviation: float | None = None
+    """Sample standard deviation over runs."""
+
+    spread: str = ""
+    """The deviation, written."""
+
+    count: int | None = None
+    """Runs that have it; None for what was published."""
+
+    is_best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One experiment of ours, or one published method."""
+
+    label: str
+    cells: tuple[Cell | None, ...]
+    gallery: str
+    """Who stayed in the gallery: `full`, `no-distractors`, `unstated`; empty where columns say."""
+
+    seeds: tuple[int, ...] = ()
+    """Of the runs; empty for published rows."""
+
+    source: Source | None = None
+    """None for rows of ours."""
+
+    note: str = ""
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the numbers come from print."""
+        return self.source is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows that may stand below each other."""
+
+    title: str
+    facts: Mapping[str, object]
+    """How the numbers were measured, for machines."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader must know, a sentence each."""
+
+    sources: tuple[Source, ...] = field(init=False)
+    """Of the published rows, numbered from 1 in this order."""
+
+    def __post_init__(self) -> None:
+        """Number the sources."""
+        found = dict.fromkeys(row.source for row in self.rows if row.source is not None)
+        object.__setattr__(self, "sources", tuple(found))
+
+    def mark(self, row: Row) -> str:
+        """Return the number of a published row's source: `[2]`."""
+        return "" if row.source is None else f"[{self.sources.index(row.source) + 1}]"
+
+
+def percent_cell(
+    low: float, high: float, *, deviation: float | None = None, count: int | None = None
+) -> Cell:
+    """Return a cell in percent with two decimals, as papers have it."""
+    return Cell(
+        text=f"{low:.2f}" if low == high else f"{low:.2f}-{high:.2f}",
+        low=low,
+        high=high,
+        deviation=deviation,
+        spread="" if deviation is None else f"{deviation:.2f}",
+        count=count,
+    )
+
+
+def mark_best(
+    columns: Sequence[Column], rows: Sequence[Row], *, with_published: bool
+) -> tuple[Row, ...]:
+    """Mark the best number of every column, and those that are written the same; two must compete.
+
+    Published rows compete with their lower end, and only if asked.
+    """
+    competing = [row for row in rows if with_published or not row.is_published]
+    best: list[str | None] = []
+    for number, column in enumerate(columns):
+        cells = [cell for row in competing if (cell := row.cells[number]) is not None]
+        if column.best == "none" or len(cells) < 2:
+            best.append(None)
+        else:
+            choose = max if column.best == "high" else min
+            best.append(_written(choose(cells, key=lambda cell: cell.low)))
+    return tuple(
+        replace(
+            row,
+            cells=tuple(
+                replace(cell, is_best=_written(cell) == text)
+                if cell is not None and row in competing
+                else cell
+                for cell, text in zip(row.cells, best, strict=True)
+            ),
+        )
+        for row in rows
+    )
+
+
+def _written(cell: Cell) -> str:
+    """Return the lower end as it is written: what reads the same is equally good."""
+    return cell.text.partition("-")[0]

@@ -1,0 +1,171 @@
+"""A contact sheet: a few drone images, clean and under every condition, for eyes to judge.
+
+`python -m evaluation.conditions.sheet SHARDS sheet.png` draws it.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from data_shards.config import at_least, between, refuse_out_of_bounds
+from data_shards.decode import Pixels
+from data_shards.errors import DescriptorError
+from data_shards.loader import image_batches
+from data_shards.recipe import parse_command
+from data_shards.schema import Role, View
+from data_shards.shards import RowNumbers, ShardSet
+from data_shards.verbs import run_verb
+from evaluation.conditions.named import CONDITIONS
+from evaluation.figures.canvas import (
+    MARGIN,
+    RULE,
+    blank,
+    box,
+    headline,
+    image,
+    save_figure,
+    write,
+)
+from evaluation.result import CLEAN
+
+log = logging.getLogger("evaluation.conditions.sheet")  # also where it is started as a module
+
+CELL, GAP = 1.5, 0.08
+"""In inches."""
+
+HEAD, CAPTION = 0.95, 0.22
+
+CELLS_PER_ROW = 5
+"""The clean image and its nine conditions stand in two rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetConfig:
+    """Drone queries of a shard folder, clean and under every condition, in one picture."""
+
+    shards: Path
+    """Shard folder with a test set."""
+
+    out: Path
+    """Picture to write; the suffix says the format."""
+
+    images: int = 2
+    """Drone queries shown, evenly spaced."""
+
+    image_size: int = 384
+    """Width and height in pixels at which the conditions are laid over."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn.
+
+        Raises:
+            RecipeError: what is wrong, by its option.
+        """
+        refuse_out_of_bounds(
+            {
+                "--images": at_least(self.images, 1),
+                "--image-size": between(self.image_size, 1, 4096),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photograph:
+    """One clean image under its key."""
+
+    key: str
+    pixels: Pixels
+
+
+def draw_conditions(photographs: Sequence[Photograph], *, title: str, subtitle: str) -> Figure:
+    """Draw each photograph clean and under every condition."""
+    cells = [
+        (photograph.key if name == CLEAN else name, pixels)
+        for photograph in photographs
+        for name, pixels in [
+            (CLEAN, photograph.pixels),
+            *(
+                (name, condition.apply(photograph.pixels, seed_key=photograph.key))
+                for name, condition in CONDITIONS.items()
+            ),
+        ]
+    ]
+    num_rows = -(-len(cells) // CELLS_PER_ROW)
+    across, down = CELL + GAP, CELL + CAPTION + GAP
+    figure = blank(2 * MARGIN + CELLS_PER_ROW * across - GAP, HEAD + num_rows * down + MARGIN)
+    headline(figure, title, subtitle)
+    top = figure.get_figheight() - HEAD
+    for number, (caption, pixels) in enumerate(cells):
+        row, column = divmod(number, CELLS_PER_ROW)
+        left, bottom = MARGIN + column * across, top - row * down - CELL
+        place = box(figure, left, bottom, CELL, CELL)
+        image(figure, pixels, place, edge=RULE, thickness=0.6)
+        write(figure, left, bottom - 0.15, caption, size=7.5)
+    return figure
+
+
+def photographs_of(
+    shards: ShardSet, rows: RowNumbers, *, count: int, image_size: int
+) -> list[Photograph]:
+    """Read `count` of these images, evenly spaced, at the size that a model would see.
+
+    Raises:
+        ShardError: an image cannot be decoded.
+    """
+    count = min(count, len(rows))
+    chosen = rows[((np.arange(count) + 0.5) * len(rows) / count).astype(np.int64)]
+    batches = image_batches(
+        shards,
+        chosen,
+        image_size=image_size,
+        resampling="pillow-bicubic",
+        batch_size=count,
+        threads=1,
+    )
+    return [
+        Photograph(key=str(shards.images.key[row]), pixels=pixels.copy())
+        for part, images in batches
+        for row, pixels in zip(part.tolist(), images, strict=True)
+    ]
+
+
+def draw(config: SheetConfig) -> int:
+    """Draw the sheet of a shard folder.
+
+    Raises:
+        DescriptorError: no drone image is a query, or the picture cannot be written.
+    """
+    shards = ShardSet.open(config.shards)
+    rows = shards.images.where(role=Role.QUERY, view=View.DRONE)
+    if not len(rows):
+        raise DescriptorError(
+            f"{config.shards} holds no drone query to lay weather over; give shards with a test set"
+        )
+    photographs = photographs_of(shards, rows, count=config.images, image_size=config.image_size)
+    figure = draw_conditions(
+        photographs,
+        title="The ten conditions",
+        subtitle=f"{shards.manifest.layout}, {config.image_size} px; clean images carry their key",
+    )
+    try:
+        log.info("%s", save_figure(figure, config.out))
+    except (OSError, ValueError) as error:
+        raise DescriptorError(f"{config.out} cannot be drawn ({error})") from error
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draw the sheet that a command line asks for."""
+    prog = "python -m evaluation.conditions.sheet"
+    return run_verb(
+        lambda: draw(parse_command(SheetConfig, argv, prog=prog, positionals=["shards", "out"]))
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,230 @@
+"""`skydistill evaluate --features`: the search on descriptors that somebody else computed."""
+
+# Shapes: Q = queries, B = images of a block, D = descriptor width.
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from data_shards.errors import DescriptorError
+from data_shards.manifest import write_json
+from evaluation.config import EvaluateConfig
+from evaluation.descriptor_files.reading import Features, read_features, row_blocks
+from evaluation.descriptor_files.writing import ANSWERS, write_mat, write_submission
+from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
+from evaluation.ranking.k_reciprocal import (
+    LENGTH_TOLERANCE,
+    RerankSettings,
+    rank_again,
+    reorder,
+)
+from evaluation.ranking.top_k import TopK, top_k
+from evaluation.result import METRICS
+
+log = logging.getLogger(__name__)
+
+MAT_NAME = "pytorch_result.mat"
+"""As the evaluation of University-1652 calls it."""
+
+UNDERSTOOD = {"features", "normalize", "out", "descriptors_out", "submission", "json", "dry_run"}
+UNDERSTOOD |= {"rerank", "rerank_top", "rerank_k1", "rerank_k2", "rerank_lambda"}
+UNDERSTOOD |= {"no_figures", "no_mlflow"}
+"""Options that mean something without images; the last two are true of every file."""
+
+
+class Normalized:
+    """A gallery whose descriptors are scaled to unit length as they are read."""
+
+    def __init__(self, gallery: Gallery) -> None:
+        self._gallery = gallery
+        self.labels_G, self.width = gallery.labels_G, gallery.width
+
+    def read(self, rows: slice) -> Tensor:
+        """Return unit vectors [B, D], in new memory."""
+        return _unit(self._gallery.read(rows))
+
+
+def evaluate_features(config: EvaluateConfig) -> int:
+    """Search a file's gallery for its queries; print, and write what was asked for.
+
+    Raises:
+        DescriptorError: the file cannot be searched, or an option needs images.
+    """
+    assert config.features is not None, "asked by the caller"
+    _refuse_strangers(config)
+    path = config.features
+    features = read_features(path)
+    if config.normalize:
+        features = Features(
+            query_QD=_unit(features.query_QD),
+            query_labels_Q=features.query_labels_Q,
+            gallery=Normalized(features.gallery),
+            query_names=features.query_names,
+            gallery_names=features.gallery_names,
+        )
+    _check_wishes(config, features)
+    if config.dry_run:
+        return _dry_run(config, features)
+    measured, lists = _search(config, features)
+    _write(config, features, lists)
+    if config.out is not None:
+        _write_json(config.out, measured)
+    if config.json:
+        sys.stdout.write(json.dumps(measured) + "\n")
+    else:
+        _print_table(path, measured)
+    return 0
+
+
+def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any], TopK | None]:
+    """Return the seven numbers, those after ranking again under `reranked`, and the lists."""
+    query, labels = features.query_QD, features.query_labels_Q
+    wanted_G = features.gallery.labels_G != JUNK
+    lists = None
+    try:
+        ranking = rank_gallery(query, features.gallery, query_labels_Q=labels)
+        measured: dict[str, Any] = metrics(ranking)
+        if config.rerank and bool(wanted_G.any()):
+            settings = _settings(config)
+            lists = reorder(query, features.whole_gallery()[wanted_G], settings)
+            ranking = rank_again(
+                ranking, lists, query_labels_Q=labels, gallery_labels_G=features.gallery.labels_G
+            )
+            measured["reranked"] = {"how": settings.words, **metrics(ranking)}
+        elif config.submission is not None:
+            lists = top_k(query, features.whole_gallery()[wanted_G], k=ANSWERS)
+    except ValueError as error:
+        raise DescriptorError(f"{config.features}: {error}; look at what wrote it") from error
+    return measured, lists
+
+
+def _write(config: EvaluateConfig, features: Features, lists: TopK | None) -> None:
+    """Write the descriptors, and the answer, where they were asked for."""
+    labels = features.gallery.labels_G
+    if config.descriptors_out is not None:
+        mat = write_mat(
+            config.descriptors_out / MAT_NAME,
+            features.query_QD,
+            features.query_labels_Q,
+            features.whole_gallery(),
+            labels,
+            query_paths=features.query_names,
+            gallery_paths=features.gallery_names,
+        )
+        log.info("descriptors: %s", mat)
+    if config.submission is not None and lists is not None:
+        rows = (labels != JUNK).nonzero().flatten().tolist()
+        names = [features.gallery_names[row] for row in rows]
+        best_QK = lists.index_QK[:, :ANSWERS].tolist()
+        write_submission(config.submission, [[names[row] for row in line] for line in best_QK])
+        order = f"ranked again ({_settings(config).words})" if config.rerank else "by similarity"
+        log.info("submission: %s, %d queries, %s", config.submission, len(best_QK), order)
+
+
+def _settings(config: EvaluateConfig) -> RerankSettings:
+    return RerankSettings(
+        top=config.rerank_top,
+        k1=config.rerank_k1,
+        k2=config.rerank_k2,
+        lambda_=config.rerank_lambda,
+    )
+
+
+def _refuse_strangers(config: EvaluateConfig) -> None:
+    """Refuse options that say how images are described, instead of ignoring them."""
+    given = [
+        "--" + field.name.replace("_", "-")
+        for field in fields(config)
+        if field.name not in UNDERSTOOD and getattr(config, field.name) != field.default
+    ]
+    if given:
+        raise DescriptorError(
+            f"--features brings descriptors and no images, so {', '.join(given)} cannot be meant; "
+            "leave it out, or give --checkpoint and --shards"
+        )
+
+
+def _check_wishes(config: EvaluateConfig, features: Features) -> None:
+    """Demand what re-ranking and a submission need, before anything is searched."""
+    if config.rerank and not _are_unit(features):
+        raise DescriptorError(
+            f"{config.features} holds descriptors of other than unit length, and --rerank needs "
+            "distances; add --normalize"
+        )
+    if config.submission is None:
+        return
+    if not features.gallery_names:
+        raise DescriptorError(
+            f"{config.features} holds no gallery_name, so --submission has no names to write; save "
+            "one string per gallery image under that key"
+        )
+    if config.rerank and config.rerank_top < ANSWERS:
+        raise DescriptorError(
+            f"--submission needs {ANSWERS} names per query and --rerank-top is "
+            f"{config.rerank_top}; raise it"
+        )
+    if not bool((features.gallery.labels_G != JUNK).any()):
+        raise DescriptorError(
+            f"{config.features} holds nothing but junk (gallery_label -1), so --submission has "
+            "nothing to name; label its gallery"
+        )
+
+
+def _are_unit(features: Features) -> bool:
+    gallery = features.gallery
+    blocks = [features.query_QD, *map(gallery.read, row_blocks(len(gallery.labels_G)))]
+    return all(_are_unit_rows(block) for block in blocks)
+
+
+def _are_unit_rows(block_BD: Tensor) -> bool:
+    length_B = torch.linalg.vector_norm(block_BD.double(), dim=1)
+    return bool(((length_B - 1).abs() <= LENGTH_TOLERANCE).all())
+
+
+def _unit(block_BD: Tensor) -> Tensor:
+    exact_BD = block_BD.double()
+    unit_BD: Tensor = exact_BD / torch.linalg.vector_norm(exact_BD, dim=1, keepdim=True)
+    return unit_BD if block_BD.dtype == torch.float64 else unit_BD.float()
+
+
+def _dry_run(config: EvaluateConfig, features: Features) -> int:
+    queries, images = len(features.query_QD), len(features.gallery.labels_G)
+    log.info("would search %d queries in %d images, %s", queries, images, config.features)
+    mat = config.descriptors_out and config.descriptors_out / MAT_NAME
+    for path in filter(None, (config.out, mat, config.submission)):
+        log.info("would write %s", path)
+    return 0
+
+
+def _write_json(path: Path, measured: Mapping[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, measured)
+    except OSError as error:
+        raise DescriptorError(
+            f"{path} cannot be written ({error.strerror}); give another file with --out"
+        ) from error
+
+
+def _print_table(path: Path, measured: Mapping[str, Any]) -> None:
+    """Print one row in percent, and another one when the lists were ranked again."""
+    title = f"{path.name}: {measured['num_queries']} queries in {measured['num_gallery']} images"
+    table = Table(title=title, title_justify="left")
+    table.add_column("%", justify="left")
+    for name in METRICS:
+        table.add_column(name, justify="right")
+    rows = {"as described": measured}
+    if "reranked" in measured:
+        rows[measured["reranked"]["how"]] = measured["reranked"]
+    for label, row in rows.items():
+        table.add_row(label, *(f"{100 * row[name]:.2f}" for name in METRICS))
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,185 @@
+"""Where in both images the similarity of a pair comes from: heat maps without gradients."""
+
+# Shapes: B = images, D = descriptor width, H, W = feature map, P = pixels of a side.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from data_shards.config import Resampling
+from data_shards.decode import decode, resize
+from data_shards.shards import ShardSet
+from distill.models import RetrievalModel, inference, normalize
+from distill.models.pooling import GeM, Mean
+from evaluation.figures.canvas import (
+    MARGIN,
+    QUIET,
+    RULE,
+    Pixels,
+    blank,
+    box,
+    headline,
+    image,
+    write,
+)
+
+THUMBNAIL_PIXELS = 216
+CELL, GAP, ABOVE, BELOW, ROW_NAMES = 1.35, 0.08, 0.85, 0.85, 0.75
+"""Sizes in inches."""
+
+COLOURS = colormaps["inferno"]
+STRENGTH = 0.6
+"""How much of the image the heat hides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatPair:
+    """A drone image and the satellite image of its place, and where their similarity comes from."""
+
+    drone: Pixels
+    satellite: Pixels
+    drone_heat: npt.NDArray[np.float64]
+    """Share of the similarity of each place of the feature map [H, W]; sums to `similarity`."""
+
+    satellite_heat: npt.NDArray[np.float64]
+    place: str
+    note: str
+    """A second line under the pair."""
+
+    similarity: float
+
+
+def heat_pairs(
+    model: RetrievalModel,
+    shards: ShardSet,
+    pairs: Sequence[tuple[int, int, str]],
+    *,
+    image_size: int,
+    resampling: Resampling,
+) -> list[HeatPair]:
+    """Describe pairs of (drone row, satellite row, note) again, and divide their similarity up.
+
+    Images are taken as they are, without their mirror image.
+    """
+    found = []
+    for drone_row, satellite_row, note in pairs:
+        pictures = [_pixels(shards, row) for row in (drone_row, satellite_row)]
+        inputs = [resize(picture, size=image_size, resampling=resampling) for picture in pictures]
+        map_BDHW = feature_maps(model, np.stack(inputs))
+        heat_BHW = contributions(map_BDHW, map_BDHW.flip(0), model.pool).cpu().numpy()
+        drone, satellite = (
+            resize(picture, size=THUMBNAIL_PIXELS, resampling="pillow-bicubic")
+            for picture in pictures
+        )
+        found.append(
+            HeatPair(
+                drone=drone,
+                satellite=satellite,
+                drone_heat=heat_BHW[0],
+                satellite_heat=heat_BHW[1],
+                place=f"place {shards.places[int(shards.images.place[drone_row])]}",
+                note=note,
+                similarity=float(heat_BHW[0].sum()),
+            )
+        )
+    return found
+
+
+def feature_maps(model: RetrievalModel, images_BPP3: Pixels) -> Tensor:
+    """Return the last feature maps [B, D, H, W], as the pool of the model sees them."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].detach())
+
+    device = next(model.parameters()).device
+    hook = model.pool.register_forward_pre_hook(keep)
+    try:
+        with inference(model):
+            model.describe(normalize(torch.from_numpy(images_BPP3).to(device)))
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+@torch.no_grad()
+def contributions(map_BDHW: Tensor, other_BDHW: Tensor, pool: nn.Module) -> Tensor:
+    """Divide the cosine similarity of two images among the places of the first one [B, H, W].
+
+    A generalized mean d_c = (mean_i x_ci^p)^(1/p) over n places i is the sum over them of
+    x_ci^p / (n d_c^(p-1)), so cos(d, e) is the sum over places of
+
+        sum_c x_ci^p / (n d_c^(p-1)) e_c / (|d| |e|),
+
+    exactly. For the plain mean (p = 1) this is the decomposition of Stylianou et al., "Visualizing
+    deep similarity networks" (WACV 2019); negative places speak against the pair.
+    """
+    power, least = _power(pool)
+    map_BDHW = map_BDHW.double()
+    clamped_BDHW = map_BDHW if least is None else map_BDHW.clamp(min=least)
+    own_BD = pool(map_BDHW.float()).double()
+    other_BD = pool(other_BDHW.float()).double()
+    scale_BD = other_BD / (own_BD.norm(dim=1) * other_BD.norm(dim=1))[:, None]
+    if power != 1:
+        scale_BD = scale_BD / own_BD ** (power - 1)
+        clamped_BDHW = clamped_BDHW**power
+    num_places = map_BDHW.shape[2] * map_BDHW.shape[3]
+    return torch.einsum("bdhw,bd->bhw", clamped_BDHW, scale_BD / num_places)
+
+
+def draw_heat_maps(pairs: Sequence[HeatPair], *, title: str, subtitle: str) -> Figure:
+    """Draw a column per pair: drone image, its heat, satellite image, its heat."""
+    width = MARGIN + ROW_NAMES + len(pairs) * (CELL + GAP) + 0.2
+    figure = blank(max(width, 5.2), ABOVE + 4 * (CELL + GAP) + BELOW)
+    headline(figure, title, subtitle)
+    tall = figure.get_figheight()
+    bottoms = [tall - ABOVE - (number + 1) * (CELL + GAP) + GAP for number in range(4)]
+    for name, bottom in zip(("drone", "", "satellite", ""), bottoms, strict=True):
+        write(figure, MARGIN, bottom + CELL / 2, name, size=9)
+    for number, pair in enumerate(pairs):
+        left = MARGIN + ROW_NAMES + number * (CELL + GAP)
+        shown = (
+            pair.drone,
+            heated(pair.drone, pair.drone_heat),
+            pair.satellite,
+            heated(pair.satellite, pair.satellite_heat),
+        )
+        for pixels, bottom in zip(shown, bottoms, strict=True):
+            image(figure, pixels, box(figure, left, bottom, CELL, CELL), edge=RULE, thickness=0.8)
+        write(figure, left, bottoms[-1] - 0.18, f"{pair.place}, {pair.similarity:.2f}", size=8)
+        write(figure, left, bottoms[-1] - 0.33, pair.note, colour=QUIET, size=7.2)
+    scale = heated(np.full((8, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
+    place = box(figure, MARGIN + ROW_NAMES, 0.2, 1.0, 0.1)
+    image(figure, scale, place, edge=RULE, thickness=0.8)
+    words = "share of the similarity, from none to the most of the image"
+    write(figure, MARGIN + ROW_NAMES + 1.1, 0.205, words, colour=QUIET)
+    return figure
+
+
+def heated(pixels: Pixels, heat_HW: npt.NDArray[np.floating]) -> Pixels:
+    """Lay a heat map over an image in grey; cold and negative places stay grey."""
+    size = (pixels.shape[1], pixels.shape[0])
+    share = np.clip(heat_HW, 0, None) / max(float(heat_HW.max()), 1e-12)
+    share = np.clip(cv2.resize(share.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), 0, 1)
+    grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    mixed = (1 - STRENGTH) * grey + STRENGTH * 255 * COLOURS(share)[:, :, :3]
+    return np.asarray(mixed.round().astype(np.uint8))
+
+
+def _power(pool: nn.Module) -> tuple[float, float | None]:
+    """Return the power of a pool, and below which activation it sees only that one."""
+    if isinstance(pool, GeM):
+        return float(pool.power), pool.eps
+    assert isinstance(pool, Mean), "the pools of distill.models.pooling"
+    return 1.0, None
+
+
+def _pixels(shards: ShardSet, row: int) -> Pixels:
+    return decode(shards.read(row), orientation=int(shards.images.orientation[row]))

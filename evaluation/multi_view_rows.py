@@ -1,0 +1,212 @@
+"""The rows of a report in which every place has one description, fused from its drone views.
+
+A protocol of its own (spec pfed 6.1 and 6.3): drone to satellite asks once per place instead of
+once per image; satellite to drone searches one item per place, distractor places included. The
+refinement always stands beside its controls: the mean of all views, and of k random ones.
+"""
+
+# Shapes: Q = queries, G = gallery, P = places, N = views of each, M = ways to weigh, D = width.
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from data_shards.draws import mix
+from data_shards.errors import DescriptorError
+from data_shards.layouts.university1652 import NUM_ORBIT_VIEWS
+from data_shards.schema import View
+from data_shards.shards import ImageTable, RowNumbers, hash_text
+from evaluation.config import Information, ViewDistance
+from evaluation.multi_view import (
+    Floats,
+    Integers,
+    fuse,
+    mean_weights,
+    pose_distances,
+    random_weights,
+    refined_weights,
+)
+from evaluation.protocols import Protocol
+from evaluation.ranking import metrics, rank
+from evaluation.result import Result
+from evaluation.verdict import Verdict, chance
+
+RANDOM_SEEDS = range(5)
+
+HELIX_LAYOUT = "university1652"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EquallySeen:
+    """Places with equally many drone views."""
+
+    place_P: Integers
+    at_PN: Integers
+    """Where the views stand among the rows, by position."""
+
+    has_helix: bool
+    """Whether each place's views are the 54 poses of University-1652, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """One description per place and way to weigh its views."""
+
+    place_P: Integers
+    descriptor_PMD: Tensor
+
+
+def multi_view_results(
+    protocol: Protocol,
+    verdict: Verdict,
+    images: ImageTable,
+    *,
+    layout: str,
+    k: int,
+    information: Information,
+    view_distance: ViewDistance,
+) -> list[Result]:
+    """Return the rows `mean`, `random-K` for five seeds, and `refined-K`; none without drone views.
+
+    Raises:
+        DescriptorError: the pose was asked for and is not known, or views cancel each other out.
+    """
+    views = [side.view for side in protocol.sides]
+    if set(views) != {View.DRONE, View.SATELLITE}:
+        return []
+    is_asked_by_drone = views[0] is View.DRONE
+    rows = verdict.query_rows if is_asked_by_drone else verdict.gallery_rows
+    fused = fuse_places(
+        verdict.query_QD if is_asked_by_drone else verdict.gallery_GD,
+        rows,
+        images,
+        groups=equally_seen(images, rows, layout=layout),
+        k=k,
+        information=information,
+        view_distance=view_distance,
+    )
+    found = []
+    for number, (way, seed) in enumerate(_ways(k)):
+        fused_PD = fused.descriptor_PMD[:, number].contiguous()
+        place_P = torch.from_numpy(fused.place_P)
+        if is_asked_by_drone:
+            gallery_labels_G = torch.from_numpy(images.place[verdict.gallery_rows])
+            query, gallery = (fused_PD, place_P), (verdict.gallery_GD, gallery_labels_G)
+        else:
+            query_labels_Q = torch.from_numpy(images.place[verdict.query_rows])
+            query, gallery = (verdict.query_QD, query_labels_Q), (fused_PD, place_P)
+        found.append(_result(protocol, query, gallery, way=way, seed=seed))
+    return found
+
+
+def equally_seen(images: ImageTable, rows: RowNumbers, *, layout: str) -> list[EquallySeen]:
+    """Sort places by how many of `rows` are theirs, and the views of each by position."""
+    order = np.lexsort((images.position[rows], images.place[rows]))
+    place_N, first_N, count_N = np.unique(
+        images.place[rows][order], return_index=True, return_counts=True
+    )
+    groups = []
+    for num_views in np.unique(count_N).tolist():
+        chosen = count_N == num_views
+        at_PN = order[first_N[chosen][:, None] + np.arange(num_views)]
+        has_poses_P = np.zeros(len(at_PN), dtype=bool)
+        if layout == HELIX_LAYOUT and num_views == NUM_ORBIT_VIEWS:
+            poses = np.arange(1, NUM_ORBIT_VIEWS + 1)
+            has_poses_P = (images.position[rows[at_PN]] == poses).all(axis=1)
+        groups += [
+            EquallySeen(place_P=place_N[chosen][part], at_PN=at_PN[part], has_helix=has_helix)
+            for has_helix, part in ((True, has_poses_P), (False, ~has_poses_P))
+            if part.any()
+        ]
+    return groups
+
+
+def fuse_places(
+    descriptor_ND: Tensor,
+    rows: RowNumbers,
+    images: ImageTable,
+    *,
+    groups: list[EquallySeen],
+    k: int,
+    information: Information,
+    view_distance: ViewDistance,
+) -> Fused:
+    """Fuse the drone views of every place in all ways, places ascending.
+
+    Raises:
+        DescriptorError: the pose was asked for and is not known, or views cancel each other out.
+    """
+    if view_distance == "pose":
+        _refuse_unknown_poses(groups, rows, images)
+    hash_N = np.array([hash_text(key) for key in images.key[rows].tolist()], dtype=np.uint64)
+    pose = pose_distances()
+    fused_of_group = []
+    for group in groups:
+        view_PND = descriptor_ND.numpy()[group.at_PN]
+        distance_PNN = None
+        if group.has_helix and view_distance != "descriptor":
+            distance_PNN = np.broadcast_to(pose, (len(view_PND), *pose.shape))
+        refined_PN = refined_weights(view_PND, distance_PNN, k=k, form=information)
+        random_MPN = [random_weights(mix(seed, hash_N[group.at_PN]), k=k) for seed in RANDOM_SEEDS]
+        weight_PMN = np.stack([mean_weights(*group.at_PN.shape), *random_MPN, refined_PN], axis=1)
+        fused_of_group.append(_fused(view_PND, weight_PMN, rows[group.at_PN], images))
+    place_P = np.concatenate([group.place_P for group in groups])
+    order_P = place_P.argsort()
+    descriptor_PMD = np.concatenate(fused_of_group)[order_P]
+    return Fused(place_P=place_P[order_P], descriptor_PMD=torch.from_numpy(descriptor_PMD))
+
+
+def _ways(k: int) -> list[tuple[str, int | None]]:
+    """Name the ways to weigh, as `fuse_places` orders them, and the seed of each."""
+    return [
+        ("mean", None),
+        *((f"random-{k}", seed) for seed in RANDOM_SEEDS),
+        (f"refined-{k}", None),
+    ]
+
+
+def _fused(
+    view_PND: npt.NDArray[np.float32], weight_PMN: Floats, row_PN: RowNumbers, images: ImageTable
+) -> npt.NDArray[np.float32]:
+    fused_PMD = fuse(view_PND, weight_PMN).astype(np.float32)
+    is_nothing_P = (fused_PMD == 0).all(axis=2).any(axis=1)
+    if is_nothing_P.any():
+        first = images.key[row_PN[is_nothing_P][0, 0]]
+        raise DescriptorError(
+            f"the descriptors of the {row_PN.shape[1]} drone views that {first} is the first of "
+            "cancel each other out; this model did not learn, train it again"
+        )
+    return fused_PMD
+
+
+def _result(
+    protocol: Protocol,
+    query: tuple[Tensor, Tensor],
+    gallery: tuple[Tensor, Tensor],
+    *,
+    way: str,
+    seed: int | None,
+) -> Result:
+    ranking = rank(query[0], gallery[0], query_labels_Q=query[1], gallery_labels_G=gallery[1])
+    return Result(
+        direction=protocol.direction,
+        title=protocol.title,
+        altitude_m=protocol.altitude_m,
+        views=way,
+        seed=seed,
+        metrics=metrics(ranking),
+        chance=chance(ranking),
+    )
+
+
+def _refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: ImageTable) -> None:
+    for group in groups:
+        if not group.has_helix:
+            raise DescriptorError(
+                f"the poses of the {group.at_PN.shape[1]} drone views that "
+                f"{images.key[rows[group.at_PN[0, 0]]]} is the first of are not known (only the "
+                f"{NUM_ORBIT_VIEWS} of University-1652's helix are); leave out --view-distance pose"
+            )

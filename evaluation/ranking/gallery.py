@@ -1,0 +1,137 @@
+"""Galleries that are read a block at a time, so that they may be larger than memory."""
+
+# Shapes: G = gallery images, B = images of a block, D = descriptor width.
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+KINDS = {
+    np.dtype("<f2"): torch.float16,
+    np.dtype("<f4"): torch.float32,
+    np.dtype("<f8"): torch.float64,
+}
+NPZ_LOCAL_HEADER = struct.Struct("<26xHH")
+
+
+class Gallery(Protocol):
+    """Labels in memory, descriptors wherever they are."""
+
+    labels_G: Tensor
+    """One integer per image; -1 is junk."""
+
+    width: int
+    """Numbers per descriptor."""
+
+    def read(self, rows: slice) -> Tensor:
+        """Return the descriptors [B, D] of consecutive images, good until the next read."""
+
+
+class InMemory:
+    """The gallery that is a tensor."""
+
+    def __init__(self, gallery_GD: Tensor, labels_G: Tensor) -> None:
+        if gallery_GD.ndim != 2:
+            raise ValueError(f"a gallery must be [G, D]; it is {tuple(gallery_GD.shape)}")
+        if labels_G.shape != gallery_GD.shape[:1]:
+            raise ValueError("there must be one label per query and one per gallery image")
+        self._gallery_GD = gallery_GD
+        self.labels_G = labels_G
+        self.width = gallery_GD.shape[1]
+
+    def read(self, rows: slice) -> Tensor:
+        """Return a view of the tensor."""
+        return self._gallery_GD[rows]
+
+
+class OnDisk:
+    """Rows of float16, float32 or float64 in a file, read into one buffer used again and again.
+
+    Reading, not mapping: mapped pages would count as this process's memory as long as they stay.
+    """
+
+    def __init__(
+        self, path: Path, labels_G: Tensor, *, shape: tuple[int, ...], dtype: str, offset: int = 0
+    ) -> None:
+        kind = np.dtype(dtype)
+        if len(shape) != 2 or kind not in KINDS:
+            raise ValueError(f"{path} must hold floats [G, D]; it holds {kind} {list(shape)}")
+        if labels_G.shape != shape[:1]:
+            raise ValueError(
+                f"{path} holds {shape[0]} images, and there are {len(labels_G)} labels"
+            )
+        self.path, self.labels_G, self.width = path, labels_G, shape[1]
+        self._offset, self._kind = offset, kind
+        needed = offset + shape[0] * self._bytes_per_row
+        if path.stat().st_size < needed:
+            raise ValueError(f"{path} is cut short: it should have {needed} bytes; copy it again")
+        self._buffer = torch.empty(0, shape[1], dtype=KINDS[kind])
+
+    @property
+    def _bytes_per_row(self) -> int:
+        return self.width * self._kind.itemsize
+
+    @classmethod
+    def npy(cls, path: Path, labels_G: Tensor) -> "OnDisk":
+        """Open a `.npy` file, or `FILE.npz/MEMBER` of an uncompressed archive."""
+        with _opened(path) as (real_path, file):
+            shape, kind, offset = _header(path, file)
+        return cls(real_path, labels_G, shape=shape, dtype=kind.str, offset=offset)
+
+    def read(self, rows: slice) -> Tensor:
+        """Read the rows from the file."""
+        start, stop, _ = rows.indices(len(self.labels_G))
+        if stop - start > len(self._buffer):
+            self._buffer = torch.empty(stop - start, self.width, dtype=self._buffer.dtype)
+        block_BD = self._buffer[: stop - start]
+        if not len(block_BD):
+            return block_BD
+        view = block_BD.numpy().data.cast("B")
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._offset + start * self._bytes_per_row)
+            done = 0
+            while done < len(view):
+                got = file.readinto(view[done:])
+                if not got:
+                    raise ValueError(f"{self.path} ended early: it was cut while it was read")
+                done += got
+        return block_BD
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a file, or a member of the archive that its parent is, at its first byte."""
+    if path.parent.suffix != ".npz":
+        with path.open("rb") as file:
+            yield path, file
+        return
+    with ZipFile(path.parent) as archive:
+        names = archive.namelist()
+        if f"{path.name}.npy" not in names:
+            raise ValueError(f"{path.parent} holds no {path.name}; it holds {', '.join(names)}")
+        member = archive.getinfo(f"{path.name}.npy")
+    if member.compress_type != ZIP_STORED:
+        raise ValueError(f"{path} is compressed; save it with numpy.savez or as a .npy file")
+    with path.parent.open("rb") as file:
+        file.seek(member.header_offset)
+        name, extra = NPZ_LOCAL_HEADER.unpack(file.read(NPZ_LOCAL_HEADER.size))
+        file.seek(name + extra, 1)
+        yield path.parent, file
+
+
+def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
+    """Read the shape, the kind of number and the offset of the rows from a `.npy` header."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+    read = read or np.lib.format.read_array_header_2_0
+    shape, is_fortran, kind = read(file)
+    if is_fortran:
+        raise ValueError(f"{path} is stored column by column; save numpy.ascontiguousarray of it")
+    return shape, kind, file.tell()

@@ -1,0 +1,151 @@
+"""The fast, rough product: rounded descriptors and how far their scores can be from exact ones.
+
+Descriptors x are rounded to x' of so few bits that the processor's fast matrix unit multiplies them
+without loss (bfloat16 on a CPU with AMX, TF32 on a GPU; all of float32 elsewhere), and the products
+are added in float32. With d = x - x', the error of a score is bounded by
+
+    |q.g - fl(q'.g')| <= |q.g - q'.g'| + |q'.g' - fl(q'.g')|
+                      <= |dq| |g| + |q'| |dg| + (D + 4) u |q'| |g'|
+
+by Cauchy and Schwarz for the first two terms; the last is the textbook bound of a float32 sum in
+any order, with u = 2^-24 for ordinary arithmetic. Matrix units may cut instead of round and drop
+subnormal numbers: they get u = 2^-22. All norms are measured, not assumed, and raised by 1 % for
+their own rounding; norms so small or so large that float32 might not hold a product send the pair
+to float64 (`is_tame`). Every positive is scored both ways, so the bound is asserted where it is
+used.
+"""
+
+# Shapes: R = rows of descriptors, D = descriptor width.
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROWS_AT_ONCE = 256
+TAMEST, WILDEST = 2.0**-30, 2.0**30
+LARGEST, SMALLEST = 2.0**500, 2.0**-1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """How rough scores are made on one kind of device."""
+
+    precision: str
+    """What torch calls it: "medium" may use bfloat16, "high" TF32, "highest" neither."""
+
+    dropped_bits: int
+    """Lowest bits of a float32 that rounding clears."""
+
+    unit: float
+    """Bound of one addition's relative error."""
+
+    def round(self, rows_RD: Tensor, into: Tensor | None = None) -> "Rounded":
+        """Round descriptors, into the first rows of `into` if given, and measure what it costs.
+
+        Raises:
+            ValueError: a descriptor is not finite, or too long to be scored even in float64.
+        """
+        norm_R = _norms(rows_RD)
+        error_R = torch.zeros_like(norm_R)
+        if rows_RD.dtype == torch.float32 and not self.dropped_bits:
+            return Rounded(value_RD=rows_RD, norm_R=norm_R, error_R=error_R)
+        if into is None:
+            into = rows_RD.new_empty(rows_RD.shape, dtype=torch.float32)
+        value_RD = into[: len(rows_RD)]
+        is_wider = rows_RD.dtype == torch.float64
+        for begin in range(0, len(rows_RD), ROWS_AT_ONCE):
+            rows = rows_RD[begin : begin + ROWS_AT_ONCE]
+            value = value_RD[begin : begin + ROWS_AT_ONCE]
+            self._round_into(value, rows if is_wider else rows.float())
+            if is_wider or self.dropped_bits:
+                error_R[begin : begin + ROWS_AT_ONCE] = _lengths(rows - value)
+        return Rounded(value_RD=value_RD, norm_R=norm_R, error_R=error_R)
+
+    def _round_into(self, value: Tensor, rows: Tensor) -> None:
+        """Write the float32 nearest to `rows` that end in `dropped_bits` zero bits."""
+        if not self.dropped_bits:
+            value.copy_(rows)
+            return
+        whole = value.view(torch.int32)
+        half = 1 << (self.dropped_bits - 1)
+        torch.add(rows.float().contiguous().view(torch.int32), half, out=whole)
+        whole &= -1 << self.dropped_bits
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Multiply matrices as this screen does, and as before afterwards."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.precision)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+PLAIN = Screen(precision="highest", dropped_bits=0, unit=2.0**-24)
+BFLOAT16 = Screen(precision="medium", dropped_bits=16, unit=2.0**-22)
+TF32 = Screen(precision="high", dropped_bits=13, unit=2.0**-22)
+
+
+def fastest_screen(device: torch.device) -> Screen:
+    """Return the screen that a device is quickest with; results are the same with each."""
+    if device.type == "cuda":
+        return TF32 if torch.cuda.get_device_capability(device) >= (8, 0) else PLAIN
+    has_unit = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+    return BFLOAT16 if has_unit else PLAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounded:
+    """Rounded descriptors, the lengths of the true ones, and those of the differences."""
+
+    value_RD: Tensor
+    norm_R: Tensor
+    error_R: Tensor
+
+    def take(self, row_R: Tensor) -> "Rounded":
+        """Return some rows."""
+        return Rounded(
+            value_RD=self.value_RD[row_R], norm_R=self.norm_R[row_R], error_R=self.error_R[row_R]
+        )
+
+
+def is_tame(norm: Tensor) -> Tensor:
+    """Whether products of descriptors this long are safe in float32, underflow included."""
+    return (norm >= TAMEST) & (norm <= WILDEST)
+
+
+def margins(query: Rounded, gallery: Rounded, unit: float) -> Tensor:
+    """Bound the error of each query's scores against any of these gallery rows: [R] float64."""
+    width = query.value_RD.shape[1]
+    longest, farthest = gallery.norm_R.max(), gallery.error_R.max()
+    # |x'| <= |x| + |d|; the sum of the squares of both is what the third term may grow to.
+    query_R, reach = query.norm_R + query.error_R, longest + farthest
+    rounding_R = query.error_R * longest + query_R * farthest
+    return 1.03 * (rounding_R + (width + 4) * unit * query_R * reach)
+
+
+def exact_margins(query_norm_R: Tensor, longest: Tensor, width: int) -> Tensor:
+    """Bound the difference of two float64 scores of one pair, added in different orders."""
+    largest_R = query_norm_R * longest
+    return 2.06 * (width + 4) * 2.0**-53 * largest_R + SMALLEST
+
+
+def _norms(rows_RD: Tensor) -> Tensor:
+    norm_R = _lengths(rows_RD)
+    if not bool(is_tame(norm_R).all()):
+        # Shorter or longer than float32 can tell, or not finite at all.
+        norm_R = torch.cat(
+            [torch.linalg.vector_norm(rows.double(), dim=1) for rows in rows_RD.split(ROWS_AT_ONCE)]
+        )
+        if not bool((norm_R <= LARGEST).all()):
+            raise ValueError("descriptors must be finite, and their lengths squared too")
+    return norm_R
+
+
+def _lengths(rows_RD: Tensor) -> Tensor:
+    length_R: Tensor = torch.linalg.vector_norm(rows_RD, dim=1)
+    return length_R.double()

@@ -1,0 +1,129 @@
+"""The few scores of a tile that may reach a threshold: found, and counted to the last bit."""
+
+# Shapes: R = queries of a tile, C = its gallery columns, N = survivors.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evaluation.ranking.exact import exact_scores
+from evaluation.ranking.thresholds import Counts
+
+GROUP = 16
+"""Columns whose largest score is compared first."""
+
+MOST_GROUPS = 0.3
+"""Share of groups with a survivor beyond which looking at every score is quicker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survivors:
+    """Rows and columns of a tile, and the scores there."""
+
+    row_N: Tensor
+    column_N: Tensor
+    score_N: Tensor
+
+    @classmethod
+    def join(cls, parts: "Sequence[Survivors]") -> "Survivors":
+        """Concatenate the survivors of several tiles."""
+        return cls(
+            row_N=torch.cat([part.row_N for part in parts]),
+            column_N=torch.cat([part.column_N for part in parts]),
+            score_N=torch.cat([part.score_N for part in parts]),
+        )
+
+    def of_rows(self, is_kept_R: Tensor) -> "Survivors":
+        """Keep those of some rows."""
+        if bool(is_kept_R.all()):
+            return self
+        kept_N = is_kept_R[self.row_N].nonzero().squeeze(1)
+        return Survivors(
+            row_N=self.row_N[kept_N], column_N=self.column_N[kept_N], score_N=self.score_N[kept_N]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """When a row of a tile is dear enough to be counted in another way."""
+
+    share: float
+    """More than this share of the columns in the row itself,"""
+
+    together: float
+    """and in all such rows more per column, since the other way has a price for each column."""
+
+    def is_kept(self, num_R: Tensor, num_columns: int) -> Tensor:
+        """Return which rows [R] stay, given how many scores of each cost something."""
+        is_dear_R = num_R > self.share * num_columns
+        if float(num_R[is_dear_R].sum()) <= self.together * num_columns:
+            return torch.ones_like(is_dear_R)
+        return ~is_dear_R
+
+
+NO_LIMIT = Limit(share=torch.inf, together=torch.inf)
+
+
+def find_survivors(score_RC: Tensor, floor_R: Tensor, first: int) -> Survivors:
+    """Return each score that reaches its row's floor, columns counted from `first`.
+
+    A group holds every (C / GROUP)-th column, so that its largest is a maximum over rows of
+    vectors, the fastest way a processor has to look at all scores once.
+    """
+    num_rows, num_columns = score_RC.shape
+    stride = num_columns // GROUP
+    score, floor_R1 = score_RC.view(-1), floor_R[:, None]
+    highest = score_RC[:, : GROUP * stride].unflatten(1, (GROUP, stride)).amax(dim=1)
+    row_N, slot_N = (highest >= floor_R1).nonzero(as_tuple=True)
+    if len(row_N) > MOST_GROUPS * highest.numel() or not stride:
+        row_N, column_N = (score_RC >= floor_R1).nonzero(as_tuple=True)
+        place_N = row_N * num_columns + column_N
+    else:
+        place_NG = (row_N * num_columns + slot_N)[:, None] + stride * _numbers(GROUP, score)
+        place_N = place_NG[score[place_NG] >= floor_R1[row_N]]
+        if num_columns % GROUP:
+            left_RC = score_RC[:, GROUP * stride :]
+            row_N, column_N = (left_RC >= floor_R1).nonzero(as_tuple=True)
+            place_N = torch.cat([place_N, row_N * num_columns + GROUP * stride + column_N])
+        row_N = place_N // num_columns
+        column_N = place_N - row_N * num_columns
+    return Survivors(row_N=row_N, column_N=column_N + first, score_N=score[place_N])
+
+
+def _numbers(count: int, beside: Tensor) -> Tensor:
+    return torch.arange(count, device=beside.device)
+
+
+def count_survivors(
+    found: Survivors,
+    query_QD: Tensor,
+    gallery_CD: Tensor,
+    *,
+    row_R: Tensor,
+    margin_R: Tensor,
+    counts: Counts,
+    most_unsure: Limit,
+) -> Tensor:
+    """Count negatives, where `row_R` are the queries of the tile's rows.
+
+    Rows that have more survivors too near to a threshold than `most_unsure` allows are left out;
+    the result [R] says which were not.
+    """
+    query_N, score_N, margin_N = row_R[found.row_N], found.score_N.double(), margin_R[found.row_N]
+    thresholds = counts.thresholds
+    bin_N, most_N = thresholds.bounds(query_N, score_N - margin_N, score_N + margin_N)
+    unsure_N = (bin_N != most_N).nonzero().squeeze(1)
+    num_unsure_R = torch.bincount(found.row_N[unsure_N], minlength=len(row_R))
+    is_counted_R = most_unsure.is_kept(num_unsure_R, len(gallery_CD))
+    if not bool(is_counted_R.all()):
+        unsure_N = unsure_N[is_counted_R[found.row_N[unsure_N]]]
+    query = query_N[unsure_N]
+    exact = exact_scores(query_QD, gallery_CD, query, found.column_N[unsure_N])
+    bin_N[unsure_N] = thresholds.reached(query, exact)
+    if not bool(is_counted_R.all()):
+        counted_N = is_counted_R[found.row_N]
+        query_N, bin_N = query_N[counted_N], bin_N[counted_N]
+    counts.add_each(query_N, bin_N)
+    return is_counted_R

@@ -1,0 +1,161 @@
+"""What one evaluation measures: a model, images, and everything that was asked about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data_shards.config import Resampling
+from data_shards.errors import DescriptorError, ShardError
+from data_shards.manifest import read_manifest
+from data_shards.remote.local_cache import LocalCache
+from data_shards.remote.sources import NO_IMAGES, open_shards
+from data_shards.remote.transport import is_remote
+from data_shards.schema import Role, View
+from data_shards.shards import ShardSet
+from distill.checkpoint import LoadedModel, load_student, to_device
+from evaluation.conditions import Condition, chosen_conditions
+from evaluation.config import TABLE_SUFFIXES, EvaluateConfig
+from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
+from evaluation.report import REPORT_NAME
+from evaluation.searches import Searches, drone_views_per_place, find_searches
+
+USUAL_FIGURES = "figures"
+"""Folder of the pictures beside the usual report."""
+
+TEST_VIEWS = (View.SATELLITE, View.DRONE, View.STREET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Names of everything an evaluation writes."""
+
+    report: Path
+
+    @property
+    def markdown(self) -> Path:
+        """The tables, for a README."""
+        return self.report.with_suffix(TABLE_SUFFIXES[0])
+
+    @property
+    def latex(self) -> Path:
+        """The tables, for a paper."""
+        return self.report.with_suffix(TABLE_SUFFIXES[1])
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the pictures: `figures` beside the usual report, else named after it."""
+        is_usual = self.report.name == REPORT_NAME
+        return self.report.with_name(USUAL_FIGURES if is_usual else f"{self.report.stem}_figures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A model before images, and what was asked."""
+
+    config: EvaluateConfig
+    loaded: LoadedModel
+    shards: JoinedShards
+    searches: Searches
+    conditions: tuple[Condition, ...]
+    image_size: int
+    resampling: Resampling
+
+    trained_on: str
+    """Layout of the training images; empty where it is not known."""
+
+    @property
+    def dataset(self) -> str:
+        """Layout of the test images."""
+        return self.shards.manifest.layout
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether the model never saw the data set it is tested on."""
+        return bool(self.trained_on) and self.trained_on != self.dataset
+
+    @property
+    def outputs(self) -> Outputs:
+        """Where the report goes: as told, else beside the weights, zero-shot ones apart."""
+        name = REPORT_NAME
+        if self.is_zero_shot:
+            name = f"{Path(REPORT_NAME).stem}_{self.dataset}.json"
+        return Outputs(report=self.config.out or self.loaded.path.parent / name)
+
+
+def open_setting(config: EvaluateConfig, device: torch.device) -> Setting:
+    """Load the model and open the shards; every rank calls it.
+
+    Raises:
+        SkyDistillError: something is missing, damaged, or cannot be asked of these images.
+    """
+    assert config.checkpoint is not None, "checked by the config"
+    conditions = chosen_conditions(config.conditions)
+    loaded = load_student(config.checkpoint)
+    shards = _open_shards(config)
+    searches = find_searches(shards)
+    _refuse_impossible(config, searches, shards)
+    to_device(loaded.model, device)
+    return Setting(
+        config=config,
+        loaded=loaded,
+        shards=shards,
+        searches=searches,
+        conditions=conditions,
+        image_size=config.image_size or loaded.image_size,
+        resampling=config.resampling or loaded.resampling,
+        trained_on=layout_trained_on(loaded),
+    )
+
+
+def layout_trained_on(loaded: LoadedModel) -> str:
+    """Return the layout that a model was trained on, as its file says, else its recipe's shards.
+
+    Shards of another content than those trained on are not believed; empty if nothing tells.
+    """
+    source = str(loaded.recipe["data"].get("shards") or "")
+    if loaded.layout or not source or is_remote(source):
+        return loaded.layout
+    try:
+        manifest = read_manifest(Path(source))
+    except ShardError:
+        return ""
+    return manifest.layout if set(loaded.places) <= set(manifest.places) else ""
+
+
+def _open_shards(config: EvaluateConfig) -> JoinedShards:
+    cache = LocalCache(config.local_cache, gib=config.local_cache_gib)
+
+    def opened(source: str, roles: Role, views: Sequence[View]) -> ShardSet:
+        roles = NO_IMAGES if config.dry_run else roles
+        return open_shards(source, roles=roles, views=views, cache=cache)
+
+    return JoinedShards(
+        opened(config.shards, Role.QUERY | Role.GALLERY, TEST_VIEWS),
+        [
+            opened(source, Role.TRAIN | Role.QUERY | Role.GALLERY, DISTRACTOR_VIEWS)
+            for source in config.distractors
+        ],
+    )
+
+
+def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: ShardSet) -> None:
+    """Refuse what these images cannot answer, before anything is described."""
+    if not searches.answered and config.submission is None and config.descriptors_out is None:
+        raise DescriptorError(
+            f"{shards.source} has no answers to its queries, so there is nothing to measure; give "
+            "--submission or --descriptors-out for what was found"
+        )
+    asked = [("--submission", config.submission is not None), ("--conditions", config.conditions)]
+    for option, is_asked in asked:
+        if is_asked and not searches.from_the_air:
+            raise DescriptorError(
+                f"{option} is about drone queries for satellite tiles, and {shards.source} has "
+                "none; leave it out"
+            )
+    if config.multi_view and drone_views_per_place(searches.found, shards.images) < 2:
+        raise DescriptorError(
+            f"--multi-view fuses the drone views of a place, and {shards.source} has at most one "
+            "of each; leave it out"
+        )

@@ -1,0 +1,91 @@
+"""Finished runs read back from a real MLflow store, and what is said where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from data_shards.errors import TrackingError
+from distill.run_folder import RunPaths
+from distill.tracked_runs import read_runs
+from distill.tracking import Tracker
+from tests.distill.conftest import NO_SERVER
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two runs as training and evaluation record them: one evaluated twice, one never."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    for name, files in (("student", ("evaluation", "evaluation_sues200")), ("teacher", ())):
+        paths = RunPaths(folder / name)
+        paths.folder.mkdir()
+        tracker = Tracker(paths)
+        params = {"seed": "3", "model.arch": "convnext_tiny"}
+        tracker.start(name=name, experiment="E", uri=uri, params=params, tags={"role": "alone"})
+        tracker.log(7, {"test/d2s/recall_at_1": 0.25})
+        for file in files:
+            path = paths.folder / f"{file}.json"
+            path.write_text(json.dumps({"from": file}))
+            tracker.log_artifact(path, folder="evaluation")
+        figure = paths.folder / "figure.png"
+        figure.write_bytes(b"no JSON")
+        tracker.log_artifact(figure, folder="evaluation" if files else "")
+        tracker.finish("FINISHED")
+    return uri
+
+
+def test_runs_come_with_recipe_metrics_tags_and_every_evaluation(store: str) -> None:
+    student, teacher = read_runs(store, experiment="E")
+    assert (student.name, teacher.name) == ("student", "teacher")
+    assert student.params == {"seed": "3", "model.arch": "convnext_tiny"}
+    assert student.metrics == {"test/d2s/recall_at_1": 0.25}
+    assert student.tags["role"] == "alone"
+    assert student.status == "FINISHED"
+    assert student.evaluations == {
+        "evaluation.json": {"from": "evaluation"},
+        "evaluation_sues200.json": {"from": "evaluation_sues200"},
+    }
+    assert teacher.evaluations == {}
+
+
+def test_deleted_runs_are_left_out_and_a_second_page_is_read(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = MlflowClient.search_runs
+    monkeypatch.setattr(
+        MlflowClient, "search_runs", lambda *args, **asked: search(*args, **asked, max_results=1)
+    )
+    student, teacher = read_runs(store, experiment="E")
+    client = MlflowClient(store)
+    client.delete_run(teacher.run_id)
+    try:
+        assert [run.run_id for run in read_runs(store, experiment="E")] == [student.run_id]
+    finally:
+        client.restore_run(teacher.run_id)
+
+
+def test_an_experiment_that_is_not_there_names_the_nearest(store: str) -> None:
+    MlflowClient(store).create_experiment("skydistill")
+    with pytest.raises(TrackingError, match=r"'skydistil' is unknown \(did you mean 'skydistill'"):
+        read_runs(store, experiment="skydistil")
+
+
+def test_a_store_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="does not exist; give another with --tracking-uri"):
+        read_runs(f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="E")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"")
+    with pytest.raises(TrackingError, match=f"give it as an address, sqlite:///{path}"):
+        read_runs(str(path), experiment="E")
+
+
+def test_a_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match=f"MLflow at {NO_SERVER} cannot be read .*report files"):
+        read_runs(NO_SERVER, experiment="E")

@@ -1,0 +1,264 @@
+"""`skydistill compare`, from reports to what is printed and written."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from distill.run_folder import RunPaths
+from distill.tracking import Tracker
+from evaluation.compare.pages import WIDTH
+from tests.evaluation.compare.conftest import (
+    make_report,
+    make_speed,
+    result,
+    sues_results,
+    university_results,
+)
+
+
+def numbers(table: dict, label: str) -> dict[tuple[str, str], dict]:
+    (row,) = [row for row in table["rows"] if row["label"] == label]
+    return {(number["row"], number["metric"]): number for number in row["numbers"]}
+
+
+def test_seeds_become_mean_and_deviation_and_the_best_is_marked(compare, two_models) -> None:
+    (table,) = compare(two_models, "--json", "--no-published").tables
+    small, large = numbers(table, "small"), numbers(table, "large")
+    assert small["d2s", "recall@1"]["low"] == pytest.approx(91)
+    assert small["d2s", "recall@1"]["deviation"] == pytest.approx(1)
+    assert small["d2s", "recall@1"]["runs"] == 3
+    assert large["s2d", "ap"]["low"] == pytest.approx(95)
+    best = {key: large[key]["is_best"] for key in large}
+    assert best == {key: not small[key]["is_best"] or key[1] == "px" for key in small} | {
+        ("", "px"): False
+    }
+    assert small["", "parameters"]["is_best"] and small["", "images_per_second"]["is_best"]
+    assert large["d2s", "recall@1"]["is_best"]
+
+
+def test_what_reads_the_same_is_equally_good(compare, run_folder) -> None:
+    for name, recall in (("a", 0.900000), ("b", 0.900001), ("c", 0.89)):
+        folder = run_folder(f"runs/{name}", make_report(name, results=university_results(recall)))
+    (table,) = compare(folder.parent, "--json", "--no-published").tables
+    marked = [numbers(table, name)["d2s", "recall@1"]["is_best"] for name in "abc"]
+    assert marked == [True, True, False]
+
+
+def test_a_single_row_has_no_best(compare, run_folder) -> None:
+    (table,) = compare(run_folder("a", make_report()), "--json").tables
+    assert not any(number["is_best"] for row in table["rows"] for number in row["numbers"])
+
+
+def test_published_numbers_stand_beside_and_compete_only_if_asked(compare, two_models) -> None:
+    def best(*words: str) -> list[str]:
+        (table,) = compare(two_models, "--json", *words).tables
+        return [
+            row["label"]
+            for row in table["rows"]
+            for number in row["numbers"]
+            if (number["row"], number["metric"]) == ("s2d", "recall@1") and number["is_best"]
+        ]
+
+    (table,) = compare(two_models, "--json").tables
+    pfed = next(row for row in table["rows"] if row["label"] == "PFED")
+    assert pfed["is_published"] and pfed["gallery"] == "unstated" and "2510.22582" in pfed["source"]
+    assert numbers(table, "MEAN")["", "ops"]["low"] == pytest.approx(13.09e9)
+    assert best() == ["large"]
+    assert best("--mark-published") == ["DAC"]
+
+
+def test_zero_shot_stands_beside_zero_shot(compare, run_folder) -> None:
+    report = make_report(dataset="sues200", results=sues_results())
+    (table,) = compare(run_folder("a", report), "--json").tables
+    assert table["title"] == "SUES-200, zero-shot: trained on University-1652"
+    assert numbers(table, "PFED")["d2s/150m", "recall@1"]["low"] == 79.85
+    assert "LCM" not in [row["label"] for row in table["rows"]], "in-domain only"
+
+
+def test_published_numbers_need_the_public_test_set(compare, run_folder) -> None:
+    tiny = (result("d2s", 0.5, 0.4, (400, 80)), result("s2d", 0.5, 0.4, (60, 400)))
+    (table,) = compare(run_folder("a", make_report(results=tiny)), "--json").tables
+    assert not any(row["is_published"] for row in table["rows"])
+    assert any(
+        "published numbers are left out: d2s has 400 queries and 80 images" in note
+        for note in table["notes"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"flip": True}, r"mirrored images added: no in .*a.* but yes in .*b.*--separate"),
+        ({"resampling": "pillow-bicubic"}, "resampling: opencv-linear in .* but pillow-bicubic in"),
+        ({"shards_fingerprint": "e" * 64}, "test images .*: ffffffffffff in .* but eeeeeeeeeeee"),
+        ({"trained_on": "sues200"}, "trained on: university1652 in .* but sues200 in"),
+        ({"dataset": "sues200", "flip": True}, r"data set: university1652 in .* but sues200 in"),
+        ({"distractors": ("d" * 64,)}, "further distractors: none in .* but dddd"),
+    ],
+)
+def test_reports_measured_differently_are_refused(compare, run_folder, change, sentence) -> None:
+    run_folder("runs/a", make_report("a"))
+    folder = run_folder("runs/b", make_report("b", **change)).parent
+    assert re.search(sentence, compare(folder).sentence)
+    tables = compare(folder, "--separate", "--json").tables
+    assert [[row["label"] for row in table["rows"] if row["seeds"]] for table in tables] == [
+        ["a"],
+        ["b"],
+    ]
+
+
+def test_re_ranked_rows_compare_only_with_the_same_parameters(compare, run_folder) -> None:
+    for name, words in (("a", "top 100"), ("b", "top 50")):
+        rows = (*university_results(), *university_results(rerank=words))
+        folder = run_folder(f"runs/{name}", make_report(name, results=rows)).parent
+    assert len(compare(folder, "--json").tables) == 1, "they are not among the rows by default"
+    told = compare(folder, "--results", "d2s/reranked").sentence
+    assert "re-ranking: top 100 in" in told
+
+
+def test_weather_of_two_versions_is_not_the_same_weather(compare, run_folder) -> None:
+    for name, version in (("a", 1), ("b", 2)):
+        rows = (*university_results(), *university_results(condition="fog"))
+        report = make_report(name, results=rows, conditions_version=version)
+        folder = run_folder(f"runs/{name}", report).parent
+    assert len(compare(folder, "--json").tables) == 1
+    told = compare(folder, "--results", "d2s/fog").sentence
+    assert "version of the weather and light: 1 in" in told
+    (table,) = compare(folder / "a", "--results", "d2s", "d2s/fog", "--json").tables
+    assert numbers(table, "a")["d2s/fog", "ap"]["low"] == pytest.approx(89)
+    assert ("d2s/fog", "ap") not in numbers(table, "PFED"), "its fog has other pixels"
+    assert "none that compare" in compare(folder / "a", "--results", "d2s/fog").out
+
+
+def test_data_sets_are_chosen_and_rows_too(compare, run_folder) -> None:
+    run_folder("runs/a", make_report("a"))
+    sues = make_report("a", dataset="sues200", results=sues_results())
+    folder = run_folder("runs/a", sues, name="evaluation_sues200.json").parent
+    (table,) = compare(folder, "--dataset", "sues200", "--json", "--results", "s2d/150m").tables
+    assert set(numbers(table, "a")) == {
+        ("s2d/150m", "recall@1"),
+        ("s2d/150m", "ap"),
+        ("", "px"),
+        ("", "parameters"),
+        ("", "ops"),
+    }
+    assert "did you mean 'sues200'" in compare(folder, "--dataset", "sues").sentence
+    told = compare(folder, "--dataset", "sues200", "--results", "d2s/150").sentence
+    assert "did you mean 'd2s/150m'" in told
+    assert "did you mean 'recall@1'" in compare(folder, "--metrics", "recall1").sentence
+
+
+def test_views_chosen_in_two_ways_are_not_the_same_fusion(compare, run_folder) -> None:
+    fused = result("d2s", 0.97, 0.97, (701, 951), views="refined-10")
+    for name, way in (("a", "entropy, auto"), ("b", "distance, auto")):
+        report = make_report(name, results=(*university_results(), fused), fusion=way)
+        folder = run_folder(f"runs/{name}", report).parent
+    assert len(compare(folder, "--json").tables) == 1
+    told = compare(folder, "--results", "d2s/refined-10")
+    assert "choice of drone views: entropy, auto in" in told.sentence
+    (table,) = compare(folder / "a", "--results", "d2s/refined-10", "--json").tables
+    assert [row["label"] for row in table["rows"]] == ["a", "PFED + refinement"]
+
+
+def test_rows_from_the_street_are_shown_when_asked(compare, run_folder) -> None:
+    street = result("d2s", 0.1, 0.1, (2_579, 951))
+    rows = (*university_results(), replace(street, direction="street2s"))
+    folder = run_folder("a", make_report("a", results=rows))
+    assert "STREET2S" not in compare(folder).out
+    (table,) = compare(folder, "--results", "all", "--json").tables
+    assert numbers(table, "a")["street2s", "recall@1"]["low"] == 10
+    assert any(row["is_published"] for row in table["rows"]), "d2s is the public one"
+
+
+def test_reports_without_the_rows_are_named(compare, two_models, run_folder) -> None:
+    rows = (*university_results(), *university_results(condition="dark"))
+    run_folder("runs/other", make_report("other", results=rows))
+    told = compare(two_models, "--results", "d2s/dark", "--json")
+    assert [row["label"] for row in told.tables[0]["rows"]] == ["other"]
+    assert "5 reports have none of these rows" in told.err and "small1" in told.err
+
+
+def test_a_repeated_report_counts_once(compare, two_models) -> None:
+    told = compare(two_models, two_models / "small0", "--json", "--no-published")
+    assert numbers(told.tables[0], "small")["d2s", "ap"]["runs"] == 3
+    assert "1 of 6 reports are of the same weights as another" in told.err
+
+
+def test_two_runs_of_one_seed_are_told(compare, run_folder) -> None:
+    for number in range(2):
+        report = make_report("a", checkpoint_sha256=str(number))
+        folder = run_folder(f"runs/{number}", report).parent
+    assert "a holds runs of one seed more than once (seeds 0, 0)" in compare(folder).out
+
+
+def test_speeds_of_two_machines_do_not_compete(compare, run_folder, tmp_path) -> None:
+    for device in ("one", "two"):
+        report = make_report(device, speed=(make_speed(device),))
+        folder = run_folder(f"runs/{device}", report).parent
+    told = compare(folder, "--figures", tmp_path / "figures")
+    assert "images/s do not compare: measured on one, float32, 2 threads; two" in told.out
+    assert not any("speed" in path.name for path in (tmp_path / "figures").iterdir())
+    (table,) = compare(folder, "--json").tables
+    assert not numbers(table, "one")["", "images_per_second"]["is_best"]
+
+
+def test_the_published_numbers_alone(compare) -> None:
+    told = compare("--only-published")
+    assert max(map(len, told.out.splitlines())) <= WIDTH
+    for title in (
+        "University-1652, in-domain, as published",
+        "SUES-200, trained on University-1652, as published",
+        "SUES-200, in-domain, as published",
+        "What inference costs",
+        "BNext on ImageNet",
+    ):
+        assert title in told.out
+    assert "MCCG (unverified)" in told.out and "89.40-89.64" in told.out
+    tables = compare("--only-published", "--dataset", "sues200", "--json").tables
+    assert [table["dataset"] for table in tables] == ["sues200", "sues200"]
+    assert "recall@5" in compare("--only-published", "--metrics", "recall@5").sentence
+
+
+def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "nothing to compare: give reports" in compare().sentence
+    (tmp_path / "run").mkdir()
+    assert "run holds no report" in compare("run").sentence
+    assert "cannot be read" in compare("nowhere.json").sentence
+    (tmp_path / "old.json").write_text('{"schema_version": 1}')
+    assert "schema version 1" in compare("old.json").sentence
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_contradictions_are_told(compare) -> None:
+    assert "--json and --format csv" in compare("--json", "--format", "csv").sentence
+    assert "leave nothing" in compare("--only-published", "--no-published").sentence
+    assert "shows no runs" in compare("a.json", "--only-published").sentence
+
+
+def test_runs_of_mlflow_are_compared_and_those_without_evaluation_named(
+    compare, tmp_path, monkeypatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}"
+    recipe = {"optimizer.learning_rate": "0.1"}
+    for name, seed in (("student_seed0", 0), ("student_seed1", 1), ("teacher", 0)):
+        paths = RunPaths(tmp_path / "outputs" / name)
+        paths.folder.mkdir(parents=True)
+        tracker = Tracker(paths)
+        params = recipe | {"seed": str(seed), "name": name}
+        tracker.start(name=name, experiment="E", uri=uri, params=params, tags={})
+        if name != "teacher":
+            report = make_report(name, seed=seed, results=university_results(0.9 + seed / 50))
+            report.write(tmp_path / "evaluation.json")
+            tracker.log_artifact(tmp_path / "evaluation.json", folder="evaluation")
+        tracker.finish("FINISHED" if name != "teacher" else "KILLED")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    told = compare("--experiment", "E", "--json", "--no-published")
+    assert numbers(told.tables[0], "student")["d2s", "recall@1"]["low"] == pytest.approx(91)
+    assert "1 of 3 runs of E have no evaluation: teacher (KILLED)" in told.err
+    assert json.loads(told.out)["left_out"]
+    assert "'F' is unknown" in compare("--experiment", "F", "--tracking-uri", uri).sentence

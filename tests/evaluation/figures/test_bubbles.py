@@ -1,0 +1,84 @@
+"""Bubbles stand where they belong, as large as they should, and their labels hide nothing."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+
+from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
+from evaluation.figures.canvas import blank, box, chart
+from evaluation.figures.labels import Mark, place_labels
+
+PRINTED = "the leaderboard"
+
+
+def point(label: str, x: float, accuracy: float, parameters: float, **more: object) -> Point:
+    usual = {"is_published": False, "source": ""}
+    return Point(
+        label=label,
+        x=x,
+        accuracy=accuracy,
+        parameters=parameters,
+        **usual | more,  # type: ignore[arg-type]
+    )
+
+
+POINTS = [
+    point("ours", 4.45e9, 0.93, 28e6, deviation=0.002),
+    point("MEAN", 26.18e9, 0.9355, 36.5e6, is_published=True, source=PRINTED),
+    point("DAC", 90.24e9, 0.9467, 96.5e6, is_published=True, source=PRINTED),
+    point("Sample4Geo", 90.24e9, 0.9265, 87.6e6, is_published=True, source=PRINTED),
+]
+
+
+def test_a_bubble_per_point_its_area_the_parameters() -> None:
+    axes = accuracy_against_ops(POINTS, title="", subtitle="").axes[0]
+    drawn = [part for part in axes.collections if isinstance(part, PathCollection)]
+    at = {tuple(part.get_offsets()[0]): float(part.get_sizes()[0]) for part in drawn}
+    assert set(at) == {(p.x, 100 * p.accuracy) for p in POINTS}
+    per_parameter = [at[p.x, 100 * p.accuracy] / p.parameters for p in POINTS]
+    np.testing.assert_allclose(per_parameter, per_parameter[0])
+    assert axes.get_xscale() == "log"
+
+
+def test_published_points_are_grey_and_their_source_is_named() -> None:
+    figure = accuracy_against_speed(POINTS, title="", subtitle="")
+    labels = {text.get_text(): text for text in figure.axes[0].texts}
+    assert set(labels) == {p.label for p in POINTS}
+    assert labels["ours"].get_color() != labels["MEAN"].get_color()
+    assert any(text.get_text() == f"grey: published, {PRINTED}" for text in figure.texts)
+
+
+def test_several_sources_are_numbered() -> None:
+    points = [*POINTS, point("LPN", 1e10, 0.77, 62e6, is_published=True, source="the paper")]
+    figure = accuracy_against_ops(points, title="", subtitle="")
+    labels = {text.get_text() for text in figure.axes[0].texts}
+    assert {"ours", "MEAN [1]", "LPN [2]"} <= labels
+    notes = [text.get_text() for text in figure.texts]
+    assert {f"[1]: published, {PRINTED}", "[2]: published, the paper"} <= set(notes)
+
+
+def test_one_point_alone_is_drawn() -> None:
+    axes = accuracy_against_ops([point("only", 1e9, 1.0, 1e6)], title="", subtitle="").axes[0]
+    low, high = axes.get_ylim()
+    assert low < 100 < high
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_in_a_crowd_overlap_neither_each_other_nor_the_edge(seed: int) -> None:
+    figure = blank(6, 4)
+    axes = chart(figure, box(figure, 0.5, 0.5, 5, 3), title="")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    drawn = np.random.default_rng(seed)
+    at = 0.2 + 0.6 * drawn.random((14, 2)) ** 2
+    marks = [
+        Mark(x=x, y=y, radius=5, text=f"model {n}", colour="black") for n, (x, y) in enumerate(at)
+    ]
+    boxes = place_labels(axes, marks)
+    for one, other in itertools.combinations(boxes, 2):
+        shared = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+        assert not (shared > 0).all()
+    room = np.array(axes.get_window_extent().extents) * 72 / figure.dpi
+    assert all((b[:2] >= room[:2]).all() and (b[2:] <= room[2:]).all() for b in boxes)

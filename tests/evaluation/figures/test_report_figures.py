@@ -1,0 +1,158 @@
+"""A report's figures: all that there is something for, by fixed names, and nothing half-written."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_shards.progress import show_progress
+from data_shards.shards import ShardSet
+from distill.checkpoint import LoadedModel, load_student
+from distill.run_folder import RunPaths
+from evaluation.describe import describe
+from evaluation.figures import canvas, panels, report_figures
+from evaluation.figures.panels import draw_panel, evenly_spaced
+from evaluation.figures.report_figures import draw_all
+from evaluation.protocols import protocols_of, split_by_presence
+from evaluation.report import Report
+from evaluation.result import Result
+from evaluation.verdict import Verdict, judge
+
+Searched = tuple[tuple[Result, ...], Mapping[str, Verdict]]
+MakeResult = Callable[..., Result]
+MakeReport = Callable[..., Report]
+
+
+def search(shards: ShardSet, loaded: LoadedModel) -> Searched:
+    """Search in every direction and at every altitude that the shards have."""
+    protocols, _ = split_by_presence(protocols_of(shards.manifest.layout), shards.images)
+    sides = {p.name: [side.rows(shards.images) for side in p.sides] for p in protocols}
+    with show_progress("describing", enabled=False) as progress:
+        descriptors = describe(
+            loaded.model,
+            shards,
+            [rows for both in sides.values() for rows in both],
+            image_size=32,
+            resampling=loaded.resampling,
+            batch_size=16,
+            threads=1,
+            progress=progress,
+        )
+    verdicts = {
+        name: judge(descriptors, shards.images, query_rows=query, gallery_rows=gallery)
+        for name, (query, gallery) in sides.items()
+    }
+    results = tuple(
+        Result(
+            direction=p.direction,
+            title=p.title,
+            altitude_m=p.altitude_m,
+            metrics=verdicts[p.name].metrics,
+            chance=verdicts[p.name].chance,
+        )
+        for p in protocols
+    )
+    return results, verdicts
+
+
+@pytest.fixture
+def loaded(run: RunPaths) -> LoadedModel:
+    return load_student(run.folder)
+
+
+def test_university_has_panels_curves_similarity_and_heat(
+    tmp_path: Path,
+    shards: ShardSet,
+    loaded: LoadedModel,
+    report: MakeReport,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(canvas, "DPI", 40)  # a sixteenth of the pixels, a third of the pictures
+    monkeypatch.setattr(panels, "NUM_QUERIES", 2)
+    monkeypatch.setattr(report_figures, "NUM_PAIRS", 2)
+    results, verdicts = search(shards, loaded)
+    paths = draw_all(
+        report(*results),
+        verdicts,
+        shards,
+        loaded.model,
+        folder=tmp_path / "figures",
+        image_size=32,
+        resampling=loaded.resampling,
+    )
+    assert [path.name for path in paths] == [
+        "retrieval_d2s.png",
+        "retrieval_s2d.png",
+        "heat_maps.png",
+        "recall_curves.png",
+        "recall_curves.pdf",
+        "similarity.png",
+        "similarity.pdf",
+    ]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
+        path.name for path in paths
+    )
+    for path in paths:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                image.load()
+                assert image.width > 125
+        else:
+            content = path.read_bytes()
+            assert content.startswith(b"%PDF") and b"/Type3" not in content
+            assert b"CreationDate" not in content
+
+
+def test_sues_has_lines_over_altitude_and_one_panel_per_direction(
+    tmp_path: Path,
+    sues_shards: ShardSet,
+    loaded: LoadedModel,
+    result: MakeResult,
+    report: MakeReport,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report_figures, "save_figure", lambda figure, path: path)
+    results, verdicts = search(sues_shards, loaded)
+    extra = [
+        result(0.5, altitude_m=150, condition="fog"),
+        result(0.6, altitude_m=150, views="mean"),
+    ]
+    places = {place: (45.0, 7.0 + n / 1000) for n, place in enumerate(sues_shards.places)}
+    manifest = replace(sues_shards.manifest, coordinates=places)
+    for shard in range(len(manifest.shards)):  # mapped now: later the manifest is another
+        sues_shards.read(int(np.flatnonzero(sues_shards.images.shard == shard)[0]))
+    known = ShardSet(sues_shards.folder, manifest, sues_shards.images)
+    known._maps = sues_shards._maps
+    paths = draw_all(
+        report(*results, *extra, dataset="sues200"),
+        verdicts,
+        known,
+        loaded.model,
+        folder=tmp_path,
+        image_size=32,
+        resampling=loaded.resampling,
+    )
+    names = {path.stem for path in paths}
+    charts = {"recall_curves", "similarity", "distances", "altitudes", "conditions", "multi_view"}
+    assert names == {"retrieval_d2s", "retrieval_s2d", "heat_maps"} | charts
+
+
+def test_a_panel_of_altitudes_has_two_queries_of_each(
+    sues_shards: ShardSet, loaded: LoadedModel
+) -> None:
+    _, verdicts = search(sues_shards, loaded)
+    searches = {"150 m": verdicts["d2s/150m"], "300 m": verdicts["d2s/300m"]}
+    figure = draw_panel(searches, sues_shards, title="newborn: drone to satellite")
+    texts = [text.get_text() for text in figure.texts]
+    for height in searches:
+        assert sum(text.endswith(f", {height}") for text in texts) == 2
+    assert any(text.startswith("6 queries, 7 gallery images each") for text in texts)
+
+
+def test_queries_are_spread_evenly_and_not_the_first_view_of_a_place() -> None:
+    assert evenly_spaced(600, 6) == [50, 150, 250, 350, 450, 550]
+    assert evenly_spaced(2, 6) == [0, 1]
+    assert evenly_spaced(0, 6) == []

@@ -1,0 +1,183 @@
+"""One description per place: which views are fused, in which rows, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from data_shards.errors import DescriptorError
+from data_shards.schema import Role, View
+from data_shards.shards import ImageTable
+from evaluation.describe import Descriptors
+from evaluation.multi_view_rows import equally_seen, fuse_places, multi_view_results
+from evaluation.protocols import DRONE_TO_SATELLITE, PROTOCOLS, SATELLITE_TO_DRONE
+from evaluation.ranking import metrics, rank
+from evaluation.verdict import judge
+
+WIDTH = 16
+QUERIES, DISTRACTORS = 12, 5
+SETTINGS = {"k": 3, "information": "entropy", "view_distance": "auto"}
+
+
+def table(views_of_place: list[int], *, shuffled: bool = False) -> ImageTable:
+    """One satellite tile and some drone views per place; the last places are asked by nobody."""
+    columns: dict[str, list[object]] = {name: [] for name in ImageTable.__dataclass_fields__}
+    for place, num_views in enumerate(views_of_place):
+        is_asked = place < len(views_of_place) - DISTRACTORS
+        roles = Role.GALLERY | (Role.QUERY if is_asked else Role.GALLERY)
+        for position in range(num_views + 1):
+            view = View.DRONE if position else View.SATELLITE
+            row = {
+                "key": f"{place:04d}/{view.word}/{position:02d}",
+                "place": place,
+                "view": int(view),
+                "roles": int(roles),
+                "position": max(position, 1),
+                "altitude_m": np.nan,
+                "orientation": 1,
+            }
+            for name in columns:
+                columns[name].append(row.get(name, 0))
+    order = np.random.default_rng(0).permutation(len(columns["key"])) if shuffled else slice(None)
+    return ImageTable(**{name: np.array(values)[order] for name, values in columns.items()})
+
+
+def describe_all(images: ImageTable, *, noise: float = 1.2) -> Descriptors:
+    """Every image near its place's own direction, drawn from its key alone."""
+    described = []
+    for key, place in zip(images.key.tolist(), images.place.tolist(), strict=True):
+        own = np.random.default_rng(place).standard_normal(WIDTH)
+        off = np.random.default_rng(list(key.encode())).standard_normal(WIDTH)
+        described.append(own + noise * off)
+    descriptor_ND = torch.tensor(np.array(described), dtype=torch.float32)
+    return Descriptors(
+        rows=np.arange(len(images)), descriptor_ND=torch.nn.functional.normalize(descriptor_ND)
+    )
+
+
+def verdict_of(protocol, images, descriptors):
+    query_rows, gallery_rows = (side.rows(images) for side in protocol.sides)
+    return judge(descriptors, images, query_rows=query_rows, gallery_rows=gallery_rows)
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageTable:
+    """As University-1652: 54 views a place, 55 of one, and one image that was lost."""
+    return table([54, 55, 53, *[54] * (QUERIES + DISTRACTORS - 3)])
+
+
+@pytest.fixture(scope="module")
+def descriptors(images) -> Descriptors:
+    return describe_all(images)
+
+
+@pytest.mark.parametrize("protocol", [DRONE_TO_SATELLITE, SATELLITE_TO_DRONE])
+def test_every_row_asks_once_per_place_in_the_full_gallery(protocol, images, descriptors):
+    verdict = verdict_of(protocol, images, descriptors)
+    results = multi_view_results(protocol, verdict, images, layout="university1652", **SETTINGS)
+    direction = protocol.direction
+    assert [result.name for result in results] == [
+        f"{direction}/mean",
+        *(f"{direction}/random-3/seed{seed}" for seed in range(5)),
+        f"{direction}/refined-3",
+    ]
+    for result in results:
+        assert result.metrics["num_queries"] == QUERIES
+        assert result.metrics["num_gallery"] == QUERIES + DISTRACTORS
+        assert result.chance == pytest.approx(1 / (QUERIES + DISTRACTORS))
+    assert len({result.metrics["ap"] for result in results[1:6]}) > 1
+
+
+def test_the_mean_row_is_the_official_sum_of_a_place_s_descriptors(images, descriptors):
+    verdict = verdict_of(SATELLITE_TO_DRONE, images, descriptors)
+    results = multi_view_results(
+        SATELLITE_TO_DRONE, verdict, images, layout="university1652", **SETTINGS
+    )
+    fused = []
+    for place in range(QUERIES + DISTRACTORS):
+        of_place = verdict.gallery_GD[torch.from_numpy(images.place[verdict.gallery_rows] == place)]
+        fused.append(torch.nn.functional.normalize(of_place.sum(dim=0), dim=0))
+    expected = metrics(
+        rank(
+            verdict.query_QD,
+            torch.stack(fused),
+            query_labels_Q=torch.from_numpy(images.place[verdict.query_rows]),
+            gallery_labels_G=torch.arange(QUERIES + DISTRACTORS),
+        )
+    )
+    assert results[0].metrics == expected
+    assert results[0].metrics["recall@1"] < 1  # else the test above and this one tell little
+
+
+def test_the_order_of_rows_in_the_shards_changes_nothing(images, descriptors):
+    shuffled = table([54, 55, 53, *[54] * (QUERIES + DISTRACTORS - 3)], shuffled=True)
+    found = [
+        multi_view_results(
+            DRONE_TO_SATELLITE,
+            verdict_of(DRONE_TO_SATELLITE, these, described),
+            these,
+            layout="university1652",
+            **SETTINGS,
+        )
+        for these, described in ((images, descriptors), (shuffled, describe_all(shuffled)))
+    ]
+    assert found[0] == found[1]
+
+
+def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
+    rows = DRONE_TO_SATELLITE.query.rows(images)
+    groups = equally_seen(images, rows, layout="university1652")
+    places = {group.at_PN.shape[1]: (group.has_helix, len(group.place_P)) for group in groups}
+    assert places == {53: (False, 1), 54: (True, QUERIES - 2), 55: (False, 1)}
+    elsewhere = equally_seen(images, rows, layout="sues200")
+    assert not any(group.has_helix for group in elsewhere)
+
+    def fused(groups, view_distance):
+        settings = SETTINGS | {"view_distance": view_distance}
+        described = descriptors.of(rows)
+        return fuse_places(described, rows, images, groups=groups, **settings).descriptor_PMD
+
+    by_auto, by_descriptor = fused(groups, "auto"), fused(groups, "descriptor")
+    is_equal_P = (by_auto == by_descriptor).all(dim=2).all(dim=1)
+    assert is_equal_P[1:3].all()  # 55 and 53 views
+    assert not is_equal_P[3:].all()
+    assert torch.equal(fused(elsewhere, "auto"), by_descriptor)
+
+
+def test_54_views_with_a_gap_are_no_helix(images):
+    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows = rows[(images.place[rows] == 1) & (images.position[rows] != 7)]  # 54 of the 55
+    (group,) = equally_seen(images, rows, layout="university1652")
+    assert group.at_PN.shape == (1, 54)
+    assert not group.has_helix
+
+
+def test_the_pose_is_refused_where_nobody_knows_it(images, descriptors):
+    verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
+    settings = SETTINGS | {"view_distance": "pose"}
+    with pytest.raises(DescriptorError, match="0002/drone/01 is the first of are not known"):
+        multi_view_results(DRONE_TO_SATELLITE, verdict, images, layout="university1652", **settings)
+
+
+def test_fewer_views_than_asked_for_are_all_kept(images, descriptors):
+    rows = DRONE_TO_SATELLITE.query.rows(images)
+    groups = equally_seen(images, rows, layout="university1652")
+    settings = SETTINGS | {"k": 60}
+    fused = fuse_places(descriptors.of(rows), rows, images, groups=groups, **settings)
+    mean, *drawn = fused.descriptor_PMD[:, :6].unbind(dim=1)
+    assert all(torch.allclose(mean, one, atol=1e-6) for one in drawn)
+
+
+def test_views_that_cancel_out_are_refused(images):
+    described = describe_all(images)
+    of_place = np.flatnonzero((images.place == 4) & (images.view == View.DRONE))
+    described.descriptor_ND[of_place] = torch.eye(WIDTH)[0]
+    described.descriptor_ND[of_place[::2]] *= -1
+    verdict = verdict_of(DRONE_TO_SATELLITE, images, described)
+    with pytest.raises(DescriptorError, match="54 drone views that 0004/drone/01 is the first"):
+        multi_view_results(DRONE_TO_SATELLITE, verdict, images, layout="university1652", **SETTINGS)
+
+
+def test_a_search_without_drone_and_satellite_has_no_such_rows(images, descriptors):
+    verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
+    (street,) = [found for found in PROTOCOLS["university1652"] if found.name == "street2s"]
+    assert multi_view_results(street, verdict, images, layout="university1652", **SETTINGS) == []

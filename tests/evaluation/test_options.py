@@ -1,0 +1,250 @@
+"""What an evaluation can be asked beside the plain protocol, each option from its command line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from data_shards.errors import CheckpointError, DescriptorError, RecipeError, ShardError
+from data_shards.shards import ShardSet
+from distill.checkpoint import WEIGHTS_FORMAT, load_student
+from distill.run_folder import RunPaths
+from evaluation.cli import evaluate
+from evaluation.report import read_report
+from evaluation.setting import layout_trained_on
+from tests.evaluation.conftest import Evaluated, save_image, sharded
+
+
+def rows(report: dict) -> dict[str, dict]:
+    return {row["name"]: row for row in report["results"]}
+
+
+def test_a_data_set_never_trained_on_is_zero_shot(
+    evaluated: Evaluated, run: RunPaths, sues_shards: ShardSet
+) -> None:
+    report = evaluated(on=sues_shards)
+    assert (report["dataset"], report["trained_on"]) == ("sues200", "university1652")
+    assert report["absent"] == ["d2s/200m", "d2s/250m", "s2d/200m", "s2d/250m"]
+    headlines = ["d2s/150m", "d2s/300m", "s2d/150m", "s2d/300m"]
+    parted = ["d2s/150m/no-distractors", "d2s/300m/no-distractors"]
+    assert list(rows(report))[:6] == headlines + parted
+    # Beside the report on its own data set, not over it.
+    assert not (run.folder / "evaluation.json").exists()
+    assert read_report(run.folder / "evaluation_sues200.json").is_zero_shot
+
+
+def test_what_it_was_trained_on_is_found_in_its_recipe_too(
+    run: RunPaths, sues_shards: ShardSet
+) -> None:
+    untold = replace(load_student(run.folder), layout="")
+    assert layout_trained_on(untold) == "university1652"
+    recipe = {**untold.recipe, "data": {"shards": str(run.folder / "gone")}}
+    assert layout_trained_on(replace(untold, recipe=recipe)) == ""
+    # Shards that have been replaced by those of other places are not believed.
+    recipe = {**untold.recipe, "data": {"shards": str(sues_shards.folder)}}
+    assert layout_trained_on(replace(untold, recipe=recipe)) == ""
+
+
+def test_flip_size_and_resampling_stand_in_the_report(evaluated: Evaluated) -> None:
+    plain = evaluated()
+    told = evaluated("--flip", "--image-size", "48", "--resampling", "pillow-bicubic")
+    assert (plain["flip"], plain["image_size"]) == (False, 32)
+    assert (told["flip"], told["image_size"], told["resampling"]) == (True, 48, "pillow-bicubic")
+    assert told["cost"]["image_size"] == 48
+    mirrored = evaluated("--flip")
+    assert mirrored["cost"]["macs"] == 2 * plain["cost"]["macs"], "two passes per image"
+    assert mirrored["cost"]["parameters"] == plain["cost"]["parameters"]
+
+
+def test_flip_adds_before_it_scales(run: RunPaths) -> None:
+    model = load_student(run.folder).model
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        added = model(images).descriptor + model(images.flip(3)).descriptor
+        mirrored = model.describe(images.flip(3), flip=True)
+        assert torch.allclose(model.describe(images, flip=True), added / added.norm(dim=1)[:, None])
+        assert torch.allclose(model.describe(images, flip=True), mirrored, atol=1e-6)
+        assert not torch.allclose(model.describe(images), mirrored, atol=1e-4)
+
+
+def test_distractors_make_the_gallery_larger(evaluated: Evaluated, sues_shards: ShardSet) -> None:
+    report = evaluated("--distractors", sues_shards.folder)
+    assert report["distractors"] == [sues_shards.fingerprint]
+    assert rows(report)["d2s"]["metrics"]["num_gallery"] == 9 + 7
+    plain = rows(evaluated())
+    for name in ("d2s/no-distractors", "s2d/no-distractors"):
+        assert rows(report)[name] == plain[name]
+    assert rows(report)["s2d"]["metrics"]["ap"] <= plain["s2d"]["metrics"]["ap"]
+
+
+def test_street_images_are_searched_too(evaluated: Evaluated, street_shards: ShardSet) -> None:
+    report = evaluated(on=street_shards)
+    headlines = ["d2s", "s2d", "street2s", "s2street", "street2d", "d2street"]
+    assert list(rows(report))[:6] == headlines
+    assert report["absent"] == []
+    assert rows(report)["street2d"]["metrics"]["num_gallery"] == 18
+
+
+def test_metres_to_the_truth_are_told_where_places_are_known(
+    evaluated: Evaluated, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {place: (52.0, 0.001 * int(place)) for place in shards.places}
+    manifest = replace(shards.manifest, coordinates=known)
+    located = ShardSet(shards.folder, manifest, shards.images)
+    monkeypatch.setattr(ShardSet, "fingerprint", shards.fingerprint)
+    monkeypatch.setattr("evaluation.setting.open_shards", lambda *words, **facts: located)
+    report = evaluated()
+    assert report["distances"]["d2s"]["num_known"] == 12
+    found = rows(report)["d2s"]["metrics"]["recall@1"]
+    assert report["distances"]["d2s"]["within_10m"] == pytest.approx(found)
+
+
+def test_weather_is_laid_over_drone_queries_alone(evaluated: Evaluated) -> None:
+    report = evaluated("--conditions", "fog", "dark")
+    assert {"d2s/fog", "d2s/dark"} <= rows(report).keys()
+    assert not any(name.startswith("s2d/fog") for name in rows(report))
+    assert rows(report)["d2s/fog"]["metrics"] != rows(report)["d2s"]["metrics"]
+    assert report["conditions_version"] >= 1
+    assert rows(evaluated("--conditions", "fog"))["d2s/fog"] == rows(report)["d2s/fog"]
+
+
+def test_fused_and_reranked_rows_are_labelled(evaluated: Evaluated) -> None:
+    report = evaluated("--multi-view", "2", "--rerank", "--rerank-top", "7", "--rerank-k1", "3")
+    named = rows(report)
+    fused = {"mean", "refined-2", *(f"random-2/seed{seed}" for seed in range(5))}
+    for way in ("d2s", "s2d"):
+        assert {f"{way}/{kind}" for kind in fused} <= named.keys()
+        assert "top 7" in named[f"{way}/reranked"]["rerank"]
+        assert "k1 3" in named[f"{way}/reranked"]["rerank"]
+    assert named["d2s/refined-2"]["metrics"]["num_queries"] == 6
+    assert named["s2d/refined-2"]["metrics"]["num_gallery"] == 9
+    headlines = [row["name"] for row in report["results"][:2]]
+    assert headlines == ["d2s", "s2d"]
+
+
+def test_descriptors_and_submission_are_written(
+    evaluated: Evaluated, tmp_path: Path, shards: ShardSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, names = tmp_path / "mat", tmp_path / "answer.txt"
+    report = evaluated("--descriptors-out", folder, "--submission", names)
+    lines = names.read_text().split("\n")
+    assert len(lines) >= 12
+    assert evaluate(["--features", str(folder / "d2s.mat"), "--json"]) == 0
+    read_back = json.loads(capsys.readouterr().out)
+    assert read_back == pytest.approx(rows(report)["d2s"]["metrics"])
+    assert (folder / "s2d.mat").is_file()
+
+
+def test_a_challenge_without_answers_gets_a_submission_and_no_report(
+    evaluated: Evaluated, run: RunPaths, tmp_path: Path
+) -> None:
+    raw, answer = tmp_path / "challenge" / "raw", tmp_path / "answer.txt"
+    for place in range(3):
+        save_image(raw / f"gallery_satellite_160k/tile{place}.jpg", place, 9)
+    for number, place in enumerate((2, 0)):
+        save_image(raw / f"query_drone_160k/q{number}.jpeg", place, 8)
+    (raw / "query_drone_name.txt").write_text("q1.jpeg\nq0.jpeg\n")
+    challenge = sharded(raw, "university160k")
+    words = ["--checkpoint", run.folder, "--shards", challenge.folder]
+    with pytest.raises(DescriptorError, match="nothing to measure; give --submission"):
+        evaluate([str(word) for word in words])
+    assert evaluate([str(word) for word in [*words, "--submission", answer]]) == 0
+    lines = [line.split("\t") for line in answer.read_text().splitlines()]
+    assert [sorted(line) for line in lines] == [["tile0", "tile1", "tile2"]] * 2
+    # Pictures of one colour are alike even to a model that never learned: q1 shows place 0.
+    assert [line[0] for line in lines] == ["tile0", "tile2"]
+    assert not list(run.folder.glob("evaluation*"))
+
+
+def test_everything_asked_for_is_told_and_nothing_written(
+    run: RunPaths, shards: ShardSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = sorted(run.folder.rglob("*"))
+    words = ["--checkpoint", run.folder, "--shards", shards.folder, "--dry-run", "--conditions"]
+    words += ["all", "--multi-view", "2", "--rerank", "--submission", tmp_path / "answer.txt"]
+    with caplog.at_level("INFO"):
+        assert evaluate([str(word) for word in words]) == 0
+    told = caplog.text
+    assert "would describe 27 images" in told
+    assert "would search s2d, satellite to drone: 6 queries, 18 images, 12 without" in told
+    assert "12 drone queries again in over-exposure" in told
+    assert "no images for: street2s" in told
+    assert f"would write {tmp_path / 'answer.txt'}" in told
+    assert sorted(run.folder.rglob("*")) == before
+    assert list(tmp_path.glob("*.txt")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--conditions", "fogg"], "'fog'"),
+        (["--image-size", "8"], "larger --image-size"),
+        (["--normalize"], "--normalize is about --features"),
+        (["--out", "table.md"], "the name of a table"),
+        (["--distractors", "nowhere"], "no shards at nowhere"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    words: list[str], sentence: str, evaluated: Evaluated, run: RunPaths
+) -> None:
+    with pytest.raises((DescriptorError, RecipeError, ShardError), match=sentence) as refused:
+        evaluated(*words)
+    assert "\n" not in str(refused.value)
+    assert not list(run.folder.glob("evaluation*"))
+
+
+def test_views_are_not_fused_where_each_place_has_one(
+    evaluated: Evaluated, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_first = shards.images.position == 1
+    single = replace(shards.images, roles=np.where(is_first, shards.images.roles, 0))
+    alone = ShardSet(shards.folder, shards.manifest, single)
+    monkeypatch.setattr("evaluation.setting.open_shards", lambda *words, **facts: alone)
+    with pytest.raises(DescriptorError, match="--multi-view fuses"):
+        evaluated("--multi-view", "2")
+    assert rows(evaluated())["d2s"]["metrics"]["num_queries"] == 6
+
+
+def test_no_drone_queries_no_submission(
+    evaluated: Evaluated, shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluation.searches.Search.is_from_the_air", False)
+    with pytest.raises(DescriptorError, match="--submission is about drone queries"):
+        evaluated("--submission", tmp_path / "answer.txt")
+
+
+@pytest.mark.parametrize("damage", ["renamed", "format", "cut", "foreign"])
+def test_weights_of_another_model_are_refused(
+    damage: str, evaluated: Evaluated, run: RunPaths
+) -> None:
+    with safe_open(run.weights, framework="pt") as opened:
+        metadata = opened.metadata()
+    state = load_file(run.weights)
+    if damage == "renamed":
+        state["other.weight"] = state.pop(next(iter(state)))
+    if damage == "format":
+        metadata = {WEIGHTS_FORMAT: '{"recipe": {}}'}
+    if damage == "foreign":
+        metadata = {"format": "pt"}
+    save_file(state, run.weights, metadata=metadata)
+    if damage == "cut":
+        run.weights.write_bytes(run.weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors") as refused:
+        evaluated()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_report_of_another_schema_is_refused(evaluated: Evaluated, run: RunPaths) -> None:
+    report = evaluated()
+    path = run.folder / "evaluation.json"
+    path.write_text(json.dumps(report | {"schema_version": 1}))
+    with pytest.raises(DescriptorError, match="schema version 1, this program reads 2"):
+        read_report(path)
+    path.write_text(json.dumps(report | {"results": [{"name": "d2s"}]}))
+    with pytest.raises(DescriptorError, match="damaged report"):
+        read_report(path)
