@@ -32,7 +32,8 @@ class TrackedRun:
 
     tags: Mapping[str, str]
     evaluations: Mapping[str, Any]
-    """Values of the JSON files among its evaluation artifacts, by file name."""
+    """Values of the JSON files among its evaluation artifacts, by file name; None of a damaged
+    one."""
 
 
 def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
@@ -68,7 +69,7 @@ def _read_run(client: Any, run: Any) -> TrackedRun:
         for file in client.list_artifacts(run.info.run_id, EVALUATION_FOLDER):
             if file.path.endswith(".json"):
                 local = client.download_artifacts(run.info.run_id, file.path, folder)
-                evaluations[Path(file.path).name] = json.loads(Path(local).read_text())
+                evaluations[Path(file.path).name] = _values(Path(local))
     return TrackedRun(
         name=run.info.run_name,
         run_id=run.info.run_id,
@@ -78,6 +79,14 @@ def _read_run(client: Any, run: Any) -> TrackedRun:
         tags=run.data.tags,
         evaluations=evaluations,
     )
+
+
+def _values(file: Path) -> Any:
+    """Return what a JSON file holds; None if it is damaged."""
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        return None
 
 
 def _all_pages(search: Callable[..., Any], **asked: Any) -> list[Any]:

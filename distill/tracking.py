@@ -277,8 +277,8 @@ def existing_store(uri: str) -> "MlflowClient":
     """Return a client of a store that is there, to read from; a server may still not answer.
 
     Raises:
-        TrackingError: the SQLite store does not exist, where opening it would make one, or its
-            file was given without the scheme.
+        TrackingError: the SQLite store does not exist, where opening it would make one, its file
+            was given without the scheme, or MLflow knows no such store.
     """
     if Path(uri).is_file():
         raise TrackingError(f"{uri} is a file; give it as an address, sqlite:///{uri}")
@@ -286,8 +286,15 @@ def existing_store(uri: str) -> "MlflowClient":
         raise TrackingError(f"MLflow store {uri} does not exist; give another with --tracking-uri")
     _quieten()
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    return MlflowClient(uri)
+    try:
+        return MlflowClient(uri)
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow cannot open {uri} ({first_line(error)}); give another store with "
+            "--tracking-uri"
+        ) from error
 
 
 def _quieten() -> None:

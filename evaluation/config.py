@@ -1,6 +1,6 @@
 """What the verdict can be told. No torch: a login node reads this in a blink."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +21,21 @@ its sign turned round."""
 ViewDistance = Literal["auto", "pose", "descriptor"]
 """How far apart two drone views are; `auto` takes the pose where the data set has the helix."""
 
+ANSWERS = 10
+"""Names that a submission gives per query."""
 
 TABLE_SUFFIXES = (".md", ".tex")
 """Of the tables that stand beside a report, under its name."""
+
+NEEDED_BY = {
+    "information": "multi_view",
+    "view_distance": "multi_view",
+    "rerank_top": "rerank",
+    "rerank_k1": "rerank",
+    "rerank_k2": "rerank",
+    "rerank_lambda": "rerank",
+}
+"""Option to the one without which it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +155,12 @@ class EvaluateConfig:
             raise RecipeError(
                 f"--out {self.out} is the name of a table; give one that ends in .json"
             )
+        self._refuse_idle_options()
+        if self.rerank and self.submission is not None and self.rerank_top < ANSWERS:
+            raise RecipeError(
+                f"--submission takes {ANSWERS} names per query and --rerank-top is "
+                f"{self.rerank_top}; raise it"
+            )
         refuse_out_of_bounds(
             {
                 "--local-cache-gib": room_bounds(self.local_cache_gib),
@@ -156,3 +174,11 @@ class EvaluateConfig:
                 "--threads": between(self.threads, 0, 4096),
             }
         )
+
+    def _refuse_idle_options(self) -> None:
+        """Refuse an option that another one would have to be given for."""
+        for field in fields(self):
+            needed = NEEDED_BY.get(field.name)
+            if needed and getattr(self, field.name) != field.default and not getattr(self, needed):
+                option, other = (name.replace("_", "-") for name in (field.name, needed))
+                raise RecipeError(f"--{option} says nothing without --{other}; give that too")

@@ -8,11 +8,13 @@ import numpy.typing as npt
 import torch
 
 from data_shards.shards import RowNumbers, ShardSet
+from evaluation.config import ANSWERS
 from evaluation.descriptor_files import write_mat, write_submission
-from evaluation.descriptor_files.writing import ANSWERS
 from evaluation.joined_shards import JoinedShards
 from evaluation.judging import Described
+from evaluation.ranking.k_reciprocal import reorder
 from evaluation.ranking.top_k import top_k
+from evaluation.reranking import rerank_settings
 from evaluation.searches import Search
 from evaluation.setting import Setting
 
@@ -67,8 +69,12 @@ def _write_submissions(setting: Setting, described: Described) -> Iterator[Path]
     for path, search in submission_files(setting):
         query_QD, gallery_GD = described.of(search)
         names = image_names(setting.shards, search.gallery_rows)
-        best = top_k(query_QD, gallery_GD, k=ANSWERS)
-        found = [[names[at] for at in of_query] for of_query in best.index_QK.tolist()]
+        if setting.config.rerank:
+            best = reorder(query_QD, gallery_GD, rerank_settings(setting.config))
+        else:
+            best = top_k(query_QD, gallery_GD, k=ANSWERS)
+        best_QK = best.index_QK[:, :ANSWERS].tolist()
+        found = [[names[at] for at in of_query] for of_query in best_QK]
         yield write_submission(path, found)
 
 

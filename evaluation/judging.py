@@ -12,8 +12,9 @@ from data_shards.shards import RowNumbers
 from distill.collectives import rank
 from evaluation.conditions import Condition
 from evaluation.describe import Change, Descriptors, describe
-from evaluation.multi_view_rows import multi_view_results
-from evaluation.ranking.k_reciprocal import RerankSettings, rerank
+from evaluation.multi_view.rows import multi_view_results
+from evaluation.ranking.k_reciprocal import rank_again, reorder
+from evaluation.reranking import rerank_settings
 from evaluation.result import Result
 from evaluation.searches import Search
 from evaluation.setting import Setting
@@ -122,21 +123,12 @@ def _beside(setting: Setting, search: Search, verdict: Verdict) -> Iterator[Resu
     """Yield the rows that rank 0 alone adds to a headline row: ranked again, and fused views."""
     config, images = setting.config, setting.shards.images
     if config.rerank:
-        settings = RerankSettings(
-            top=config.rerank_top,
-            k1=config.rerank_k1,
-            k2=config.rerank_k2,
-            lambda_=config.rerank_lambda,
-        )
-        ranking = rerank(
-            verdict.query_QD,
-            verdict.gallery_GD,
+        settings = rerank_settings(config)
+        ranking = rank_again(
+            verdict.ranking,
+            reorder(verdict.query_QD, verdict.gallery_GD, settings),
             query_labels_Q=torch.from_numpy(images.place[search.query_rows]),
             gallery_labels_G=torch.from_numpy(images.place[search.gallery_rows]),
-            top=settings.top,
-            k1=settings.k1,
-            k2=settings.k2,
-            lambda_=settings.lambda_,
         )
         yield search.result(ranking, rerank=settings.words)
     if config.multi_view and search.has_drone_views:

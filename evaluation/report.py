@@ -9,7 +9,7 @@ from typing import Any
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
 from evaluation.efficiency.cost import Cost, Speed
-from evaluation.result import Result
+from evaluation.result import METRICS, Result
 
 SCHEMA_VERSION = 2
 """Raised whenever a key changes meaning."""
@@ -140,7 +140,9 @@ def report_of(values: Any, *, where: str) -> Report:
     Raises:
         DescriptorError: they are of another schema version, or not those of a report.
     """
-    version = values.get("schema_version") if isinstance(values, dict) else None
+    if not isinstance(values, dict) or "schema_version" not in values:
+        raise DescriptorError(f"{where} is no report of skydistill evaluate; leave it out")
+    version = values["schema_version"]
     if version != SCHEMA_VERSION:
         raise DescriptorError(
             f"{where} is a report of schema version {version}, this program reads "
@@ -159,7 +161,7 @@ def report_of(values: Any, *, where: str) -> Report:
                 "absent": tuple(values["absent"]),
             }
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DescriptorError(f"{where} is a damaged report ({error}); evaluate again") from error
 
 
@@ -170,7 +172,10 @@ def _speeds(rows: Sequence[dict[str, Any]]) -> tuple[Speed, ...]:
 
 
 def _results(rows: Sequence[dict[str, Any]]) -> tuple[Result, ...]:
-    """Build results from rows that carry their name too."""
+    """Build results from rows that carry their name too; every number of tables must be there."""
+    names = (*METRICS, "num_queries", "num_gallery")
+    if not all(isinstance(row["metrics"][name], int | float) for row in rows for name in names):
+        raise TypeError("a metric is no number")
     return tuple(
         Result(**{name: value for name, value in row.items() if name != "name"}) for row in rows
     )

@@ -1,6 +1,5 @@
 """The searches of one evaluation: every row of the protocol, and what is reported beside it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +85,15 @@ class Searches:
         return [rows for search in self.found for rows in (search.query_rows, search.gallery_rows)]
 
     @property
+    def drone_rows(self) -> list[RowNumbers]:
+        """The drone images of every search between drone images and satellite tiles."""
+        return [
+            search.query_rows if search.protocol.query.view is View.DRONE else search.gallery_rows
+            for search in self.found
+            if search.has_drone_views
+        ]
+
+    @property
     def from_the_air(self) -> tuple[Search, ...]:
         """Those in which drone images look for satellite tiles."""
         return tuple(search for search in self.found if search.is_from_the_air)
@@ -113,18 +121,7 @@ def find_searches(shards: JoinedShards) -> Searches:
     return Searches(found=tuple(searches), answered=answered, absent=absent)
 
 
-def drone_views_per_place(searches: Sequence[Search], images: ImageTable) -> int:
+def drone_views_per_place(searches: Searches, images: ImageTable) -> int:
     """Return the most drone images that one place has on one side of a search."""
-    sides = [
-        (side, rows)
-        for search in searches
-        for side, rows in zip(
-            search.protocol.sides, (search.query_rows, search.gallery_rows), strict=True
-        )
-    ]
-    counts = [
-        int(np.bincount(images.place[rows]).max())
-        for side, rows in sides
-        if side.view is View.DRONE
-    ]
+    counts = [int(np.bincount(images.place[rows]).max()) for rows in searches.drone_rows]
     return max(counts, default=0)

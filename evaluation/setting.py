@@ -18,6 +18,7 @@ from distill.checkpoint import LoadedModel, load_student, to_device
 from evaluation.conditions import Condition, chosen_conditions
 from evaluation.config import TABLE_SUFFIXES, EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
+from evaluation.multi_view.rows import equally_seen, refuse_unknown_poses
 from evaluation.report import REPORT_NAME
 from evaluation.searches import Searches, drone_views_per_place, find_searches
 
@@ -154,8 +155,12 @@ def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: Shard
                 f"{option} is about drone queries for satellite tiles, and {shards.source} has "
                 "none; leave it out"
             )
-    if config.multi_view and drone_views_per_place(searches.found, shards.images) < 2:
+    if config.multi_view and drone_views_per_place(searches, shards.images) < 2:
         raise DescriptorError(
             f"--multi-view fuses the drone views of a place, and {shards.source} has at most one "
             "of each; leave it out"
         )
+    if config.view_distance == "pose":
+        for rows in searches.drone_rows:
+            groups = equally_seen(shards.images, rows, layout=shards.manifest.layout)
+            refuse_unknown_poses(groups, rows, shards.images)

@@ -3,10 +3,12 @@
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from data_shards.errors import DescriptorError, RecipeError
+from data_shards.layouts.published import PUBLISHED
 from data_shards.manifest import write_text_aside
 from data_shards.nearest import choose
 from data_shards.recipe import parse_command
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 def compare(argv: Sequence[str]) -> int:
     """Put finished runs side by side and beside the published numbers."""
     config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
+    _refuse_reports_behind_lists(config)
     for metric in config.metrics:
         choose(metric, METRICS, what="metric", error=RecipeError)
     if config.only_published:
@@ -45,6 +48,20 @@ def compare(argv: Sequence[str]) -> int:
         for path in draw(comparisons, config.metrics[0], folder=config.figures):
             log.info("figure: %s", path)
     return 0
+
+
+def _refuse_reports_behind_lists(config: CompareConfig) -> None:
+    """Refuse a report that an option before it took for one of its words.
+
+    Raises:
+        RecipeError: which word of which option it is.
+    """
+    for name in ("dataset", "results", "metrics"):
+        for word in getattr(config, name):
+            if not config.reports and word not in PUBLISHED and Path(word).exists():
+                raise RecipeError(
+                    f"{word} was taken for a word of --{name}; give reports before the options"
+                )
 
 
 def _write(tables: Sequence[Table], config: CompareConfig, *, left_out: Sequence[str]) -> None:

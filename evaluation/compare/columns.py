@@ -30,12 +30,14 @@ def chosen_rows(entries: Sequence[Entry], asked: Sequence[str]) -> list[str]:
     """Return the names of the rows to compare, those of one direction together.
 
     Raises:
-        RecipeError: no report has a row of that name; the nearest is named.
+        RecipeError: no report has any row, or one of that name; the nearest is named.
     """
     known: dict[str, Result] = {}
     for entry in entries:
         for result in entry.report.results:
             known.setdefault(row_name(result), result)
+    if not known:
+        raise RecipeError("the reports hold no results; evaluate again")
     names = [choose(name, [*known, ALL], what="row", error=RecipeError) for name in asked]
     if ALL in names:
         names = list(known)

@@ -77,6 +77,10 @@ class CompareConfig:
             raise RecipeError("--only-published and --no-published leave nothing; give one")
         if self.only_published and (self.reports or self.tracking_uri):
             raise RecipeError("--only-published shows no runs; give none, or leave it out")
+        if self.only_published and self.figures:
+            raise RecipeError("--only-published draws no figures; leave --figures out")
+        if not self.metrics:
+            raise RecipeError("--metrics names none; give some, or leave it out")
 
     @property
     def chosen_format(self) -> Format:

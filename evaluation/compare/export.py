@@ -6,11 +6,25 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.compare.published import Source
 from evaluation.compare.table import Cell, Column, Row, Table
 
+TESTS = ("dataset", "trained_on")
+MANNERS = (
+    "flip",
+    "resampling",
+    "ties",
+    "shards_fingerprint",
+    "distractors",
+    "rerank",
+    "fusion",
+    "conditions_version",
+)
+"""How ours were measured; empty for what was published, of which that is not known."""
+
 FIELDS = (
-    "dataset",
-    "trained_on",
+    *TESTS,
+    *MANNERS,
     "label",
     "is_published",
     "gallery",
@@ -32,8 +46,9 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
     for table in tables:
-        facts = {name: table.facts.get(name, "") for name in ("dataset", "trained_on")}
         for row in table.rows:
+            known = TESTS if row.is_published else (*TESTS, *MANNERS)
+            facts = {name: _plain(table.facts.get(name, "")) for name in known}
             for column, cell in zip(table.columns, row.cells, strict=True):
                 if cell is not None:
                     writer.writerow({**facts, **_row(row), **_cell(column, cell)})
@@ -75,13 +90,25 @@ def _row(row: Row) -> dict[str, Any]:
         "label": row.label,
         "is_published": row.is_published,
         "gallery": row.gallery,
-        "source": row.source.cite if row.source else "",
-        "is_unverified": row.source.unverified if row.source else False,
+        **_source(row.source),
     }
 
 
-def _cell(column: Column, cell: Cell) -> dict[str, Any]:
+def _source(source: Source | None) -> dict[str, Any]:
     return {
+        "source": source.cite if source else "",
+        "is_unverified": source.unverified if source else False,
+    }
+
+
+def _plain(fact: object) -> object:
+    """Return a fact as one cell of a table: lists by semicolons."""
+    return ";".join(map(str, fact)) if isinstance(fact, list) else fact
+
+
+def _cell(column: Column, cell: Cell) -> dict[str, Any]:
+    told = {} if cell.source is None else _source(cell.source)
+    return told | {
         "row": column.row,
         "metric": column.metric,
         "low": cell.low,

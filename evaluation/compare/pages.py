@@ -95,7 +95,7 @@ def aligned(column: Column, rows: Sequence[Row], number: int, *, is_stacked: boo
 
 
 def _label(table: Table, row: Row) -> str:
-    return f"{row.label} {table.mark(row)}".rstrip()
+    return f"{row.label} {table.mark(row.source)}".rstrip()
 
 
 def _left_width(table: Table) -> int:

@@ -12,6 +12,9 @@ from evaluation.compare.tables import Comparison
 from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
 from evaluation.figures.canvas import save_figure
 
+ELSEWHERE = "†"
+"""Behind published methods whose gallery is known to be another one."""
+
 
 def draw(comparisons: Sequence[Comparison], metric: str, *, folder: Path) -> list[Path]:
     """Draw both pictures for every height of the first direction of each comparison.
@@ -45,9 +48,6 @@ def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Figure]
         if column.block != first or column.metric != metric:
             continue
         search = " ".join(column.head[:-1])
-        subtitle = table.title
-        if table.sources:
-            subtitle += "; grey: as published"
         kind = f"{manner.dataset}{'_zero_shot' if manner.is_zero_shot else ''}"
         stem = f"{kind}_{column.row}_{metric}".replace("/", "_").replace("@", "_at_")
         stem = stem.replace("%", "_percent")
@@ -57,7 +57,7 @@ def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Figure]
                 accuracy_against_ops(
                     points,
                     title=f"{search}: accuracy against operations",
-                    subtitle=subtitle,
+                    subtitle=_subtitle(table, points),
                     metric=column.head[-1],
                 ),
             )
@@ -68,11 +68,21 @@ def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Figure]
                 accuracy_against_speed(
                     points,
                     title=f"{search}: accuracy against speed",
-                    subtitle=subtitle,
+                    subtitle=_subtitle(table, points),
                     metric=column.head[-1],
                     what=f"images per second ({on[0]})",
                 ),
             )
+
+
+def _subtitle(table: Table, points: Sequence[Point]) -> str:
+    """Say what was tested, and what the marks of published points mean, if there are any."""
+    words = [table.title]
+    if any(point.is_published for point in points):
+        words.append("grey: as published")
+    if any(point.label.endswith(ELSEWHERE) for point in points if point.is_published):
+        words.append(f"{ELSEWHERE} another gallery")
+    return "; ".join(words)
 
 
 def _points(table: Table, accuracy: Column, cost: Column) -> list[Point]:
@@ -85,7 +95,7 @@ def _points(table: Table, accuracy: Column, cost: Column) -> list[Point]:
             continue
         points.append(
             Point(
-                label=row.label,
+                label=row.label if accuracy.compares(row) else f"{row.label}{ELSEWHERE}",
                 x=_middle(spent),
                 accuracy=_middle(found) / 100,
                 parameters=_middle(size),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from evaluation.compare.columns import OPS, PARAMETERS, PX
 from evaluation.compare.published import Published, PublishedCost, PublishedRow, Span
@@ -32,7 +33,7 @@ def published_rows(
     rows = []
     for row in known.results:
         searches = [
-            None if column.row in without else _search_cell(row, column)
+            _search_cell(row, column, columns) if column.row not in without else None
             for column in columns
             if column.row
         ]
@@ -68,8 +69,13 @@ def span_cell(span: Span) -> Cell:
     return percent_cell(span.low, span.high)
 
 
-def _search_cell(row: PublishedRow, column: Column) -> Cell | None:
-    span = row.values.get(name_in_print(column.row), {}).get(column.metric)
+def _search_cell(row: PublishedRow, column: Column, columns: Sequence[Column]) -> Cell | None:
+    """Return a published number, once where both galleries have columns and it is known whose."""
+    search = name_in_print(column.row)
+    galleries = {other.gallery for other in columns if name_in_print(other.row) == search}
+    if column.gallery != row.gallery and row.gallery in galleries:
+        return None
+    span = row.values.get(search, {}).get(column.metric)
     return None if span is None else span_cell(span)
 
 
@@ -78,10 +84,13 @@ def _cost_cell(known: Published, method: str, column: Column) -> Cell | None:
     if cost is None:
         return None
     if column == PARAMETERS:
-        spans = [one.parameters for one in known.costs if one.method == method and one.parameters]
-        return count_cell(spans[0].low, spans[0].high) if spans else None
+        for one in known.costs:
+            if one.method == method and one.parameters:
+                size = one.parameters
+                return replace(count_cell(size.low, size.high), source=one.source)
+        return None
     value = {PX: cost.image_size, OPS: cost.operations_per_image}.get(column)
-    return None if value is None else count_cell(value, value)
+    return None if value is None else replace(count_cell(value, value), source=cost.source)
 
 
 def count_cell(low: float, high: float) -> Cell:

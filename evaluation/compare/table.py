@@ -34,6 +34,17 @@ class Column:
 
     best: Literal["high", "low", "none"] = "high"
 
+    @property
+    def gallery(self) -> str:
+        """That was searched; empty for what a model costs."""
+        if not self.row:
+            return ""
+        return "no-distractors" if "no-distractors" in self.row.split("/") else "full"
+
+    def compares(self, row: "Row") -> bool:
+        """Whether a row's number was found in this gallery, as far as that is known."""
+        return not self.gallery or row.gallery in ("", "unstated", self.gallery)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -54,6 +65,9 @@ class Cell:
 
     count: int | None = None
     """Runs that have it; None for what was published."""
+
+    source: Source | None = None
+    """Where the number was printed, if not where the others of its row were."""
 
     is_best: bool = False
 
@@ -95,16 +109,18 @@ class Table:
     """What a reader must know, a sentence each."""
 
     sources: tuple[Source, ...] = field(init=False)
-    """Of the published rows, numbered from 1 in this order."""
+    """Of the published rows, then of single numbers in them; numbered from 1 in this order."""
 
     def __post_init__(self) -> None:
         """Number the sources."""
-        found = dict.fromkeys(row.source for row in self.rows if row.source is not None)
-        object.__setattr__(self, "sources", tuple(found))
+        found = [row.source for row in self.rows]
+        found += [cell.source for row in self.rows for cell in row.cells if cell]
+        sources = dict.fromkeys(source for source in found if source is not None)
+        object.__setattr__(self, "sources", tuple(sources))
 
-    def mark(self, row: Row) -> str:
-        """Return the number of a published row's source: `[2]`."""
-        return "" if row.source is None else f"[{self.sources.index(row.source) + 1}]"
+    def mark(self, source: Source | None) -> str:
+        """Return the number of a source: `[2]`; nothing for rows of ours."""
+        return "" if source is None else f"[{self.sources.index(source) + 1}]"
 
 
 def percent_cell(
@@ -126,11 +142,15 @@ def mark_best(
 ) -> tuple[Row, ...]:
     """Mark the best number of every column, and those that are written the same; two must compete.
 
-    Published rows compete with their lower end, and only if asked.
+    Published rows compete with their lower end, only if asked, and not with another gallery's.
     """
-    competing = [row for row in rows if with_published or not row.is_published]
+
+    def competes(row: Row, column: Column) -> bool:
+        return not row.is_published or (with_published and column.compares(row))
+
     best: list[str | None] = []
     for number, column in enumerate(columns):
+        competing = [row for row in rows if competes(row, column)]
         cells = [cell for row in competing if (cell := row.cells[number]) is not None]
         if column.best == "none" or len(cells) < 2:
             best.append(None)
@@ -142,9 +162,9 @@ def mark_best(
             row,
             cells=tuple(
                 replace(cell, is_best=_written(cell) == text)
-                if cell is not None and row in competing
+                if cell is not None and competes(row, column)
                 else cell
-                for cell, text in zip(row.cells, best, strict=True)
+                for column, cell, text in zip(columns, row.cells, best, strict=True)
             ),
         )
         for row in rows

@@ -94,6 +94,7 @@ def _comparison(
                 "trained_on": manner.trained_on,
                 "flip": manner.flip,
                 "resampling": manner.resampling,
+                "ties": manner.ties,
                 "shards_fingerprint": manner.shards_fingerprint,
                 "distractors": list(manner.distractors),
                 "rerank": list(manner.rerank),
@@ -132,26 +133,31 @@ def _why_nothing_published(manner: Manner, entries: Sequence[Entry], rows: Seque
     """Say why published numbers do not belong beside these; empty if they do."""
     known = [row for row in published().results if row.dataset == manner.dataset]
     names = {name for row in known for name in row.values}
-    comparable = [
-        result
-        for result in _results(entries[0], rows)
-        if name_in_print(row_name(result)) in names and result.condition == CLEAN
-    ]
+    comparable = {
+        entry.where: [
+            result
+            for result in _results(entry, rows)
+            if name_in_print(row_name(result)) in names and result.condition == CLEAN
+        ]
+        for entry in entries
+    }
     if not manner.trained_on:
         return "it is not known what these models were trained on"
     if not any(row.trained_on == manner.trained_on for row in known):
         return f"there are none for training on {title_of(manner.trained_on)}"
-    if not comparable:
+    if not any(comparable.values()):
         return "there are none that compare with these rows"
-    told = [words for entry in entries for words in unofficial(entry.report, comparable)]
+    told = [
+        words for entry in entries for words in unofficial(entry.report, comparable[entry.where])
+    ]
     return next(iter(told), "")
 
 
 def _notes(manner: Manner, groups: Sequence[Group], rows: Sequence[str]) -> Iterator[str]:
     """Say what was counted, and how."""
-    entry = groups[0].entries[0]
+    entries = [entry for group in groups for entry in group.entries]
     counted: dict[tuple[str, int, int], None] = {}
-    for result in _results(entry, rows):
+    for result in [result for entry in entries for result in _results(entry, rows)]:
         counts = int(result.metrics["num_queries"]), int(result.metrics["num_gallery"])
         kind = "" if result.gallery == "full" else f" {result.gallery}"
         kind += "" if result.views == SINGLE else " fused"
@@ -175,6 +181,9 @@ def _notes(manner: Manner, groups: Sequence[Group], rows: Sequence[str]) -> Iter
 def _how(manner: Manner) -> str:
     """Return how images were described and lists made, on one line."""
     how = [f"percent; {manner.resampling}, {'' if manner.flip else 'no '}mirrored images"]
+    how.append(f"test images {manner.shards_fingerprint[:12]}")
+    if manner.distractors:
+        how.append(f"further distractors {', '.join(one[:12] for one in manner.distractors)}")
     if manner.rerank:
         how.append(f"re-ranked: {', '.join(manner.rerank)}")
     if manner.fusion:

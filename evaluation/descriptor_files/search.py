@@ -17,17 +17,17 @@ from torch import Tensor
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
-from evaluation.config import EvaluateConfig
+from evaluation.config import ANSWERS, EvaluateConfig
 from evaluation.descriptor_files.reading import Features, read_features, row_blocks
-from evaluation.descriptor_files.writing import ANSWERS, write_mat, write_submission
+from evaluation.descriptor_files.writing import write_mat, write_submission
 from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
 from evaluation.ranking.k_reciprocal import (
     LENGTH_TOLERANCE,
-    RerankSettings,
     rank_again,
     reorder,
 )
 from evaluation.ranking.top_k import TopK, top_k
+from evaluation.reranking import rerank_settings
 from evaluation.result import METRICS
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any],
         ranking = rank_gallery(query, features.gallery, query_labels_Q=labels)
         measured: dict[str, Any] = metrics(ranking)
         if config.rerank and bool(wanted_G.any()):
-            settings = _settings(config)
+            settings = rerank_settings(config)
             lists = reorder(query, features.whole_gallery()[wanted_G], settings)
             ranking = rank_again(
                 ranking, lists, query_labels_Q=labels, gallery_labels_G=features.gallery.labels_G
@@ -126,17 +126,10 @@ def _write(config: EvaluateConfig, features: Features, lists: TopK | None) -> No
         names = [features.gallery_names[row] for row in rows]
         best_QK = lists.index_QK[:, :ANSWERS].tolist()
         write_submission(config.submission, [[names[row] for row in line] for line in best_QK])
-        order = f"ranked again ({_settings(config).words})" if config.rerank else "by similarity"
+        order = (
+            f"ranked again ({rerank_settings(config).words})" if config.rerank else "by similarity"
+        )
         log.info("submission: %s, %d queries, %s", config.submission, len(best_QK), order)
-
-
-def _settings(config: EvaluateConfig) -> RerankSettings:
-    return RerankSettings(
-        top=config.rerank_top,
-        k1=config.rerank_k1,
-        k2=config.rerank_k2,
-        lambda_=config.rerank_lambda,
-    )
 
 
 def _refuse_strangers(config: EvaluateConfig) -> None:
@@ -166,11 +159,6 @@ def _check_wishes(config: EvaluateConfig, features: Features) -> None:
         raise DescriptorError(
             f"{config.features} holds no gallery_name, so --submission has no names to write; save "
             "one string per gallery image under that key"
-        )
-    if config.rerank and config.rerank_top < ANSWERS:
-        raise DescriptorError(
-            f"--submission needs {ANSWERS} names per query and --rerank-top is "
-            f"{config.rerank_top}; raise it"
         )
     if not bool((features.gallery.labels_G != JUNK).any()):
         raise DescriptorError(

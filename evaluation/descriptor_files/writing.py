@@ -13,9 +13,7 @@ from torch import Tensor
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
-
-ANSWERS = 10
-"""Names per query in an answer."""
+from evaluation.config import ANSWERS
 
 MOST_BYTES = 2**31 - 1
 """Of one array: MATLAB reads no larger one from a level 5 file."""

@@ -113,15 +113,14 @@ def _bubbles(
     runs = [point for point in points if not point.is_published]
     colour_of = dict(zip(map(id, runs), colours(len(runs)), strict=True))
     marks = []
-    # Large bubbles first, so that small ones lie on top of them.
-    for point in sorted(points, key=lambda point: (not point.is_published, -point.parameters)):
+    # Large bubbles first, so that small ones lie on top of them, whoever's they are.
+    for point in sorted(points, key=lambda point: (-point.parameters, not point.is_published)):
         colour = colour_of.get(id(point), PUBLISHED_FILL)
         edge = PUBLISHED_EDGE if point.is_published else PAPER
         x, y, size = point.x, 100 * point.accuracy, area * point.parameters
-        layer = 4 if point.is_published else 5
+        axes.scatter(x, y, s=size, color=colour, edgecolors=edge, linewidths=0.9, zorder=4)
         if point.deviation:
-            axes.errorbar(x, y, yerr=100 * point.deviation, color=INK, linewidth=1, zorder=layer)
-        axes.scatter(x, y, s=size, color=colour, edgecolors=edge, linewidths=0.9, zorder=layer)
+            axes.errorbar(x, y, yerr=100 * point.deviation, color=INK, linewidth=1, zorder=5)
         marks.append(_mark(point, math.sqrt(size) / 2, sources))
     place_labels(axes, _by_crowd(axes, marks))
     _size_legend(figure, area, points, middle=below - 0.75)

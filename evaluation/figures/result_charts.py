@@ -48,8 +48,8 @@ def draw_altitudes(results: Sequence[Result], *, title: str, subtitle: str) -> F
             _write_values(axes, altitudes, lines[metric], is_above.tolist(), colour)
         axes.set_xticks(altitudes)
         axes.margins(x=0.12)
-        axes.set_ylim(max(0, lowest - 12), 106)
-        axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
+        axes.set_ylim(lowest - 12, 106)
+        axes.set_yticks([tick for tick in axes.get_yticks() if max(0, lowest - 12) <= tick <= 100])
         name_axes(axes, x="altitude (m)", y="percent" if axes is all_axes[0] else "")
     add_legend(figure, all_axes[0])
     return figure
@@ -208,4 +208,5 @@ def _write_bar(
         ha="right" if is_long else "left",
         fontsize=7.5,
         color=(PAPER if position == 0 else INK) if is_long else QUIET,
+        bbox=None if is_long else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
     )

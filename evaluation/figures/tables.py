@@ -78,7 +78,7 @@ def sections(report: Report) -> tuple[Section, ...]:
     for result in report.results:
         sorted_in[_kind(result)].append(result)
     return tuple(
-        Section(title=_title(kind, results), rows=tuple(_rows(kind, results)))
+        Section(title=_title(report, kind, results), rows=tuple(_rows(kind, results)))
         for kind, results in sorted_in.items()
         if results
     )
@@ -93,6 +93,10 @@ def headline(report: Report) -> str:
     return f"{report.name} on {on}{how} (percent)"
 
 
+def _folders(count: int) -> str:
+    return "1 shard folder" if count == 1 else f"{count} shard folders"
+
+
 def notes(report: Report) -> tuple[str, ...]:
     """Say what was searched, what the model costs, and how long it took."""
     cost = report.cost
@@ -103,7 +107,7 @@ def notes(report: Report) -> tuple[str, ...]:
     further = len(report.distractors)
     return (
         *_counts(report.headlines()),
-        *([f"galleries with the images of {further} further shard folders"] if further else []),
+        *([f"galleries with the images of {_folders(further)} more"] if further else []),
         *(_distance(name, numbers) for name, numbers in report.distances.items()),
         *([f"no images for {', '.join(report.absent)}"] if report.absent else []),
         f"{short(cost.parameters)} parameters, {operations} per image of {cost.image_size} px",
@@ -200,8 +204,10 @@ def _kind(result: Result) -> str:
     return next(kind for kind, is_so in departures.items() if is_so)
 
 
-def _title(kind: str, results: Sequence[Result]) -> str:
+def _title(report: Report, kind: str, results: Sequence[Result]) -> str:
     """Return the title of a section, with what its rows have in common."""
+    if kind == "headline" and report.distractors:
+        return "full gallery with further distractors"
     num_draws = max(len(drawn) for drawn in _draws(results))
     if kind == "views" and num_draws > 1:
         return f"{TITLES[kind]}; random: mean ± standard deviation over {num_draws} draws"

@@ -138,14 +138,21 @@ def _norms(rows_RD: Tensor) -> Tensor:
     norm_R = _lengths(rows_RD)
     if not bool(is_tame(norm_R).all()):
         # Shorter or longer than float32 can tell, or not finite at all.
-        norm_R = torch.cat(
-            [torch.linalg.vector_norm(rows.double(), dim=1) for rows in rows_RD.split(ROWS_AT_ONCE)]
-        )
+        norm_R = torch.cat([_wild_lengths(rows.double()) for rows in rows_RD.split(ROWS_AT_ONCE)])
         if not bool((norm_R <= LARGEST).all()):
             raise ValueError("descriptors must be finite, and their lengths squared too")
     return norm_R
 
 
 def _lengths(rows_RD: Tensor) -> Tensor:
-    length_R: Tensor = torch.linalg.vector_norm(rows_RD, dim=1)
+    # Half precision would tell a length below 2^-14 to few bits.
+    kind = torch.promote_types(rows_RD.dtype, torch.float32)
+    length_R: Tensor = torch.linalg.vector_norm(rows_RD, dim=1, dtype=kind)
     return length_R.double()
+
+
+def _wild_lengths(rows_RD: Tensor) -> Tensor:
+    """Measure rows whose squares may leave float64."""
+    largest_R1 = rows_RD.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
+    length_R: Tensor = largest_R1[:, 0] * torch.linalg.vector_norm(rows_RD / largest_R1, dim=1)
+    return length_R

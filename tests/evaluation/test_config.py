@@ -22,3 +22,21 @@ from evaluation.config import EvaluateConfig
 def test_numbers_that_describe_nothing_are_refused(values, sentence: str) -> None:
     with pytest.raises(RecipeError, match="^" + re.escape(sentence)):
         EvaluateConfig(checkpoint=Path("run"), shards=Path("shards"), **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rerank_k1": 5}, "--rerank-k1 says nothing without --rerank"),
+        ({"rerank_lambda": 0.5}, "--rerank-lambda says nothing without --rerank"),
+        ({"information": "distance"}, "--information says nothing without --multi-view"),
+        ({"view_distance": "pose"}, "--view-distance says nothing without --multi-view"),
+        (
+            {"rerank": True, "rerank_top": 9, "submission": Path("answer.txt")},
+            "--submission takes 10 names per query and --rerank-top is 9",
+        ),
+    ],
+)
+def test_options_that_say_nothing_alone_are_refused(values, sentence: str) -> None:
+    with pytest.raises(RecipeError, match="^" + re.escape(sentence)):
+        EvaluateConfig(checkpoint=Path("run"), shards="shards", **values)

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError, DescriptorError, RecipeError, ShardError
+from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.checkpoint import WEIGHTS_FORMAT, load_student
 from distill.run_folder import RunPaths
@@ -140,6 +141,23 @@ def test_descriptors_and_submission_are_written(
     assert (folder / "s2d.mat").is_file()
 
 
+def test_a_submission_follows_the_ranking_that_was_asked_for(
+    evaluated: Evaluated, shards: ShardSet, tmp_path: Path
+) -> None:
+    plain, again = tmp_path / "plain.txt", tmp_path / "again.txt"
+    evaluated("--submission", plain)
+    numbers = ["--rerank-k1", "3", "--rerank-k2", "2", "--rerank-lambda", "0"]
+    report = evaluated("--rerank", *numbers, "--submission", again)
+    first = [line.split("\t")[0] for line in again.read_text().splitlines()]
+    images = shards.images
+    asked = images.place[images.where(role=Role.QUERY, view=View.DRONE)]
+    right = np.mean(
+        [shards.places[place] == name for place, name in zip(asked, first, strict=True)]
+    )
+    assert right == pytest.approx(rows(report)["d2s/reranked"]["metrics"]["recall@1"], abs=1e-9)
+    assert again.read_text() != plain.read_text()
+
+
 def test_a_challenge_without_answers_gets_a_submission_and_no_report(
     evaluated: Evaluated, run: RunPaths, tmp_path: Path
 ) -> None:
@@ -187,6 +205,7 @@ def test_everything_asked_for_is_told_and_nothing_written(
         (["--normalize"], "--normalize is about --features"),
         (["--out", "table.md"], "the name of a table"),
         (["--distractors", "nowhere"], "no shards at nowhere"),
+        (["--dry-run", "--multi-view", "2", "--view-distance", "pose"], "are not known"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(

@@ -222,7 +222,6 @@ def test_a_dry_run_checks_and_writes_nothing(
         ({"distractors": ("more",)}, "--distractors"),
         ({"submission": Path("a.txt")}, "holds no gallery_name"),
         ({"rerank": True}, "add --normalize"),
-        ({"rerank": True, "normalize": True, "rerank_top": 9, "submission": Path("a")}, "gallery"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(

@@ -173,7 +173,17 @@ def test_notes_say_what_the_model_costs_and_what_was_unusual(
         and "mirrored" in told
     )
     assert "d2s: first answer within 50 m of the truth for 93.88, within 250 m for 100.00" in told
-    assert "no images for street2s" in told and "1 further" in told
+    assert "no images for street2s" in told and "images of 1 shard folder more" in told
+
+
+def test_a_gallery_with_further_distractors_is_not_called_official(
+    report: MakeReport, result: MakeResult
+) -> None:
+    (plain,) = sections(report(result(0.5)))
+    assert plain.title == "official protocol, full gallery"
+    enlarged = report(result(0.5), distractors=("a", "b"))
+    assert [part.title for part in sections(enlarged)] == ["full gallery with further distractors"]
+    assert "galleries with the images of 2 shard folders more" in notes(enlarged)
 
 
 @pytest.mark.parametrize(

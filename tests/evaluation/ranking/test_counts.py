@@ -253,6 +253,26 @@ def test_lengths_that_float32_cannot_multiply_are_ranked(scale: float) -> None:
     assert [ranking.of_query(number) for number in range(40)] == expected
 
 
+def test_lengths_whose_squares_leave_float64_are_ranked() -> None:
+    query, gallery, query_labels, gallery_labels = places(0.8, dtype=torch.float64)
+    ranking = rank(
+        query * 1e-170, gallery * 1e30, query_labels_Q=query_labels, gallery_labels_G=gallery_labels
+    )
+    expected = exact_ranks(query * 1e-170, gallery * 1e30, query_labels, gallery_labels)
+    assert [ranking.of_query(number) for number in range(40)] == expected
+
+
+def test_the_bound_holds_where_half_precision_tells_lengths_to_few_bits() -> None:
+    query, gallery = torch.full((1, 2), 1 + 2.0**-8).half(), torch.full((2, 2), 2.0**-24).half()
+    ranking = rank_gallery(
+        query,
+        InMemory(gallery, torch.tensor([0, 1])),
+        query_labels_Q=torch.tensor([0]),
+        screen=BFLOAT16,
+    )
+    assert ranking.of_query(0) == [1]
+
+
 def test_one_of_each_is_enough() -> None:
     found = rank(
         torch.ones(1, 1),

@@ -8,7 +8,7 @@ from data_shards.errors import DescriptorError
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable
 from evaluation.describe import Descriptors
-from evaluation.multi_view_rows import equally_seen, fuse_places, multi_view_results
+from evaluation.multi_view.rows import equally_seen, fuse_places, multi_view_results
 from evaluation.protocols import DRONE_TO_SATELLITE, PROTOCOLS, SATELLITE_TO_DRONE
 from evaluation.ranking import metrics, rank
 from evaluation.verdict import judge

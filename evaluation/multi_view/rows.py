@@ -20,7 +20,7 @@ from data_shards.layouts.university1652 import NUM_ORBIT_VIEWS
 from data_shards.schema import View
 from data_shards.shards import ImageTable, RowNumbers, hash_text
 from evaluation.config import Information, ViewDistance
-from evaluation.multi_view import (
+from evaluation.multi_view.weights import (
     Floats,
     Integers,
     fuse,
@@ -140,7 +140,7 @@ def fuse_places(
         DescriptorError: the pose was asked for and is not known, or views cancel each other out.
     """
     if view_distance == "pose":
-        _refuse_unknown_poses(groups, rows, images)
+        refuse_unknown_poses(groups, rows, images)
     hash_N = np.array([hash_text(key) for key in images.key[rows].tolist()], dtype=np.uint64)
     pose = pose_distances()
     fused_of_group = []
@@ -202,7 +202,12 @@ def _result(
     )
 
 
-def _refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: ImageTable) -> None:
+def refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: ImageTable) -> None:
+    """Refuse places whose views are not the 54 poses of University-1652.
+
+    Raises:
+        DescriptorError: the first such place.
+    """
     for group in groups:
         if not group.has_helix:
             raise DescriptorError(

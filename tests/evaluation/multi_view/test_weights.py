@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.multi_view import (
+from evaluation.multi_view.weights import (
     choose_views,
     descriptor_distances,
     fuse,
