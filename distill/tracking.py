@@ -302,6 +302,7 @@ def _quieten() -> None:
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def _read_spool(paths: RunPaths, *, start: int = 0) -> tuple[list[dict[str, Any]], int]:

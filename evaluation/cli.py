@@ -7,7 +7,7 @@ from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
 from distill.collectives import launched_rank, leave, rank, wait_for_slow_ranks
 from evaluation.config import EvaluateConfig
-from evaluation.ranks import join_launched_ranks, one_rank_speaks
+from evaluation.launched_ranks import join_launched_ranks, one_rank_speaks
 
 
 def run_evaluate() -> int:

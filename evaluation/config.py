@@ -151,10 +151,7 @@ class EvaluateConfig:
             raise RecipeError("--checkpoint needs --shards, and --features needs none")
         if self.normalize and self.features is None:
             raise RecipeError("--normalize is about --features: a model's descriptors are scaled")
-        if self.out is not None and self.out.suffix in TABLE_SUFFIXES:
-            raise RecipeError(
-                f"--out {self.out} is the name of a table; give one that ends in .json"
-            )
+        self._refuse_unfit_outputs()
         self._refuse_idle_options()
         if self.rerank and self.submission is not None and self.rerank_top < ANSWERS:
             raise RecipeError(
@@ -174,6 +171,16 @@ class EvaluateConfig:
                 "--threads": between(self.threads, 0, 4096),
             }
         )
+
+    def _refuse_unfit_outputs(self) -> None:
+        """Refuse names that no file can have, or that another file will have."""
+        for option, path in (("--out", self.out), ("--submission", self.submission)):
+            if path is not None and not path.name:
+                raise RecipeError(f"{option} names no file; give the name of one")
+        if self.out is not None and self.out.suffix in TABLE_SUFFIXES:
+            raise RecipeError(
+                f"--out {self.out} is the name of a table; give one that ends in .json"
+            )
 
     def _refuse_idle_options(self) -> None:
         """Refuse an option that another one would have to be given for."""

@@ -71,7 +71,9 @@ def notes_of(table: Table, *, best: str = BEST) -> list[str]:
     """Return the lines below a table: what the marks mean, how it was measured, who published."""
     notes = list(table.notes)
     if any(cell and cell.is_best for row in table.rows for cell in row.cells):
-        whose = "all rows but those of another gallery" if _is_a_published_best(table) else "our runs"
+        whose = (
+            "all rows but those of another gallery" if _is_a_published_best(table) else "our runs"
+        )
         notes.append(f"{best}: the best of {whose}")
     if any(row.is_published and row.gallery for row in table.rows):
         notes.append(
@@ -80,7 +82,7 @@ def notes_of(table: Table, *, best: str = BEST) -> list[str]:
         )
     costs = dict.fromkeys(cell.source for row in table.rows for cell in row.cells if cell)
     if marks := [table.mark(source) for source in costs if source is not None]:
-        notes.append(f"published px, parameters and OPs: {' and '.join(marks)}")
+        notes.append(f"published px, parameters and OPs: {' and '.join(sorted(marks))}")
     return notes + [
         f"[{number}] {source.cite} ({source.trust})"
         for number, source in enumerate(table.sources, start=1)

@@ -19,9 +19,6 @@ KEYS = ("query_f", "query_label", "gallery_f", "gallery_label")
 NAME_KEYS = ("query_name", "gallery_name", "query_path", "gallery_path")
 """Optional: one name per image, or the path that `pytorch_result.mat` keeps."""
 
-EXACT_INTEGERS = 2**53
-"""Beyond this a float64 stands for several integers."""
-
 SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
 """Of the files of images; what a path says beyond folder and suffix is the name."""
 
@@ -46,7 +43,7 @@ def require_keys(found: Mapping[str, Array | None], path: Path) -> None:
 
 
 def descriptors_of(array: Array | None, key: str, path: Path) -> Array:
-    """Return descriptors [B, D] as floats of this machine's byte order.
+    """Return descriptors [B, D] as floats of this machine's byte order, that may be written to.
 
     Raises:
         DescriptorError: they are not numbers, not a table, or there are none.
@@ -65,7 +62,8 @@ def descriptors_of(array: Array | None, key: str, path: Path) -> Array:
     kind = {2: "<f4", 4: "<f4"}.get(array.dtype.itemsize, "<f8")
     if array.dtype.kind != "f":
         kind = "<f8"
-    return np.asarray(array, dtype=np.dtype(kind).newbyteorder("="), order="C")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by its row
+        return np.require(array, np.dtype(kind).newbyteorder("="), requirements=("C", "W"))
 
 
 def labels_of(array: Array | None, key: str, path: Path, *, count: int) -> Array:
@@ -85,9 +83,11 @@ def labels_of(array: Array | None, key: str, path: Path, *, count: int) -> Array
     if labels.dtype.kind == "f":
         whole = np.isfinite(labels) & (labels == np.floor(labels))
         _refuse_rows(~whole, key, path, why="not a whole number; save integers, -1 for junk")
-    limit = EXACT_INTEGERS if labels.dtype.kind == "f" else np.iinfo(np.int64).max
-    too_large = np.abs(labels) > limit if labels.dtype.kind == "f" else labels > limit
-    _refuse_rows(too_large, key, path, why=f"beyond {limit}; number the places anew")
+    limit = int(np.iinfo(np.int64).max)
+    if labels.dtype.kind == "f":
+        # Beyond this a float of so many bits stands for several integers.
+        limit = min(limit, 2 ** (np.finfo(labels.dtype).nmant + 1) - 1)
+    _refuse_rows(np.abs(labels) > limit, key, path, why=f"beyond {limit}; number the places anew")
     return labels.astype(np.int64)
 
 
@@ -144,7 +144,7 @@ def refuse_other_width(query_width: int, gallery_width: int, path: Path) -> None
 
 def _numbers(array: Array | None, key: str, path: Path) -> Array:
     if array is None or array.dtype.kind not in "fiu":
-        kind = "text, cells or complex numbers" if array is None else str(array.dtype)
+        kind = "text, cells, sparse or complex numbers" if array is None else str(array.dtype)
         raise DescriptorError(f"{path}: {key} holds {kind}; save it as an array of numbers")
     return array
 

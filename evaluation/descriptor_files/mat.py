@@ -49,7 +49,7 @@ class _Element:
 def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Array | None]:
     """Return the arrays of a file by name: those of `wanted`, and None for all others.
 
-    Text becomes an array of one string per row; what is neither numbers nor text is None.
+    Text becomes an array of one string per row; what is neither numbers nor rows of text is None.
 
     Raises:
         MatError: the file is of another level, or damaged.
@@ -118,7 +118,9 @@ def _matrix(content: memoryview, order: str, wanted: Collection[str]) -> tuple[s
     if min(sizes, default=-1) < 0 or values.size != np.prod(sizes, dtype=object):
         raise MatError(f"the size of its {name} does not fit its values")
     table = values.reshape(sizes, order="F")
-    return name, _joined(table) if of_class == TEXT_CLASS else table
+    if of_class != TEXT_CLASS:
+        return name, table
+    return name, _joined(table) if table.ndim == 2 else None
 
 
 def _numbers(element: _Element, order: str, of_class: str) -> Array:

@@ -35,8 +35,9 @@ ROWS_AT_ONCE = 8192
 
 SUFFIXES = (".npz", ".mat")
 
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What readers raise on bytes that are no arrays, or on an archive with a password."""
+DAMAGE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What readers raise on bytes that are no arrays or claim to be too many, or on an archive with
+a password."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,11 @@ from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
 from evaluation.config import ANSWERS, EvaluateConfig
 from evaluation.descriptor_files.reading import Features, read_features, row_blocks
-from evaluation.descriptor_files.writing import write_mat, write_submission
+from evaluation.descriptor_files.writing import (
+    refuse_unfit_names,
+    write_mat,
+    write_submission,
+)
 from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
 from evaluation.ranking.k_reciprocal import (
     LENGTH_TOLERANCE,
@@ -61,6 +65,7 @@ def evaluate_features(config: EvaluateConfig) -> int:
     """
     assert config.features is not None, "asked by the caller"
     _refuse_strangers(config)
+    _refuse_writing_over(config)
     path = config.features
     features = read_features(path)
     if config.normalize:
@@ -122,8 +127,7 @@ def _write(config: EvaluateConfig, features: Features, lists: TopK | None) -> No
         )
         log.info("descriptors: %s", mat)
     if config.submission is not None and lists is not None:
-        rows = (labels != JUNK).nonzero().flatten().tolist()
-        names = [features.gallery_names[row] for row in rows]
+        names = _names_searched(features)
         best_QK = lists.index_QK[:, :ANSWERS].tolist()
         write_submission(config.submission, [[names[row] for row in line] for line in best_QK])
         order = (
@@ -146,6 +150,20 @@ def _refuse_strangers(config: EvaluateConfig) -> None:
         )
 
 
+def _outputs(config: EvaluateConfig) -> list[Path]:
+    mat = config.descriptors_out and config.descriptors_out / MAT_NAME
+    return [path for path in (config.out, mat, config.submission) if path]
+
+
+def _refuse_writing_over(config: EvaluateConfig) -> None:
+    for path in _outputs(config):
+        if config.features is not None and path.resolve() == config.features.resolve():
+            raise DescriptorError(
+                f"{config.features} would be written over while it is searched; give another name "
+                "to what is written"
+            )
+
+
 def _check_wishes(config: EvaluateConfig, features: Features) -> None:
     """Demand what re-ranking and a submission need, before anything is searched."""
     if config.rerank and not _are_unit(features):
@@ -160,11 +178,19 @@ def _check_wishes(config: EvaluateConfig, features: Features) -> None:
             f"{config.features} holds no gallery_name, so --submission has no names to write; save "
             "one string per gallery image under that key"
         )
-    if not bool((features.gallery.labels_G != JUNK).any()):
+    names = _names_searched(features)
+    if not names:
         raise DescriptorError(
             f"{config.features} holds nothing but junk (gallery_label -1), so --submission has "
             "nothing to name; label its gallery"
         )
+    refuse_unfit_names(config.submission, names)
+
+
+def _names_searched(features: Features) -> list[str]:
+    """Return the names of the gallery without its junk, as `_search` numbers them."""
+    rows = (features.gallery.labels_G != JUNK).nonzero().flatten().tolist()
+    return [features.gallery_names[row] for row in rows]
 
 
 def _are_unit(features: Features) -> bool:
@@ -180,6 +206,8 @@ def _are_unit_rows(block_BD: Tensor) -> bool:
 
 def _unit(block_BD: Tensor) -> Tensor:
     exact_BD = block_BD.double()
+    # The squares of very long and very short descriptors would leave float64.
+    exact_BD = exact_BD / exact_BD.abs().amax(dim=1, keepdim=True)
     unit_BD: Tensor = exact_BD / torch.linalg.vector_norm(exact_BD, dim=1, keepdim=True)
     return unit_BD if block_BD.dtype == torch.float64 else unit_BD.float()
 
@@ -187,8 +215,7 @@ def _unit(block_BD: Tensor) -> Tensor:
 def _dry_run(config: EvaluateConfig, features: Features) -> int:
     queries, images = len(features.query_QD), len(features.gallery.labels_G)
     log.info("would search %d queries in %d images, %s", queries, images, config.features)
-    mat = config.descriptors_out and config.descriptors_out / MAT_NAME
-    for path in filter(None, (config.out, mat, config.submission)):
+    for path in _outputs(config):
         log.info("would write %s", path)
     return 0
 

@@ -3,7 +3,7 @@
 # Shapes: Q = queries, G = gallery images, D = descriptor width.
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,19 @@ def _kept(descriptors: Tensor) -> Tensor:
     return descriptors if descriptors.dtype == torch.float64 else descriptors.float()
 
 
+def refuse_unfit_names(path: Path, names: Iterable[str]) -> None:
+    """Demand names that can stand between tabs.
+
+    Raises:
+        DescriptorError: one is empty or has a blank in it.
+    """
+    for name in names:
+        if name.split() != [name]:
+            raise DescriptorError(
+                f"{path} cannot hold the name {name!r}; give names without blanks and tabs"
+            )
+
+
 def write_submission(path: Path, names: Sequence[Sequence[str]]) -> Path:
     """Write the answer of University-160k: a line per query, its best ten names between tabs.
 
@@ -88,12 +101,7 @@ def write_submission(path: Path, names: Sequence[Sequence[str]]) -> Path:
         DescriptorError: a name cannot stand in such a file, or the file cannot be written.
     """
     for number, line in enumerate(names):
-        for name in line:
-            if not name or name.split() != [name]:
-                raise DescriptorError(
-                    f"{path} cannot hold the name {name!r} (query {number}, counted from 0); give "
-                    "names without blanks and tabs"
-                )
+        refuse_unfit_names(path, line)
         if not line or len(line) > ANSWERS or len(line) != len(names[0]):
             raise DescriptorError(
                 f"{path}: query {number}, counted from 0, has {len(line)} names; give every query "

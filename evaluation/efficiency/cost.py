@@ -65,8 +65,9 @@ class Speed:
     least_ms: float
     most_ms: float
     peak_memory_mib: float | None
-    """At most in use above what was in use before the first batch, the model: resident memory of
-    the process on a CPU, the allocator's on a GPU; None where the system does not tell."""
+    """At most in use above what was in use after the first batch, the model and what libraries
+    keep: resident memory of the process on a CPU, the allocator's on a GPU; None where the system
+    does not tell."""
 
     @property
     def images_per_second(self) -> float:

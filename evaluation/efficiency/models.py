@@ -105,7 +105,7 @@ def models_table(models: Sequence[ListedModel]) -> Table:
     )
     table.add_column("model.arch", no_wrap=True)
     headers = ["width", "params", "MACs", "FLOPs", *(["BOPs"] if is_binary else ())]
-    headers += ["OPs", "/ pair", *(["ms/batch", "images/s"] if is_measured else ())]
+    headers += ["OPs", "/ pair", *(["ms/batch", "images/s", "MiB"] if is_measured else ())]
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for model in models:
@@ -120,8 +120,12 @@ def _cells(model: ListedModel, *, is_binary: bool, is_measured: bool) -> list[st
     cells += [f"{count / 1e9:.3f}" for count in (*operations, counted.ops, counted.ops_per_pair)]
     if is_measured:
         speed = model.speed
-        told = ("", "") if speed is None else (speed.median_ms, speed.images_per_second)
-        cells += [f"{value:,.1f}" if value else "" for value in told]
+        told = (
+            (None, None, None)
+            if speed is None
+            else (speed.median_ms, speed.images_per_second, speed.peak_memory_mib)
+        )
+        cells += ["" if value is None else f"{value:,.1f}" for value in told]
     return cells
 
 
@@ -130,5 +134,6 @@ def measured_line(speed: Speed) -> str:
     threads = "1 thread" if speed.threads == 1 else f"{speed.threads} threads"
     return (
         f"Measured on {speed.device}, {speed.precision}, batch {speed.batch_size}, {threads}:\n"
-        f"median of at most {RUNS} batches of images in memory, normalization included."
+        f"median of at most {RUNS} batches of images in memory, normalization included;\n"
+        "MiB: memory at most in use above the model."
     )

@@ -1,13 +1,43 @@
-"""A block of the gallery while it is in memory, and the positives that stand in it."""
+"""A block of the gallery while it is in memory, how it is cut, and the positives in it."""
 
 # Shapes: C = images of a block, D = descriptor width, N = pairs of a query and its positive.
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from evaluation.ranking.screen import Rounded, Screen
+
+FEW_QUERIES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """How work is cut; results do not depend on it."""
+
+    queries: int = 1024
+
+    columns: int = 512
+    """Gallery images that are multiplied at once: few enough that all stays near the core."""
+
+    strip: int = 8192
+    """Those whose scores are looked at together, a multiple of `columns`: whatever a processor does
+    next it has to learn again after a product."""
+
+    block: int = 8192
+    """Those that are read, rounded and kept together."""
+
+    first_block: int = 1024
+    """A small block comes first: it tells which queries have too many survivors."""
+
+    def starts(self, num_gallery: int) -> list[int]:
+        """The gallery rows at which blocks begin."""
+        return [0, *range(min(self.first_block, self.block), num_gallery, self.block)]
+
+    def for_rows(self, num_rows: int) -> "Tiles":
+        """Return these, or whole strips where there are few queries."""
+        return self if num_rows > FEW_QUERIES else replace(self, columns=self.strip)
 
 
 @dataclass(kw_only=True)
@@ -25,8 +55,9 @@ class Block:
     def rounded(self, screen: Screen) -> Rounded:
         """Return the rows as a screen multiplies them."""
         if screen not in self._rounded:
-            into = self.buffers.take(screen.precision, self.rows_CD, torch.float32)
-            self._rounded[screen] = screen.round(self.rows_CD, into=into)
+            norm_C = next((known.norm_R for known in self._rounded.values()), None)
+            into = self.buffers.take(str(screen), self.rows_CD, screen.kind)
+            self._rounded[screen] = screen.round(self.rows_CD, into=into, norm_R=norm_C)
         return self._rounded[screen]
 
     def double(self) -> Tensor:
@@ -70,18 +101,30 @@ class Own:
             query_N=place_N[kept_N], column_N=column_N, score_N=self.score_N[begin:end][kept_N]
         )
 
-    def hide(self, score_RC: Tensor, first: int, margin_R: Tensor) -> None:
-        """Take the positives out of a tile that begins at a column, and check its scores by them.
+    def places(self, num_rows: int, num_columns: int, tiles: Tiles) -> tuple[Tensor, ...]:
+        """Return where the pairs stand in the scores of each strip of tiles, as `hide` takes it.
 
-        The queries must be numbered by the tile's rows and stand column by column.
+        The queries must be numbered by the tiles' rows and stand column by column.
         """
-        edges = torch.tensor([first, first + score_RC.shape[1]], device=self.column_N.device)
-        begin, end = torch.searchsorted(self.column_N, edges).tolist()
-        if begin == end:
-            return
-        row_N = self.query_N[begin:end]
-        place_N = row_N * score_RC.shape[1] + self.column_N[begin:end] - first
-        rough_N = score_RC.view(-1)[place_N].double()
-        is_near_N = (rough_N - self.score_N[begin:end]).abs() <= margin_R[row_N]
+        strip_N = self.column_N // tiles.strip
+        column_N = self.column_N % tiles.strip
+        tile_N = column_N // tiles.columns
+        left_N = num_columns - strip_N * tiles.strip - tile_N * tiles.columns
+        place_N = tile_N * (tiles.columns * num_rows) + column_N % tiles.columns
+        place_N += self.query_N * left_N.clamp(max=tiles.columns)
+        num_strips = -(-num_columns // tiles.strip)
+        return place_N.split(torch.bincount(strip_N, minlength=num_strips).tolist())
+
+    def check(self, rough_N: Tensor, margin_R: Tensor, screen: Screen) -> None:
+        """Compare scores of a screen with the exact ones."""
+        rough_N = rough_N.double()
+        reach_N = screen.reach(rough_N, margin_R[self.query_N])
+        is_near_N = (rough_N - self.score_N).abs() <= reach_N
         assert bool(is_near_N.all()), "a score lies further from the exact one than it can"
-        score_RC.view(-1)[place_N] = -torch.inf
+
+
+def hide(score: Tensor, place_N: Tensor) -> Tensor:
+    """Take scores out of a row of them; returns what they were."""
+    hidden_N = score[place_N]
+    score[place_N] = -torch.inf
+    return hidden_N

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluation.ranking.block import Block, Buffers, Own
+from evaluation.ranking.block import Block, Buffers, Own, Tiles, hide
 from evaluation.ranking.dense import count_densely
 from evaluation.ranking.exact import exact_scores
 from evaluation.ranking.exchange import Alone, Exchange, work_and_meet
@@ -39,31 +39,18 @@ from evaluation.ranking.screen import (
     is_tame,
     margins,
 )
-from evaluation.ranking.survivors import Limit, Survivors, count_survivors, find_survivors
-from evaluation.ranking.thresholds import Counts, Pairs, Thresholds, below
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiles:
-    """How work is cut; results do not depend on it."""
-
-    queries: int = 1024
-    columns: int = 1024
-    """Few enough that a tile of scores stays near the core."""
-
-    block: int = 8192
-    """Gallery images that are read, rounded and kept together."""
-
-    first_block: int = 1024
-    """A small block comes first: it tells which queries have too many survivors."""
-
-    def starts(self, num_gallery: int) -> list[int]:
-        """The gallery rows at which blocks begin."""
-        return [0, *range(min(self.first_block, self.block), num_gallery, self.block)]
+from evaluation.ranking.survivors import (
+    Limit,
+    Survivors,
+    count_survivors,
+    find_survivors,
+    multiply,
+)
+from evaluation.ranking.thresholds import Counts, Pairs, Thresholds
 
 
 CPU_TILES = Tiles()
-GPU_TILES = Tiles(queries=8192, columns=8192, block=65536, first_block=8192)
+GPU_TILES = Tiles(queries=8192, columns=8192, strip=8192, block=65536, first_block=8192)
 TO_THE_LAST = 2
 MOST_SURVIVORS = Limit(share=1 / 10, together=8)
 """Beyond these, float64 is quicker for a query than looking at each survivor."""
@@ -226,16 +213,21 @@ class _Counter:
         survivors stay too many on any screen.
         """
         margin_R = margins(query, block.rounded(screen), screen.unit)
-        floor_R = below(counts.thresholds.lowest()[row_R] - margin_R)
-        value_CD, parts = block.rounded(screen).value_RD, []
-        score = value_CD.new_empty(len(row_R) * self.tiles.columns)
-        for first in range(0, len(block), self.tiles.columns):
-            tile_CD = value_CD[first : first + self.tiles.columns]
-            score_RC = score[: len(row_R) * len(tile_CD)].view(len(row_R), len(tile_CD))
+        floor_R = screen.floor(counts.thresholds.lowest()[row_R], margin_R)
+        # Integers stand for scores of half precision there, and are in their order above zero only.
+        is_low_R = (floor_R <= 0) & (screen.kind == torch.bfloat16)
+        floor_R = torch.where(is_low_R, torch.inf, floor_R)
+        tiles = self.tiles.for_rows(len(row_R))
+        value_CD, parts, hidden = block.rounded(screen).value_RD, [], []
+        room = value_CD.new_empty(len(row_R) * min(tiles.strip, len(block)))
+        places = own.places(len(row_R), len(block), tiles)
+        for number, strip_CD in enumerate(value_CD.split(tiles.strip)):
+            score = room[: len(row_R) * len(strip_CD)]
             with screen.arithmetic():
-                torch.mm(query.value_RD, tile_CD.T, out=score_RC)
-            own.hide(score_RC, first, margin_R)
-            parts.append(find_survivors(score_RC, floor_R, first))
+                multiply(query.value_RD, strip_CD, tiles.columns, score)
+            hidden.append(hide(score, places[number]))
+            parts += find_survivors(score, floor_R, tiles.columns, number * tiles.strip)
+        own.check(torch.cat(hidden), margin_R, screen)
         found = Survivors.join(parts)
         num_found_R = torch.bincount(found.row_N, minlength=len(row_R))
         is_worth_it_R = MOST_SURVIVORS.is_kept(num_found_R, len(block))
@@ -245,10 +237,11 @@ class _Counter:
             block.rows_CD,
             row_R=row_R,
             margin_R=margin_R,
+            screen=screen,
             counts=counts,
             most_unsure=MOST_UNSURE,
         )
-        return torch.where(is_worth_it_R, torch.where(is_counted_R, 0, 1), TO_THE_LAST)
+        return torch.where(is_worth_it_R, torch.where(is_counted_R & ~is_low_R, 0, 1), TO_THE_LAST)
 
 
 def _check(query_QD: Tensor, gallery: Gallery, query_labels_Q: Tensor, num_gallery: int) -> None:

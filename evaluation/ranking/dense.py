@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.ranking.block import Block, Own
+from evaluation.ranking.block import Block, Own, hide
+from evaluation.ranking.screen import PLAIN
 from evaluation.ranking.survivors import NO_LIMIT, Survivors, count_survivors
 from evaluation.ranking.thresholds import Counts
 
@@ -35,7 +36,8 @@ def _count_tile(
     query_QD: Tensor, row_R: Tensor, margin_R: Tensor, block: Block, own: Own, counts: Counts
 ) -> None:
     score_RC = query_QD[row_R].double() @ block.double().T
-    own.hide(score_RC, 0, margin_R)
+    place_N = own.query_N * len(block) + own.column_N
+    own.check(hide(score_RC.view(-1), place_N), margin_R, PLAIN)
     threshold_RP = counts.thresholds.table(row_R)
     surely_RP, perhaps_RP = _reaching(
         score_RC, threshold_RP + margin_R[:, None], threshold_RP - margin_R[:, None]
@@ -53,6 +55,7 @@ def _count_tile(
         block.rows_CD,
         row_R=row_R,
         margin_R=margin_R,
+        screen=PLAIN,
         counts=counts,
         most_unsure=NO_LIMIT,
     )

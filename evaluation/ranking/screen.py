@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 128
 TAMEST, WILDEST = 2.0**-30, 2.0**30
 LARGEST, SMALLEST = 2.0**500, 2.0**-1000
 
@@ -34,38 +34,55 @@ class Screen:
     """How rough scores are made on one kind of device."""
 
     precision: str
-    """What torch calls it: "medium" may use bfloat16, "high" TF32, "highest" neither."""
+    """What torch calls it: "high" may use TF32 for numbers of float32, "highest" may not."""
 
-    dropped_bits: int
-    """Lowest bits of a float32 that rounding clears."""
+    kind: torch.dtype = torch.float32
+    """The numbers that are multiplied, and those that scores are written in."""
+
+    dropped_bits: int = 0
+    """Lowest bits of a float32 that rounding clears where the kind of number still has them."""
 
     unit: float
     """Bound of one addition's relative error."""
 
-    def round(self, rows_RD: Tensor, into: Tensor | None = None) -> "Rounded":
+    written: float = 0.0
+    """Bound of the relative error of writing a score, once it is added up."""
+
+    def round(
+        self, rows_RD: Tensor, *, into: Tensor | None = None, norm_R: Tensor | None = None
+    ) -> "Rounded":
         """Round descriptors, into the first rows of `into` if given, and measure what it costs.
+
+        Lengths are measured unless they are given.
 
         Raises:
             ValueError: a descriptor is not finite, or too long to be scored even in float64.
         """
-        norm_R = _norms(rows_RD)
-        error_R = torch.zeros_like(norm_R)
-        if rows_RD.dtype == torch.float32 and not self.dropped_bits:
-            return Rounded(value_RD=rows_RD, norm_R=norm_R, error_R=error_R)
+        is_rounded = self.kind != torch.float32 or self.dropped_bits > 0
+        if rows_RD.dtype == torch.float32 and not is_rounded:
+            if norm_R is None:
+                norm_R = _believed(_lengths(rows_RD), rows_RD)
+            return Rounded(value_RD=rows_RD, norm_R=norm_R, error_R=torch.zeros_like(norm_R))
         if into is None:
-            into = rows_RD.new_empty(rows_RD.shape, dtype=torch.float32)
+            into = rows_RD.new_empty(rows_RD.shape, dtype=self.kind)
         value_RD = into[: len(rows_RD)]
-        is_wider = rows_RD.dtype == torch.float64
-        for begin in range(0, len(rows_RD), ROWS_AT_ONCE):
-            rows = rows_RD[begin : begin + ROWS_AT_ONCE]
-            value = value_RD[begin : begin + ROWS_AT_ONCE]
-            self._round_into(value, rows if is_wider else rows.float())
-            if is_wider or self.dropped_bits:
-                error_R[begin : begin + ROWS_AT_ONCE] = _lengths(rows - value)
+        is_wider, norms, errors = rows_RD.dtype == torch.float64, [], []
+        for rows, value in zip(
+            rows_RD.split(ROWS_AT_ONCE), value_RD.split(ROWS_AT_ONCE), strict=True
+        ):
+            wide = rows if is_wider else rows.float()
+            self._round_into(value, wide)
+            if norm_R is None:
+                norms.append(_lengths(wide))
+            if is_wider or is_rounded:
+                errors.append(_lengths(wide - value))
+        if norm_R is None:
+            norm_R = _believed(torch.cat(norms), rows_RD)
+        error_R = torch.cat(errors) if errors else torch.zeros_like(norm_R)
         return Rounded(value_RD=value_RD, norm_R=norm_R, error_R=error_R)
 
     def _round_into(self, value: Tensor, rows: Tensor) -> None:
-        """Write the float32 nearest to `rows` that end in `dropped_bits` zero bits."""
+        """Write the numbers of this kind nearest to `rows`, with `dropped_bits` zero bits."""
         if not self.dropped_bits:
             value.copy_(rows)
             return
@@ -73,6 +90,18 @@ class Screen:
         half = 1 << (self.dropped_bits - 1)
         torch.add(rows.float().contiguous().view(torch.int32), half, out=whole)
         whole &= -1 << self.dropped_bits
+
+    def reach(self, score: Tensor, margin: Tensor) -> Tensor:
+        """Bound how far exact scores lie from written ones, float64, with their products' bound."""
+        return torch.add(margin, score.abs(), alpha=1.03 * self.written)
+
+    def floor(self, score: Tensor, margin: Tensor) -> Tensor:
+        """Return what the written score of a pair reaches if the exact one reaches `score`."""
+        lowest = score - margin
+        lowest = lowest - 1.03 * self.written * lowest.abs()
+        floor = lowest.to(self.kind)
+        less = torch.nextafter(floor, torch.full_like(floor[:1], -torch.inf))
+        return torch.where(floor.double() <= lowest, floor, less)
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -85,8 +114,8 @@ class Screen:
             torch.set_float32_matmul_precision(before)
 
 
-PLAIN = Screen(precision="highest", dropped_bits=0, unit=2.0**-24)
-BFLOAT16 = Screen(precision="medium", dropped_bits=16, unit=2.0**-22)
+PLAIN = Screen(precision="highest", unit=2.0**-24)
+BFLOAT16 = Screen(precision="highest", kind=torch.bfloat16, unit=2.0**-22, written=2.0**-8)
 TF32 = Screen(precision="high", dropped_bits=13, unit=2.0**-22)
 
 
@@ -134,13 +163,13 @@ def exact_margins(query_norm_R: Tensor, longest: Tensor, width: int) -> Tensor:
     return 2.06 * (width + 4) * 2.0**-53 * largest_R + SMALLEST
 
 
-def _norms(rows_RD: Tensor) -> Tensor:
-    norm_R = _lengths(rows_RD)
-    if not bool(is_tame(norm_R).all()):
-        # Shorter or longer than float32 can tell, or not finite at all.
-        norm_R = torch.cat([_wild_lengths(rows.double()) for rows in rows_RD.split(ROWS_AT_ONCE)])
-        if not bool((norm_R <= LARGEST).all()):
-            raise ValueError("descriptors must be finite, and their lengths squared too")
+def _believed(norm_R: Tensor, rows_RD: Tensor) -> Tensor:
+    """Return the lengths of the rows, measured again in float64 where float32 may not do."""
+    if bool(is_tame(norm_R).all()):
+        return norm_R
+    norm_R = torch.cat([_wild_lengths(rows.double()) for rows in rows_RD.split(ROWS_AT_ONCE)])
+    if not bool((norm_R <= LARGEST).all()):
+        raise ValueError("descriptors must be finite, and their lengths squared too")
     return norm_R
 
 

@@ -24,8 +24,8 @@ TILE_ELSEWHERE = (4096, 16384)
 SPARE = 16
 """Images screened beyond `k`: as many may lie within the rounding of the last one for nothing."""
 
-LARGEST = 1e37
-"""Dot products beyond this would leave float32."""
+SMALLEST, LARGEST = 2.0**-90, 1e37
+"""Lengths and products beyond these would leave float32, or what the error bound knows of it."""
 
 GROUP = 64
 """Neighbouring scores of which only the best is compared at first; few of a later tile are good."""
@@ -49,17 +49,22 @@ def top_k(query_QD: Tensor, gallery_GD: Tensor, *, k: int) -> TopK:
     Memory is that of one tile and of the lists; nothing of queries x gallery is ever held.
 
     Raises:
-        ValueError: a descriptor is not finite, or so long that its scores would not be.
+        ValueError: a query is zero, a descriptor is not finite, or float32 cannot hold the scores.
     """
     assert k >= 1 and query_QD.shape[1] == gallery_GD.shape[1], "checked by the caller"
     k = min(k, len(gallery_GD))
     tile_rows, tile_columns = TILE.get(query_QD.device.type, TILE_ELSEWHERE)
-    longest, longest_query = (
-        torch.stack([tile.double().norm(dim=1).max() for tile in part.split(tile_columns)]).max()
-        for part in (gallery_GD, query_QD)
+    length_Q, length_G = (
+        torch.cat([tile.double().norm(dim=1) for tile in part.split(tile_columns)])
+        for part in (query_QD, gallery_GD)
     )
-    if not bool(longest * longest_query < LARGEST):
-        raise ValueError("descriptors must be finite, and their products in float32 too")
+    longest = length_G.max()
+    reach = torch.cat([length_Q, longest[None], length_Q * longest])
+    if not bool(((reach >= SMALLEST) & (reach <= LARGEST)).all()):
+        raise ValueError(
+            "descriptors must be finite and not zero, and neither so long nor so short that "
+            "float32 cannot multiply them"
+        )
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # the error bound speaks of float32
     try:

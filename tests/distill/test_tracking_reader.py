@@ -76,6 +76,10 @@ def test_a_store_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="does not exist; give another with --tracking-uri"):
         read_runs(f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="E")
     assert not list(tmp_path.iterdir())
+    for uri in (str(tmp_path / "folder"), "nosuch://store"):
+        with pytest.raises(TrackingError, match="MLflow cannot open"):
+            read_runs(uri, experiment="E")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> None:
@@ -85,7 +89,10 @@ def test_a_store_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> N
         read_runs(str(path), experiment="E")
 
 
-def test_a_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+def test_a_server_that_does_not_answer_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with pytest.raises(TrackingError, match=f"MLflow at {NO_SERVER} cannot be read .*report files"):
         read_runs(NO_SERVER, experiment="E")
+    assert not caplog.records, "no line for every try"

@@ -35,6 +35,8 @@ def test_numbers_that_describe_nothing_are_refused(values, sentence: str) -> Non
             {"rerank": True, "rerank_top": 9, "submission": Path("answer.txt")},
             "--submission takes 10 names per query and --rerank-top is 9",
         ),
+        ({"submission": Path("")}, "--submission names no file"),
+        ({"out": Path("")}, "--out names no file"),
     ],
 )
 def test_options_that_say_nothing_alone_are_refused(values, sentence: str) -> None:

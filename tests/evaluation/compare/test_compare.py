@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from mlflow import MlflowClient
 
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
@@ -58,7 +59,7 @@ def test_published_numbers_stand_beside_and_compete_only_if_asked(compare, two_m
             row["label"]
             for row in table["rows"]
             for number in row["numbers"]
-            if (number["row"], number["metric"]) == ("s2d", "recall@1") and number["is_best"]
+            if (number["row"], number["metric"]) == ("d2s", "ap") and number["is_best"]
         ]
 
     (table,) = compare(two_models, "--json").tables
@@ -66,7 +67,38 @@ def test_published_numbers_stand_beside_and_compete_only_if_asked(compare, two_m
     assert pfed["is_published"] and pfed["gallery"] == "unstated" and "2510.22582" in pfed["source"]
     assert numbers(table, "MEAN")["", "ops"]["low"] == pytest.approx(13.09e9)
     assert best() == ["large"]
-    assert best("--mark-published") == ["DAC"]
+    assert best("--mark-published") == ["PFED"], "DAC, better, searched another gallery"
+    mean = next(row for row in table["rows"] if row["label"] == "MEAN")
+    cited = {number["metric"]: number.get("source", mean["source"]) for number in mean["numbers"]}
+    assert "leaderboard" in cited["ap"] and "speed-accuracy chart" in cited["ops"]
+
+
+def test_a_published_number_stands_once_below_the_gallery_it_was_found_in(
+    compare, run_folder
+) -> None:
+    near = result("d2s", 0.95, 0.95, (37_855, 701), gallery="no-distractors")
+    folder = run_folder("a", make_report("a", results=(*university_results(), near)))
+    both = ("d2s", "d2s/no-distractors")
+
+    def columns(method: str, *asked: str) -> set[str]:
+        (table,) = compare(folder, "--json", "--results", *asked).tables
+        return {row for row, _ in numbers(table, method)} & set(both)
+
+    assert columns("DAC", *both) == {"d2s/no-distractors"}
+    assert columns("MCCG", *both) == {"d2s"}
+    assert columns("PFED", *both) == set(both), "nobody knows which"
+    assert columns("DAC", "d2s") == {"d2s"}, "beside ours, its gallery said"
+
+
+def test_rows_that_the_first_report_lacks_are_counted_and_compared_too(compare, run_folder) -> None:
+    fused = result("d2s", 0.97, 0.97, (701, 951), views="refined-10")
+    fog = university_results(condition="fog")
+    for name, more in (("a", fog), ("b", (fused,))):
+        rows = (*university_results(), *more)
+        folder = run_folder(f"runs/{name}", make_report(name, results=rows)).parent
+    (table,) = compare(folder, "--results", "d2s/fog", "d2s/refined-10", "--json").tables
+    assert "PFED + refinement" in [row["label"] for row in table["rows"]]
+    assert any("D2S fused 701 queries" in note for note in table["notes"])
 
 
 def test_zero_shot_stands_beside_zero_shot(compare, run_folder) -> None:
@@ -233,7 +265,40 @@ def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda values: values.update(results=["d2s"]),
+        lambda values: values["results"][0].update(metrics=None),
+        lambda values: values["results"][0]["metrics"].pop("ap"),
+        lambda values: values["results"][1]["metrics"].update(ap="high"),
+        lambda values: values.update(cost=[]),
+    ],
+    ids=["words for rows", "no metrics", "a metric missing", "a word for a metric", "no cost"],
+)
+def test_a_damaged_report_is_told(compare, run_folder, break_it) -> None:
+    path = run_folder("a", make_report()) / "evaluation.json"
+    values = json.loads(path.read_text())
+    break_it(values)
+    path.write_text(json.dumps(values))
+    assert "is a damaged report" in compare(path).sentence
+
+
+def test_what_is_no_report_or_holds_nothing_is_told(compare, run_folder, tmp_path) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    assert "is no report of skydistill evaluate" in compare(tmp_path / "list.json").sentence
+    empty = run_folder("a", make_report(results=()))
+    assert "hold no results" in compare(empty).sentence
+
+
+def test_a_report_behind_a_list_is_not_taken_for_a_word_of_it(compare, two_models) -> None:
+    told = compare("--results", "d2s", two_models).sentence
+    assert f"{two_models} was taken for a word of --results" in told
+
+
 def test_contradictions_are_told(compare) -> None:
+    assert "--metrics names none" in compare("a.json", "--metrics").sentence
+    assert "draws no figures" in compare("--only-published", "--figures", "f").sentence
     assert "--json and --format csv" in compare("--json", "--format", "csv").sentence
     assert "leave nothing" in compare("--only-published", "--no-published").sentence
     assert "shows no runs" in compare("a.json", "--only-published").sentence
@@ -261,4 +326,12 @@ def test_runs_of_mlflow_are_compared_and_those_without_evaluation_named(
     assert numbers(told.tables[0], "student")["d2s", "recall@1"]["low"] == pytest.approx(91)
     assert "1 of 3 runs of E have no evaluation: teacher (KILLED)" in told.err
     assert json.loads(told.out)["left_out"]
+
+    client = MlflowClient(uri)
+    (run, *_) = client.search_runs([client.get_experiment_by_name("E").experiment_id])
+    (tmp_path / "evaluation_2.json").write_text('{"schema_version": 2, "resu')
+    client.log_artifact(run.info.run_id, str(tmp_path / "evaluation_2.json"), "evaluation")
+    told = compare("--experiment", "E", "--json", "--no-published")
+    assert numbers(told.tables[0], "student")["d2s", "recall@1"]["runs"] == 2
+    assert "evaluation_2.json of MLflow run" in told.err and "is no report" in told.err
     assert "'F' is unknown" in compare("--experiment", "F", "--tracking-uri", uri).sentence

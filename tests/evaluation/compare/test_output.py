@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from evaluation.compare import pictures
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.pages import WIDTH
 from evaluation.report import Report
@@ -59,8 +62,23 @@ def test_csv_has_a_line_per_number(compare, two_models) -> None:
     ]
     assert float(one["low"]) == pytest.approx(90)
     assert one["runs"] == "3" and one["trained_on"] == "university1652"
-    assert {line["source"] for line in lines if line["label"] == "PFED"} == {
-        "PFED / MobileGeo (arXiv 2510.22582), Tables I to III"
+    assert one["flip"] == "False" and one["shards_fingerprint"] == "f" * 64
+    printed = {line["metric"]: line for line in lines if line["label"] == "PFED"}
+    assert printed["ap"]["source"] == "PFED / MobileGeo (arXiv 2510.22582), Tables I to III"
+    assert printed["ops"]["source"].endswith("speed-accuracy chart")
+    assert printed["ap"]["flip"] == "", "how others measured is not known"
+
+
+def test_tables_of_two_manners_can_be_told_apart(compare, run_folder) -> None:
+    run_folder("runs/a", make_report("a"))
+    folder = run_folder("runs/b", make_report("b", shards_fingerprint="e" * 64)).parent
+    told = compare(folder, "--separate", "--no-published").out
+    assert "test images ffffffffffff" in told and "test images eeeeeeeeeeee" in told
+    told = compare(folder, "--separate", "--no-published", "--format", "csv").out
+    lines = csv.DictReader(io.StringIO(told))
+    assert {(line["label"], line["shards_fingerprint"][0]) for line in lines} == {
+        ("a", "f"),
+        ("b", "e"),
     }
 
 
@@ -91,6 +109,22 @@ def test_figures_have_the_points_of_the_table(compare, two_models, tmp_path) -> 
         "university1652_d2s_recall_at_1_against_speed.png",
     }
     assert all(name in told.err for name in names)
+
+
+def test_figures_say_what_is_grey_and_whose_gallery_is_another(
+    compare, two_models, monkeypatch
+) -> None:
+    drawn: dict[str, set[str]] = {}
+
+    def keep(figure: Figure, path: Path) -> Path:
+        drawn[path.stem.rpartition("_")[2]] = {text.get_text() for text in figure.findobj(Text)}
+        return path
+
+    monkeypatch.setattr(pictures, "save_figure", keep)
+    compare(two_models, "--figures", "nowhere")
+    assert {"MEAN† [2]", "PFED [1]", "MCCG [2]"} <= drawn["ops"]
+    assert "University-1652, in-domain; grey: as published; † another gallery" in drawn["ops"]
+    assert "University-1652, in-domain" in drawn["speed"], "nothing is grey there"
 
 
 def test_the_suffix_says_the_format() -> None:

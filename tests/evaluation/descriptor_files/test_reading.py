@@ -12,6 +12,7 @@ import torch
 from scipy.io import savemat
 
 from data_shards.errors import DescriptorError
+from evaluation.descriptor_files.checks import descriptors_of
 from evaluation.descriptor_files.reading import read_features
 from evaluation.ranking import InMemory, OnDisk
 
@@ -59,6 +60,9 @@ BAD: dict[str, Arrays] = {
     r"1 of 3 rows of query_label, the first at 1 .* not a whole": good(query_label=[0, 0.5, 1]),
     r"rows of query_label.* not a whole": good(query_label=[0, np.nan, 1]),
     r"rows of query_label, the first at 2 .* beyond": good(query_label=[0, 1, 1e17]),
+    r"rows of query_label, the first at 1 .* beyond 16777215": good(
+        query_label=np.array([0, 2**24, 1], dtype="f4")
+    ),
     r"rows of gallery_label.* beyond": good(gallery_label=np.full(5, 2**63, "u8")),
     r"2 of 5 rows of gallery_f, the first at 1 .* NaN": good(
         gallery_f=with_rows(BASE["gallery_f"], [1, 3], np.nan)
@@ -115,6 +119,18 @@ def no_mat(path: Path) -> None:
     path.write_text("query_f = 1")
 
 
+def larger_than_any_memory(path: Path) -> None:
+    np.savez(path, **good())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = members["query_f.npy"]
+    claim = header.replace(b"(3, 4), }" + b" " * 15, b"(%d, 4), }" % 10**15)
+    assert claim != header
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"query_f.npy": claim}).items():
+            archive.writestr(name, content)
+
+
 def mat_cut_short(path: Path) -> None:
     savemat(path, good())
     path.write_bytes(path.read_bytes()[:300])
@@ -125,6 +141,7 @@ DAMAGED = [
     ("f.npz", pickled_inside, "its query_f holds Python objects"),
     ("f.npz", truncated, "cut short"),
     ("f.npz", no_array_inside, "query_f"),
+    ("f.npz", larger_than_any_memory, "cannot be read .*allocate"),
     ("f.mat", of_version_7_3, "'-v7'"),
     ("f.mat", no_mat, "level 5"),
     ("f.mat", mat_cut_short, "cut short"),
@@ -173,6 +190,32 @@ def test_a_plain_archive_leaves_its_gallery_on_the_disk(tmp_path: Path) -> None:
     assert isinstance(plain.gallery, OnDisk)
     assert isinstance(small.gallery, InMemory)
     assert torch.equal(plain.whole_gallery(), small.whole_gallery())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_one_query_is_read_like_many(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"f{suffix}"
+    arrays = good(query_f=BASE["query_f"][:1], query_label=[2], query_path=["a/b.jpg"])
+    if suffix == ".mat":
+        savemat(path, arrays)
+    else:
+        np.savez(path, **arrays)
+    features = read_features(path)
+    assert features.query_QD.tolist() == BASE["query_f"][:1].tolist()
+    assert (features.query_labels_Q.tolist(), features.query_names) == ([2], ["b"])
+
+
+def test_what_torch_gets_may_be_written_to(tmp_path: Path) -> None:
+    frozen = BASE["query_f"][:1].copy()
+    frozen.setflags(write=False)
+    assert descriptors_of(frozen, "query_f", tmp_path).flags.writeable
+
+
+def test_a_table_of_text_is_no_text_per_descriptor(tmp_path: Path) -> None:
+    pairs = np.array([[f"a/{row}.jpg", "0"] for row in range(5)])
+    savemat(tmp_path / "f.mat", good(gallery_path=pairs))
+    with pytest.raises(DescriptorError, match="gallery_path is not a text per descriptor"):
+        read_features(tmp_path / "f.mat")
 
 
 def test_numbers_of_any_kind_come_as_floats(tmp_path: Path) -> None:

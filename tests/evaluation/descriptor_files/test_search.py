@@ -112,6 +112,17 @@ def test_normalize_scales_to_unit_length(
     assert printed(capsys, tmp_path / "f.npz", normalize=True)["ap"] == pytest.approx(unit["ap"])
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e200, 1e307])
+def test_normalize_scales_what_has_no_square(
+    scale: float, arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit = expected(arrays)
+    arrays["query_f"] = arrays["query_f"].astype("f8") * scale
+    np.savez(tmp_path / "f.npz", **arrays)
+    measured = printed(capsys, tmp_path / "f.npz", normalize=True)
+    assert measured["ap"] == pytest.approx(unit["ap"], abs=0.02)  # 1e-320 has few bits
+
+
 def test_ranked_again_beside_the_plain_numbers(
     arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +209,33 @@ def test_a_submission_names_the_ten_best_of_each_query(
     again = [line.split("\t") for line in (tmp_path / "again.txt").read_text().splitlines()]
     assert [sorted(line) for line in again] == np.sort(names[best], axis=1).tolist()
     assert again != names[best].tolist()
+
+
+def test_names_that_no_answer_can_hold_are_refused_before_anything_is_written(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    arrays["gallery_name"] = np.array([f"tile {row}" for row in range(120)])
+    np.savez(tmp_path / "f.npz", **arrays)
+    config = EvaluateConfig(
+        features=tmp_path / "f.npz", submission=tmp_path / "a.txt", descriptors_out=tmp_path
+    )
+    with pytest.raises(DescriptorError, match="cannot hold the name 'tile 0'"):
+        evaluate_features(config)
+    assert [file.name for file in tmp_path.iterdir()] == ["f.npz"]
+
+
+def test_the_file_that_is_read_is_not_written_over(
+    arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "f.npz", **arrays)
+    printed(capsys, tmp_path / "f.npz", descriptors_out=tmp_path)
+    path = tmp_path / "pytorch_result.mat"
+    before = path.read_bytes()
+    with pytest.raises(DescriptorError, match="pytorch_result.mat would be written over"):
+        evaluate_features(
+            EvaluateConfig(features=path, normalize=True, descriptors_out=tmp_path / "x/..")
+        )
+    assert path.read_bytes() == before
 
 
 def test_a_dry_run_checks_and_writes_nothing(

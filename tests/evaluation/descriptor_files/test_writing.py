@@ -56,7 +56,7 @@ def test_the_answer_is_lines_of_names_between_tabs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ([["a"], ["b c"]], r"'b c' \(query 1"),
+        ([["a"], ["b c"]], "'b c'; give names"),
         ([["a\tb"]], "blanks and tabs"),
         ([[""]], "''"),
         ([["a", "b"], ["a"]], "query 1, counted from 0, has 1 names"),

@@ -39,6 +39,8 @@ def test_measured_models_say_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert models([*words, "--threads", "1"]) == 0
     shown = capsys.readouterr().out
     assert "images/s" in shown and "1 thread:" in shown and "float32" in shown
+    assert "MiB" in shown.splitlines()[2], "the memory at most in use stands in the table too"
+    assert "…" not in shown
 
 
 def test_the_table_fits_and_states_its_convention(capsys: pytest.CaptureFixture[str]) -> None:

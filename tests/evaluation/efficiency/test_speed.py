@@ -64,6 +64,18 @@ def test_peak_memory_is_that_of_describing() -> None:
     assert 31 <= speed.peak_memory_mib < 48
 
 
+def test_what_is_kept_from_the_first_batch_on_is_no_part_of_the_peak() -> None:
+    class Keeping(Watched):
+        kept: Tensor | None = None
+
+        def describe(self, images_BCHW: Tensor) -> Tensor:
+            self.kept = torch.ones(64 * MIB // 4) if self.kept is None else self.kept
+            return super().describe(images_BCHW)
+
+    speed = measure_speed(Keeping(), image_size=8, batch_size=1, threads=1, warm_up=2, runs=3)
+    assert speed.peak_memory_mib is not None and speed.peak_memory_mib < 16
+
+
 def test_a_real_model_is_measured() -> None:
     model = RetrievalModel(ModelConfig(arch="convnext_micro", weights="none"), num_places=2)
     speed = measure_speed(model, image_size=32, batch_size=2, threads=1, warm_up=1, runs=3)

@@ -1,10 +1,11 @@
 """Bubbles stand where they belong, as large as they should, and their labels hide nothing."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 
 from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
 from evaluation.figures.canvas import blank, box, chart
@@ -40,6 +41,19 @@ def test_a_bubble_per_point_its_area_the_parameters() -> None:
     per_parameter = [at[p.x, 100 * p.accuracy] / p.parameters for p in POINTS]
     np.testing.assert_allclose(per_parameter, per_parameter[0])
     assert axes.get_xscale() == "log"
+
+
+def test_no_bubble_hides_a_smaller_one_and_none_its_deviation() -> None:
+    points = [point("large", 1e10, 0.9, 9e7, deviation=0.001), point("p", 1e10, 0.9, 3e7)]
+    points[1] = replace(points[1], is_published=True, source=PRINTED)
+    axes = accuracy_against_ops(points, title="", subtitle="").axes[0]
+    bubbles = [part for part in axes.collections if isinstance(part, PathCollection)]
+    assert [float(part.get_sizes()[0]) for part in bubbles] == sorted(
+        (float(part.get_sizes()[0]) for part in bubbles), reverse=True
+    )
+    (bars,) = [part for part in axes.collections if isinstance(part, LineCollection)]
+    layers = {part.get_zorder() for part in bubbles}
+    assert len(layers) == 1 and bars.get_zorder() > layers.pop()
 
 
 def test_published_points_are_grey_and_their_source_is_named() -> None:

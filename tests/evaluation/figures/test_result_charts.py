@@ -33,6 +33,15 @@ def test_altitudes_are_lines_of_recall_and_ap_in_each_direction(result: MakeResu
         assert {"79.85", "98.87"} <= {text.get_text() for text in axes.texts}
 
 
+def test_values_near_zero_stand_above_the_names_of_the_altitudes(result: MakeResult) -> None:
+    rows = [result(0.01, altitude_m=height) for height in (150, 300)]
+    figure = draw_altitudes(rows, **WORDS)
+    (axes,) = figure.axes
+    floor = axes.get_window_extent().y0
+    assert all(text.get_window_extent().y0 >= floor for text in axes.texts)
+    assert min(axes.get_yticks()) == 0
+
+
 def test_values_of_equal_lines_stand_on_both_sides(result: MakeResult) -> None:
     row = result(0.5, altitude_m=150)
     level = Result(**vars(row) | {"metrics": {**row.metrics, "ap": 0.5}})

@@ -273,6 +273,16 @@ def test_the_bound_holds_where_half_precision_tells_lengths_to_few_bits() -> Non
     assert ranking.of_query(0) == [1]
 
 
+def test_the_bound_holds_where_a_score_is_half_way_between_two_that_can_be_written() -> None:
+    ranking = rank_gallery(
+        torch.tensor([[129.0]]),  # 129 x 255 = 32,895; bfloat16 knows 32,768 and 33,024
+        InMemory(torch.tensor([[255.0], [255.0]]), torch.tensor([0, 1])),
+        query_labels_Q=torch.tensor([0]),
+        screen=BFLOAT16,
+    )
+    assert ranking.of_query(0) == [1]
+
+
 def test_one_of_each_is_enough() -> None:
     found = rank(
         torch.ones(1, 1),

@@ -79,3 +79,12 @@ def test_scores_that_are_no_numbers_are_refused(value: float) -> None:
     query[1, 1] = 1e10
     with pytest.raises(ValueError, match="finite"):
         top_k(query, gallery, k=2)
+
+
+@pytest.mark.parametrize(("of_query", "of_gallery"), [(1e-54, 1e12), (1e-170, 1.0), (1e-20, 1e60)])
+def test_what_float32_would_lose_is_refused_instead_of_listed(
+    of_query: float, of_gallery: float
+) -> None:
+    query, gallery = (part.double() for part in random(5, 2, 40, 3))
+    with pytest.raises(ValueError, match="neither so long nor so short"):
+        top_k(of_query * query, of_gallery * gallery, k=2)
