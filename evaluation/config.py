@@ -24,9 +24,6 @@ ViewDistance = Literal["auto", "pose", "descriptor"]
 ANSWERS = 10
 """Names that a submission gives per query."""
 
-TABLE_SUFFIXES = (".md", ".tex")
-"""Of the tables that stand beside a report, under its name."""
-
 NEEDED_BY = {
     "information": "multi_view",
     "view_distance": "multi_view",
@@ -177,10 +174,10 @@ class EvaluateConfig:
         for option, path in (("--out", self.out), ("--submission", self.submission)):
             if path is not None and not path.name:
                 raise RecipeError(f"{option} names no file; give the name of one")
-        if self.out is not None and self.out.suffix in TABLE_SUFFIXES:
-            raise RecipeError(
-                f"--out {self.out} is the name of a table; give one that ends in .json"
-            )
+        if self.out is not None and self.out.suffix != ".json":
+            raise RecipeError(f"--out {self.out} is to be JSON; give a name that ends in .json")
+        if self.submission is not None and self.submission == self.out:
+            raise RecipeError(f"--out and --submission are both {self.out}; give two names")
 
     def _refuse_idle_options(self) -> None:
         """Refuse an option that another one would have to be given for."""

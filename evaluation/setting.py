@@ -16,7 +16,7 @@ from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.checkpoint import LoadedModel, load_student, to_device
 from evaluation.conditions import Condition, chosen_conditions
-from evaluation.config import TABLE_SUFFIXES, EvaluateConfig
+from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
 from evaluation.multi_view.rows import equally_seen, refuse_unknown_poses
 from evaluation.report import REPORT_NAME
@@ -37,12 +37,12 @@ class Outputs:
     @property
     def markdown(self) -> Path:
         """The tables, for a README."""
-        return self.report.with_suffix(TABLE_SUFFIXES[0])
+        return self.report.with_suffix(".md")
 
     @property
     def latex(self) -> Path:
         """The tables, for a paper."""
-        return self.report.with_suffix(TABLE_SUFFIXES[1])
+        return self.report.with_suffix(".tex")
 
     @property
     def figures(self) -> Path:

@@ -28,8 +28,8 @@ class CompareConfig:
     """MLflow store or server to read runs from; where no reports are given by default
     MLFLOW_TRACKING_URI, else `outputs/mlflow.db`."""
 
-    experiment: str = "skydistill"
-    """MLflow experiment that holds the runs."""
+    experiment: str | None = None
+    """MLflow experiment that holds the runs, `skydistill` by default."""
 
     dataset: tuple[str, ...] = ()
     """Only reports on these data sets, by layout: university1652, sues200; all if empty."""
@@ -79,6 +79,8 @@ class CompareConfig:
             raise RecipeError("--only-published shows no runs; give none, or leave it out")
         if self.only_published and self.figures:
             raise RecipeError("--only-published draws no figures; leave --figures out")
+        if self.experiment and self.reports and not self.tracking_uri:
+            raise RecipeError("--experiment is about MLflow; give --tracking-uri, or no reports")
         if not self.metrics:
             raise RecipeError("--metrics names none; give some, or leave it out")
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_shards.errors import DescriptorError, RecipeError
@@ -13,6 +13,9 @@ from evaluation.compare.config import CompareConfig
 from evaluation.report import REPORT_NAME, Report, read_report, report_of
 
 USUAL_STORE = Path("outputs/mlflow.db")
+EXPERIMENT = "skydistill"
+"""As recipes have it."""
+
 REPORTS = f"{Path(REPORT_NAME).stem}*.json"
 """`evaluation.json`, and beside it those of further data sets: `evaluation_sues200.json`."""
 
@@ -51,7 +54,7 @@ def gather(config: CompareConfig) -> Gathered:
     for path in config.reports:
         entries += list(_from_path(path))
     if config.tracking_uri or not config.reports:
-        tracked = _from_mlflow(_store(config.tracking_uri), config.experiment)
+        tracked = _from_mlflow(_store(config.tracking_uri), config.experiment or EXPERIMENT)
         entries += tracked.entries
         left_out += tracked.left_out
     known = sorted({entry.report.dataset for entry in entries})
@@ -80,7 +83,7 @@ def _from_path(path: Path) -> Iterator[Entry]:
 def _store(uri: str | None) -> str:
     """Return the store that is meant: as asked, as the environment says, else the usual one."""
     told = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if told is None and not USUAL_STORE.is_file():
+    if not told and not USUAL_STORE.is_file():
         raise RecipeError(
             "nothing to compare: give reports or run folders, or an MLflow store with "
             f"--tracking-uri ({USUAL_STORE} does not exist)"
@@ -128,15 +131,35 @@ def _from_run(run: TrackedRun, unreadable: list[str]) -> Iterator[Entry]:
 
 
 def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:
-    """Keep one report, the richest, of the same weights measured the same way."""
+    """Bring the reports of the same weights measured the same way together, rows of all in one."""
     kept: dict[tuple[object, ...], Entry] = {}
     for entry in entries:
         report = entry.report
         how = (report.image_size, report.flip, report.resampling, report.distractors)
         same = (report.checkpoint_sha256, report.shards_fingerprint, *how)
-        if same not in kept or len(report.results) > len(kept[same].report.results):
-            kept[same] = entry
+        kept[same] = _joined(kept[same], entry) if same in kept else entry
     return list(kept.values())
+
+
+def _joined(one: Entry, other: Entry) -> Entry:
+    """Add the rows that only the poorer of two reports has to the richer one, if both may stand."""
+    if len(other.report.results) > len(one.report.results):
+        one, other = other, one
+    report, further = one.report, other.report
+    for how in ("fusion", "conditions_version"):
+        if getattr(report, how) and getattr(further, how) not in (0, "", getattr(report, how)):
+            return one  # rows of one name would mean two things
+    names = {result.name for result in report.results}
+    return replace(
+        one,
+        report=replace(
+            report,
+            results=report.results + tuple(r for r in further.results if r.name not in names),
+            speed=report.speed or further.speed,
+            fusion=report.fusion or further.fusion,
+            conditions_version=report.conditions_version or further.conditions_version,
+        ),
+    )
 
 
 def listed(names: Sequence[str]) -> str:

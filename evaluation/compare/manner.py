@@ -16,6 +16,7 @@ WORDS = {
     "trained_on": "trained on",
     "flip": "mirrored images added",
     "resampling": "resampling",
+    "decoder": "decoder",
     "ties": "ties",
     "shards_fingerprint": "test images (fingerprint of the shards)",
     "distractors": "further distractors",
@@ -35,6 +36,7 @@ class Manner:
 
     flip: bool
     resampling: str
+    decoder: str
     ties: str
     shards_fingerprint: str
     """Of the test images."""
@@ -76,6 +78,7 @@ def manner_of(entry: Entry, results: Sequence[Result]) -> Manner:
         trained_on=report.trained_on,
         flip=report.flip,
         resampling=report.resampling,
+        decoder=report.decoder,
         ties=report.ties,
         shards_fingerprint=report.shards_fingerprint,
         distractors=tuple(sorted(report.distractors)),

@@ -76,9 +76,13 @@ class Buffers:
 
     def take(self, name: str, rows_CD: Tensor, dtype: torch.dtype) -> Tensor:
         """Return room for as many rows."""
-        if name not in self._tensors or len(self._tensors[name]) < len(rows_CD):
-            self._tensors[name] = torch.empty_like(rows_CD, dtype=dtype)
-        return self._tensors[name][: len(rows_CD)]
+        return self.row(name, rows_CD.numel(), rows_CD, dtype).view(rows_CD.shape)
+
+    def row(self, name: str, length: int, beside: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return room for so many numbers on the device of a tensor."""
+        if name not in self._tensors or len(self._tensors[name]) < length:
+            self._tensors[name] = beside.new_empty(length, dtype=dtype)
+        return self._tensors[name][:length]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +117,8 @@ class Own:
         place_N = tile_N * (tiles.columns * num_rows) + column_N % tiles.columns
         place_N += self.query_N * left_N.clamp(max=tiles.columns)
         num_strips = -(-num_columns // tiles.strip)
-        return place_N.split(torch.bincount(strip_N, minlength=num_strips).tolist())
+        per_strip: list[int] = torch.bincount(strip_N, minlength=num_strips).tolist()
+        return torch.split(place_N, per_strip)
 
     def check(self, rough_N: Tensor, margin_R: Tensor, screen: Screen) -> None:
         """Compare scores of a screen with the exact ones."""

@@ -48,11 +48,10 @@ from evaluation.ranking.survivors import (
 )
 from evaluation.ranking.thresholds import Counts, Pairs, Thresholds
 
-
 CPU_TILES = Tiles()
 GPU_TILES = Tiles(queries=8192, columns=8192, strip=8192, block=65536, first_block=8192)
 TO_THE_LAST = 2
-MOST_SURVIVORS = Limit(share=1 / 10, together=8)
+MOST_SURVIVORS = Limit(share=1 / 5, together=8)
 """Beyond these, float64 is quicker for a query than looking at each survivor."""
 
 MOST_UNSURE = Limit(share=1 / 128, together=1 / 4)
@@ -218,8 +217,11 @@ class _Counter:
         is_low_R = (floor_R <= 0) & (screen.kind == torch.bfloat16)
         floor_R = torch.where(is_low_R, torch.inf, floor_R)
         tiles = self.tiles.for_rows(len(row_R))
-        value_CD, parts, hidden = block.rounded(screen).value_RD, [], []
-        room = value_CD.new_empty(len(row_R) * min(tiles.strip, len(block)))
+        value_CD = block.rounded(screen).value_RD
+        parts: list[Survivors] = []
+        hidden: list[Tensor] = []
+        num_scores = len(row_R) * min(tiles.strip, len(block))
+        room = block.buffers.row(f"scores of {screen}", num_scores, value_CD, screen.kind)
         places = own.places(len(row_R), len(block), tiles)
         for number, strip_CD in enumerate(value_CD.split(tiles.strip)):
             score = room[: len(row_R) * len(strip_CD)]

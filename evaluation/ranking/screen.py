@@ -11,8 +11,11 @@ by Cauchy and Schwarz for the first two terms; the last is the textbook bound of
 any order, with u = 2^-24 for ordinary arithmetic. Matrix units may cut instead of round and drop
 subnormal numbers: they get u = 2^-22. All norms are measured, not assumed, and raised by 1 % for
 their own rounding; norms so small or so large that float32 might not hold a product send the pair
-to float64 (`is_tame`). Every positive is scored both ways, so the bound is asserted where it is
-used.
+to float64 (`is_tame`). A product of bfloat16 is written as bfloat16 too, half as many bytes to look
+through: once added up, s becomes v with |s - v| <= w |s|, w = 2^-8, so that |s - v| <= 1.03 w |v|
+widens the bound of a score that is read (`reach`), and no score s >= t is written below t - w |t|
+(`floor`; s - w |s| rises with s). Every positive is scored both ways, so the bound is asserted where
+it is used.
 """
 
 # Shapes: R = rows of descriptors, D = descriptor width.
@@ -67,6 +70,8 @@ class Screen:
             into = rows_RD.new_empty(rows_RD.shape, dtype=self.kind)
         value_RD = into[: len(rows_RD)]
         is_wider, norms, errors = rows_RD.dtype == torch.float64, [], []
+        # Filled again and again: fresh memory would cost more than the arithmetic.
+        room_RD = rows_RD[:ROWS_AT_ONCE].to(torch.float64 if is_wider else torch.float32, copy=True)
         for rows, value in zip(
             rows_RD.split(ROWS_AT_ONCE), value_RD.split(ROWS_AT_ONCE), strict=True
         ):
@@ -75,7 +80,7 @@ class Screen:
             if norm_R is None:
                 norms.append(_lengths(wide))
             if is_wider or is_rounded:
-                errors.append(_lengths(wide - value))
+                errors.append(_lengths(room_RD[: len(rows)].copy_(value).sub_(wide)))
         if norm_R is None:
             norm_R = _believed(torch.cat(norms), rows_RD)
         error_R = torch.cat(errors) if errors else torch.zeros_like(norm_R)

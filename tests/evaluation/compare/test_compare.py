@@ -128,6 +128,7 @@ def test_published_numbers_need_the_public_test_set(compare, run_folder) -> None
         ({"trained_on": "sues200"}, "trained on: university1652 in .* but sues200 in"),
         ({"dataset": "sues200", "flip": True}, r"data set: university1652 in .* but sues200 in"),
         ({"distractors": ("d" * 64,)}, "further distractors: none in .* but dddd"),
+        ({"decoder": "another"}, "decoder: .* but another"),
     ],
 )
 def test_reports_measured_differently_are_refused(compare, run_folder, change, sentence) -> None:
@@ -216,6 +217,24 @@ def test_a_repeated_report_counts_once(compare, two_models) -> None:
     told = compare(two_models, two_models / "small0", "--json", "--no-published")
     assert numbers(told.tables[0], "small")["d2s", "ap"]["runs"] == 3
     assert "1 of 6 reports are of the same weights as another" in told.err
+
+
+def test_two_evaluations_of_one_model_are_one_row(compare, run_folder) -> None:
+    plain = result("d2s", 0.9, 0.91, (37_855, 951))
+    fog, again = (replace(plain, condition="fog"), replace(plain, rerank="k-reciprocal"))
+    one = make_report("a", results=(plain, fog), conditions_version=1)
+    folder = run_folder("runs/a", one).parent
+    run_folder("runs/a", replace(one, results=(plain, again)), name="evaluation_again.json")
+    told = compare(folder, "--json", "--no-published", "--results", "d2s/fog", "d2s/reranked")
+    assert numbers(told.tables[0], "a").keys() >= {("d2s/fog", "ap"), ("d2s/reranked", "ap")}
+    other = replace(one, conditions_version=2, results=(plain,))
+    run_folder("runs/a", other, name="evaluation_again.json")
+    assert compare(folder, "--no-published", "--results", "d2s/fog").code == 0
+
+
+def test_an_experiment_is_asked_of_mlflow_alone(compare, two_models) -> None:
+    told = compare(two_models, "--experiment", "E").sentence
+    assert "--experiment is about MLflow; give --tracking-uri, or no reports" in told
 
 
 def test_two_runs_of_one_seed_are_told(compare, run_folder) -> None:

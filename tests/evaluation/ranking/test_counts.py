@@ -163,6 +163,7 @@ TILES = (
     Tiles(queries=1, columns=1024, block=1024, first_block=1024),
     Tiles(queries=7, columns=32, block=57, first_block=9),
     Tiles(queries=24, columns=16, block=400, first_block=1),
+    Tiles(queries=24, columns=16, strip=48, block=400, first_block=1),
 )
 
 
@@ -298,11 +299,44 @@ def test_a_query_labelled_as_junk_finds_nothing() -> None:
     assert ranked([[0.9, 0.1]], [-1], [-1, 0]).of_query(0) == []
 
 
+@pytest.mark.parametrize("screen", [PLAIN, BFLOAT16], ids=lambda screen: screen.precision)
+@pytest.mark.parametrize("shift", [-3.0, 0.0, 3.0])
+def test_tiles_of_a_strip_and_scores_on_either_side_of_zero(shift: float, screen: Screen) -> None:
+    query, gallery, query_labels, gallery_labels = (
+        part.repeat_interleave(2, 0) for part in places(0.8)
+    )
+    gallery[:, 0], query[:, 0] = 1.0, shift
+    ranking = rank_gallery(
+        query,
+        InMemory(gallery, gallery_labels),
+        query_labels_Q=query_labels,
+        tiles=Tiles(columns=80, strip=160, block=1000, first_block=330),
+        screen=screen,
+    )
+    expected = exact_ranks(query, gallery, query_labels, gallery_labels)
+    assert [ranking.of_query(number) for number in range(80)] == expected
+
+
+@pytest.mark.parametrize("screen", [PLAIN, BFLOAT16, TF32], ids=str)
+def test_written_scores_keep_to_their_bounds(screen: Screen) -> None:
+    generator = torch.Generator().manual_seed(0)
+    score = torch.randn(100_000, generator=generator) * torch.logspace(-9, 3, 100_000)
+    written, no_margin = score.to(screen.kind).double(), torch.zeros(100_000).double()
+    exact = score.double()
+    assert bool((written >= screen.floor(exact, no_margin).double()).all())
+    assert bool(((written - exact).abs() <= screen.reach(written, no_margin)).all())
+    margin = 0.01 * exact.abs()
+    higher = (exact - margin).to(screen.kind)
+    assert bool((higher >= screen.floor(exact, margin)).all())
+
+
 def test_a_score_beyond_its_bound_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     query, gallery, query_labels, gallery_labels = places(3.0)
     monkeypatch.setattr(counts, "margins", lambda query, *_: torch.full_like(query.norm_R, 1e-12))
     with pytest.raises(AssertionError, match="further from the exact one"):
-        rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
+        rank_gallery(
+            query, InMemory(gallery, gallery_labels), query_labels_Q=query_labels, screen=PLAIN
+        )
 
 
 BAD: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {
