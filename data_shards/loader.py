@@ -288,7 +288,7 @@ class _Decoders:
         at: int,
     ) -> None:
         """Decode one image, vary it, and put it into its place of the batch."""
-        is_in_place = variations is None or variations.is_in_place
+        is_in_place = variations is None or variations.is_in_place(at)
         try:
             pixels = decode(
                 self.shards.read(row),

@@ -15,7 +15,13 @@ import numpy.typing as npt
 import simplejpeg
 
 from data_shards.augment.config import AugmentConfig
-from data_shards.augment.operations import JITTER_ORDERS, fill, jitter, mirror_and_turn
+from data_shards.augment.operations import (
+    JITTER_ORDERS,
+    fill,
+    jitter,
+    mirror_and_turn,
+    mirrored_and_turned,
+)
 from data_shards.augment.subjects import FLIP, Subjects
 from data_shards.augment.values import AugmentValues, plain_rows
 from data_shards.config import Resampling
@@ -162,15 +168,27 @@ def changes(values: AugmentValues) -> list[Change]:
     return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 
+def is_in_place(change: Change) -> bool:
+    """Whether an image is best decoded where it will stay: not where rows become columns."""
+    return not (change.quarter_turns % 2 and _is_turned_first(change))
+
+
+def _is_turned_first(change: Change) -> bool:
+    """Whether a turn may come with the mirror: colours do not mind where a pixel lies."""
+    return change.filter == NO_FILTER and change.dropout == NO_DROPOUT
+
+
 def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:
     """Vary one image, in the order of the text above."""
     if change.jpeg_quality:
         pixels = _through_jpeg(pixels, change.jpeg_quality, into)
-    resize(pixels, size=into.shape[0], resampling=resampling, into=into)
-    is_turned_last = change.filter != NO_FILTER or change.dropout != NO_DROPOUT
-    # Colours do not mind where a pixel lies, so that a turn may come with the mirror.
+    is_turned_last = not _is_turned_first(change)
     turns = 0 if is_turned_last else change.quarter_turns
-    mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=turns)
+    if turns % 2 and pixels.shape == into.shape and pixels is not into:
+        mirrored_and_turned(pixels, into, is_mirrored=change.flip, quarter_turns=turns)
+    else:
+        resize(pixels, size=into.shape[0], resampling=resampling, into=into)
+        mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=turns)
     jitter(
         into,
         brightness=change.brightness,

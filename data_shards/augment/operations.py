@@ -46,6 +46,8 @@ def aside(height: int, width: int) -> Pixels:
 
 LEFT_RIGHT, UP_DOWN, BOTH = 1, 0, -1
 
+TRANSPOSED = {LEFT_RIGHT: UP_DOWN, UP_DOWN: LEFT_RIGHT, BOTH: BOTH}
+
 FLIPS: dict[tuple[bool, int], int | None] = {
     (False, 0): None,
     (True, 0): LEFT_RIGHT,
@@ -67,6 +69,19 @@ def mirror_and_turn(pixels: Pixels, *, is_mirrored: bool, quarter_turns: int) ->
         cv2.flip(pixels, flip, dst=pixels)
     if quarter_turns % 2:  # OpenCV transposes in place three times slower than aside
         np.copyto(pixels, cv2.transpose(pixels, dst=aside(*pixels.shape[:2])))
+
+
+def mirrored_and_turned(
+    pixels: Pixels, into: Pixels, *, is_mirrored: bool, quarter_turns: int
+) -> None:
+    """Put a square picture into `into`, mirrored and turned by an odd number of quarters.
+
+    What `mirror_and_turn` would make of it, with one pass less through memory that is not at hand.
+    """
+    cv2.transpose(pixels, dst=into)
+    flip = FLIPS[is_mirrored, quarter_turns]
+    if flip is not None:  # rows have become columns, so that left and right are up and down
+        cv2.flip(into, TRANSPOSED[flip], dst=into)
 
 
 def mirror(pixels: Pixels) -> None:

@@ -33,13 +33,16 @@ class Family:
     apply: Callable[..., None]
     """(pixels, one of `changes`, into, resampling=): vary `pixels` into `into` [S, S, RGB]."""
 
-    is_in_place: bool = False
-    """Whether `pixels` may be `into` itself: an image of that size is then copied nowhere."""
+    is_in_place: Callable[[Any], bool] | None = None
+    """Whether `pixels` may be `into` itself for one of `changes`, so that an image of that size is
+    copied nowhere; never without it."""
 
 
 FAMILIES: dict[AugmentFamily, Family] = {
     "light": Family(draw=light.draw, changes=light.changes, apply=light.apply),
-    "mean": Family(draw=mean.draw, changes=mean.changes, apply=mean.apply, is_in_place=True),
+    "mean": Family(
+        draw=mean.draw, changes=mean.changes, apply=mean.apply, is_in_place=mean.is_in_place
+    ),
     "mccg": Family(draw=mccg.draw, changes=mccg.changes, apply=mccg.apply),
 }
 
@@ -58,15 +61,15 @@ class Variations:
     def __getitem__(self, chosen: slice) -> "Variations":
         return Variations(family=self.family, values=self.values[chosen])
 
-    @property
-    def is_in_place(self) -> bool:
-        """Whether an image may be varied where it was decoded."""
-        return FAMILIES[self.family].is_in_place
-
     @cached_property
     def changes(self) -> Sequence[Any]:
         """What is done to each image, read out of `values` once."""
         return FAMILIES[self.family].changes(self.values)
+
+    def is_in_place(self, at: int) -> bool:
+        """Whether image number `at` may best be varied where it was decoded."""
+        asked = FAMILIES[self.family].is_in_place
+        return asked is not None and asked(self.changes[at])
 
     def apply(self, at: int, pixels: Pixels, into: Pixels, *, resampling: Resampling) -> None:
         """Vary `pixels`, image number `at`, into `into` [S, S, RGB]; other `pixels` stay."""

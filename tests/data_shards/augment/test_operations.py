@@ -12,6 +12,7 @@ from data_shards.augment.operations import (
     jitter,
     mirror,
     mirror_and_turn,
+    mirrored_and_turned,
     saturate,
     shift,
     shift_hue,
@@ -36,6 +37,13 @@ def test_geometry_moves_every_pixel_where_it_belongs(picture) -> None:
         for is_mirrored, mirrored in ((False, picture), (True, picture[:, ::-1])):
             turned = done(mirror_and_turn, picture, is_mirrored=is_mirrored, quarter_turns=quarters)
             assert (turned == np.rot90(mirrored, quarters)).all()
+            if quarters % 2:
+                before, into = picture.copy(), np.full((3, *picture.shape), 77, dtype=np.uint8)
+                mirrored_and_turned(
+                    picture, into[1], is_mirrored=is_mirrored, quarter_turns=quarters
+                )
+                assert (into[1] == turned).all() and (picture == before).all()
+                assert (into[0] == 77).all() and (into[2] == 77).all()
 
 
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (3, 0), (-3, 0), (0, 10), (5, -7), (-10, -10)])
