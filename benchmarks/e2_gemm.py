@@ -36,7 +36,7 @@ def multiplying(search: Search) -> Callable[[], None]:
 def main() -> int:
     """Compare the two, and print one line."""
     torch.set_num_threads(1)
-    value: dict[str, object] = {"screen": fastest_screen(torch.device("cpu")).precision}
+    value: dict[str, object] = {"screen": str(fastest_screen(torch.device("cpu")).kind)}
     judged = []
     for shape, build in SHAPES.items():
         for strength in STRENGTHS:

@@ -14,8 +14,8 @@ their own rounding; norms so small or so large that float32 might not hold a pro
 to float64 (`is_tame`). A product of bfloat16 is written as bfloat16 too, half as many bytes to look
 through: once added up, s becomes v with |s - v| <= w |s|, w = 2^-8, so that |s - v| <= 1.03 w |v|
 widens the bound of a score that is read (`reach`), and no score s >= t is written below t - w |t|
-(`floor`; s - w |s| rises with s). Every positive is scored both ways, so the bound is asserted where
-it is used.
+(`floor`; s - w |s| rises with s). Every positive is scored both ways, so the bound is asserted
+where it is used.
 """
 
 # Shapes: R = rows of descriptors, D = descriptor width.

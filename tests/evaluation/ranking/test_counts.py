@@ -222,7 +222,9 @@ def exact_ranks(
     return ranks
 
 
-@pytest.mark.parametrize("screen", [PLAIN, BFLOAT16, TF32], ids=lambda screen: screen.precision)
+@pytest.mark.parametrize(
+    "screen", [PLAIN, BFLOAT16, TF32], ids=lambda screen: f"{screen.precision}-{screen.kind}"
+)
 @pytest.mark.parametrize("clearness", [3.0, 0.8, 0.0])
 def test_no_screen_and_no_level_changes_a_rank(clearness: float, screen: Screen) -> None:
     query, gallery, query_labels, gallery_labels = places(clearness)
@@ -299,7 +301,9 @@ def test_a_query_labelled_as_junk_finds_nothing() -> None:
     assert ranked([[0.9, 0.1]], [-1], [-1, 0]).of_query(0) == []
 
 
-@pytest.mark.parametrize("screen", [PLAIN, BFLOAT16], ids=lambda screen: screen.precision)
+@pytest.mark.parametrize(
+    "screen", [PLAIN, BFLOAT16], ids=lambda screen: f"{screen.precision}-{screen.kind}"
+)
 @pytest.mark.parametrize("shift", [-3.0, 0.0, 3.0])
 def test_tiles_of_a_strip_and_scores_on_either_side_of_zero(shift: float, screen: Screen) -> None:
     query, gallery, query_labels, gallery_labels = (
