@@ -166,8 +166,8 @@ def _peak(device: torch.device) -> Iterator[list[float | None]]:
     resident = _fresh_resident_mib()
     yield found
     highest = _status_mib("VmHWM")
-    if resident is not None and highest is not None:
-        found[0] = max(0.0, highest - resident)
+    if resident is not None and highest is not None and highest > resident:
+        found[0] = highest - resident  # else more was taken from the process than it took
 
 
 def _fresh_resident_mib() -> float | None:

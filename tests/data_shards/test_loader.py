@@ -354,13 +354,15 @@ def test_a_close_does_not_wait_for_images_nobody_will_see(tiny_shards, monkeypat
 
 
 INTERRUPTED = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from data_shards.augment.config import AugmentConfig
 from data_shards.loader import TrainLoader
 from data_shards.planning.plan import Plan
 from data_shards.shards import ShardSet
 
+# Tests that a shell runs in the background begin with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 shards = ShardSet.open(Path(sys.argv[1]))
 plan = Plan(shards, shards.train_places, seed=1, global_batch=8)
 loader = TrainLoader(
