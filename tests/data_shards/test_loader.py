@@ -25,14 +25,8 @@ BATCH, STEPS = 8, 14
 def loader(
     shards: ShardSet, *, rank=0, world_size=1, threads=1, k=1, third=None, **changes
 ) -> TrainLoader:
-    plan = Plan(
-        shards,
-        shards.train_places,
-        seed=1,
-        global_batch=BATCH,
-        drones_per_row=k,
-        third_view=third,
-    )
+    places = shards.train_places
+    plan = Plan(shards, places, seed=1, global_batch=BATCH, drones_per_row=k, third_view=third)
     return TrainLoader(
         shards,
         plan,
@@ -185,9 +179,8 @@ def test_views_of_a_row_lie_beside_each_other(tiny_shards: ShardSet) -> None:
     batch = batches(tiny_shards, k=2, **PLAIN)[0]
     assert batch.drone.shape == (2 * BATCH, 16, 16, 3)
     for row, image in zip(batch.drone_rows.reshape(-1), batch.drone, strict=True):
-        assert (
-            image == resize(decode(tiny_shards.read(row)), size=16, resampling="opencv-linear")
-        ).all()
+        pixels = decode(tiny_shards.read(row))
+        assert (image == resize(pixels, size=16, resampling="opencv-linear")).all()
 
 
 def test_an_early_close_ends_the_threads(tiny_shards: ShardSet) -> None:
@@ -234,9 +227,8 @@ def test_every_row_comes_once_and_in_order(tiny_shards: ShardSet, batch_size: in
     assert np.concatenate([part for part, _ in parts]).tolist() == rows.tolist()
     images = np.concatenate([images for _, images in parts])
     for row, image in zip(rows, images, strict=True):
-        assert (
-            image == resize(decode(tiny_shards.read(row)), size=16, resampling="opencv-linear")
-        ).all()
+        pixels = decode(tiny_shards.read(row))
+        assert (image == resize(pixels, size=16, resampling="opencv-linear")).all()
 
 
 def test_rows_are_varied_by_the_values_beside_them(tiny_shards: ShardSet) -> None:
