@@ -83,8 +83,8 @@ def rank_gallery(
     work is done on the device of the queries.
 
     Raises:
-        ValueError: shapes do not match, there is no query or no gallery image, or a descriptor is
-            not finite.
+        ValueError: shapes do not match, there is no query or no gallery image, a descriptor is not
+            finite, a label is no integer, or another rank failed.
     """
     exchange = exchange or Alone()
     device = query_QD.device
@@ -92,20 +92,20 @@ def rank_gallery(
     counter = _Counter(
         query_QD=query_QD,
         gallery=gallery,
-        labels_G=gallery.labels_G.to(device),
+        labels_G=gallery.labels_G.to(device, torch.int64),
         tiles=tiles or (GPU_TILES if device.type == "cuda" else CPU_TILES),
         screen=screen or fastest_screen(device),
     )
 
     def first_pass() -> tuple[Pairs, Tensor]:
         _check(query_QD, gallery, query_labels_Q, num_gallery)
-        pairs = Pairs.find(query_labels_Q, counter.labels_G, counter.starts, junk=JUNK)
+        labels_Q = query_labels_Q.to(device, torch.int64)
+        pairs = Pairs.find(labels_Q, counter.labels_G, counter.starts, junk=JUNK)
         return pairs, counter.score_pairs(pairs)
 
     def second_pass() -> Tensor:
         counts = thresholds.new_counts()
-        if len(thresholds.score_P):
-            counter.count(pairs, own_score_P, counts)
+        counter.count(pairs, own_score_P, counts)
         return counts.total()
 
     pairs, own_score_P = work_and_meet(exchange, first_pass)
@@ -248,6 +248,9 @@ class _Counter:
 
 def _check(query_QD: Tensor, gallery: Gallery, query_labels_Q: Tensor, num_gallery: int) -> None:
     """Refuse what has no ranking; callers tell their users in their own words."""
+    for labels in (query_labels_Q, gallery.labels_G):
+        if labels.is_floating_point() or labels.is_complex():
+            raise ValueError(f"labels must be integers; they are {labels.dtype}")
     if query_QD.ndim != 2 or query_QD.shape[1] != gallery.width:
         shapes = f"{tuple(query_QD.shape)} and [G, {gallery.width}]"
         raise ValueError(f"queries and gallery must be [Q, D] and [G, D]; they are {shapes}")

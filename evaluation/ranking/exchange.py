@@ -37,19 +37,25 @@ class Alone:
 
 T = TypeVar("T")
 
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError, AssertionError)
+"""What a rank tells the others before it ends, or they would wait for it."""
+
 
 def work_and_meet(exchange: Exchange, work: Callable[[], T]) -> T:
     """Do this rank's work; when a rank's fails, all raise its error instead of waiting for it.
 
     Raises:
-        ValueError: that of the lowest rank that failed.
+        ValueError: that of the lowest rank that failed, whatever kind of error it was there.
+        Exception: this rank's own, where it is of another kind.
     """
-    problem, done = None, None
+    problem, own, done = None, None, None
     try:
         done = work()
-    except ValueError as error:
-        problem = str(error)
+    except FAILURES as error:
+        own, problem = error, str(error) or type(error).__name__
     problem = exchange.first_problem(problem)
+    if own is not None and not isinstance(own, ValueError):
+        raise own
     if problem is not None:
         raise ValueError(problem)
     return cast(T, done)

@@ -343,11 +343,15 @@ def test_a_score_beyond_its_bound_is_not_believed(monkeypatch: pytest.MonkeyPatc
         )
 
 
+ONE, NONE = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
 BAD: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {
-    "D": (torch.ones(1, 2), torch.ones(1, 3), torch.zeros(1), torch.zeros(1)),
-    "one label": (torch.ones(1, 2), torch.ones(2, 2), torch.zeros(1), torch.zeros(1)),
-    "at least one": (torch.ones(1, 2), torch.ones(0, 2), torch.zeros(1), torch.zeros(0)),
-    "finite": (torch.ones(1, 2), torch.full((1, 2), torch.nan), torch.zeros(1), torch.zeros(1)),
+    "D": (torch.ones(1, 2), torch.ones(1, 3), ONE, ONE),
+    "one label": (torch.ones(1, 2), torch.ones(2, 2), ONE, ONE),
+    "at least one": (torch.ones(1, 2), torch.ones(0, 2), ONE, NONE),
+    "finite": (torch.ones(1, 2), torch.full((1, 2), torch.nan), ONE, ONE),
+    "must be finite": (torch.ones(1, 2), torch.full((1, 2), torch.nan), ONE, ONE + 1),
+    "finite, and": (torch.full((1, 2), torch.inf), torch.ones(1, 2), ONE, ONE + 1),
+    "must be integers; they are torch.float32": (torch.ones(1, 2), torch.ones(1, 2), ONE, ONE / 2),
 }
 
 
@@ -356,3 +360,13 @@ def test_what_cannot_be_ranked_is_refused(message: str) -> None:
     query, gallery, query_labels, gallery_labels = BAD[message]
     with pytest.raises(ValueError, match=message):
         rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
+
+
+def test_labels_of_any_integers_are_compared() -> None:
+    found = rank(
+        torch.ones(1, 1),
+        torch.ones(2, 1),
+        query_labels_Q=torch.tensor([3], dtype=torch.uint8),
+        gallery_labels_G=torch.tensor([-1, 3], dtype=torch.int16),
+    )
+    assert found.of_query(0) == [0]

@@ -23,7 +23,7 @@ class Meeting:
     """An exchange between threads: all bring something, all leave with what all brought."""
 
     def __init__(self, size: int) -> None:
-        self.barrier, self.brought = Barrier(size), dict[int, object]()
+        self.barrier, self.brought = Barrier(size, timeout=60), dict[int, object]()
 
     def meet(self, number: int, brought: object) -> list[object]:
         self.brought[number] = brought
@@ -73,6 +73,27 @@ def test_no_sharding_changes_a_rank(edges: list[int], clearness: float) -> None:
         found = list(threads.map(count, range(len(edges) - 1)))
     expected = rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=labels)
     assert all(torch.equal(ranks, expected.ranks_P) for ranks in found)
+
+
+def test_a_rank_whose_disk_fails_leaves_no_other_waiting() -> None:
+    query, gallery, query_labels, labels = places(3.0)
+    meeting = Meeting(2)
+
+    class Unreadable(InMemory):
+        def read(self, rows: slice) -> Tensor:
+            raise OSError(f"gallery.npy: no row {rows.start}: the disk is gone")
+
+    def count(number: int) -> str:
+        kind = Unreadable if number else InMemory
+        part = kind(gallery[number::2], labels[number::2])
+        exchange = AtMeeting(meeting, number)
+        with pytest.raises(OSError if number else ValueError) as refused:
+            rank_gallery(query, part, query_labels_Q=query_labels, exchange=exchange)
+        return str(refused.value)
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(count, range(2))
+    assert first == second and "the disk is gone" in first
 
 
 @pytest.fixture(scope="module")
