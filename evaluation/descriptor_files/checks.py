@@ -4,8 +4,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +15,47 @@ from data_shards.errors import DescriptorError
 from data_shards.nearest import did_you_mean
 
 Array = npt.NDArray[Any]
+Found: TypeAlias = Array | str
+"""What stands under a key: an array, or in words what stands there instead of one (`cells`)."""
+
+NOT_READ = ""
+"""What is said of a key that nobody asked for."""
+
+Side = Literal["query", "gallery"]
 
 KEYS = ("query_f", "query_label", "gallery_f", "gallery_label")
-NAME_KEYS = ("query_name", "gallery_name", "query_path", "gallery_path")
-"""Optional: one name per image, or the path that `pytorch_result.mat` keeps."""
+NAME_KEYS: dict[Side, tuple[str, str]] = {
+    "query": ("query_name", "query_path"),
+    "gallery": ("gallery_name", "gallery_path"),
+}
+"""Optional: one name per image, else the path that `pytorch_result.mat` keeps."""
 
 SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
 """Of the files of images; what a path says beyond folder and suffix is the name."""
 
 FOR_BOTH = {"query": "queries", "gallery": "gallery images"}
+FOR_ONE = {"query": "query", "gallery": "gallery image"}
 
 
-def require_keys(found: Mapping[str, Array | None], path: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ImageNames:
+    """What the images of a side are called."""
+
+    texts: tuple[str, ...] = ()
+    """As they stand in the file; empty where it has none, or none were asked for."""
+
+    are_paths: bool = False
+    """Whether the texts are paths of files."""
+
+    @property
+    def names(self) -> list[str]:
+        """The texts, of paths what is left without folder and suffix."""
+        if not self.are_paths:
+            return list(self.texts)
+        return [SUFFIX.sub("", re.split(r"[/\\]", text)[-1]) for text in self.texts]
+
+
+def require_keys(found: Mapping[str, Found], path: Path) -> None:
     """Demand the four arrays.
 
     Raises:
@@ -35,20 +65,20 @@ def require_keys(found: Mapping[str, Array | None], path: Path) -> None:
         if key in found:
             continue
         there = ", ".join(sorted(found)) or "nothing"
-        strangers = found.keys() - {*KEYS, *NAME_KEYS}
+        strangers = found.keys() - {*KEYS, *NAME_KEYS["query"], *NAME_KEYS["gallery"]}
         raise DescriptorError(
             f"{path} holds no {key}{did_you_mean(key, strangers)}; it holds {there}, and must hold "
             f"{', '.join(KEYS)}"
         )
 
 
-def descriptors_of(array: Array | None, key: str, path: Path) -> Array:
+def descriptors_of(found: Found, key: str, path: Path) -> Array:
     """Return descriptors [B, D] as floats of this machine's byte order, that may be written to.
 
     Raises:
         DescriptorError: they are not numbers, not a table, or there are none.
     """
-    array = _numbers(array, key, path)
+    array = _numbers(found, key, path)
     if array.ndim != 2:
         raise DescriptorError(
             f"{path}: {key} has the shape {list(array.shape)}; save one row per image, [N, D]"
@@ -66,13 +96,13 @@ def descriptors_of(array: Array | None, key: str, path: Path) -> Array:
         return np.require(array, np.dtype(kind).newbyteorder("="), requirements=("C", "W"))
 
 
-def labels_of(array: Array | None, key: str, path: Path, *, count: int) -> Array:
+def labels_of(found: Found, key: str, path: Path, *, count: int) -> Array:
     """Return labels, [N] or as MATLAB has them [1, N], as int64.
 
     Raises:
         DescriptorError: they are not integers, not one per descriptor, or too large.
     """
-    array = _numbers(array, key, path)
+    array = _numbers(found, key, path)
     is_row = array.ndim == 1 or (array.ndim == 2 and 1 in array.shape)
     if not is_row or array.size != count:
         raise DescriptorError(
@@ -91,24 +121,24 @@ def labels_of(array: Array | None, key: str, path: Path, *, count: int) -> Array
     return labels.astype(np.int64)
 
 
-def names_of(found: Mapping[str, Array | None], side: str, path: Path, *, count: int) -> list[str]:
-    """Return the names of a side, or of its files without folder and suffix; none if not told.
+def names_of(found: Mapping[str, Found], side: Side, path: Path, *, count: int) -> ImageNames:
+    """Return what a side's images are called: names, else paths, else nothing.
 
     Raises:
         DescriptorError: they are no text, or not one per descriptor.
     """
-    key = next((key for key in (f"{side}_name", f"{side}_path") if key in found), None)
-    if key is None:
-        return []
+    name_key, path_key = NAME_KEYS[side]
+    key = name_key if name_key in found else path_key
+    if key not in found:
+        return ImageNames()
     array = found[key]
-    if array is None or array.dtype.kind != "U" or array.size != count:
+    if isinstance(array, str) or array.dtype.kind != "U" or array.size != count:
+        how = f", char({key}) in MATLAB" if path.suffix.lower() == ".mat" else ""
         raise DescriptorError(
-            f"{path}: {key} is not a text per descriptor ({count}); save an array of strings"
+            f"{path}: {key} holds {_in_words(array)}, not one text for each of {count} "
+            f"{FOR_BOTH[side]}; save it as an array of strings, one per {FOR_ONE[side]}{how}"
         )
-    names: list[str] = array.ravel().tolist()
-    if key.endswith("_path"):
-        names = [SUFFIX.sub("", re.split(r"[/\\]", name)[-1]) for name in names]
-    return names
+    return ImageNames(texts=tuple(array.ravel().tolist()), are_paths=key == path_key)
 
 
 def refuse_bad_rows(blocks: Iterable[Array], key: str, path: Path) -> None:
@@ -142,11 +172,23 @@ def refuse_other_width(query_width: int, gallery_width: int, path: Path) -> None
         )
 
 
-def _numbers(array: Array | None, key: str, path: Path) -> Array:
-    if array is None or array.dtype.kind not in "fiu":
-        kind = "text, cells, sparse or complex numbers" if array is None else str(array.dtype)
-        raise DescriptorError(f"{path}: {key} holds {kind}; save it as an array of numbers")
-    return array
+def _numbers(found: Found, key: str, path: Path) -> Array:
+    if isinstance(found, str) or found.dtype.kind not in "fiu":
+        raise DescriptorError(
+            f"{path}: {key} holds {_in_words(found)}; save it as an array of numbers"
+        )
+    return found
+
+
+def _in_words(found: Found) -> str:
+    """Say what stands under a key: `cells`, `true and false`, `2 texts`, `complex128 [3, 4]`."""
+    if isinstance(found, str):
+        return found
+    if found.dtype.kind == "b":
+        return "true and false"
+    if found.dtype.kind == "U":
+        return "1 text" if found.size == 1 else f"{found.size} texts"
+    return f"{'bytes' if found.dtype.kind == 'S' else found.dtype} {list(found.shape)}"
 
 
 def _refuse_rows(is_bad: Array, key: str, path: Path, *, why: str) -> None:

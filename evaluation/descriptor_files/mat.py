@@ -7,13 +7,15 @@ of scipy 1.17 reads outside of its memory when sizes in a damaged file lie, and 
 
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from evaluation.descriptor_files.checks import NOT_READ, Found
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +32,13 @@ CLASSES = {
 }  # fmt: skip
 """What an array is in MATLAB, whatever its numbers are stored as; `mxDOUBLE_CLASS` and so on."""
 
-MATRIX, COMPRESSED, TEXT_CLASS, COMPLEX_FLAG = 14, 15, 4, 0x08
+OTHER_CLASSES = {
+    1: "cells", 2: "structs", 3: "objects", 5: "sparse numbers", 16: "functions",
+}  # fmt: skip
+"""What we do not read, in words."""
+
+MATRIX, COMPRESSED, TEXT_CLASS, OPAQUE_CLASS = 14, 15, 4, 17
+COMPLEX_FLAG, LOGICAL_FLAG = 0x0800, 0x0200
 TEXT_CODES = {1: "utf-8", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 
 
@@ -46,10 +54,11 @@ class _Element:
     content: memoryview
 
 
-def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Array | None]:
-    """Return the arrays of a file by name: those of `wanted`, and None for all others.
+def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Found]:
+    """Return the arrays of a file by name: those of `wanted`, and `NOT_READ` for all others.
 
-    Text becomes an array of one string per row; what is neither numbers nor rows of text is None.
+    Text becomes an array of one string per row, logical values become booleans; what is neither
+    numbers nor rows of text is told in words.
 
     Raises:
         MatError: the file is of another level, or damaged.
@@ -58,22 +67,23 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Array | None]:
     content = memoryview(path.read_bytes())
     start = bytes(content[:HEADER_BYTES])
     order = BYTE_ORDERS.get(start[126:128])
-    if b"MATLAB 7.3" in start[:116]:
+    if b"MATLAB 7.3" in start[:116] or b"HDF" in start[:116]:
         raise MatError("it is of version 7.3, an HDF5 file; save it again with MATLAB's '-v7'")
     if len(start) < HEADER_BYTES or order is None:
         raise MatError("it has not the header of a level 5 file")
-    arrays: dict[str, Array | None] = {}
+    arrays: dict[str, Found] = {}
     try:
         for element in _elements(content[HEADER_BYTES:], order):
             if element.kind == COMPRESSED:
                 element = next(_elements(memoryview(zlib.decompress(element.content)), order))
             if element.kind == MATRIX:
-                name, array = _matrix(element.content, order, wanted)
-                arrays[name] = array
+                name, found = _matrix(element.content, order, wanted)
+                arrays[name] = found
     except MatError:
         raise
     except (struct.error, zlib.error, StopIteration, ValueError, OverflowError) as error:
         raise MatError("it is damaged") from error
+    arrays.pop("", None)  # where MATLAB notes things for itself
     return arrays
 
 
@@ -100,39 +110,49 @@ def _elements(content: memoryview, order: str) -> Iterator[_Element]:
         at += length
 
 
-def _matrix(content: memoryview, order: str, wanted: Collection[str]) -> tuple[str, Array | None]:
-    """Return the name and the values of one array."""
+def _matrix(content: memoryview, order: str, wanted: Collection[str]) -> tuple[str, Found]:
+    """Return the name and the values of one array; no further than its name if nobody wants it."""
     parts = _elements(content, order)
     (flags,) = struct.unpack_from(f"{order}I", next(parts).content)
+    of_class = flags & 0xFF
+    if of_class == OPAQUE_CLASS:  # without sizes; `string`, `table` and other classes of MATLAB
+        name, _, class_name = (_word(next(parts)), next(parts), _word(next(parts)))
+        return name, f"an object of the class {class_name}"
     sizes = np.frombuffer(next(parts).content, dtype=f"{order}i4").tolist()
-    name = bytes(next(parts).content).decode("ascii")
-    of_class, is_complex = flags & 0xFF, bool((flags >> 8) & COMPLEX_FLAG)
-    read: Callable[[_Element, str, str], Array] | None = None
-    if of_class in CLASSES and not is_complex:
-        read = _numbers
-    elif of_class == TEXT_CLASS:
-        read = _characters
-    if name not in wanted or read is None:
-        return name, None
-    values = read(next(parts), order, CLASSES.get(of_class, ""))
+    name = _word(next(parts))
+    if name not in wanted:
+        return name, NOT_READ
+    if of_class == TEXT_CLASS:
+        table = _shaped(_characters(next(parts), order), sizes, name)
+        return name, _joined(table) if table.ndim == 2 else "text of more than two dimensions"
+    if of_class not in CLASSES:
+        return name, OTHER_CLASSES.get(of_class, "what no MATLAB we know of writes")
+    if flags & COMPLEX_FLAG:
+        return name, "complex numbers"
+    kind = "?" if flags & LOGICAL_FLAG else CLASSES[of_class]
+    return name, _shaped(_numbers(next(parts), order, kind), sizes, name)
+
+
+def _word(element: _Element) -> str:
+    return bytes(element.content).decode("latin-1")
+
+
+def _shaped(values: Array, sizes: list[int], name: str) -> Array:
     if min(sizes, default=-1) < 0 or values.size != np.prod(sizes, dtype=object):
         raise MatError(f"the size of its {name} does not fit its values")
-    table = values.reshape(sizes, order="F")
-    if of_class != TEXT_CLASS:
-        return name, table
-    return name, _joined(table) if table.ndim == 2 else None
+    return values.reshape(sizes, order="F")
 
 
-def _numbers(element: _Element, order: str, of_class: str) -> Array:
+def _numbers(element: _Element, order: str, kind: str) -> Array:
     if element.kind not in NUMBERS:
         raise MatError("it is damaged")
     stored = np.dtype(order + NUMBERS[element.kind])
     if len(element.content) % stored.itemsize:
         raise MatError("it is damaged")
-    return np.frombuffer(element.content, dtype=stored).astype(of_class, copy=False)
+    return np.frombuffer(element.content, dtype=stored).astype(kind, copy=False)
 
 
-def _characters(element: _Element, order: str, _: str) -> Array:
+def _characters(element: _Element, order: str) -> Array:
     if element.kind not in TEXT_CODES:
         raise MatError("it is damaged")
     code = TEXT_CODES[element.kind]
@@ -143,5 +163,4 @@ def _characters(element: _Element, order: str, _: str) -> Array:
 
 def _joined(characters: Array) -> Array:
     """Return one string per row; MATLAB fills shorter rows up with blanks."""
-    rows = characters.reshape(len(characters), -1)
-    return np.array(["".join(row).rstrip() for row in rows.tolist()], dtype=np.str_)
+    return np.array(["".join(row).rstrip() for row in characters.tolist()], dtype=np.str_)

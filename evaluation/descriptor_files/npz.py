@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from evaluation.descriptor_files.checks import NOT_READ, Found
 from evaluation.ranking.gallery import KINDS
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 
@@ -23,28 +22,29 @@ class NpzError(ValueError):
 
 def read_npz(
     path: Path, wanted: Collection[str], *, large: str
-) -> tuple[dict[str, Array | None], Shape | None]:
+) -> tuple[dict[str, Found], Shape | None]:
     """Return the arrays of a file by name, and the shape of the `large` one if it was left there.
 
-    It is left where its bytes lie in the archive as they would in memory; it stands as None then,
-    as do all arrays that are not wanted.
+    It is left where its bytes lie in the archive as they would in memory; it stands as `NOT_READ`
+    then, as do all members that are not wanted, whatever they are.
 
     Raises:
-        NpzError: the file is no archive, or holds Python objects.
+        NpzError: the file is no archive, or a wanted member is no array.
         OSError, ValueError, EOFError, RuntimeError, zlib.error: its bytes are damaged.
     """
     if not zipfile.is_zipfile(path):
         raise NpzError("it is no archive of numpy.savez, or cut short")
-    arrays: dict[str, Array | None] = {}
+    arrays: dict[str, Found] = {}
     left: Shape | None = None
     with np.load(path, allow_pickle=False) as archive:
         for name in archive.files:
-            arrays[name] = None
+            arrays[name] = NOT_READ
             if name not in wanted:
                 continue
             shape, is_fortran, kind = _header(archive.zip, name)
             if kind.hasobject:
-                raise NpzError(f"its {name} holds Python objects; save an array of plain values")
+                arrays[name] = "Python objects"
+                continue
             is_stored = _member(archive.zip, name).compress_type == zipfile.ZIP_STORED
             if name == large and is_stored and len(shape) == 2 and not is_fortran and kind in KINDS:
                 left = shape

@@ -4,13 +4,11 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +16,9 @@ from data_shards.errors import DescriptorError
 from evaluation.descriptor_files.checks import (
     KEYS,
     NAME_KEYS,
+    Found,
+    ImageNames,
+    Side,
     descriptors_of,
     labels_of,
     names_of,
@@ -28,8 +29,6 @@ from evaluation.descriptor_files.checks import (
 from evaluation.descriptor_files.mat import read_mat
 from evaluation.descriptor_files.npz import Shape, read_npz
 from evaluation.ranking import Gallery, InMemory, OnDisk
-
-Array = npt.NDArray[Any]
 
 ROWS_AT_ONCE = 8192
 
@@ -47,23 +46,25 @@ class Features:
     query_QD: Tensor
     query_labels_Q: Tensor
     gallery: Gallery
-    query_names: Sequence[str] = ()
-    """Empty where the file has none."""
-
-    gallery_names: Sequence[str] = ()
+    query_names: ImageNames = ImageNames()
+    gallery_names: ImageNames = ImageNames()
 
     def whole_gallery(self) -> Tensor:
         """Return all descriptors of the gallery [G, D], in memory."""
         return self.gallery.read(slice(0, len(self.gallery.labels_G))).clone()
 
 
-def read_features(path: Path) -> Features:
+def read_features(path: Path, *, named: Collection[Side] = ()) -> Features:
     """Read a file of descriptors; the gallery of an uncompressed `.npz` stays on the disk.
 
+    Only the four arrays and the names of the `named` sides are read: whatever else a file holds
+    can be of any kind.
+
     Raises:
-        DescriptorError: it is missing, damaged, or holds what cannot be searched.
+        DescriptorError: it is missing, damaged, or holds what cannot be searched or no names.
     """
-    found, left = _read(path)
+    keys = [key for side in named for key in NAME_KEYS[side]]
+    found, left = _read(path, wanted=(*KEYS, *keys))
     require_keys(found, path)
     query = descriptors_of(found["query_f"], "query_f", path)
     query_labels = labels_of(found["query_label"], "query_label", path, count=len(query))
@@ -73,12 +74,14 @@ def read_features(path: Path) -> Features:
     num_gallery = len(gallery.labels_G)
     blocks = (gallery.read(rows).numpy() for rows in row_blocks(num_gallery))
     refuse_bad_rows(blocks, "gallery_f", path)
+    counts: dict[Side, int] = {"query": len(query), "gallery": num_gallery}
+    names = {side: names_of(found, side, path, count=counts[side]) for side in named}
     return Features(
         query_QD=torch.from_numpy(query),
         query_labels_Q=torch.from_numpy(query_labels),
         gallery=gallery,
-        query_names=names_of(found, "query", path, count=len(query)),
-        gallery_names=names_of(found, "gallery", path, count=num_gallery),
+        query_names=names.get("query", ImageNames()),
+        gallery_names=names.get("gallery", ImageNames()),
     )
 
 
@@ -88,7 +91,7 @@ def row_blocks(length: int) -> Iterator[slice]:
         yield slice(begin, begin + ROWS_AT_ONCE)
 
 
-def _read(path: Path) -> tuple[dict[str, Array | None], Shape | None]:
+def _read(path: Path, wanted: Collection[str]) -> tuple[dict[str, Found], Shape | None]:
     """Return the arrays of a file, and the shape of a gallery that was left on the disk."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -98,7 +101,6 @@ def _read(path: Path) -> tuple[dict[str, Array | None], Shape | None]:
         )
     if not path.is_file():
         raise DescriptorError(f"there is no file {path}; give a .npz or .mat with --features")
-    wanted = (*KEYS, *NAME_KEYS)
     try:
         if suffix == ".mat":
             return read_mat(path, wanted), None
@@ -110,7 +112,7 @@ def _read(path: Path) -> tuple[dict[str, Array | None], Shape | None]:
         ) from error
 
 
-def _gallery(path: Path, found: dict[str, Array | None], left: Shape | None) -> Gallery:
+def _gallery(path: Path, found: Mapping[str, Found], left: Shape | None) -> Gallery:
     """Return the gallery, from the arrays or where it was left.
 
     Raises:

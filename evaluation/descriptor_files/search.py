@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
 from evaluation.config import ANSWERS, EvaluateConfig
+from evaluation.descriptor_files.checks import Side
 from evaluation.descriptor_files.reading import Features, read_features, row_blocks
 from evaluation.descriptor_files.writing import (
     refuse_unfit_names,
@@ -67,15 +68,10 @@ def evaluate_features(config: EvaluateConfig) -> int:
     _refuse_strangers(config)
     _refuse_writing_over(config)
     path = config.features
-    features = read_features(path)
+    features = read_features(path, named=_sides_named(config))
     if config.normalize:
-        features = Features(
-            query_QD=_unit(features.query_QD),
-            query_labels_Q=features.query_labels_Q,
-            gallery=Normalized(features.gallery),
-            query_names=features.query_names,
-            gallery_names=features.gallery_names,
-        )
+        query_QD, gallery = _unit(features.query_QD), Normalized(features.gallery)
+        features = replace(features, query_QD=query_QD, gallery=gallery)
     _check_wishes(config, features)
     if config.dry_run:
         return _dry_run(config, features)
@@ -88,6 +84,13 @@ def evaluate_features(config: EvaluateConfig) -> int:
     else:
         _print_table(path, measured)
     return 0
+
+
+def _sides_named(config: EvaluateConfig) -> tuple[Side, ...]:
+    """Return the sides whose names are written, and so must be good."""
+    if config.descriptors_out is not None:
+        return "query", "gallery"
+    return () if config.submission is None else ("gallery",)
 
 
 def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any], TopK | None]:
@@ -122,8 +125,8 @@ def _write(config: EvaluateConfig, features: Features, lists: TopK | None) -> No
             features.query_labels_Q,
             features.whole_gallery(),
             labels,
-            query_paths=features.query_names,
-            gallery_paths=features.gallery_names,
+            query_paths=features.query_names.texts,
+            gallery_paths=features.gallery_names.texts,
         )
         log.info("descriptors: %s", mat)
     if config.submission is not None and lists is not None:
@@ -173,7 +176,7 @@ def _check_wishes(config: EvaluateConfig, features: Features) -> None:
         )
     if config.submission is None:
         return
-    if not features.gallery_names:
+    if not features.gallery_names.texts:
         raise DescriptorError(
             f"{config.features} holds no gallery_name, so --submission has no names to write; save "
             "one string per gallery image under that key"
@@ -190,7 +193,8 @@ def _check_wishes(config: EvaluateConfig, features: Features) -> None:
 def _names_searched(features: Features) -> list[str]:
     """Return the names of the gallery without its junk, as `_search` numbers them."""
     rows = (features.gallery.labels_G != JUNK).nonzero().flatten().tolist()
-    return [features.gallery_names[row] for row in rows]
+    names = features.gallery_names.names
+    return [names[row] for row in rows]
 
 
 def _are_unit(features: Features) -> bool:

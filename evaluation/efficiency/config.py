@@ -19,7 +19,7 @@ class ModelsConfig:
     """Every model that a recipe can name as `model.arch`, and what describing an image costs."""
 
     names: tuple[str, ...] = ()
-    """Models to list; all of them by default."""
+    """Models to list, in this order; by default all of them, the smallest first."""
 
     image_size: int = PAPER_IMAGE_SIZE
     """Width and height of model inputs in pixels."""

@@ -49,7 +49,7 @@ class Speed:
     """`float32`, or the type that autocast computes in."""
 
     threads: int
-    """Of torch on a CPU; a GPU's own are not counted."""
+    """Of torch on a CPU; 0 elsewhere, as those of the processor beside a GPU tell nothing."""
 
     image_size: int
     batch_size: int
@@ -68,6 +68,12 @@ class Speed:
     """At most in use above what was in use after the first batch, the model and what libraries
     keep: resident memory of the process on a CPU, the allocator's on a GPU; None where the system
     does not tell."""
+
+    @property
+    def machine(self) -> str:
+        """On what it was measured, in words: speeds compare where this is the same."""
+        threads = {0: "", 1: ", 1 thread"}.get(self.threads, f", {self.threads} threads")
+        return f"{self.device}, {self.precision}{threads}"
 
     @property
     def images_per_second(self) -> float:

@@ -50,13 +50,14 @@ class ListedModel:
 
 
 def counted_models(names: Sequence[str], *, image_size: int) -> list[ListedModel]:
-    """Count what models cost, all of them without `names`; no weight takes memory.
+    """Count what models cost, without `names` all of them by size; no weight takes memory.
 
     Raises:
         RecipeError: there is no model of such a name.
     """
     chosen = [choose(name, ARCHS, what="model", error=RecipeError) for name in names]
-    return list(_counted(chosen or list(ARCHS), image_size))
+    listed = list(_counted(chosen or list(ARCHS), image_size))
+    return listed if chosen else sorted(listed, key=lambda model: model.cost.parameters)
 
 
 def _counted(names: Sequence[str], image_size: int) -> Iterator[ListedModel]:
@@ -131,9 +132,8 @@ def _cells(model: ListedModel, *, is_binary: bool, is_measured: bool) -> list[st
 
 def measured_line(speed: Speed) -> str:
     """Say how the times were taken."""
-    threads = "1 thread" if speed.threads == 1 else f"{speed.threads} threads"
     return (
-        f"Measured on {speed.device}, {speed.precision}, batch {speed.batch_size}, {threads}:\n"
+        f"Measured on {speed.machine}, batch {speed.batch_size}:\n"
         f"median of at most {RUNS} batches of images in memory, normalization included;\n"
         "MiB: memory at most in use above the model."
     )

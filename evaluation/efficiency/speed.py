@@ -75,7 +75,7 @@ def measure_speed(
     return Speed(
         device=device_name(device),
         precision=precision,
-        threads=used,
+        threads=used if device.type == "cpu" else 0,
         image_size=image_size,
         batch_size=batch_size,
         warm_up=len(warmed),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data_shards.draws import mix
 from data_shards.errors import DescriptorError
-from data_shards.layouts.university1652 import NUM_ORBIT_VIEWS
+from data_shards.layouts.university1652 import NUM_ORBIT_VIEWS, orbit_altitude_m
 from data_shards.schema import View
 from data_shards.shards import ImageTable, RowNumbers, hash_text
 from evaluation.config import Information, ViewDistance
@@ -37,6 +37,10 @@ from evaluation.verdict import Verdict, chance
 RANDOM_SEEDS = range(5)
 
 HELIX_LAYOUT = "university1652"
+HELIX_POSITIONS = np.arange(1, NUM_ORBIT_VIEWS + 1)
+HELIX_ALTITUDES_M = np.array([orbit_altitude_m(position) for position in HELIX_POSITIONS.tolist()])
+CLOSE_M = 0.01
+"""Heights that differ by less are one: shards keep them as float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,8 @@ class EquallySeen:
     """Where the views stand among the rows, by position."""
 
     has_helix: bool
-    """Whether each place's views are the 54 poses of University-1652, in order."""
+    """Whether each place's views are the 54 poses of University-1652, in order, as positions and
+    heights say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +108,11 @@ def multi_view_results(
 
 
 def equally_seen(images: ImageTable, rows: RowNumbers, *, layout: str) -> list[EquallySeen]:
-    """Sort places by how many of `rows` are theirs, and the views of each by position."""
+    """Sort places by how many of `rows` are theirs, and the views of each by position.
+
+    Places of University-1652 that nobody asks for flew the helix too; distractors of other shards,
+    whose positions count something else, are told from them by the heights of their images.
+    """
     order = np.lexsort((images.position[rows], images.place[rows]))
     place_N, first_N, count_N = np.unique(
         images.place[rows][order], return_index=True, return_counts=True
@@ -114,8 +123,10 @@ def equally_seen(images: ImageTable, rows: RowNumbers, *, layout: str) -> list[E
         at_PN = order[first_N[chosen][:, None] + np.arange(num_views)]
         has_poses_P = np.zeros(len(at_PN), dtype=bool)
         if layout == HELIX_LAYOUT and num_views == NUM_ORBIT_VIEWS:
-            poses = np.arange(1, NUM_ORBIT_VIEWS + 1)
-            has_poses_P = (images.position[rows[at_PN]] == poses).all(axis=1)
+            row_PN = rows[at_PN]
+            is_there_PN = images.position[row_PN] == HELIX_POSITIONS
+            is_there_PN &= np.abs(images.altitude_m[row_PN] - HELIX_ALTITUDES_M) < CLOSE_M
+            has_poses_P = is_there_PN.all(axis=1)
         groups += [
             EquallySeen(place_P=place_N[chosen][part], at_PN=at_PN[part], has_helix=has_helix)
             for has_helix, part in ((True, has_poses_P), (False, ~has_poses_P))

@@ -108,7 +108,7 @@ class OnDisk:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Open a file, or a member of the archive that its parent is, at its first byte."""
-    if path.parent.suffix != ".npz":
+    if path.parent.suffix.lower() != ".npz":
         with path.open("rb") as file:
             yield path, file
         return

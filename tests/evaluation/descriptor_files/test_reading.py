@@ -12,11 +12,12 @@ import torch
 from scipy.io import savemat
 
 from data_shards.errors import DescriptorError
-from evaluation.descriptor_files.checks import descriptors_of
+from evaluation.descriptor_files.checks import Side, descriptors_of
 from evaluation.descriptor_files.reading import read_features
 from evaluation.ranking import InMemory, OnDisk
 
 Arrays = dict[str, Any]
+SIDES: tuple[Side, ...] = ("query", "gallery")
 
 
 def good(**changed: Any) -> Arrays:
@@ -36,6 +37,13 @@ def with_rows(array: np.ndarray, rows: list[int], value: float) -> np.ndarray:
     array = array.copy()
     array[rows] = value
     return array
+
+
+def write(path: Path, arrays: Arrays) -> None:
+    if path.suffix == ".mat":
+        savemat(path, arrays)
+    else:
+        np.savez(path, **arrays)
 
 
 class Trap:
@@ -74,8 +82,15 @@ BAD: dict[str, Arrays] = {
         gallery_f=with_rows(BASE["gallery_f"], [4], 0)
     ),
     r"query_f holds .*array of numbers": good(query_f=np.full((3, 4), "a")),
-    r"gallery_f holds .*array of numbers": good(gallery_f=BASE["gallery_f"] + 1j),
-    r"gallery_name is not a text per descriptor": good(gallery_name=np.array(["a", "b"])),
+    r"gallery_f holds complex.*array of numbers": good(gallery_f=BASE["gallery_f"] + 1j),
+    r"query_label holds true and false; .*array of numbers": good(query_label=[True, False, True]),
+    r"gallery_f holds true and false; .*array of numbers": good(gallery_f=BASE["gallery_f"] > 0),
+    r"gallery_name holds 2 texts, not one text for each of 5 gallery images; save": good(
+        gallery_name=np.array(["a", "b"])
+    ),
+    r"query_path holds float32 \[3, 4\], not one text .* one per query": good(
+        query_path=BASE["query_f"]
+    ),
 }
 
 
@@ -83,12 +98,9 @@ BAD: dict[str, Arrays] = {
 @pytest.mark.parametrize("sentence", BAD)
 def test_bad_arrays(sentence: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"f{suffix}"
-    if suffix == ".mat":
-        savemat(path, BAD[sentence])
-    else:
-        np.savez(path, **BAD[sentence])
+    write(path, BAD[sentence])
     with pytest.raises(DescriptorError, match=sentence) as caught:
-        read_features(path)
+        read_features(path, named=SIDES)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -115,6 +127,10 @@ def of_version_7_3(path: Path) -> None:
     path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"IM" + bytes(400))
 
 
+def of_version_7_3_before_it_said_so(path: Path) -> None:
+    path.write_bytes(b"MATLAB 7.0 MAT-file, HDF5 schema 0.05".ljust(126) + b"IM" + bytes(400))
+
+
 def no_mat(path: Path) -> None:
     path.write_text("query_f = 1")
 
@@ -138,11 +154,12 @@ def mat_cut_short(path: Path) -> None:
 
 DAMAGED = [
     ("f.npz", pickled, "no archive"),
-    ("f.npz", pickled_inside, "its query_f holds Python objects"),
+    ("f.npz", pickled_inside, "query_f holds Python objects; save it as an array of numbers"),
     ("f.npz", truncated, "cut short"),
     ("f.npz", no_array_inside, "query_f"),
     ("f.npz", larger_than_any_memory, "cannot be read .*allocate"),
     ("f.mat", of_version_7_3, "'-v7'"),
+    ("f.mat", of_version_7_3_before_it_said_so, "'-v7'"),
     ("f.mat", no_mat, "level 5"),
     ("f.mat", mat_cut_short, "cut short"),
     ("f.txt", no_mat, "neither .npz nor .mat"),
@@ -177,7 +194,7 @@ def test_a_file_with_other_bits_is_refused_or_read(
             content[draw.randrange(len(content))] = draw.randrange(256)
         path.write_bytes(content)
         try:
-            read_features(path)
+            read_features(path, named=SIDES)
         except DescriptorError:
             refused += 1
     assert refused > 200
@@ -195,27 +212,17 @@ def test_a_plain_archive_leaves_its_gallery_on_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".npz", ".mat"])
 def test_one_query_is_read_like_many(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"f{suffix}"
-    arrays = good(query_f=BASE["query_f"][:1], query_label=[2], query_path=["a/b.jpg"])
-    if suffix == ".mat":
-        savemat(path, arrays)
-    else:
-        np.savez(path, **arrays)
-    features = read_features(path)
+    write(path, good(query_f=BASE["query_f"][:1], query_label=[2], query_path=["a/b.jpg"]))
+    features = read_features(path, named=["query"])
     assert features.query_QD.tolist() == BASE["query_f"][:1].tolist()
-    assert (features.query_labels_Q.tolist(), features.query_names) == ([2], ["b"])
+    assert features.query_labels_Q.tolist() == [2]
+    assert (features.query_names.texts, features.query_names.names) == (("a/b.jpg",), ["b"])
 
 
 def test_what_torch_gets_may_be_written_to(tmp_path: Path) -> None:
     frozen = BASE["query_f"][:1].copy()
     frozen.setflags(write=False)
     assert descriptors_of(frozen, "query_f", tmp_path).flags.writeable
-
-
-def test_a_table_of_text_is_no_text_per_descriptor(tmp_path: Path) -> None:
-    pairs = np.array([[f"a/{row}.jpg", "0"] for row in range(5)])
-    savemat(tmp_path / "f.mat", good(gallery_path=pairs))
-    with pytest.raises(DescriptorError, match="gallery_path is not a text per descriptor"):
-        read_features(tmp_path / "f.mat")
 
 
 def test_numbers_of_any_kind_come_as_floats(tmp_path: Path) -> None:

@@ -25,14 +25,14 @@ def test_our_reader_takes_back_what_we_wrote(dtype: torch.dtype, tmp_path: Path)
         torch.arange(6),
         gallery_paths=[f"gallery/{row}.jpg" for row in range(6)],
     )
-    features = read_features(path)
+    features = read_features(path, named=["query", "gallery"])
     assert torch.equal(features.query_QD, query)
     assert torch.equal(features.whole_gallery(), gallery)
     assert features.query_QD.dtype == dtype
     assert features.query_labels_Q.tolist() == labels.tolist()
     assert features.gallery.labels_G.tolist() == list(range(6))
-    assert list(features.gallery_names) == list("012345")
-    assert list(features.query_names) == []
+    assert features.gallery_names.names == list("012345")
+    assert features.query_names.names == []
     keys = {key for key in loadmat(path) if not key.startswith("__")}
     assert keys == {"query_f", "query_label", "gallery_f", "gallery_label", "gallery_path"}
 

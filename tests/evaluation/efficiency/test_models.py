@@ -18,9 +18,18 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str
 
 def test_every_model_is_listed_at_the_size_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     found = listed(capsys, "--image-size", "64")
-    assert [model["name"] for model in found] == list(ARCHS)
+    names = [model["name"] for model in found]
+    sizes = [model["cost"]["parameters"] for model in found]
+    assert sorted(names) == sorted(ARCHS)
+    assert sizes == sorted(sizes), "the smallest first"
+    assert names[:3] == ["convnext_micro", "convnext_milli", "convnext_atto"]
     assert {model["cost"]["image_size"] for model in found} == {64}
     assert all(model["speed"] is None for model in found)
+
+
+def test_models_asked_for_by_name_come_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(capsys, "convnext_atto", "convnext_micro", "--image-size", "64")
+    assert [model["name"] for model in found] == ["convnext_atto", "convnext_micro"]
 
 
 def test_the_costs_of_pfeds_student(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +47,7 @@ def test_measured_models_say_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert (speed["batch_size"], speed["threads"], speed["runs"]) == (2, 1, 3)
     assert models([*words, "--threads", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "images/s" in shown and "1 thread:" in shown and "float32" in shown
+    assert "images/s" in shown and "float32, 1 thread, batch 1:" in shown
     assert "MiB" in shown.splitlines()[2], "the memory at most in use stands in the table too"
     assert "…" not in shown
 

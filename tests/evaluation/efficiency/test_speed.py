@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from distill.config import ModelConfig
 from distill.models import RetrievalModel
+from evaluation.efficiency.cost import Speed
+from evaluation.efficiency.models import measured_line
 from evaluation.efficiency.speed import MIB, device_name, measure_speed
 
 ROOT = Path(__file__).parents[3]
@@ -45,6 +48,31 @@ def test_it_did_what_it_says() -> None:
     assert speed.threads == 1
     assert speed.device == device_name(torch.device("cpu"))
     assert model.training and torch.get_num_threads() == threads
+
+
+class Blank(nn.Module):
+    """Describes on any device."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, device=device))
+
+    def describe(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW.flatten(1) * self.weight
+
+
+def measured_on(device: str) -> Speed:
+    return measure_speed(Blank(device), image_size=8, batch_size=1, threads=2, runs=3, warm_up=1)
+
+
+def test_threads_are_told_of_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured_on("cpu").machine == f"{device_name(torch.device('cpu'))}, float32, 2 threads"
+    # `meta` stands for a GPU, which this machine may lack; autocast does not know it.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    elsewhere = measured_on("meta")
+    assert elsewhere.threads == 0
+    assert elsewhere.machine.endswith(", float32")
+    assert "thread" not in measured_line(elsewhere)
 
 
 def test_a_slow_model_is_given_up_on_but_not_before_three_batches() -> None:

@@ -1,10 +1,13 @@
 """One description per place: which views are fused, in which rows, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from data_shards.errors import DescriptorError
+from data_shards.layouts.university1652 import orbit_altitude_m
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable
 from evaluation.describe import Descriptors
@@ -16,6 +19,12 @@ from evaluation.verdict import judge
 WIDTH = 16
 QUERIES, DISTRACTORS = 12, 5
 SETTINGS = {"k": 3, "information": "entropy", "view_distance": "auto"}
+
+
+def altitude_m(position: int, num_views: int) -> float:
+    """As the shards of University-1652 tell it: of the 54 views where all are there."""
+    is_known = num_views >= 54 and 1 <= position <= 54
+    return orbit_altitude_m(position) if is_known else np.nan
 
 
 def table(views_of_place: list[int], *, shuffled: bool = False) -> ImageTable:
@@ -32,13 +41,15 @@ def table(views_of_place: list[int], *, shuffled: bool = False) -> ImageTable:
                 "view": int(view),
                 "roles": int(roles),
                 "position": max(position, 1),
-                "altitude_m": np.nan,
+                "altitude_m": altitude_m(position, num_views),
                 "orientation": 1,
             }
             for name in columns:
                 columns[name].append(row.get(name, 0))
     order = np.random.default_rng(0).permutation(len(columns["key"])) if shuffled else slice(None)
-    return ImageTable(**{name: np.array(values)[order] for name, values in columns.items()})
+    arrays = {name: np.array(values)[order] for name, values in columns.items()}
+    arrays["altitude_m"] = arrays["altitude_m"].astype(np.float32)
+    return ImageTable(**arrays)
 
 
 def describe_all(images: ImageTable, *, noise: float = 1.2) -> Descriptors:
@@ -149,6 +160,31 @@ def test_54_views_with_a_gap_are_no_helix(images):
     (group,) = equally_seen(images, rows, layout="university1652")
     assert group.at_PN.shape == (1, 54)
     assert not group.has_helix
+
+
+@pytest.mark.parametrize("height_m", [np.nan, 200.0, 256.0])
+def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
+    images, descriptors, height_m
+):
+    """Further shards join the galleries under positions of their own, which count up to 54 too."""
+    foreign = QUERIES + DISTRACTORS - 1
+    is_foreign = (images.place == foreign) & (images.view == View.DRONE)
+    joined = replace(images, altitude_m=np.where(is_foreign, height_m, images.altitude_m))
+    rows = SATELLITE_TO_DRONE.gallery.rows(joined)
+    groups = equally_seen(joined, rows, layout="university1652")
+    on_helix = np.concatenate([group.place_P for group in groups if group.has_helix])
+    assert foreign not in on_helix
+    assert foreign - 1 in on_helix, "the distractors of University-1652 itself flew the helix"
+
+    settings = SETTINGS | {"view_distance": "pose"}
+    with pytest.raises(DescriptorError, match="0016/drone/01 is the first of are not known"):
+        fuse_places(
+            descriptors.of(rows),
+            rows,
+            joined,
+            groups=[group for group in groups if group.at_PN.shape[1] == 54],
+            **settings,
+        )
 
 
 def test_the_pose_is_refused_where_nobody_knows_it(images, descriptors):
