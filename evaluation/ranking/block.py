@@ -2,14 +2,13 @@
 
 # Shapes: C = images of a block, D = descriptor width, N = pairs of a query and its positive.
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from evaluation.ranking.screen import Rounded, Screen
-
-FEW_QUERIES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +17,8 @@ class Tiles:
 
     queries: int = 1024
 
-    columns: int = 512
-    """Gallery images that are multiplied at once: few enough that all stays near the core."""
-
     strip: int = 8192
-    """Those whose scores are looked at together, a multiple of `columns`: whatever a processor does
-    next it has to learn again after a product."""
+    """Gallery images whose scores are in memory at once."""
 
     block: int = 8192
     """Those that are read, rounded and kept together."""
@@ -35,9 +30,11 @@ class Tiles:
         """The gallery rows at which blocks begin."""
         return [0, *range(min(self.first_block, self.block), num_gallery, self.block)]
 
-    def for_rows(self, num_rows: int) -> "Tiles":
-        """Return these, or whole strips where there are few queries."""
-        return self if num_rows > FEW_QUERIES else replace(self, columns=self.strip)
+    def rows(self, is_wanted_Q: Tensor) -> Iterator[Tensor]:
+        """Yield the queries that are wanted, at most `queries` at once."""
+        for row_R in is_wanted_Q.nonzero().squeeze(1).split(self.queries):
+            if len(row_R):
+                yield row_R
 
 
 @dataclass(kw_only=True)
@@ -105,18 +102,15 @@ class Own:
             query_N=place_N[kept_N], column_N=column_N, score_N=self.score_N[begin:end][kept_N]
         )
 
-    def places(self, num_rows: int, num_columns: int, tiles: Tiles) -> tuple[Tensor, ...]:
-        """Return where the pairs stand in the scores of each strip of tiles, as `hide` takes it.
+    def places(self, num_columns: int, strip: int) -> tuple[Tensor, ...]:
+        """Return where the pairs stand in the scores of each strip, as `hide` takes it.
 
-        The queries must be numbered by the tiles' rows and stand column by column.
+        The queries must be numbered by the scores' rows and stand column by column.
         """
-        strip_N = self.column_N // tiles.strip
-        column_N = self.column_N % tiles.strip
-        tile_N = column_N // tiles.columns
-        left_N = num_columns - strip_N * tiles.strip - tile_N * tiles.columns
-        place_N = tile_N * (tiles.columns * num_rows) + column_N % tiles.columns
-        place_N += self.query_N * left_N.clamp(max=tiles.columns)
-        num_strips = -(-num_columns // tiles.strip)
+        strip_N = self.column_N // strip
+        begin_N = strip_N * strip
+        place_N = self.query_N * (num_columns - begin_N).clamp(max=strip) + self.column_N - begin_N
+        num_strips = -(-num_columns // strip)
         per_strip: list[int] = torch.bincount(strip_N, minlength=num_strips).tolist()
         return torch.split(place_N, per_strip)
 

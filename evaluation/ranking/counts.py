@@ -8,8 +8,9 @@ for each threshold, the negatives that reach it:
    few scores that may reach the lowest threshold of their query (`survivors.py`);
 2. a survivor further from every threshold than the bound is counted as it is; the pairs nearer than
    that are scored exactly, by the very code of the first pass;
-3. a query with too many survivors, as weak models have them, goes on in float64 products, where the
-   bound is a billionth of that and almost no pair is left to score again (`dense.py`).
+3. a query with too many survivors, as weak models have them, goes on in float32 products, whose
+   bound is small, and of which what counts is sorted (`crowd.py`);
+4. where even that leaves too many pairs to score again, as copies do, in float64 (`dense.py`).
 
 So memory does not grow with queries x gallery, counts of parts of the gallery add up over ranks,
 and neither tiles nor ranks nor the kind of processor's matrix unit change a digit.
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from evaluation.ranking.block import Block, Buffers, Own, Tiles, hide
+from evaluation.ranking.crowd import count_crowd
 from evaluation.ranking.dense import count_densely
 from evaluation.ranking.exact import exact_scores
 from evaluation.ranking.exchange import Alone, Exchange, work_and_meet
@@ -39,20 +41,16 @@ from evaluation.ranking.screen import (
     is_tame,
     margins,
 )
-from evaluation.ranking.survivors import (
-    Limit,
-    Survivors,
-    count_survivors,
-    find_survivors,
-    multiply,
-)
+from evaluation.ranking.survivors import Limit, Survivors, count_survivors, find_survivors
 from evaluation.ranking.thresholds import Counts, Pairs, Thresholds
 
 CPU_TILES = Tiles()
-GPU_TILES = Tiles(queries=8192, columns=8192, strip=8192, block=65536, first_block=8192)
-TO_THE_LAST = 2
+GPU_TILES = Tiles(queries=8192, strip=8192, block=65536, first_block=8192)
+SCREENED, CROWDED, DENSE = range(3)
+"""The ways to count a query, each finer and dearer; no query goes back."""
+
 MOST_SURVIVORS = Limit(share=1 / 5, together=8)
-"""Beyond these, float64 is quicker for a query than looking at each survivor."""
+"""Beyond these, sorting a query's scores is quicker than looking at each survivor."""
 
 MOST_UNSURE = Limit(share=1 / 128, together=1 / 4)
 """Beyond these, exact scores cost more than the next finer product."""
@@ -156,31 +154,30 @@ class _Counter:
 
     def count(self, pairs: Pairs, own_score_P: Tensor, counts: Counts) -> None:
         """Second pass: how many negatives reach each threshold."""
-        screens = [self.screen] if self.screen is PLAIN else [self.screen, PLAIN]
-        queries = [screen.round(self.query_QD) for screen in screens]
-        norm_Q = queries[0].norm_R
-        # A query goes through the screens in turn, and past the last one to float64.
-        level_Q = torch.where(is_tame(norm_Q), 0, len(screens))
+        rough, plain = self.screen.round(self.query_QD), PLAIN.round(self.query_QD)
+        way_Q = torch.where(is_tame(plain.norm_R), SCREENED, DENSE)
         is_asking_Q = counts.thresholds.offsets.diff() > 0
         buffers = Buffers()
         for number, rows in enumerate(self.blocks()):
             block, own = self.load(number, rows, pairs, own_score_P, buffers)
             if not len(block):
                 continue
-            longest = block.rounded(screens[0]).norm_R.max()
+            longest = block.rounded(self.screen).norm_R.max()
             is_tame_block = bool(is_tame(longest))
-            for level, (screen, query) in enumerate(zip(screens, queries, strict=True)):
-                here_R = (is_asking_Q & (level_Q == level)).nonzero().squeeze(1)
-                for begin in range(0, len(here_R) if is_tame_block else 0, self.tiles.queries):
-                    row_R = here_R[begin : begin + self.tiles.queries]
-                    further_R = self.count_screened(
-                        screen, query.take(row_R), row_R, block, own.among(row_R), counts
+            if is_tame_block:
+                for row_R in self.tiles.rows(is_asking_Q & (way_Q == SCREENED)):
+                    own_R = own.among(row_R)
+                    way_Q[row_R] = self.count_screened(
+                        rough.take(row_R), row_R, block, own_R, counts
                     )
-                    level_Q[row_R] = (level + further_R).clamp(max=len(screens))
-            is_hard_Q = (level_Q == len(screens)) | (not is_tame_block)
-            row_R = (is_asking_Q & is_hard_Q).nonzero().squeeze(1)
+                for row_R in self.tiles.rows(is_asking_Q & (way_Q == CROWDED)):
+                    own_R, query = own.among(row_R), plain.take(row_R)
+                    is_counted_R = count_crowd(self.query_QD, query, row_R, block, own_R, counts)
+                    way_Q[row_R] = torch.where(is_counted_R, CROWDED, DENSE)
+            is_dense_Q = (way_Q == DENSE) | (not is_tame_block)
+            row_R = (is_asking_Q & is_dense_Q).nonzero().squeeze(1)
             if len(row_R):
-                margin_R = exact_margins(norm_Q[row_R], longest, self.query_QD.shape[1])
+                margin_R = exact_margins(plain.norm_R[row_R], longest, self.query_QD.shape[1])
                 count_densely(self.query_QD, row_R, margin_R, block, own, counts)
 
     def load(
@@ -198,37 +195,31 @@ class _Counter:
         return Block(rows_CD=read_CD, buffers=buffers), own
 
     def count_screened(
-        self,
-        screen: Screen,
-        query: Rounded,
-        row_R: Tensor,
-        block: Block,
-        own: Own,
-        counts: Counts,
+        self, query: Rounded, row_R: Tensor, block: Block, own: Own, counts: Counts
     ) -> Tensor:
-        """Count the block's negatives for the queries `row_R`.
+        """Count the block's negatives for the queries `row_R`; returns how to count each [R] next.
 
-        Returns how many levels further each query [R] should go, 0 if it was counted: too many
-        survivors stay too many on any screen.
+        Those of a way that is not `SCREENED` were not counted in this block.
         """
-        margin_R = margins(query, block.rounded(screen), screen.unit)
+        screen, gallery = self.screen, block.rounded(self.screen)
+        margin_R = margins(query, gallery, screen.unit)
         floor_R = screen.floor(counts.thresholds.lowest()[row_R], margin_R)
         # Integers stand for scores of half precision there, and are in their order above zero only.
         is_low_R = (floor_R <= 0) & (screen.kind == torch.bfloat16)
         floor_R = torch.where(is_low_R, torch.inf, floor_R)
-        tiles = self.tiles.for_rows(len(row_R))
-        value_CD = block.rounded(screen).value_RD
         parts: list[Survivors] = []
         hidden: list[Tensor] = []
-        num_scores = len(row_R) * min(tiles.strip, len(block))
-        room = block.buffers.row(f"scores of {screen}", num_scores, value_CD, screen.kind)
-        places = own.places(len(row_R), len(block), tiles)
-        for number, strip_CD in enumerate(value_CD.split(tiles.strip)):
+        strip = self.tiles.strip
+        num_scores = len(row_R) * min(strip, len(block))
+        room = block.buffers.row(f"scores of {screen}", num_scores, gallery.value_RD, screen.kind)
+        places = own.places(len(block), strip)
+        for number, strip_CD in enumerate(gallery.value_RD.split(strip)):
             score = room[: len(row_R) * len(strip_CD)]
+            score_RC = score.view(len(row_R), len(strip_CD))
             with screen.arithmetic():
-                multiply(query.value_RD, strip_CD, tiles.columns, score)
+                torch.mm(query.value_RD, strip_CD.T, out=score_RC)
             hidden.append(hide(score, places[number]))
-            parts += find_survivors(score, floor_R, tiles.columns, number * tiles.strip)
+            parts.append(find_survivors(score_RC, floor_R, number * strip))
         own.check(torch.cat(hidden), margin_R, screen)
         found = Survivors.join(parts)
         num_found_R = torch.bincount(found.row_N, minlength=len(row_R))
@@ -243,7 +234,7 @@ class _Counter:
             counts=counts,
             most_unsure=MOST_UNSURE,
         )
-        return torch.where(is_worth_it_R, torch.where(is_counted_R & ~is_low_R, 0, 1), TO_THE_LAST)
+        return torch.where(is_worth_it_R & is_counted_R & ~is_low_R, SCREENED, CROWDED)
 
 
 def _check(query_QD: Tensor, gallery: Gallery, query_labels_Q: Tensor, num_gallery: int) -> None:

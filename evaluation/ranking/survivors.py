@@ -2,29 +2,16 @@
 
 # Shapes: R = queries of a tile, C = its gallery columns, N = survivors.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from evaluation.ranking.exact import exact_scores
 from evaluation.ranking.screen import Screen
 from evaluation.ranking.thresholds import Counts
-
-GROUP = 8
-"""Columns whose largest score is compared first, in tiles so wide,"""
-
-NARROWEST = 64
-"""and fewer where groups would be fewer than this: the columns that a processor takes at once."""
-
-WORD = 8
-
-MOST_BUSY = 0.5
-"""Share of rows with a survivor beyond which looking at all rows is quicker."""
-
-MOST_GROUPS = 0.3
-"""Share of groups with a survivor beyond which looking at every score is quicker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,90 +62,28 @@ class Limit:
 NO_LIMIT = Limit(share=torch.inf, together=torch.inf)
 
 
-def multiply(query_RD: Tensor, gallery_CD: Tensor, columns: int, score: Tensor) -> None:
-    """Write all scores, tile [R, columns] after tile, into a row; the last tile may be narrower."""
-    num_rows = len(query_RD)
-    for tile_CD, tile in zip(
-        gallery_CD.split(columns), score.split(num_rows * columns), strict=True
-    ):
-        torch.mm(query_RD, tile_CD.T, out=tile.view(num_rows, len(tile_CD)))
-
-
-def find_survivors(score: Tensor, floor_R: Tensor, columns: int, first: int) -> Iterator[Survivors]:
-    """Find each score of `multiply` that reaches its row's floor, columns counted from `first`.
+def find_survivors(score_RC: Tensor, floor_R: Tensor, first: int) -> Survivors:
+    """Find each score that reaches its row's floor; columns are counted from `first`.
 
     Floors of bfloat16 scores must be above zero: then the bits of both, taken as integers, are in
-    the same order, as far as it matters, and compared several times as fast.
+    the same order, as far as it matters, and every library compares those at full speed.
     """
-    num_rows = len(floor_R)
-    tiles = len(score) // (num_rows * columns)
-    whole = tiles * columns
-    if tiles:
-        score_RC, floors_R = score[: whole * num_rows].view(-1, columns), floor_R.repeat(tiles)
-        found = _find_busy(score_RC, floors_R)
-        tile_N = found.row_N // num_rows
-        yield Survivors(
-            row_N=found.row_N - tile_N * num_rows,
-            column_N=found.column_N + tile_N * columns + first,
-            score_N=found.score_N,
-        )
-    if len(score) > whole * num_rows:
-        found = _find_busy(score[whole * num_rows :].view(num_rows, -1), floor_R)
-        yield replace(found, column_N=found.column_N + whole + first)
-
-
-def _find_busy(score_RC: Tensor, floor_R: Tensor) -> Survivors:
-    """Look at rows first, and closer at those whose largest score survives."""
+    num_columns = score_RC.shape[1]
     whole_RC = score_RC
     if score_RC.dtype == torch.bfloat16:
         whole_RC, floor_R = score_RC.view(torch.int16), floor_R.view(torch.int16)
-    busy_R = (whole_RC.amax(dim=1) >= floor_R).nonzero().squeeze(1)
-    if len(busy_R) <= MOST_BUSY * len(floor_R):
-        row_N, column_N = _find(whole_RC[busy_R], floor_R[busy_R])
-        row_N = busy_R[row_N]
-    else:
-        row_N, column_N = _find(whole_RC, floor_R)
-    score_N = score_RC.view(-1)[row_N * score_RC.shape[1] + column_N]
-    return Survivors(row_N=row_N, column_N=column_N, score_N=score_N)
-
-
-def _find(score_RC: Tensor, floor_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows and columns of the scores that reach their row's floor.
-
-    A group holds every `stride`-th column, so that its largest is a maximum over rows of vectors,
-    the fastest way a processor has to look at all scores once.
-    """
-    num_rows, num_columns = score_RC.shape
-    stride = max(NARROWEST, num_columns // GROUP)
-    members = num_columns // stride
-    score, floor_R1 = score_RC.view(-1), floor_R[:, None]
-    if not members:
-        return _where(score_RC >= floor_R1)
-    grouped = score_RC[:, : members * stride].unflatten(1, (members, stride))
-    row_N, slot_N = _where(grouped.amax(dim=1) >= floor_R1)
-    if len(row_N) > MOST_GROUPS * num_rows * stride:
-        return _where(score_RC >= floor_R1)
-    numbers = torch.arange(members, device=score.device)
-    place_NG = (row_N * num_columns + slot_N)[:, None] + stride * numbers
-    place_N = place_NG[score[place_NG] >= floor_R1[row_N]]
-    if num_columns % stride:
-        row_N, column_N = _where(score_RC[:, members * stride :] >= floor_R1)
-        place_N = torch.cat([place_N, row_N * num_columns + members * stride + column_N])
+    place_N = places_of(whole_RC, floor_R)
     row_N = place_N // num_columns
-    return row_N, place_N - row_N * num_columns
+    column_N = place_N - row_N * num_columns + first
+    return Survivors(row_N=row_N, column_N=column_N, score_N=score_RC.view(-1)[place_N])
 
 
-def _where(is_there_RC: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows and columns of what is true; a word of eight is looked at at once."""
-    num_columns = is_there_RC.shape[1]
-    if num_columns % WORD or is_there_RC.device.type != "cpu":
-        row_N, column_N = is_there_RC.nonzero(as_tuple=True)
-        return row_N, column_N
-    word_N = is_there_RC.view(-1).view(torch.int64).nonzero().squeeze(1)
-    which_N, bit_N = is_there_RC.view(-1, WORD)[word_N].nonzero(as_tuple=True)
-    place_N = word_N[which_N] * WORD + bit_N
-    row_N = place_N // num_columns
-    return row_N, place_N - row_N * num_columns
+def places_of(score_RC: Tensor, floor_R: Tensor) -> Tensor:
+    """Return where, in the scores row after row, those stand that reach their row's floor."""
+    if score_RC.device.type == "cpu":
+        is_there_RC = score_RC.numpy() >= floor_R.numpy()[:, None]
+        return torch.from_numpy(np.flatnonzero(is_there_RC))  # several times as fast as torch's
+    return (score_RC >= floor_R[:, None]).view(-1).nonzero().squeeze(1)
 
 
 def count_survivors(

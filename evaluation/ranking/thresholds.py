@@ -84,8 +84,8 @@ class Thresholds:
             query_P=query_P,
             offsets=offsets,
             most=int(num_Q.max()),
-            low_keys_P=_keys(query_P, below(score_P)),
-            high_keys_P=_keys(query_P, above(score_P)),
+            low_keys_P=keys(query_P, below(score_P)),
+            high_keys_P=keys(query_P, above(score_P)),
         )
 
     def lowest(self) -> Tensor:
@@ -101,8 +101,8 @@ class Thresholds:
 
     def bounds(self, row_N: Tensor, low_N: Tensor, high_N: Tensor) -> tuple[Tensor, Tensor]:
         """How many thresholds a score reaches at least and at most, if it lies in [low, high]."""
-        least_N = torch.searchsorted(self.high_keys_P, _keys(row_N, below(low_N)), right=True)
-        most_N = torch.searchsorted(self.low_keys_P, _keys(row_N, above(high_N)), right=True)
+        least_N = torch.searchsorted(self.high_keys_P, keys(row_N, below(low_N)), right=True)
+        most_N = torch.searchsorted(self.low_keys_P, keys(row_N, above(high_N)), right=True)
         begin_N = self.offsets[row_N]
         return least_N.sub_(begin_N), most_N.sub_(begin_N)
 
@@ -169,8 +169,8 @@ def above(score: Tensor) -> Tensor:
     return -below(-score)
 
 
-def _keys(row_N: Tensor, score_N: Tensor) -> Tensor:
-    """One integer per query and float32 score that sorts like the pair of them."""
+def keys(row_N: Tensor, score_N: Tensor) -> Tensor:
+    """Return one integer per query and float32 score that sorts like the pair of them."""
     bits_N = (score_N + 0.0).view(torch.int32)  # the sum turns -0 into 0
     ordered_N = bits_N ^ ((bits_N >> 31) & 0x7FFFFFFF)
     return (row_N << 32) + ordered_N

@@ -160,10 +160,10 @@ def test_agrees_with_the_official_loop(
 
 TILES = (
     Tiles(),
-    Tiles(queries=1, columns=1024, block=1024, first_block=1024),
-    Tiles(queries=7, columns=32, block=57, first_block=9),
-    Tiles(queries=24, columns=16, block=400, first_block=1),
-    Tiles(queries=24, columns=16, strip=48, block=400, first_block=1),
+    Tiles(queries=1, block=1024, first_block=1024),
+    Tiles(queries=7, strip=32, block=57, first_block=9),
+    Tiles(queries=24, strip=16, block=400, first_block=1),
+    Tiles(queries=24, strip=48, block=400, first_block=1),
 )
 
 
@@ -314,7 +314,7 @@ def test_tiles_of_a_strip_and_scores_on_either_side_of_zero(shift: float, screen
         query,
         InMemory(gallery, gallery_labels),
         query_labels_Q=query_labels,
-        tiles=Tiles(columns=80, strip=160, block=1000, first_block=330),
+        tiles=Tiles(strip=160, block=1000, first_block=330),
         screen=screen,
     )
     expected = exact_ranks(query, gallery, query_labels, gallery_labels)
