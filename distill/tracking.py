@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from data_shards.errors import CheckpointError, TrackingError
@@ -368,7 +369,7 @@ def _artifact_location(uri: str) -> str | None:
 def first_line(error: Exception) -> str:
     """Return what an error of MLflow says, at most 200 characters of it."""
     lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return shorten(lines[0], 200, placeholder=" ...") if lines else type(error).__name__
 
 
 @contextmanager

@@ -22,12 +22,16 @@ from evaluation.compare.table import Table
 from evaluation.compare.tables import compare_runs, without_rows
 from evaluation.result import METRICS
 
+LISTS = {"dataset": "all", "results": "the usual ones", "metrics": "recall@1 and ap"}
+"""Options that take all words behind them, and what is shown without."""
+
 log = logging.getLogger(__name__)
 
 
 def compare(argv: Sequence[str]) -> int:
     """Put finished runs side by side and beside the published numbers."""
     config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
+    _refuse_empty_lists(config, argv)
     _refuse_reports_behind_lists(config)
     for metric in config.metrics:
         choose(metric, METRICS, what="metric", error=RecipeError)
@@ -50,13 +54,26 @@ def compare(argv: Sequence[str]) -> int:
     return 0
 
 
+def _refuse_empty_lists(config: CompareConfig, argv: Sequence[str]) -> None:
+    """Refuse `--dataset` with nothing behind it: a script's empty list would else mean all.
+
+    Raises:
+        RecipeError: which option names nothing.
+    """
+    for name in LISTS:
+        named = getattr(config, name)
+        is_given = any(word.partition("=")[0] == f"--{name}" for word in argv)
+        if is_given and not (named and all(named)):
+            raise RecipeError(f"--{name} names none; give some, or leave it out for {LISTS[name]}")
+
+
 def _refuse_reports_behind_lists(config: CompareConfig) -> None:
     """Refuse a report that an option before it took for one of its words.
 
     Raises:
         RecipeError: which word of which option it is.
     """
-    for name in ("dataset", "results", "metrics"):
+    for name in LISTS:
         for word in getattr(config, name):
             if not config.reports and word not in PUBLISHED and Path(word).exists():
                 raise RecipeError(

@@ -7,8 +7,14 @@ from data_shards.errors import RecipeError
 from data_shards.nearest import choose
 from evaluation.compare.gather import Entry
 from evaluation.compare.groups import Group, metric_of, row_name
-from evaluation.compare.table import METRIC_WORDS, Cell, Column, percent_cell
-from evaluation.efficiency.cost import Speed
+from evaluation.compare.speeds import (
+    is_measured_apart,
+    may_compare,
+    speed_of,
+    speeds_of,
+    written,
+)
+from evaluation.compare.table import DASH, METRIC_WORDS, Cell, Column, percent_cell
 from evaluation.figures.units import short
 from evaluation.report import Report
 from evaluation.result import Result
@@ -79,21 +85,10 @@ def head_of(row: str) -> tuple[str, ...]:
 
 def cost_columns(groups: Sequence[Group]) -> list[Column]:
     """Return the columns of what models cost; the speed only where one was measured."""
-    on = machines(groups)
-    if not on:
+    if not any(report.speed for group in groups for report in group.reports):
         return [PX, PARAMETERS, OPS]
-    return [PX, PARAMETERS, OPS, SPEED if len(on) == 1 else replace(SPEED, best="none")]
-
-
-def machines(groups: Sequence[Group]) -> list[str]:
-    """Return on what the speed of the runs was measured; it compares where that is one."""
-    found = {}
-    for group in groups:
-        for report in group.reports:
-            if speed := fastest(report):
-                words = f"{speed.device}, {speed.precision}, {speed.threads} threads"
-                found[words] = speed.threads
-    return [words if threads else words.rpartition(",")[0] for words, threads in found.items()]
+    is_fair = may_compare(speeds_of(groups))
+    return [PX, PARAMETERS, OPS, SPEED if is_fair else replace(SPEED, best="none")]
 
 
 def group_cell(group: Group, column: Column) -> Cell | None:
@@ -105,36 +100,35 @@ def group_cell(group: Group, column: Column) -> Cell | None:
         deviation = None if found.deviation is None else 100 * found.deviation
         mean = 100 * found.mean
         return percent_cell(mean, mean, deviation=deviation, count=found.count)
+    if column.metric == SPEED.metric:
+        return _speed_cell(group)
     found = group.measured(COSTS[column.metric])
     if found is None:
         return None
-    is_plain = column.metric in (PX.metric, SPEED.metric)
-    text = f"{found.mean:.0f}" if is_plain else short(found.mean)
+    text = f"{found.mean:.0f}" if column.metric == PX.metric else short(found.mean)
+    return Cell(text=text, low=found.mean, high=found.mean, count=found.count)
+
+
+def _speed_cell(group: Group) -> Cell | None:
+    """Return the images per second of a group; no number where its runs were not measured alike."""
+    speed = speed_of(group)
+    if speed is None:
+        return Cell(text=DASH, low=None, high=None) if is_measured_apart(group) else None
+    found = speed.measured
     return Cell(
-        text=text,
+        text=written(found.mean),
         low=found.mean,
         high=found.mean,
-        deviation=found.deviation if column.metric == SPEED.metric else None,
+        deviation=found.deviation,
         count=found.count,
+        measured_on=str(speed.setup),
     )
-
-
-def fastest(report: Report) -> Speed | None:
-    """Return the speed at the batch that gives most images per second."""
-    return max(report.speed, key=lambda speed: speed.images_per_second, default=None)
-
-
-def images_per_second(report: Report) -> float | None:
-    """Return the most images per second that were measured."""
-    speed = fastest(report)
-    return speed.images_per_second if speed else None
 
 
 COSTS: dict[str, Callable[[Report], float | None]] = {
     PX.metric: lambda report: report.image_size,
     PARAMETERS.metric: lambda report: report.cost.parameters,
     OPS.metric: lambda report: report.cost.ops,
-    SPEED.metric: images_per_second,
 }
 """Column to where a report says it."""
 

@@ -32,7 +32,7 @@ class CompareConfig:
     """MLflow experiment that holds the runs, `skydistill` by default."""
 
     dataset: tuple[str, ...] = ()
-    """Only reports on these data sets, by layout: university1652, sues200; all if empty."""
+    """Only reports on these data sets, by layout: university1652, sues200; all by default."""
 
     results: tuple[str, ...] = ()
     """Rows of the reports to compare, such as d2s, s2d/150m, d2s/no-distractors, d2s/refined-10 or
@@ -81,8 +81,6 @@ class CompareConfig:
             raise RecipeError("--only-published draws no figures; leave --figures out")
         if self.experiment and self.reports and not self.tracking_uri:
             raise RecipeError("--experiment is about MLflow; give --tracking-uri, or no reports")
-        if not self.metrics:
-            raise RecipeError("--metrics names none; give some, or leave it out")
 
     @property
     def chosen_format(self) -> Format:

@@ -13,6 +13,7 @@ TESTS = ("dataset", "trained_on")
 MANNERS = (
     "flip",
     "resampling",
+    "decoder",
     "ties",
     "shards_fingerprint",
     "distractors",
@@ -34,6 +35,7 @@ FIELDS = (
     "high",
     "deviation",
     "runs",
+    "measured_on",
     "is_best",
     "source",
     "is_unverified",
@@ -49,9 +51,8 @@ def to_csv(tables: Sequence[Table]) -> str:
         for row in table.rows:
             known = TESTS if row.is_published else (*TESTS, *MANNERS)
             facts = {name: _plain(table.facts.get(name, "")) for name in known}
-            for column, cell in zip(table.columns, row.cells, strict=True):
-                if cell is not None:
-                    writer.writerow({**facts, **_row(row), **_cell(column, cell)})
+            for column, cell in row.numbers(table.columns):
+                writer.writerow({**facts, **_row(row), **_cell(column, cell)})
     return text.getvalue()
 
 
@@ -70,9 +71,7 @@ def to_json(tables: Sequence[Table], *, left_out: Sequence[str]) -> str:
                         "seeds": list(row.seeds),
                         "note": row.note,
                         "numbers": [
-                            _cell(column, cell)
-                            for column, cell in zip(table.columns, row.cells, strict=True)
-                            if cell is not None
+                            _cell(column, cell) for column, cell in row.numbers(table.columns)
                         ],
                     }
                     for row in table.rows
@@ -108,6 +107,8 @@ def _plain(fact: object) -> object:
 
 def _cell(column: Column, cell: Cell) -> dict[str, Any]:
     told = {} if cell.source is None else _source(cell.source)
+    if cell.measured_on:
+        told |= {"measured_on": cell.measured_on}
     return told | {
         "row": column.row,
         "metric": column.metric,

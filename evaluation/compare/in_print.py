@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from data_shards.errors import RecipeError
 from data_shards.nearest import choose
-from evaluation.compare.columns import OPS, PARAMETERS, PX, in_order, search_columns
+from evaluation.compare.columns import ALL, OPS, PARAMETERS, PX, in_order, search_columns
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.manner import title_of
 from evaluation.compare.published import Published, PublishedCost, published
@@ -25,10 +25,8 @@ def tables_in_print(config: CompareConfig) -> list[Table]:
     known = published()
     datasets = list(dict.fromkeys(row.dataset for row in known.results))
     wanted = [choose(name, datasets, what="data set", error=RecipeError) for name in config.dataset]
-    tables = list(_result_tables(known, config, wanted or datasets))
-    if not tables:
-        asked = ", ".join([*config.results, *config.metrics])
-        raise RecipeError(f"nothing published has {asked}; leave --results and --metrics out")
+    searches = _searches(known, config, wanted or datasets)
+    tables = list(_result_tables(known, config, wanted or datasets, searches))
     if "university1652" in (wanted or datasets):
         tables.append(_costs(known))
     if not wanted:
@@ -36,14 +34,38 @@ def tables_in_print(config: CompareConfig) -> list[Table]:
     return tables
 
 
-def _result_tables(known: Published, config: CompareConfig, datasets: list[str]) -> Iterator[Table]:
+def _searches(known: Published, config: CompareConfig, datasets: list[str]) -> list[str]:
+    """Return the names of the rows to show: all that are published, or those asked for.
+
+    Raises:
+        RecipeError: nothing is published under one of the rows or metrics; those that are, are
+            listed.
+    """
+    values = [row.values for row in known.results if row.dataset in datasets]
+    rows = dict.fromkeys(name for found in values for name in found)
+    asked = [
+        choose(name, [*rows, ALL], what="published row", error=RecipeError)
+        for name in config.results
+    ]
+    searches = list(rows) if ALL in asked or not asked else asked
+    metrics = dict.fromkeys(
+        metric for found in values for row in searches for metric in found.get(row, ())
+    )
+    for metric in config.metrics:
+        choose(metric, metrics, what="published metric", error=RecipeError)
+    return searches
+
+
+def _result_tables(
+    known: Published, config: CompareConfig, datasets: list[str], searches: list[str]
+) -> Iterator[Table]:
     kinds = dict.fromkeys((row.dataset, row.trained_on) for row in known.results)
     for dataset, trained_on in kinds:
         of_kind = [
             row for row in known.results if (row.dataset, row.trained_on) == (dataset, trained_on)
         ]
         names = dict.fromkeys(name for row in of_kind for name in row.values)
-        asked = [name for name in names if not config.results or name in config.results]
+        asked = [name for name in names if name in searches]
         columns = [*search_columns(in_order(asked), config.metrics), PX, PARAMETERS, OPS]
         rows = published_rows(known, columns, dataset=dataset, trained_on=trained_on)
         if dataset not in datasets or not rows:

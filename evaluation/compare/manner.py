@@ -1,6 +1,6 @@
 """How a report was measured: numbers compare only where all of this is the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from data_shards.errors import RecipeError
@@ -24,6 +24,10 @@ WORDS = {
     "fusion": "choice of drone views",
     "conditions_version": "version of the weather and light",
 }
+
+
+MOST_FINGERPRINT = 12
+"""Characters that tell one set of shards from another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,44 @@ class Manner:
             return f"{title_of(self.dataset)}, zero-shot: trained on {title_of(self.trained_on)}"
         known = "in-domain" if self.trained_on else "training data unknown"
         return f"{title_of(self.dataset)}, {known}"
+
+
+def titles_of(manners: Sequence[Manner]) -> list[str]:
+    """Return a title for each manner; those that would share one say in what they differ."""
+    titles = []
+    for manner in manners:
+        rivals = [other for other in manners if other.title == manner.title]
+        told = [
+            say(manner)
+            for name, say in DIFFERENCES.items()
+            if len({getattr(rival, name) for rival in rivals}) > 1
+        ]
+        titles.append("; ".join([manner.title, *told]))
+    return titles
+
+
+def _parts(fingerprints: Sequence[str]) -> str:
+    return ", ".join(one[:MOST_FINGERPRINT] for one in fingerprints)
+
+
+DIFFERENCES: dict[str, Callable[[Manner], str]] = {
+    "flip": lambda one: "mirrored images added" if one.flip else "no mirrored images",
+    "resampling": lambda one: one.resampling,
+    "decoder": lambda one: f"decoder {one.decoder}",
+    "ties": lambda one: f"{one.ties} ties",
+    "shards_fingerprint": lambda one: f"test images {_parts([one.shards_fingerprint])}",
+    "distractors": lambda one: (
+        f"further distractors {_parts(one.distractors)}"
+        if one.distractors
+        else "no further distractors"
+    ),
+    "rerank": lambda one: f"re-ranked: {', '.join(one.rerank)}" if one.rerank else "not re-ranked",
+    "fusion": lambda one: f"drone views chosen by {one.fusion}" if one.fusion else "no views fused",
+    "conditions_version": lambda one: (
+        f"weather of version {one.conditions_version}" if one.conditions_version else "no weather"
+    ),
+}
+"""Fact that a title may need to what it then says of it."""
 
 
 def title_of(layout: str) -> str:

@@ -31,10 +31,17 @@ class Page:
     """Whether deviations stand below their means instead of behind them."""
 
 
-def pages_of(table: Table) -> list[Page]:
-    """Split a table into pages that fit: between blocks if possible, else between searches."""
-    room = WIDTH - _left_width(table)
-    is_stacked = any(_width(table, block, is_stacked=False) > room for block in _blocks(table))
+def pages_of(table: Table, *, width: int = WIDTH, may_stack: bool = True) -> list[Page]:
+    """Split a table into pages that fit: between blocks if possible, else between searches.
+
+    Args:
+        table: of any width.
+        width: characters that a page may take.
+        may_stack: whether deviations may stand below their means where blocks are too wide.
+    """
+    room = width - _left_width(table)
+    is_wide = any(_width(table, block, is_stacked=False) > room for block in _blocks(table))
+    is_stacked = may_stack and is_wide
     pages: list[list[int]] = []
     for unit in _units(table, room, is_stacked=is_stacked):
         joined = [*pages[-1], *unit] if pages else unit

@@ -23,6 +23,12 @@ from evaluation.compare.pages import (
 from evaluation.compare.table import Cell, Row, Table
 from evaluation.figures.tables import escape
 
+LATEX_WIDTH = 100
+"""Characters that a table may take in LaTeX; a little more than a page has of that size."""
+
+SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+"""Makes what is wider than the text as wide as the text, and nothing else."""
+
 
 def terminal(tables: Sequence[Table], *, console: Console | None = None) -> str:
     """Write tables to a console, or return them as plain text of at most `WIDTH` characters."""
@@ -52,16 +58,19 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """Return tables as LaTeX for booktabs and xcolor; best numbers bold, published rows grey."""
-    lines = [r"% needs \usepackage{booktabs} and \usepackage{xcolor}"]
+    """Return tables as LaTeX; best numbers bold, published rows grey, none wider than the text."""
+    lines = [r"% needs \usepackage{booktabs}, \usepackage{graphicx} and \usepackage{xcolor}"]
     for table in tables:
-        for number, page in enumerate(pages_of(table)):
+        for number, page in enumerate(pages_of(table, width=LATEX_WIDTH, may_stack=False)):
             notes = "; ".join(notes_of(table, best="bold")) if number == 0 else "continued"
             lines += [
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{escape(f'{table.title}: {notes}.')}}}",
+                r"\footnotesize\setlength{\tabcolsep}{4pt}",
+                rf"{SHRUNK}{{%",
                 *_tabular(table, page),
+                "}",
                 r"\end{table}",
             ]
     return "\n".join(lines) + "\n"
@@ -162,7 +171,8 @@ def _tabular(table: Table, page: Page) -> list[str]:
         numbers = [
             _inline(row.cells[number], row, bold=r"\textbf{{{}}}") for number in page.columns
         ]
-        cells = [*words, *(number.replace("±", r"$\pm$") for number in numbers)]
+        signs = (number.replace("-", "--").replace("±", r"$\pm$") for number in numbers)
+        cells = [*words, *signs]
         if row.is_published:
             cells = [rf"\textcolor{{gray}}{{{cell}}}" if cell else "" for cell in cells]
         lines.append(" & ".join(cells) + r" \\")

@@ -1,6 +1,6 @@
 """What a comparison shows, before anything is written: rows, columns, cells, marks of the best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,6 +14,9 @@ METRIC_WORDS = {
     "ap": "AP",
 }
 """As columns of papers are headed."""
+
+DASH = "-"
+"""In place of a number that would tell nothing; a note says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +54,10 @@ class Cell:
     """One number, and how it is written."""
 
     text: str
-    low: float
-    """In the unit of the column: percent, or a count."""
+    low: float | None
+    """In the unit of the column: percent, or a count; None where a dash stands for it."""
 
-    high: float
+    high: float | None
     """Above `low` where sources differ."""
 
     deviation: float | None = None
@@ -66,10 +69,19 @@ class Cell:
     count: int | None = None
     """Runs that have it; None for what was published."""
 
+    measured_on: str = ""
+    """Of a speed of ours: device, precision, threads of a CPU, batch size."""
+
     source: Source | None = None
     """Where the number was printed, if not where the others of its row were."""
 
     is_best: bool = False
+
+    @property
+    def middle(self) -> float:
+        """Of both ends, for charts."""
+        assert self.low is not None and self.high is not None, "there is a number"
+        return (self.low + self.high) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +105,12 @@ class Row:
     def is_published(self) -> bool:
         """Whether the numbers come from print."""
         return self.source is not None
+
+    def numbers(self, columns: Sequence[Column]) -> Iterator[tuple[Column, Cell]]:
+        """Yield every number of the row, and the column it stands in."""
+        for column, cell in zip(columns, self.cells, strict=True):
+            if cell is not None and cell.low is not None:
+                yield column, cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +170,11 @@ def mark_best(
     for number, column in enumerate(columns):
         competing = [row for row in rows if competes(row, column)]
         cells = [cell for row in competing if (cell := row.cells[number]) is not None]
-        if column.best == "none" or len(cells) < 2:
+        ends = {_written(cell): cell.low for cell in cells if cell.low is not None}
+        if column.best == "none" or sum(cell.low is not None for cell in cells) < 2:
             best.append(None)
         else:
-            choose = max if column.best == "high" else min
-            best.append(_written(choose(cells, key=lambda cell: cell.low)))
+            best.append((max if column.best == "high" else min)(ends, key=lambda text: ends[text]))
     return tuple(
         replace(
             row,

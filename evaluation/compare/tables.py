@@ -7,16 +7,16 @@ from evaluation.compare.columns import (
     chosen_rows,
     cost_columns,
     group_cell,
-    machines,
     search_columns,
 )
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.gather import Entry
 from evaluation.compare.groups import Group, group_runs, row_name
-from evaluation.compare.manner import Manner, manner_of, refuse_unlike, title_of
+from evaluation.compare.manner import Manner, manner_of, refuse_unlike, title_of, titles_of
 from evaluation.compare.official import unofficial
 from evaluation.compare.published import published
 from evaluation.compare.published_rows import name_in_print, published_rows
+from evaluation.compare.speeds import speed_notes
 from evaluation.compare.table import Column, Row, Table, mark_best
 from evaluation.result import CLEAN, SINGLE, Result
 
@@ -43,7 +43,11 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig) -> list[Compar
             manners.setdefault(manner_of(entry, results), []).append(entry)
     if not config.separate:
         refuse_unlike(manners)
-    return [_comparison(manner, members, rows, config) for manner, members in manners.items()]
+    titles = titles_of(list(manners))
+    return [
+        _comparison(manner, members, rows, config, title=title)
+        for (manner, members), title in zip(manners.items(), titles, strict=True)
+    ]
 
 
 def without_rows(entries: Sequence[Entry], comparisons: Sequence[Comparison]) -> list[str]:
@@ -58,7 +62,12 @@ def _results(entry: Entry, rows: Sequence[str]) -> list[Result]:
 
 
 def _comparison(
-    manner: Manner, entries: Sequence[Entry], rows: Sequence[str], config: CompareConfig
+    manner: Manner,
+    entries: Sequence[Entry],
+    rows: Sequence[str],
+    config: CompareConfig,
+    *,
+    title: str,
 ) -> Comparison:
     found = {row_name(result) for entry in entries for result in _results(entry, rows)}
     shown = [row for row in rows if row in found]
@@ -88,12 +97,13 @@ def _comparison(
         manner=manner,
         groups=tuple(groups),
         table=Table(
-            title=manner.title,
+            title=title,
             facts={
                 "dataset": manner.dataset,
                 "trained_on": manner.trained_on,
                 "flip": manner.flip,
                 "resampling": manner.resampling,
+                "decoder": manner.decoder,
                 "ties": manner.ties,
                 "shards_fingerprint": manner.shards_fingerprint,
                 "distractors": list(manner.distractors),
@@ -171,11 +181,7 @@ def _notes(manner: Manner, groups: Sequence[Group], rows: Sequence[str]) -> Iter
         if len(set(group.seeds)) < len(group.seeds):
             seeds = ", ".join(map(str, group.seeds))
             yield f"{group.label} holds runs of one seed more than once (seeds {seeds})"
-    on = machines(groups)
-    if len(on) == 1:
-        yield f"images/s: {on[0]}, at the faster batch size"
-    elif on:
-        yield f"images/s do not compare: measured on {'; '.join(on)}"
+    yield from speed_notes(groups)
 
 
 def _how(manner: Manner) -> str:

@@ -15,7 +15,7 @@ from evaluation.compare import pictures
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.pages import WIDTH
 from evaluation.report import Report
-from tests.evaluation.compare.conftest import make_report, sues_results
+from tests.evaluation.compare.conftest import make_report, result, sues_results
 
 
 def _wide(run_folder: Callable[..., Path], report: Report, *, seeds: int) -> Path:
@@ -82,6 +82,73 @@ def test_tables_of_two_manners_can_be_told_apart(compare, run_folder) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"flip": True}, ("no mirrored images", "mirrored images added")),
+        ({"resampling": "pillow-bicubic"}, ("opencv-linear", "pillow-bicubic")),
+        ({"decoder": "another"}, ("decoder simplejpeg", "decoder another")),
+        ({"ties": "optimistic"}, ("pessimistic ties", "optimistic ties")),
+        (
+            {"shards_fingerprint": "e" * 64},
+            ("test images ffffffffffff", "test images eeeeeeeeeeee"),
+        ),
+        (
+            {"distractors": ("d" * 64,)},
+            ("no further distractors", "further distractors dddddddddddd"),
+        ),
+        (
+            {"fusion": "distance, auto"},
+            ("drone views chosen by entropy, auto", "drone views chosen by distance, auto"),
+        ),
+        ({"conditions_version": 2}, ("weather of version 1", "weather of version 2")),
+        (
+            {"flip": True, "ties": "x"},
+            ("no mirrored images; pess", "mirrored images added; x ties"),
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_titles_of_separate_tables_say_in_what_they_differ(
+    compare, run_folder, change, words
+) -> None:
+    fused = result("d2s", 0.97, 0.97, (701, 951), views="refined-10")
+    fog = result("d2s", 0.5, 0.5, (37_855, 951), condition="fog")
+    usual = {"results": (fused, fog), "fusion": "entropy, auto", "conditions_version": 1}
+    run_folder("runs/a", make_report("a", **usual))
+    run_folder("runs/b", make_report("b", **usual | change))
+    other = make_report("c", dataset="sues200", **usual)
+    folder = run_folder("runs/c", other).parent
+    told = compare(folder, "--separate", "--json", "--results", "all")
+    titles = [table["title"] for table in told.tables]
+    assert titles[2] == "SUES-200, zero-shot: trained on University-1652", "it is like no other"
+    for title, said in zip(titles, words, strict=False):
+        assert title.startswith(f"University-1652, in-domain; {said}")
+
+
+def test_pictures_of_separate_tables_are_numbered(compare, run_folder, tmp_path) -> None:
+    run_folder("runs/a", make_report("a"))
+    folder = run_folder("runs/b", make_report("b", flip=True)).parent
+    compare(folder, "--separate", "--figures", tmp_path / "figures")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "university1652_d2s_recall_at_1_against_ops.png",
+        "university1652_2_d2s_recall_at_1_against_ops.png",
+    }
+
+
+def test_tables_in_latex_are_no_wider_than_the_text(compare, run_folder) -> None:
+    report = make_report(dataset="sues200", results=sues_results())
+    text = compare(_wide(run_folder, report, seeds=2), "--format", "latex").out
+    tables = text.split(r"\begin{table}")[1:]
+    assert len(tables) > 3, "narrower pages than a terminal has"
+    for table in tables:
+        before, _, behind = table.partition(r"\begin{tabular}")
+        assert before.rstrip("\n").endswith("{!}{%") and r"\ifdim\width>\linewidth" in before
+        assert behind.partition(r"\end{tabular}")[2].split() == ["}", r"\end{table}"]
+    assert all(f"{height} m" in text for height in (150, 200, 250, 300))
+    assert r"\usepackage{graphicx}" in text
+
+
 def test_markdown_and_latex(compare, two_models, tmp_path) -> None:
     told = compare(two_models, "--out", tmp_path / "new" / "table.md")
     assert told.out == ""
@@ -98,7 +165,9 @@ def test_markdown_and_latex(compare, two_models, tmp_path) -> None:
     columns = len(re.findall(r"\\begin{tabular}{(\w+)}", text)[0])
     rows = [line for line in text.splitlines() if line.startswith(("small", "large"))]
     assert rows[0].count(" & ") == columns - 1
-    assert not re.search(r"(?<!\\)[%_#](?! needs)", text.partition("\n")[2])
+    assert not re.search(r"(?<!\\)[%_#](?!\n)", text.partition("\n")[2])
+    text = compare("--only-published", "--format", "latex").out
+    assert "89.40--89.64" in text and "89.40-89.64" not in text
 
 
 def test_figures_have_the_points_of_the_table(compare, two_models, tmp_path) -> None:
@@ -114,17 +183,22 @@ def test_figures_have_the_points_of_the_table(compare, two_models, tmp_path) -> 
 def test_figures_say_what_is_grey_and_whose_gallery_is_another(
     compare, two_models, monkeypatch
 ) -> None:
-    drawn: dict[str, set[str]] = {}
+    drawn: dict[str, str] = {}
 
     def keep(figure: Figure, path: Path) -> Path:
-        drawn[path.stem.rpartition("_")[2]] = {text.get_text() for text in figure.findobj(Text)}
+        words = [text.get_text() for text in figure.findobj(Text)]
+        drawn[path.stem.rpartition("_")[2]] = " ".join(" ".join(words).split())
         return path
 
     monkeypatch.setattr(pictures, "save_figure", keep)
     compare(two_models, "--figures", "nowhere")
-    assert {"MEAN† [2]", "PFED [1]", "MCCG [2]"} <= drawn["ops"]
-    assert "University-1652, in-domain; grey: as published; † another gallery" in drawn["ops"]
-    assert "University-1652, in-domain" in drawn["speed"], "nothing is grey there"
+    assert all(label in drawn["ops"] for label in ("MEAN† [2]", "PFED [1]", "MCCG [2]"))
+    assert "in-domain; grey: as published; † another gallery; bars: ±" in drawn["ops"]
+    assert "grey" not in drawn["speed"], "nothing is there"
+    assert (
+        "in-domain; bars: ± standard deviation over seeds; a GPU, float32, batch 64"
+        in (drawn["speed"])
+    )
 
 
 def test_the_suffix_says_the_format() -> None:

@@ -115,3 +115,30 @@ def test_a_test_set_of_other_counts_is_not_the_public_one() -> None:
     (told,) = unofficial(make_report(), tiny)
     assert told == ("d2s has 400 queries and 80 images, and University-1652 37,854 and 951")
     assert unofficial(make_report(distractors=("x",)), university_results())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--results", "d2s", "d2z"), "published row 'd2z' is unknown (did you mean 'd2s'?)"),
+        (("--results", "d2z"), "known: d2s, s2d, d2s/fog, "),
+        (("--results", "d2s", "--dataset", "sues200"), "row 'd2s' is unknown (did you mean 'd2s/"),
+        (("--results", "d2s/refined-10"), "did you mean 'd2s/refined'"),
+        (("--metrics", "recall@1", "recall@5"), "published metric 'recall@5' is unknown"),
+        (("--dataset", "sues200", "university"), "did you mean 'university1652'"),
+    ],
+)
+def test_what_nobody_published_is_refused_beside_what_somebody_did(
+    compare, words, sentence
+) -> None:
+    assert sentence in compare("--only-published", *words).sentence
+
+
+def test_all_published_rows_are_what_is_shown_without_a_choice(compare) -> None:
+    words = ("--only-published", "--dataset", "sues200", "--json")
+    assert compare(*words, "--results", "all").tables == compare(*words).tables
+    tables = compare(*words, "--results", "s2d/150m", "--metrics", "ap").tables
+    shown = {
+        number["row"] for table in tables for row in table["rows"] for number in row["numbers"]
+    }
+    assert shown == {"s2d/150m", ""}
