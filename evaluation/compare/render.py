@@ -21,13 +21,10 @@ from evaluation.compare.pages import (
     written,
 )
 from evaluation.compare.table import Cell, Row, Table
-from evaluation.figures.tables import escape
+from evaluation.figures.tables import SHRUNK, SMALL, escape
 
 LATEX_WIDTH = 100
 """Characters that a table may take in LaTeX; a little more than a page has of that size."""
-
-SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
-"""Makes what is wider than the text as wide as the text, and nothing else."""
 
 
 def terminal(tables: Sequence[Table], *, console: Console | None = None) -> str:
@@ -67,7 +64,7 @@ def latex(tables: Sequence[Table]) -> str:
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{escape(f'{table.title}: {notes}.')}}}",
-                r"\footnotesize\setlength{\tabcolsep}{4pt}",
+                SMALL,
                 rf"{SHRUNK}{{%",
                 *_tabular(table, page),
                 "}",

@@ -42,6 +42,11 @@ LATEX = {
 }
 """What LaTeX would take for an order, or does not know, and how it prints it."""
 
+SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+"""Makes what is wider than the text as wide as the text, and nothing else; of graphicx."""
+
+SMALL = r"\footnotesize\setlength{\tabcolsep}{4pt}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -127,7 +132,7 @@ def _distance(name: str, numbers: Mapping[str, float]) -> str:
 def _speed(speed: Speed) -> str:
     return (
         f"{speed.images_per_second:,.1f} images/s in batches of {speed.batch_size} "
-        f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.device}, {speed.precision}"
+        f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.machine}"
     )
 
 
@@ -162,15 +167,16 @@ def markdown(report: Report) -> str:
 
 
 def latex(report: Report) -> str:
-    r"""Return the table as LaTeX for the package booktabs, the notes in its caption."""
+    r"""Return the table as LaTeX for booktabs and graphicx, the notes in its caption."""
     columns = " & ".join(escape(column) for column in COLUMNS)
     caption = f"{headline(report)}. {'; '.join(notes(report))}."
     lines = [
-        r"% \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
+        SMALL,
+        rf"{SHRUNK}{{\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
         r"\toprule",
         rf" & {columns} \\",
     ]
@@ -184,7 +190,7 @@ def latex(report: Report) -> str:
                 for row in section.rows
             ),
         ]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
 
 def escape(text: str) -> str:
