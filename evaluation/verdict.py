@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from data_shards.shards import ImageTable, RowNumbers
 from evaluation.describe import Descriptors
 from evaluation.ranking import Ranking, metrics
+from evaluation.ranking.top_k import top_k
 from evaluation.ranking_together import rank_together
 
 
@@ -30,6 +32,11 @@ class Verdict:
     def chance(self) -> float:
         """Recall@1 of a random order: the share of right images in the gallery, on average."""
         return chance(self.ranking)
+
+    @cached_property
+    def first_Q(self) -> Tensor:
+        """The gallery image that each query [Q] finds first: its place among `gallery_rows`."""
+        return top_k(self.query_QD, self.gallery_GD, k=1).index_QK[:, 0]
 
 
 def chance(ranking: Ranking) -> float:

@@ -31,6 +31,7 @@ from evaluation.figures.canvas import (
     save_figure,
     write,
 )
+from evaluation.figures.lettering import shortened
 from evaluation.result import CLEAN
 
 log = logging.getLogger("evaluation.conditions.sheet")  # also where it is started as a module
@@ -42,6 +43,8 @@ HEAD, CAPTION = 0.95, 0.22
 
 CELLS_PER_ROW = 5
 """The clean image and its nine conditions stand in two rows."""
+
+CAPTION_SIZE = 7.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,8 @@ def draw_conditions(photographs: Sequence[Photograph], *, title: str, subtitle: 
         left, bottom = MARGIN + column * across, top - row * down - CELL
         place = box(figure, left, bottom, CELL, CELL)
         image(figure, pixels, place, edge=RULE, thickness=0.6)
-        write(figure, left, bottom - 0.15, caption, size=7.5)
+        short = shortened(caption, CELL, size=CAPTION_SIZE)
+        write(figure, left, bottom - 0.15, short, size=CAPTION_SIZE)
     return figure
 
 

@@ -10,25 +10,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evaluation.figures.canvas import (
+    CHART_DPI,
+    COLUMN,
+    EDGE,
     INK,
-    MARGIN,
     PAPER,
     QUIET,
+    SMALL,
+    TEXT,
+    VALUE,
+    Headline,
     blank,
     box,
     chart,
     colours,
-    headline,
     write,
 )
-from evaluation.figures.labels import Mark, place_labels
+from evaluation.figures.labels import Mark, are_clear, place_labels
+from evaluation.figures.lettering import text_width, wrapped
 from evaluation.figures.units import short
 
-WIDTH, HEIGHT = 5.6, 3.5
-"""Size of the chart in inches, without headline and sources."""
+HEIGHTS = {COLUMN: 2.4, TEXT: 3.5}
+"""Of the chart, by the width of the figure, in inches: without headline and sources."""
 
-LARGEST_BUBBLE = 26.0
-"""Diameter in points of the model with the most parameters."""
+LARGEST_BUBBLES = {COLUMN: 18.0, TEXT: 26.0}
+"""Diameter in points of the model with the most parameters, by the width of the figure."""
+
+LEFT, RIGHT, ABOVE, BELOW, SIZES, SOURCE = 0.52, 0.14, 0.1, 0.3, 0.42, 0.13
+"""Inches beside the chart, above and below it, for the row of sizes, and for a line of sources."""
+
+LEAST_BUBBLE = 2.5
+"""Diameter in points below which a bubble could not be seen."""
 
 PUBLISHED_FILL, PUBLISHED_EDGE = "#d5dbe1", "#9aa5b1"
 SIZES_IN_LEGEND = (1e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
@@ -99,17 +111,34 @@ def accuracy_against_speed(
 def _bubbles(
     points: Sequence[Point], *, title: str, subtitle: str, metric: str, what: str
 ) -> Figure:
+    """Draw for one column if all labels find room there, else for the whole width of the text."""
     assert points, "the caller has something to compare"
-    sources = list(dict.fromkeys(point.source for point in points if point.source))
-    below = 1.12 + 0.17 * len(sources)
-    figure = blank(WIDTH + 1.05, HEIGHT + 1.0 + below)
-    headline(figure, title, subtitle)
-    axes = chart(figure, box(figure, 0.75, below, WIDTH, HEIGHT), title="")
-    _limits(axes, points)
-    axes.set_xlabel(what, fontsize=9, color=QUIET)
-    axes.set_ylabel(f"{metric} (%)", fontsize=9, color=QUIET)
+    for width in (COLUMN, TEXT):
+        head = Headline(title=title, subtitle=subtitle, width=width)
+        figure, is_clear = _drawn(points, head, metric=metric, what=what)
+        if is_clear:
+            break
+    return figure
 
-    area = LARGEST_BUBBLE**2 / max(point.parameters for point in points)
+
+def _drawn(
+    points: Sequence[Point], head: Headline, *, metric: str, what: str
+) -> tuple[Figure, bool]:
+    """Draw at the width of a headline, and tell whether every label hides nothing."""
+    sources = list(dict.fromkeys(point.source for point in points if point.source))
+    notes = _notes(sources, head.width - 2 * EDGE)
+    height = HEIGHTS[head.width]
+    names = wrapped(what, head.width - LEFT - RIGHT, size=SMALL)
+    below = EDGE + SOURCE * (len(notes) + len(names)) + SIZES + BELOW
+    figure = blank(head.width, head.height + ABOVE + height + below, dpi=CHART_DPI)
+    head.write(figure)
+    place = box(figure, LEFT, below, head.width - LEFT - RIGHT, height)
+    axes = chart(figure, place, title="")
+    _limits(axes, points)
+    axes.set_xlabel("\n".join(names), fontsize=SMALL, color=QUIET, labelpad=2)
+    axes.set_ylabel(f"{metric} (%)", fontsize=SMALL, color=QUIET, labelpad=3)
+
+    area = LARGEST_BUBBLES[head.width] ** 2 / max(point.parameters for point in points)
     runs = [point for point in points if not point.is_published]
     colour_of = dict(zip(map(id, runs), colours(len(runs)), strict=True))
     marks = []
@@ -117,18 +146,27 @@ def _bubbles(
     for point in sorted(points, key=lambda point: (-point.parameters, not point.is_published)):
         colour = colour_of.get(id(point), PUBLISHED_FILL)
         edge = PUBLISHED_EDGE if point.is_published else PAPER
-        x, y, size = point.x, 100 * point.accuracy, area * point.parameters
-        axes.scatter(x, y, s=size, color=colour, edgecolors=edge, linewidths=0.9, zorder=4)
+        x, y, size = point.x, 100 * point.accuracy, max(area * point.parameters, LEAST_BUBBLE**2)
+        axes.scatter(x, y, s=size, color=colour, edgecolors=edge, linewidths=0.7, zorder=4)
         if point.deviation:
-            axes.errorbar(x, y, yerr=100 * point.deviation, color=INK, linewidth=1, zorder=5)
+            axes.errorbar(x, y, yerr=100 * point.deviation, color=INK, linewidth=0.8, zorder=5)
         marks.append(_mark(point, math.sqrt(size) / 2, sources))
-    place_labels(axes, _by_crowd(axes, marks))
-    _size_legend(figure, area, points, middle=below - 0.75)
-    for number, source in enumerate(reversed(sources)):
-        which = f"[{len(sources) - number}]" if len(sources) > 1 else "grey"
-        note = f"{which}: published, {source}"
-        write(figure, MARGIN, 0.14 + 0.17 * number, note, colour=QUIET, size=7.5)
-    return figure
+    marks = _by_crowd(axes, marks)
+    boxes = place_labels(axes, marks)
+    _size_legend(figure, area, points, middle=EDGE + SOURCE * len(notes) + SIZES / 2)
+    for number, note in enumerate(reversed(notes)):
+        write(figure, EDGE, EDGE + SOURCE * number, note, colour=QUIET, size=VALUE)
+    return figure, are_clear(axes, marks, boxes)
+
+
+def _notes(sources: Sequence[str], width: float) -> list[str]:
+    """Name each source once, in lines of at most `width` inches."""
+    names = [f"[{number}]" if len(sources) > 1 else "grey" for number in range(1, len(sources) + 1)]
+    return [
+        line
+        for name, source in zip(names, sources, strict=True)
+        for line in wrapped(f"{name}: published, {source}", width, size=VALUE)
+    ]
 
 
 def _mark(point: Point, radius: float, sources: Sequence[str]) -> Mark:
@@ -139,10 +177,11 @@ def _mark(point: Point, radius: float, sources: Sequence[str]) -> Mark:
         x=point.x,
         y=100 * point.accuracy,
         radius=radius,
+        deviation=100 * point.deviation,
         text=point.label + note,
         colour=QUIET if point.is_published else INK,
         weight="normal" if point.is_published else "bold",
-        size=7.5 if point.is_published else 8.5,
+        size=VALUE if point.is_published else SMALL,
     )
 
 
@@ -168,7 +207,9 @@ def _limits(axes: Axes, points: Sequence[Point]) -> None:
     low = min(100 * (point.accuracy - point.deviation) for point in points)
     high = max(100 * (point.accuracy + point.deviation) for point in points)
     room = 0.12 * max(high - low, 1.0)
-    axes.set_ylim(max(low - room, -2), min(high + room, 102))
+    axes.set_ylim(low - room, high + room)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
+    axes.set_ylim(low - room, high + room)
 
 
 def _size_legend(figure: Figure, area: float, points: Sequence[Point], *, middle: float) -> None:
@@ -178,12 +219,13 @@ def _size_legend(figure: Figure, area: float, points: Sequence[Point], *, middle
     strip.set_xlim(0, wide)
     strip.set_ylim(0, tall)
     strip.set_axis_off()
-    left, most = wide - 0.3, max(point.parameters for point in points)
+    left, most = wide - EDGE, max(point.parameters for point in points)
     for size in [size for size in SIZES_IN_LEGEND if most / 40 <= size <= 1.2 * most][:-4:-1]:
         diameter = math.sqrt(area * size) / 72
-        left -= 0.42
-        strip.text(left, middle, short(size), fontsize=7.5, color=QUIET, va="center")
-        left -= 0.06 + diameter / 2
-        strip.scatter(left, middle, s=area * size, color=PAPER, edgecolors=QUIET, linewidths=0.9)
-        left -= diameter / 2 + 0.1
-    strip.text(left, middle, "area: parameters", fontsize=7.5, color=QUIET, va="center", ha="right")
+        left -= text_width(short(size), size=VALUE)
+        strip.text(left, middle, short(size), fontsize=VALUE, color=QUIET, va="center")
+        left -= 0.05 + diameter / 2
+        strip.scatter(left, middle, s=area * size, color=PAPER, edgecolors=QUIET, linewidths=0.7)
+        left -= diameter / 2 + 0.15
+    words = "area: parameters"
+    strip.text(left, middle, words, fontsize=VALUE, color=QUIET, va="center", ha="right")

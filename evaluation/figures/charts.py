@@ -1,10 +1,10 @@
 """Pictures of what a model finds, of how it learned, and of how models compare."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,23 +12,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluation.figures.canvas import (
+    COLUMN,
+    EDGE,
     INK,
-    MARGIN,
-    PAPER,
     QUIET,
     RIGHT,
+    SMALL,
+    VALUE,
     WRONG,
+    Headline,
     Pixels,
     blank,
     box,
-    chart,
     colours,
+    dashes,
     frame,
-    headline,
     image,
     save_figure,
     write,
 )
+from evaluation.figures.grid import add_legend, charts, name_axes
+from evaluation.figures.lettering import shortened, text_width, wrapped
 
 __all__ = [
     "Hit",
@@ -43,16 +47,19 @@ __all__ = [
 Curve = Sequence[tuple[float, float]]
 """Points (step, value)."""
 
-CELL, GAP, CAPTION, HEADER, FOOTER = 1.35, 0.16, 0.42, 1.05, 0.45
-"""Sizes of a retrieval panel in inches."""
+CELL, GAP, ASIDE, CAPTION, NUMBERS, FOOTER = 1.0, 0.12, 0.3, 0.36, 0.16, 0.2
+"""Sizes of a retrieval panel in inches: with five hits it is as wide as the text of a paper."""
 
 NOT_A_TERM = {
     f"train/{name}" for name in ("total", "learning_rate", "grad_norm", "images_per_second")
 }
 """Logged beside the terms of the loss; totals of different losses do not compare."""
 
-PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.5
-"""Size of one small chart in inches."""
+BAR_INCHES, TALL_BAR_INCHES, NAME_INCHES = 0.2, 0.28, 1.5
+"""Height of a bar with its gap, where names have one line or more, and the width of a line."""
+
+SAYS = {True: "\N{CHECK MARK} ", False: "\N{BALLOT X} "}
+"""Before the place of a hit: whether it is right, for eyes and print without colours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,30 +85,34 @@ class PanelRow:
 
 
 def retrieval_panel(rows: Sequence[PanelRow], *, title: str, subtitle: str) -> Figure:
-    """Draw one line per query: the query, then what it found, green where the place is right."""
+    """Draw one line per query: the query, then what it found, right ones green and ticked."""
     num_hits = max(len(row.hits) for row in rows)
-    width = 2 * MARGIN + (1 + num_hits) * (CELL + GAP) + GAP
-    height = HEADER + len(rows) * (CELL + CAPTION) + FOOTER
+    width = max(2 * EDGE + (1 + num_hits) * (CELL + GAP) - GAP + ASIDE, COLUMN)
+    head = Headline(title=title, subtitle=subtitle, width=width)
+    top = head.height + NUMBERS
+    height = top + len(rows) * (CELL + CAPTION) + FOOTER
     figure = blank(width, height)
-    headline(figure, title, subtitle)
-    columns = [MARGIN, *(MARGIN + GAP + (1 + i) * (CELL + GAP) for i in range(num_hits))]
+    head.write(figure)
+    columns = [EDGE, *(EDGE + ASIDE + (1 + i) * (CELL + GAP) for i in range(num_hits))]
     for number, left in enumerate(columns):
         label = "query" if number == 0 else f"{number}"
-        write(figure, left + CELL / 2, height - HEADER + 0.1, label, align="center", colour=QUIET)
+        at = left + CELL / 2, height - top + 0.06
+        write(figure, *at, label, align="center", colour=QUIET, size=SMALL)
     for number, row in enumerate(rows):
-        bottom = height - HEADER - number * (CELL + CAPTION) - CELL
+        bottom = height - top - number * (CELL + CAPTION) - CELL
         image(figure, row.image, box(figure, columns[0], bottom, CELL, CELL), edge=INK)
-        _caption(figure, columns[0], bottom, row.place, row.note)
+        _caption(figure, columns[0], bottom, row.place, row.note, room=CELL + ASIDE)
         for left, hit in zip(columns[1:], row.hits, strict=False):
             edge = RIGHT if hit.is_right else WRONG
             image(figure, hit.image, box(figure, left, bottom, CELL, CELL), edge=edge)
-            _caption(figure, left, bottom, hit.place, f"similarity {hit.similarity:.2f}")
+            place = SAYS[hit.is_right] + hit.place
+            _caption(figure, left, bottom, place, f"similarity {hit.similarity:.2f}")
     for left, colour, label in (
-        (MARGIN, RIGHT, "same place"),
-        (MARGIN + 1.3, WRONG, "another place"),
+        (EDGE, RIGHT, f"{SAYS[True]}same place"),
+        (EDGE + 1.1, WRONG, f"{SAYS[False]}another place"),
     ):
-        frame(figure, box(figure, left, 0.17, 0.13, 0.13), colour=colour, thickness=2)
-        write(figure, left + 0.22, 0.175, label, colour=QUIET)
+        frame(figure, box(figure, left, EDGE, 0.1, 0.1), colour=colour, thickness=1.6)
+        write(figure, left + 0.16, EDGE + 0.01, label, colour=QUIET, size=SMALL)
     return figure
 
 
@@ -116,35 +127,22 @@ def training_curves(
         subtitle: on what.
     """
     panels = _curve_panels(runs)
-    columns = min(3, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    figure = blank(columns * PANEL_WIDTH + 0.5, lines * PANEL_HEIGHT + 0.85)
-    headline(figure, title, subtitle)
-    colour_of = dict(zip(runs, colours(len(runs)), strict=True))
-    for number, (metric, label) in enumerate(panels.items()):
-        line, column = divmod(number, columns)
-        left = 0.65 + column * PANEL_WIDTH
-        bottom = 0.5 + (lines - 1 - line) * PANEL_HEIGHT
-        place = box(figure, left, bottom, PANEL_WIDTH - 0.6, PANEL_HEIGHT - 0.75)
-        axes = chart(figure, place, title=label)
+    figure, all_axes = charts(
+        list(panels.values()), title=title, subtitle=subtitle, legend=list(runs)
+    )
+    looks = dict(zip(runs, zip(colours(len(runs)), dashes(len(runs)), strict=True), strict=True))
+    for axes, metric in zip(all_axes, panels, strict=True):
         for run, curves in runs.items():
             if curves.get(metric):
-                _draw_curve(axes, curves[metric], colour_of[run], is_recall="recall" in metric)
+                _draw_curve(axes, curves[metric], *looks[run], is_recall="recall" in metric)
         if "recall" in metric:
-            axes.set_ylim(0, 1.02)
-        if line == lines - 1 or number + columns >= len(panels):
-            axes.set_xlabel("step", fontsize=8, color=QUIET)
-    handles = [Line2D([], [], color=colour, linewidth=2.4) for colour in colour_of.values()]
-    figure.legend(
-        handles,
-        list(colour_of),
-        loc="upper right",
-        ncols=len(colour_of),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        bbox_to_anchor=(1 - 0.15 / figure.get_figwidth(), 1 - 0.12 / figure.get_figheight()),
-    )
+            axes.set_ylim(-0.03, 1.03)
+        name_axes(axes, x="step")
+    handles = [
+        Line2D([], [], color=colour, linestyle=dashed, linewidth=1.6)
+        for colour, dashed in looks.values()
+    ]
+    add_legend(figure, handles, list(looks))
     return figure
 
 
@@ -163,31 +161,29 @@ def recall_bars(
         title: what is compared.
         subtitle: on what.
     """
-    height = 0.42 * len(models)
-    figure = blank(2 * 4.2 + 1.3, height + 1.75)
-    headline(figure, title, subtitle)
-    for number, (direction, guess) in enumerate(chance.items()):
-        place = box(figure, 1.5 + number * 4.2, 0.55, 3.6, height)
-        axes = chart(figure, place, title=f"{direction}, recall@1")
+    names = ["\n".join(wrapped(name, NAME_INCHES, size=SMALL)) for name in models]
+    lines = [line for name in names for line in name.split("\n")]
+    figure, all_axes = charts(
+        [f"{direction}, recall@1" for direction in chance],
+        title=title,
+        subtitle=subtitle,
+        tall=(BAR_INCHES if len(lines) == len(names) else TALL_BAR_INCHES) * max(len(names), 2),
+        left=2 * EDGE + max(text_width(line, size=SMALL) for line in lines),
+    )
+    for axes, (direction, guess) in zip(all_axes, chance.items(), strict=True):
         axes.grid(visible=False, axis="y")
         values = [recall[direction] for recall in models.values()]
-        axes.barh(list(models), values, color=colours(len(models)), height=0.62, zorder=2)
+        at = range(len(values))
+        axes.barh(at, values, color=colours(len(models)), height=0.66, zorder=2)
         for position, value in enumerate(values):
-            is_long = value > 0.85
-            axes.text(
-                value - 0.015 if is_long else value + 0.015,
-                position,
-                f"{value:.3f}",
-                va="center",
-                ha="right" if is_long else "left",
-                fontsize=8.5,
-                color=PAPER if is_long else INK,
-            )
-        axes.axvline(guess, color=QUIET, linewidth=1.2, linestyle=(0, (3, 2)), zorder=3)
-        axes.set_xlim(0, 1)
+            at_end = max(value, guess) + 0.02, position
+            axes.text(*at_end, f"{value:.3f}", va="center", fontsize=VALUE, color=INK)
+        axes.axvline(guess, color=QUIET, linewidth=1, linestyle=(0, (3, 2)), zorder=3)
+        axes.set_xlim(0, 1.2)
+        axes.set_xticks(np.linspace(0, 1, 6))
+        axes.set_yticks(at, names, color=INK)
         axes.invert_yaxis()
-        axes.set_xlabel(f"dashed: guessing reaches {guess:.3f}", fontsize=8, color=QUIET)
-        axes.tick_params(axis="y", labelleft=number == 0, labelsize=9, labelcolor=INK)
+        name_axes(axes, x=f"dashed: guessing reaches {guess:.3f}")
     return figure
 
 
@@ -213,19 +209,24 @@ def _curve_panels(runs: Mapping[str, Mapping[str, Curve]]) -> dict[str, str]:
     return {name: label for name, label in {**recalls, **losses}.items() if name in names}
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, *, is_recall: bool) -> None:
+def _draw_curve(axes: Axes, curve: Curve, colour: str, dashed: Any, *, is_recall: bool) -> None:
     """Draw recall as it was measured, a loss faintly and smoothed over a twentieth of the run."""
     steps, values = np.array(curve, dtype=np.float64).T
     if is_recall:
-        axes.plot(steps, values, color=colour, linewidth=2, marker="o", markersize=3.2, zorder=3)
+        axes.plot(
+            steps, values, color=colour, linestyle=dashed, linewidth=1.4, marker="o", markersize=2.4
+        )
         return
     span = max(1, len(values) // 20)
     padded = np.pad(values, (span // 2, span - 1 - span // 2), mode="edge")
     smooth = np.convolve(padded, np.ones(span) / span, mode="valid")
-    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25, zorder=2)
-    axes.plot(steps, smooth, color=colour, linewidth=1.8, zorder=3)
+    axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25, zorder=2)
+    axes.plot(steps, smooth, color=colour, linestyle=dashed, linewidth=1.4, zorder=3)
 
 
-def _caption(figure: Figure, left: float, bottom: float, first: str, second: str) -> None:
-    write(figure, left, bottom - 0.17, first, size=8)
-    write(figure, left, bottom - 0.31, second, colour=QUIET, size=7.2)
+def _caption(
+    figure: Figure, left: float, bottom: float, first: str, second: str, *, room: float = CELL
+) -> None:
+    write(figure, left, bottom - 0.13, shortened(first, room, size=SMALL), size=SMALL)
+    second = shortened(second, room, size=VALUE)
+    write(figure, left, bottom - 0.24, second, colour=QUIET, size=VALUE)

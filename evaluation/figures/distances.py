@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from data_shards.shards import ShardSet
-from evaluation.figures.canvas import INK, RUN_COLOURS, tones
+from evaluation.figures.canvas import INK, RUN_COLOURS, VALUE, tones
 from evaluation.figures.grid import add_legend, charts, name_axes
-from evaluation.ranking.top_k import top_k
 from evaluation.verdict import Verdict
 
 EARTH_RADIUS_M = 6_371_008.8
@@ -22,6 +21,7 @@ EARTH_RADIUS_M = 6_371_008.8
 
 WITHIN_M = (10, 50, 100, 250, 500, 1000)
 MARKED_M = (10, 50, 100, 250)
+MOST_TICKS = 6
 LEAST_M = 1.0
 """Where the axis begins: right answers, at distance 0, are counted from there on."""
 
@@ -72,10 +72,9 @@ def distance_to_truth(verdict: Verdict, shards: ShardSet) -> Distances | None:
         return None
     nowhere = (np.nan, np.nan)
     degrees = np.array([known.get(place, nowhere) for place in shards.places], dtype=np.float64)
-    first_Q = top_k(verdict.query_QD, verdict.gallery_GD, k=1).index_QK[:, 0].numpy()
     place = shards.images.place
     truth_Q = degrees[place[verdict.query_rows]]
-    answer_Q = degrees[place[verdict.gallery_rows[first_Q]]]
+    answer_Q = degrees[place[verdict.gallery_rows[verdict.first_Q.numpy()]]]
     metres_Q = great_circle_m(truth_Q, answer_Q)
     is_known_Q = np.isfinite(metres_Q)
     if not is_known_Q.any():
@@ -102,7 +101,8 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
     Where a chart has a single curve, dots and words tell it at 10, 50, 100 and 250 m.
     """
     titles = list(dict.fromkeys(curve.title for curve in curves))
-    figure, all_axes = charts(titles, title=title, subtitle=subtitle)
+    legend = list(dict.fromkeys(curve.label for curve in curves if curve.label))
+    figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
     farthest = max(float(curve.distances.metres_N[-1]) for curve in curves)
     end_m = 1.1 * max(farthest, WITHIN_M[-1])
     for name, axes in zip(titles, all_axes, strict=True):
@@ -114,7 +114,7 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
                 100 * share_N,
                 where="post",
                 color=colour,
-                linewidth=2,
+                linewidth=1.6,
                 label=curve.label,
                 zorder=3,
             )
@@ -122,17 +122,20 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
             _write_shares(axes, here[0].distances)
         axes.set_xscale("log")
         axes.set_xlim(LEAST_M, end_m)
-        axes.set_ylim(0, 114)
+        axes.set_ylim(-14, 116)
         axes.set_yticks(range(0, 101, 20))
+        axes.xaxis.set_major_locator(LogLocator(base=10, numticks=MOST_TICKS))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_m(value)))
         axes.tick_params(which="minor", length=0)
         name_axes(
             axes,
             x="distance of the first answer from the truth",
-            y="queries within it (%)" if axes is all_axes[0] else "",
+            y="queries within it (%)",
         )
-    if any(curve.label for curve in curves):
-        add_legend(figure, all_axes[0])
+    if legend:
+        fullest = max(all_axes, key=lambda axes: len(axes.lines))
+        add_legend(figure, *fullest.get_legend_handles_labels())
     return figure
 
 
@@ -154,15 +157,15 @@ def _write_shares(axes: Axes, distances: Distances) -> None:
     for number, metres in enumerate(MARKED_M):
         share = 100 * distances.share_within(metres)
         is_above = number % 2 == 0
-        axes.plot(metres, share, "o", color=RUN_COLOURS[0], markersize=4, zorder=4)
+        axes.plot(metres, share, "o", color=RUN_COLOURS[0], markersize=3, zorder=4)
         axes.annotate(
             f"{share:.1f}",
             (metres, share),
-            xytext=(0, 6 if is_above else -6),
+            xytext=(0, 4 if is_above else -4),
             textcoords="offset points",
             ha="right" if is_above else "left",
             va="bottom" if is_above else "top",
-            fontsize=7.5,
+            fontsize=VALUE,
             color=INK,
         )
 

@@ -19,20 +19,23 @@ from data_shards.shards import ShardSet
 from distill.models import RetrievalModel, inference, normalize
 from distill.models.pooling import GeM, Mean
 from evaluation.figures.canvas import (
-    MARGIN,
+    EDGE,
     QUIET,
     RULE,
+    SMALL,
+    VALUE,
+    Headline,
     Pixels,
     blank,
     box,
-    headline,
     image,
     write,
 )
+from evaluation.figures.lettering import shortened, text_width
 
 THUMBNAIL_PIXELS = 216
-CELL, GAP, ABOVE, BELOW, ROW_NAMES = 1.35, 0.08, 0.85, 0.85, 0.75
-"""Sizes in inches."""
+CELL, GAP, BELOW, ROW_NAMES, LEAST_WIDTH = 1.0, 0.08, 0.52, 0.54, 4.9
+"""Sizes in inches: with six pairs it is as wide as the text of a paper."""
 
 COLOURS = colormaps["inferno"]
 STRENGTH = 0.6
@@ -136,15 +139,16 @@ def contributions(map_BDHW: Tensor, other_BDHW: Tensor, pool: nn.Module) -> Tens
 
 def draw_heat_maps(pairs: Sequence[HeatPair], *, title: str, subtitle: str) -> Figure:
     """Draw a column per pair: drone image, its heat, satellite image, its heat."""
-    width = MARGIN + ROW_NAMES + len(pairs) * (CELL + GAP) + 0.2
-    figure = blank(max(width, 5.2), ABOVE + 4 * (CELL + GAP) + BELOW)
-    headline(figure, title, subtitle)
-    tall = figure.get_figheight()
-    bottoms = [tall - ABOVE - (number + 1) * (CELL + GAP) + GAP for number in range(4)]
+    width = max(2 * EDGE + ROW_NAMES + len(pairs) * (CELL + GAP) - GAP, LEAST_WIDTH)
+    head = Headline(title=title, subtitle=subtitle, width=width)
+    figure = blank(width, head.height + 4 * (CELL + GAP) + BELOW)
+    head.write(figure)
+    top = figure.get_figheight() - head.height
+    bottoms = [top - (number + 1) * (CELL + GAP) + GAP for number in range(4)]
     for name, bottom in zip(("drone", "", "satellite", ""), bottoms, strict=True):
-        write(figure, MARGIN, bottom + CELL / 2, name, size=9)
+        write(figure, EDGE, bottom + CELL / 2, name, size=SMALL)
     for number, pair in enumerate(pairs):
-        left = MARGIN + ROW_NAMES + number * (CELL + GAP)
+        left = EDGE + ROW_NAMES + number * (CELL + GAP)
         shown = (
             pair.drone,
             heated(pair.drone, pair.drone_heat),
@@ -153,13 +157,16 @@ def draw_heat_maps(pairs: Sequence[HeatPair], *, title: str, subtitle: str) -> F
         )
         for pixels, bottom in zip(shown, bottoms, strict=True):
             image(figure, pixels, box(figure, left, bottom, CELL, CELL), edge=RULE, thickness=0.8)
-        write(figure, left, bottoms[-1] - 0.18, f"{pair.place}, {pair.similarity:.2f}", size=8)
-        write(figure, left, bottoms[-1] - 0.33, pair.note, colour=QUIET, size=7.2)
+        similarity = f", {pair.similarity:.2f}"
+        words = shortened(pair.place, CELL - text_width(similarity, size=SMALL), size=SMALL)
+        write(figure, left, bottoms[-1] - 0.13, words + similarity, size=SMALL)
+        note = shortened(pair.note, CELL, size=VALUE)
+        write(figure, left, bottoms[-1] - 0.24, note, colour=QUIET, size=VALUE)
     scale = heated(np.full((8, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
-    place = box(figure, MARGIN + ROW_NAMES, 0.2, 1.0, 0.1)
+    place = box(figure, EDGE + ROW_NAMES, EDGE, 1.0, 0.1)
     image(figure, scale, place, edge=RULE, thickness=0.8)
     words = "share of the similarity, from none to the most of the image"
-    write(figure, MARGIN + ROW_NAMES + 1.1, 0.205, words, colour=QUIET)
+    write(figure, EDGE + ROW_NAMES + 1.1, EDGE + 0.01, words, colour=QUIET, size=SMALL)
     return figure
 
 

@@ -22,6 +22,9 @@ DISTANCES = (3.0, 8.0, 15.0, 24.0, 36.0, 50.0)
 PADDING = 2.0
 """Points around a label that stay free of other marks and labels."""
 
+LINE_WIDTH = 2.0
+"""Points that the line of a deviation takes."""
+
 LEADER_FROM = 10.0
 """From this distance on a thin line ties a label to its mark."""
 
@@ -49,6 +52,9 @@ class Mark:
 
     text: str
     colour: str
+    deviation: float = 0.0
+    """Half the height of the line through the mark, in data coordinates."""
+
     size: float = 8.0
     weight: str = "normal"
 
@@ -65,7 +71,7 @@ def place_labels(axes: Axes, marks: Sequence[Mark]) -> list[Boxes]:
     centre_N2 = axes.transData.transform([(mark.x, mark.y) for mark in marks]) * points
     radius_N = np.array([mark.radius for mark in marks])
     room = np.array(axes.get_window_extent().extents) * points
-    mark_N4 = np.concatenate([centre_N2 - radius_N[:, None], centre_N2 + radius_N[:, None]], axis=1)
+    hidden_N4 = _hidden(axes, marks, points)
     choices = []
     for number, mark in enumerate(marks):
         box_C4, price_C = _choices(centre_N2[number], mark.radius, _extent(axes, mark) * points)
@@ -78,7 +84,7 @@ def place_labels(axes: Axes, marks: Sequence[Mark]) -> list[Boxes]:
         for number, (box_C4, price_C) in enumerate(choices):
             placed = range(len(marks)) if turn else range(number)
             others = [choices[at][0][chosen[at]] for at in placed if at != number]
-            cost_C = price_C + COVERS_MARK * _overlap(box_C4 + apart, mark_N4)
+            cost_C = price_C + COVERS_MARK * _overlap(box_C4 + apart, hidden_N4)
             cost_C += OUTSIDE * (_area(box_C4) - _overlap(box_C4, room[None]))
             if others:
                 cost_C += COVERS_LABEL * _overlap(box_C4 + apart, np.array(others))
@@ -87,6 +93,34 @@ def place_labels(axes: Axes, marks: Sequence[Mark]) -> list[Boxes]:
     for mark, centre, box in zip(marks, centre_N2, boxes, strict=True):
         _write(axes, mark, centre, box, points)
     return boxes
+
+
+def _hidden(axes: Axes, marks: Sequence[Mark], points: float) -> Boxes:
+    """Return what labels would hide, in points [2 N, 4]: marks, then lines of their deviations."""
+    centre_N2 = axes.transData.transform([(mark.x, mark.y) for mark in marks]) * points
+    ends_N2 = axes.transData.transform([(mark.x, mark.y + mark.deviation) for mark in marks])
+    radius_N = np.array([mark.radius for mark in marks])[:, None].repeat(2, axis=1)
+    half_N = (ends_N2 * points - centre_N2)[:, 1]
+    half_N2 = np.stack([np.where(half_N > 0, LINE_WIDTH / 2, 0), half_N], axis=1)
+    return np.concatenate(
+        [
+            np.concatenate([centre_N2 - around_N2, centre_N2 + around_N2], axis=1)
+            for around_N2 in (radius_N, half_N2)
+        ]
+    )
+
+
+def are_clear(axes: Axes, marks: Sequence[Mark], boxes: Sequence[Boxes]) -> bool:
+    """Return whether no label lies over another, a mark, its deviation, or the edge of the axes."""
+    if not boxes:
+        return True
+    points = 72 / axes.figure.dpi
+    box_N4 = np.array(boxes)
+    area_N = _area(box_N4)
+    room = np.array(axes.get_window_extent().extents) * points
+    outside_N = area_N - _overlap(box_N4, room[None])
+    hidden_N = _overlap(box_N4, box_N4) - area_N + _overlap(box_N4, _hidden(axes, marks, points))
+    return bool((outside_N + hidden_N < 1e-6 * area_N).all())
 
 
 def _choices(

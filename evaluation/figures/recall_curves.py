@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evaluation.figures.canvas import QUIET, tones
 from evaluation.figures.grid import add_legend, charts, name_axes
@@ -16,6 +16,12 @@ from evaluation.ranking import Ranking
 
 MOST_POINTS = 240
 """Of a curve, evenly spread over the logarithm."""
+
+FEW = 50
+"""Gallery images up to which an axis has more ticks than powers of ten."""
+
+FOUND, GUESSING = "found", "guessing"
+"""Words for a single curve, and for what it is measured against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,8 @@ def draw_recall_curves(curves: Sequence[RecallCurve], *, title: str, subtitle: s
     Dots stand at recall@1, @5, @10 and @1%.
     """
     titles = list(dict.fromkeys(curve.title for curve in curves))
-    figure, all_axes = charts(titles, title=title, subtitle=subtitle)
+    legend = [*dict.fromkeys(curve.label or FOUND for curve in curves), GUESSING]
+    figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
     for name, axes in zip(titles, all_axes, strict=True):
         here = [curve for curve in curves if curve.title == name]
         for curve, colour in zip(here, tones(len(here)), strict=True):
@@ -70,12 +77,12 @@ def draw_recall_curves(curves: Sequence[RecallCurve], *, title: str, subtitle: s
                 k_N,
                 100 * curve.recall_K[k_N - 1],
                 color=colour,
-                linewidth=2,
+                linewidth=1.6,
                 zorder=3,
-                label=curve.label or "found",
+                label=curve.label or FOUND,
             )
             axes.plot(
-                marked, 100 * curve.recall_K[marked - 1], "o", color=colour, markersize=4, zorder=4
+                marked, 100 * curve.recall_K[marked - 1], "o", color=colour, markersize=3, zorder=4
             )
         most = max(here, key=lambda curve: len(curve.chance_K))
         k_N = _thinned(len(most.chance_K))
@@ -83,17 +90,22 @@ def draw_recall_curves(curves: Sequence[RecallCurve], *, title: str, subtitle: s
             k_N,
             100 * most.chance_K[k_N - 1],
             color=QUIET,
-            linewidth=1.2,
+            linewidth=1,
             linestyle=(0, (3, 2)),
             zorder=2,
-            label="guessing",
+            label=GUESSING,
         )
         axes.set_xscale("log")
+        steps = (1, 2, 5) if len(most.chance_K) <= FEW else (1,)
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.tick_params(which="minor", length=0)
-        axes.set_ylim(0, 102)
-        name_axes(axes, x="K, answers looked at", y="recall@K (%)" if axes is all_axes[0] else "")
-    add_legend(figure, all_axes[0])
+        axes.set_ylim(-3, 103)
+        axes.set_yticks(range(0, 101, 20))
+        name_axes(axes, x="K, answers looked at", y="recall@K (%)")
+    fullest = max(all_axes, key=lambda axes: len(axes.lines))
+    add_legend(figure, *fullest.get_legend_handles_labels())
     return figure
 
 

@@ -7,17 +7,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.figures.canvas import INK, PAPER, QUIET, RUN_COLOURS, TINT
-from evaluation.figures.grid import add_legend, charts, name_axes
+from evaluation.figures.canvas import (
+    INK,
+    LINES,
+    PAPER,
+    QUIET,
+    RUN_COLOURS,
+    SMALL,
+    TINT,
+    VALUE,
+    deep,
+)
+from evaluation.figures.grid import TALL, add_legend, charts, name_axes
 from evaluation.result import CLEAN, SINGLE, Result
 
 METRIC_NAMES = {"recall@1": "recall@1", "ap": "AP"}
 STEEP, STEEP_POINTS = 6.0, 9.0
 """From this many percent points per altitude on a value stands this many points aside."""
 
-BAR_INCHES = 0.23
-BAR_LEFT = 1.25
-"""Inches left of the first chart of bars, for their names."""
+WRITTEN = 14.0
+"""Points above and below the lines, for their values."""
+
+BAR_INCHES = 0.16
+BAR_LEFT = 0.9
+"""Inches left of each chart of bars, for their names."""
+
+TEXT_INSIDE_FROM = 62.0
+"""Percent from which on the value of a bar stands in it."""
 
 Bars = Mapping[str, Sequence[float]]
 """Name of a bar to its fractions: several where it is the mean of draws."""
@@ -32,26 +48,38 @@ def draw_altitudes(results: Sequence[Result], *, title: str, subtitle: str) -> F
         subtitle: on what.
     """
     titles = list(dict.fromkeys(result.title for result in results))
-    figure, all_axes = charts(titles, title=title, subtitle=subtitle)
+    figure, all_axes = charts(
+        titles, title=title, subtitle=subtitle, legend=list(METRIC_NAMES.values())
+    )
     lowest = min(100 * result.metrics[metric] for result in results for metric in METRIC_NAMES)
+    room = WRITTEN * max(100 - lowest, 1) / (72 * TALL - 2 * WRITTEN)
     for name, axes in zip(titles, all_axes, strict=True):
         here = [result for result in results if result.title == name]
         here.sort(key=lambda result: result.altitude_m or 0)
         altitudes = [result.altitude_m or 0 for result in here]
         lines = {m: [100 * result.metrics[m] for result in here] for m in METRIC_NAMES}
-        for (metric, label), colour in zip(METRIC_NAMES.items(), RUN_COLOURS, strict=False):
+        looks = zip(METRIC_NAMES.items(), RUN_COLOURS, LINES, "os", strict=False)
+        for (metric, label), colour, dashed, marker in looks:
             axes.plot(
-                altitudes, lines[metric], "o-", color=colour, linewidth=2, markersize=5, label=label
+                altitudes,
+                lines[metric],
+                marker=marker,
+                linestyle=dashed,
+                color=colour,
+                linewidth=1.4,
+                markersize=3.5,
+                label=label,
             )
             ap, recall = (np.array(lines[m]) for m in ("ap", "recall@1"))
             is_above = ap > recall if metric == "ap" else ap <= recall
             _write_values(axes, altitudes, lines[metric], is_above.tolist(), colour)
         axes.set_xticks(altitudes)
         axes.margins(x=0.12)
-        axes.set_ylim(lowest - 12, 106)
-        axes.set_yticks([tick for tick in axes.get_yticks() if max(0, lowest - 12) <= tick <= 100])
-        name_axes(axes, x="altitude (m)", y="percent" if axes is all_axes[0] else "")
-    add_legend(figure, all_axes[0])
+        axes.set_ylim(lowest - room, 100 + room)
+        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
+        axes.set_ylim(lowest - room, 100 + room)
+        name_axes(axes, x="altitude (m)", y="percent")
+    add_legend(figure, *all_axes[0].get_legend_handles_labels())
     return figure
 
 
@@ -69,12 +97,12 @@ def _write_values(
         axes.annotate(
             f"{y:.2f}",
             (x, y),
-            xytext=(-aside, 6) if above else (aside, -6),
+            xytext=(-aside, 4) if above else (aside, -4),
             textcoords="offset points",
             ha="center",
             va="bottom" if above else "top",
-            fontsize=7.5,
-            color=colour,
+            fontsize=VALUE,
+            color=deep(colour),
         )
 
 
@@ -167,31 +195,43 @@ def _draw_bars(searches: Mapping[str, Bars], *, title: str, subtitle: str) -> Fi
         tall=BAR_INCHES * most,
         left=BAR_LEFT,
         between=BAR_LEFT,
-        below=0.28,
+        below=0.24,
     )
     for axes, bars in zip(all_axes, searches.values(), strict=True):
-        means = {name: 100 * statistics.fmean(values) for name, values in bars.items() if values}
-        spread = [
-            100 * statistics.stdev(bars[name]) if len(bars[name]) > 1 else 0.0 for name in means
-        ]
-        tones = [RUN_COLOURS[0], *[TINT] * (len(means) - 1)]
-        axes.barh(list(means), list(means.values()), color=tones, height=0.68, zorder=2)
-        whole = next(iter(means.values()))
-        axes.axvline(whole, color=RUN_COLOURS[0], linewidth=1, linestyle=(0, (3, 2)), zorder=1)
-        for position, (value, off) in enumerate(zip(means.values(), spread, strict=True)):
-            if off:
-                axes.errorbar(value, position, xerr=off, color=INK, linewidth=1, capsize=2)
-            _write_bar(axes, position, value, value - whole if position else None, off)
+        _draw_chart(axes, bars)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 100)
         axes.invert_yaxis()
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_title("recall@1 (%)", fontsize=8, color=QUIET, loc="right", pad=6)
+        axes.set_title("recall@1 (%)", fontsize=SMALL, color=QUIET, loc="right", pad=5)
     return figure
 
 
+def _draw_chart(axes: Axes, bars: Bars) -> None:
+    """Draw the bars that have a value; without the measure there is no change to write."""
+    measure = next(iter(bars))
+    means = {name: 100 * statistics.fmean(values) for name, values in bars.items() if values}
+    tones = [RUN_COLOURS[0] if name == measure else TINT for name in means]
+    axes.barh(list(means), list(means.values()), color=tones, height=0.72, zorder=2)
+    whole = means.get(measure)
+    if whole is not None:
+        axes.axvline(whole, color=RUN_COLOURS[0], linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    for position, (name, value) in enumerate(means.items()):
+        off = 100 * statistics.stdev(bars[name]) if len(bars[name]) > 1 else 0.0
+        if off:
+            axes.errorbar(value, position, xerr=off, color=INK, linewidth=0.8, capsize=1.5)
+        change = None if name == measure or whole is None else value - whole
+        _write_bar(axes, position, value, change, off, is_measure=name == measure)
+
+
 def _write_bar(
-    axes: Axes, position: int, value: float, change: float | None, deviation: float
+    axes: Axes,
+    position: int,
+    value: float,
+    change: float | None,
+    deviation: float,
+    *,
+    is_measure: bool,
 ) -> None:
     """Write the value of a bar, and by how much it differs from the first, where there is room."""
     text = f"{value:.2f}"
@@ -199,14 +239,14 @@ def _write_bar(
         text += f" ± {deviation:.2f}"
     if change is not None:
         text += f"  ({change:+.2f})".replace("-", "\N{MINUS SIGN}")
-    is_long = value > 55
+    is_long = value > TEXT_INSIDE_FROM
     axes.text(
-        value - 1.5 - deviation if is_long else value + 1.5 + deviation,
+        value - 2 - deviation if is_long else value + 2 + deviation,
         position,
         text,
         va="center",
         ha="right" if is_long else "left",
-        fontsize=7.5,
-        color=(PAPER if position == 0 else INK) if is_long else QUIET,
+        fontsize=VALUE,
+        color=(PAPER if is_measure else INK) if is_long else QUIET,
         bbox=None if is_long else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
     )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from data_shards.shards import ImageTable
-from evaluation.figures.canvas import QUIET, RUN_COLOURS
+from evaluation.figures.canvas import LINES, RUN_COLOURS
 from evaluation.figures.grid import add_legend, charts, name_axes
 from evaluation.verdict import Verdict
 
@@ -26,6 +26,9 @@ LEAST_BARS, MOST_BARS = 16, 70
 
 TAIL = 5e-4
 """Share of the pairs on either side that may lie outside of a chart."""
+
+KINDS = {"different places": (RUN_COLOURS[1], LINES[1]), "same place": (RUN_COLOURS[0], LINES[0])}
+"""Colour and dashes of the two histograms."""
 
 MOST_NEGATIVES = 10_000_000
 TILE = 512
@@ -88,23 +91,28 @@ def draw_similarity(
         subtitle: on what.
         columns: charts beside each other.
     """
-    figure, all_axes = charts(list(searches), title=title, subtitle=subtitle, columns=columns)
+    figure, all_axes = charts(
+        list(searches), title=title, subtitle=subtitle, columns=columns, legend=list(KINDS)
+    )
     for axes, counts in zip(all_axes, searches.values(), strict=True):
         edges, positive, negative = _bars(counts)
-        for share, colour, label in (
-            (negative, RUN_COLOURS[1], "different places"),
-            (positive, RUN_COLOURS[0], "same place"),
-        ):
+        for share, label in zip((negative, positive), KINDS, strict=True):
+            colour, dashed = KINDS[label]
             axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.35, zorder=2)
-            axes.stairs(100 * share, edges, color=colour, linewidth=1.4, zorder=3, label=label)
+            axes.stairs(
+                100 * share,
+                edges,
+                color=colour,
+                linewidth=1.1,
+                linestyle=dashed,
+                zorder=3,
+                label=label,
+            )
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
-        if not math.isnan(counts.auc):
-            axes.set_title(f"AUC {counts.auc:.4f}", fontsize=8, color=QUIET, loc="right", pad=6)
-        name_axes(
-            axes, x="cosine similarity", y="share of pairs (%)" if axes is all_axes[0] else ""
-        )
-    add_legend(figure, all_axes[0])
+        area = "" if math.isnan(counts.auc) else f"; AUC {counts.auc:.4f}"
+        name_axes(axes, x=f"cosine similarity{area}", y="share of pairs (%)")
+    add_legend(figure, *all_axes[0].get_legend_handles_labels())
     return figure
 
 

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
 from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
-from evaluation.figures.canvas import blank, box, chart
-from evaluation.figures.labels import Mark, place_labels
+from evaluation.figures.canvas import COLUMN, TEXT, blank, box, chart
+from evaluation.figures.labels import Mark, are_clear, place_labels
 
 PRINTED = "the leaderboard"
 
@@ -79,6 +79,47 @@ def test_one_point_alone_is_drawn() -> None:
     assert low < 100 < high
 
 
+def test_few_short_names_fit_one_column_and_a_crowd_of_long_ones_does_not() -> None:
+    assert accuracy_against_ops(POINTS, title="", subtitle="").get_figwidth() == COLUMN
+    crowd = [point(f"{'long_' * 6}{n}", 4e9 * 1.05**n, 0.9 + n / 1000, 28e6) for n in range(12)]
+    assert accuracy_against_ops(crowd, title="", subtitle="").get_figwidth() == TEXT
+
+
+def test_nothing_is_cut_off_at_0_and_at_100_percent() -> None:
+    points = [point("collapsed", 1e9, 0.0, 1e5), point("perfect", 1e10, 1.0, 3e8)]
+    axes = accuracy_against_ops(points, title="", subtitle="").axes[0]
+    room = axes.get_window_extent()
+    for bubble in axes.collections:
+        assert isinstance(bubble, PathCollection)
+        _, y = axes.transData.transform(bubble.get_offsets()[0])
+        radius = np.sqrt(bubble.get_sizes()[0]) / 2 * axes.figure.dpi / 72
+        assert room.y0 <= y - radius and y + radius <= room.y1
+    assert min(axes.get_yticks()) == 0 and max(axes.get_yticks()) == 100
+
+
+def test_a_long_source_is_broken_into_lines_that_fit() -> None:
+    source = (
+        "A. Author et al., A Network with a Long Name for Cross-View Geo-Localization, 2025, II"
+    )
+    points = [point("ours", 1e9, 0.9, 1e7), point("p", 2e9, 0.8, 1e7, is_published=True)]
+    points[1] = replace(points[1], source=source)
+    figure = accuracy_against_ops(points, title="", subtitle="")
+    notes = [text for text in figure.texts if text.get_text()]
+    assert " ".join(text.get_text() for text in reversed(notes)) == f"grey: published, {source}"
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in notes)
+
+
+def test_a_label_keeps_off_the_deviation_of_its_mark() -> None:
+    figure = blank(3, 3)
+    axes = chart(figure, box(figure, 0.5, 0.5, 2, 2), title="")
+    axes.set_ylim(0, 1)
+    text = "wider than half the axes"
+    mark = Mark(x=0.5, y=0.5, radius=4, text=text, colour="black", deviation=0.25)
+    assert are_clear(axes, [mark], place_labels(axes, [mark]))
+    without = [replace(mark, deviation=0)]
+    assert not are_clear(axes, [mark], place_labels(axes, without))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_labels_in_a_crowd_overlap_neither_each_other_nor_the_edge(seed: int) -> None:
     figure = blank(6, 4)
@@ -95,4 +136,6 @@ def test_labels_in_a_crowd_overlap_neither_each_other_nor_the_edge(seed: int) ->
         shared = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
         assert not (shared > 0).all()
     room = np.array(axes.get_window_extent().extents) * 72 / figure.dpi
+    assert are_clear(axes, marks, boxes)
+    assert not are_clear(axes, marks, [boxes[1], *boxes[1:]])
     assert all((b[:2] >= room[:2]).all() and (b[2:] <= room[2:]).all() for b in boxes)

@@ -31,8 +31,10 @@ def test_hits_are_framed_by_right_and_wrong(tmp_path: Path) -> None:
     rows = [panel_row(True, False, False), panel_row(False, True, False)]
     figure = retrieval_panel(rows, title="newborn: drone to satellite", subtitle="2 queries")
     frames = [patch for patch in figure.get_children() if isinstance(patch, Rectangle)]
-    edges = [to_hex(frame.get_edgecolor()) for frame in frames if frame.get_linewidth() == 3.2]
+    edges = [to_hex(frame.get_edgecolor()) for frame in frames if frame.get_linewidth() == 2.4]
     assert (edges.count(RIGHT), edges.count(WRONG)) == (2, 4)
+    places = [text.get_text() for text in figure.texts if text.get_text().endswith("place 1")]
+    assert [place[0] for place in places] == ["✓", "✗", "✗", "✗", "✓", "✗"]
     with Image.open(save_figure(figure, tmp_path / "figures" / "panel.png")) as image:
         assert image.width > 500
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["panel.png"]

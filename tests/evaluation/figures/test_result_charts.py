@@ -42,6 +42,18 @@ def test_values_near_zero_stand_above_the_names_of_the_altitudes(result: MakeRes
     assert min(axes.get_yticks()) == 0
 
 
+def test_values_of_100_stand_below_the_title_of_their_chart(result: MakeResult) -> None:
+    rows = [result(recall, altitude_m=h) for h, recall in ((150, 0.0), (300, 0.99))]
+    (axes,) = draw_altitudes(rows, **WORDS).axes
+    ceiling = axes.get_window_extent().y1
+    assert all(text.get_window_extent().y1 <= ceiling for text in axes.texts)
+
+
+def test_without_the_clean_row_no_change_is_written(result: MakeResult) -> None:
+    (axes,) = draw_conditions([result(0.92, condition="fog")], **WORDS).axes
+    assert [text.get_text() for text in axes.texts] == ["92.00"]
+
+
 def test_values_of_equal_lines_stand_on_both_sides(result: MakeResult) -> None:
     row = result(0.5, altitude_m=150)
     level = Result(**vars(row) | {"metrics": {**row.metrics, "ap": 0.5}})
