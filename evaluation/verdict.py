@@ -34,7 +34,7 @@ class Verdict:
         return chance(self.ranking)
 
     @cached_property
-    def first_Q(self) -> Tensor:
+    def first_answers(self) -> Tensor:
         """The gallery image that each query [Q] finds first: its place among `gallery_rows`."""
         return top_k(self.query_QD, self.gallery_GD, k=1).index_QK[:, 0]
 

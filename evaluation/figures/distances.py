@@ -74,7 +74,7 @@ def distance_to_truth(verdict: Verdict, shards: ShardSet) -> Distances | None:
     degrees = np.array([known.get(place, nowhere) for place in shards.places], dtype=np.float64)
     place = shards.images.place
     truth_Q = degrees[place[verdict.query_rows]]
-    answer_Q = degrees[place[verdict.gallery_rows[verdict.first_Q.numpy()]]]
+    answer_Q = degrees[place[verdict.gallery_rows[verdict.first_answers.numpy()]]]
     metres_Q = great_circle_m(truth_Q, answer_Q)
     is_known_Q = np.isfinite(metres_Q)
     if not is_known_Q.any():
