@@ -1,8 +1,12 @@
 """Interleaved timing: A, B, A, B, and the median of what each round says."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median
+
+import torch
+from threadpoolctl import threadpool_limits
 
 ROUNDS = 5
 
@@ -20,6 +24,21 @@ def interleaved(
                 seconds[name]["wall"].append(time.perf_counter() - wall)
                 seconds[name]["cpu"].append(time.process_time() - cpu)
     return seconds
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads, in torch and in the BLAS of numpy, which torch does not ask.
+
+    The second spins while it waits: its idle threads would count as CPU seconds.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def ratio(above: list[float], below: list[float]) -> dict[str, float]:

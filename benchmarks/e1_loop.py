@@ -9,8 +9,7 @@ beside, with what they score.
 import sys
 from collections.abc import Callable
 
-import torch
-from clock import interleaved, ratio
+from clock import interleaved, ratio, threads
 from line import report
 from retrieval import (
     JUDGED,
@@ -48,11 +47,11 @@ def counting(search: Search) -> Callable[[], None]:
     return count
 
 
-def measure(search: Search, *, threads: int, kind: str) -> dict[str, float]:
+def measure(search: Search, *, num_threads: int, kind: str) -> dict[str, float]:
     """Return the ratio of the two per query."""
-    torch.set_num_threads(threads)
     runs = {"loop": looping(search), "counts": counting(search)}
-    seconds = interleaved(runs, rounds=ROUNDS)
+    with threads(num_threads):
+        seconds = interleaved(runs, rounds=ROUNDS)
     shares = len(search.query_QD) / LOOPED
     return ratio([shares * s for s in seconds["loop"][kind]], seconds["counts"][kind])
 
@@ -66,10 +65,10 @@ def main() -> int:
             search = build(strength, seed=SEED)
             assert_like_the_loop(search, range(3))
             found = metrics(rank(search.query_QD, search.gallery_GD, **keywords(search)))
-            cpu = measure(search, threads=1, kind="cpu")
+            cpu = measure(search, num_threads=1, kind="cpu")
             value[f"{shape}, {strength}"] = {
                 "cpu, 1 thread": cpu,
-                "wall, 2 threads": measure(search, threads=2, kind="wall"),
+                "wall, 2 threads": measure(search, num_threads=2, kind="wall"),
                 "scores": {name: round(found[name], 4) for name in ("recall@1", "ap")},
             }
             if strength == JUDGED:

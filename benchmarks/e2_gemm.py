@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from clock import interleaved, ratios
+from clock import interleaved, ratios, threads
 from e1_loop import SHAPES, counting
 from line import report
 from retrieval import JUDGED, STRENGTHS, Search, assert_like_the_loop
@@ -35,14 +35,14 @@ def multiplying(search: Search) -> Callable[[], None]:
 
 def main() -> int:
     """Compare the two, and print one line."""
-    torch.set_num_threads(1)
     value: dict[str, object] = {"screen": str(fastest_screen(torch.device("cpu")).kind)}
     judged = []
     for shape, build in SHAPES.items():
         for strength in STRENGTHS:
             search = build(strength, seed=SEED)
             assert_like_the_loop(search, range(2))
-            seconds = interleaved({"product": multiplying(search), "counts": counting(search)})
+            with threads(1):
+                seconds = interleaved({"product": multiplying(search), "counts": counting(search)})
             found = ratios(seconds["counts"], seconds["product"])
             value[f"{shape}, {strength}"] = found["cpu"]
             if strength == JUDGED:

@@ -52,7 +52,7 @@ SCREENED, CROWDED, DENSE = range(3)
 MOST_SURVIVORS = Limit(share=1 / 5, together=8)
 """Beyond these, sorting a query's scores is quicker than looking at each survivor."""
 
-MOST_UNSURE = Limit(share=1 / 128, together=1 / 4)
+MOST_UNSURE = Limit(share=1 / 64, together=1 / 2)
 """Beyond these, exact scores cost more than the next finer product."""
 
 

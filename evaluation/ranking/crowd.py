@@ -28,7 +28,7 @@ MOST_COLUMNS, MOST_ROWS = 2**COLUMN_BITS, 2**15
 NUMBERS_AT_ONCE = {"cpu": 2**20}
 NUMBERS_ELSEWHERE = 2**26
 
-MOST_UNSURE = Limit(share=1 / 32, together=2)
+MOST_UNSURE = Limit(share=1 / 64, together=2)
 """Beyond these, exact scores cost more than float64 products."""
 
 
