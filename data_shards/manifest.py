@@ -144,13 +144,18 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
 
 
 def write_text_aside(path: Path, text: str) -> None:
-    """Write text to `path`: aside, flushed to disk, then renamed."""
+    """Write text to `path`: aside, flushed to disk, then renamed; nothing stays of what fails."""
     aside = path.with_name(path.name + ".partial")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        if aside.is_file():
+            aside.unlink()
+        raise
 
 
 def write_json(path: Path, values: object) -> None:

@@ -12,13 +12,13 @@ import typing
 from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from data_shards.errors import RecipeError
-from data_shards.nearest import did_you_mean
+from data_shards.nearest import choose, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -77,8 +77,8 @@ def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] =
     """Build `cls` from its defaults, the YAML at `path` and `--key value` overrides, in this order.
 
     Raises:
-        RecipeError: the file is missing or no YAML mapping, a key is unknown (the nearest is
-            named), a value has the wrong type, or the values contradict each other.
+        RecipeError: the file is missing or no YAML mapping, a key or choice is unknown (the
+            nearest is named), a value has the wrong type, or the values contradict each other.
     """
     values: dict[str, Any] = {}
     where = "command line"
@@ -115,7 +115,8 @@ def parse_command(
     """Build the flat config `cls` of one verb from its command line; `--help` explains every field.
 
     Raises:
-        RecipeError: an option is unknown (the nearest is named), missing or of the wrong type.
+        RecipeError: an option or choice is unknown (the nearest is named), missing or of the wrong
+            type, or one that takes several words was given none.
     """
     parser = ArgumentParser(
         prog=prog, description=cls.__doc__, exit_on_error=False, formatter_class=_PlainHelp
@@ -129,8 +130,10 @@ def parse_command(
         _add_option(parser, flag, field, hints[field.name], docs[field.name])
     if "--help" not in argv and "-h" not in argv:
         _refuse_unknown_options(argv, options)
+    words = _spread_lists(argv, _list_options(options, hints))
+    _refuse_unfit_words(words, {flag: hints[name] for flag, name in options.items()})
     try:
-        parsed = parser.parse_args(_spread_lists(argv, _list_options(options, hints)))
+        parsed = parser.parse_args(words)
     except (ArgumentError, TypeError, ValueError) as error:
         told = _one_sentence(str(error))
         for flag, name in options.items():
@@ -248,6 +251,10 @@ def _refuse_unknown_keys(
                 f"{where}: key {below}{key} is unknown{did_you_mean(str(key), hints)}{known}"
             )
         inner = _config_class(hints[key])
+        if inner is None:
+            items = value if isinstance(value, list) else [value]
+            words = [item for item in items if isinstance(item, str)]
+            _refuse_unknown_choices(words, hints[key], what=f"{where}: {below}{key}")
         if inner is None or (value is None and inner is not hints[key]):
             continue
         if not isinstance(value, Mapping):
@@ -279,6 +286,46 @@ def _refuse_unknown_options(argv: Sequence[str], options: Mapping[str, str]) -> 
                 f"option {flag} is unknown{did_you_mean(flag, options)}; "
                 f"known: {', '.join(options)}"
             )
+
+
+def _refuse_unfit_words(argv: Sequence[str], hints: Mapping[str, object]) -> None:
+    """Refuse a list of nothing, which is what a script makes of an unset variable, and choices.
+
+    Raises:
+        RecipeError: which option it is.
+    """
+    positional = next((flag for flag in hints if flag[0] != "-" and _item_of(hints[flag])), "")
+    given: list[tuple[str, list[str]]] = [(positional, [])]
+    for word in argv:
+        if word.startswith("--"):
+            flag, equals, text = word.partition("=")
+            given.append((flag, [text] if equals else []))
+        else:
+            given[-1][1].append(word)
+    for flag, words in given if given[0][1] else given[1:]:
+        hint = hints.get(flag)
+        is_list = _item_of(hint) is not None
+        if is_list and not any(words):
+            raise RecipeError(f"{flag} names none; give some, or leave it out")
+        if is_list and not all(words):
+            raise RecipeError(f"{flag} has an empty word among {' '.join(words)!r}; leave it out")
+        _refuse_unknown_choices(words if is_list else words[:1], hint, what=flag.lstrip("-"))
+
+
+def _refuse_unknown_choices(words: Sequence[str], hint: object, *, what: str) -> None:
+    if choices := _choices(hint):
+        for word in words:
+            choose(word, choices, what=what, error=RecipeError)
+
+
+def _choices(hint: object) -> list[str]:
+    """Return the words of a Literal, alone, as `Literal | None` or in a tuple; else none."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return [str(word) for word in typing.get_args(hint)]
+    parts = [part for part in typing.get_args(hint) if part not in (type(None), ...)]
+    may_hold = origin in (typing.Union, types.UnionType, tuple)
+    return _choices(parts[0]) if may_hold and len(parts) == 1 else []
 
 
 def _add_option(

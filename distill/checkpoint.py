@@ -242,11 +242,9 @@ def load_student(path: Path) -> LoadedModel:
         CheckpointError: there is none, it is damaged, or it was not written by SkyDistill.
     """
     file = RunPaths(path).weights if path.is_dir() else path
+    _refuse_step(path if path.is_dir() else path.parent)
     if not file.is_file():
-        raise CheckpointError(
-            f"no trained model at {file}; give a run folder whose training has ended, or a "
-            "weight file"
-        )
+        raise CheckpointError(f"no trained model at {file}; give {_runs_in_words(path)}")
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -287,6 +285,31 @@ def load_student(path: Path) -> LoadedModel:
         path=file,
         run=RunPaths(file.parent) if RunPaths(file.parent).recipe.is_file() else None,
     )
+
+
+def _refuse_step(folder: Path) -> None:
+    """Refuse what a training left to be resumed from: its weights tell no model and no places."""
+    folder = folder if folder.name else folder.resolve()
+    is_step = folder.name.startswith("step-") and (folder / STATE_NAME).is_file()
+    holder = folder.parent if is_step else folder
+    run = RunPaths(holder.parent)
+    is_of_run = holder.name == run.checkpoints.name and run.recipe.is_file()
+    if not is_step and not is_of_run:
+        return
+    give = f"give the run folder {run.folder}" if is_of_run else "give the folder of its run"
+    if is_of_run and not run.weights.is_file():
+        give = f"train {run.folder} to its end, then {give}"
+    what = "is a checkpoint" if is_step else "holds checkpoints"
+    raise CheckpointError(f"{folder} {what} for resuming; {give}")
+
+
+def _runs_in_words(folder: Path) -> str:
+    """Name the run folders directly below one that have weights, else say what is wanted."""
+    found = sorted(weights.parent for weights in folder.glob(f"*/{RunPaths(folder).weights.name}"))
+    if not found:
+        return "a run folder whose training has ended, or a weight file"
+    more = f" or {len(found) - 3} more" if len(found) > 3 else ""
+    return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
 
 
 def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:

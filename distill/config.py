@@ -13,6 +13,8 @@ from data_shards.augment.config import AugmentConfig
 from data_shards.config import LOCAL_CACHE_GIB, Resampling, room_bounds, seed_bounds
 from data_shards.errors import RecipeError
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class MiningConfig:
@@ -255,8 +257,8 @@ class DistillConfig:
     expected_world_size: int | None = None
     """Number of processes that must really run; the job fails when it is another."""
 
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision of forward and backward passes."""
+    precision: Precision = "fp32"
+    """Of forward and backward passes; bf16 and fp16 are mixed with float32."""
 
     data: DataConfig = field(default_factory=DataConfig)
     """Images and batches."""

@@ -20,7 +20,7 @@ from distill.collectives import (
     ranks_on_this_node,
     wait_for_slow_ranks,
 )
-from distill.config import DistillConfig
+from distill.config import DistillConfig, Precision
 from distill.models import RetrievalModel, build_model
 from distill.optim import build_optimizer
 from distill.plan import make_plan
@@ -65,7 +65,7 @@ class Session:
         return satellite, drone, place
 
 
-def join_ranks(*, precision: str = "no") -> Accelerator:
+def join_ranks(*, precision: Precision = "fp32") -> Accelerator:
     """Join the processes that were launched.
 
     Raises:
@@ -73,7 +73,7 @@ def join_ranks(*, precision: str = "no") -> Accelerator:
     """
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision=precision,
+        mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     running, launched = accelerator.num_processes, launched_world_size()

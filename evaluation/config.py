@@ -1,8 +1,9 @@
 """What the verdict can be told. No torch: a login node reads this in a blink."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data_shards.config import (
     LOCAL_CACHE_GIB,
@@ -62,8 +63,9 @@ class EvaluateConfig:
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     out: Path | None = None
-    """Report to write, `evaluation.json` beside the weights by default; tables and figures go
-    beside it. With `--features` nothing is written unless this is given."""
+    """Report to write, `evaluation.json` beside the weights by default (`evaluation_flip.json` with
+    `--flip`, and so on: docs/evaluation.md); tables and figures go beside it. With `--features`
+    nothing is written unless this is given."""
 
     image_size: int = 0
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at."""
@@ -149,7 +151,8 @@ class EvaluateConfig:
         if self.normalize and self.features is None:
             raise RecipeError("--normalize is about --features: a model's descriptors are scaled")
         self._refuse_unfit_outputs()
-        self._refuse_idle_options()
+        self._refuse_foreign_names()
+        refuse_idle_options(self, NEEDED_BY)
         if self.rerank and self.submission is not None and self.rerank_top < ANSWERS:
             raise RecipeError(
                 f"--submission takes {ANSWERS} names per query and --rerank-top is "
@@ -179,10 +182,23 @@ class EvaluateConfig:
         if self.submission is not None and self.submission == self.out:
             raise RecipeError(f"--out and --submission are both {self.out}; give two names")
 
-    def _refuse_idle_options(self) -> None:
-        """Refuse an option that another one would have to be given for."""
-        for field in fields(self):
-            needed = NEEDED_BY.get(field.name)
-            if needed and getattr(self, field.name) != field.default and not getattr(self, needed):
-                option, other = (name.replace("_", "-") for name in (field.name, needed))
-                raise RecipeError(f"--{option} says nothing without --{other}; give that too")
+    def _refuse_foreign_names(self) -> None:
+        """Refuse a submission that would name tiles which its benchmark does not know."""
+        if self.submission is not None and self.distractors:
+            raise RecipeError(
+                "--submission names tiles of --shards alone, and --distractors puts others among "
+                "them that its benchmark does not know; leave one of the two out"
+            )
+
+
+def refuse_idle_options(config: Any, needed_by: Mapping[str, str]) -> None:
+    """Refuse an option of a verb's config that says nothing without another one.
+
+    Raises:
+        RecipeError: which option needs which.
+    """
+    for field in fields(config):
+        needed = needed_by.get(field.name)
+        if needed and getattr(config, field.name) != field.default and not getattr(config, needed):
+            option, other = (name.replace("_", "-") for name in (field.name, needed))
+            raise RecipeError(f"--{option} says nothing without --{other}; give that too")

@@ -10,6 +10,8 @@ import torch
 from data_shards.shards import RowNumbers, ShardSet
 from evaluation.config import ANSWERS
 from evaluation.descriptor_files import write_mat, write_submission
+from evaluation.descriptor_files.writing import descriptors_destination, submission_destination
+from evaluation.destinations import Destination
 from evaluation.joined_shards import JoinedShards
 from evaluation.judging import Described
 from evaluation.ranking.k_reciprocal import reorder
@@ -39,6 +41,21 @@ def submission_files(setting: Setting) -> list[tuple[Path, Search]]:
     if len(searches) == 1:
         return [(path, searches[0])]
     return [(path.with_stem(f"{path.stem}_{_file_name(search)}"), search) for search in searches]
+
+
+def export_destinations(setting: Setting) -> list[Destination]:
+    """Return every file that is written for others' tools.
+
+    Raises:
+        DescriptorError: a submission cannot hold the name of an image.
+    """
+    return [
+        *(descriptors_destination(path) for path, _ in descriptor_files(setting)),
+        *(
+            submission_destination(path, image_names(setting.shards, search.gallery_rows))
+            for path, search in submission_files(setting)
+        ),
+    ]
 
 
 def _file_name(search: Search) -> str:

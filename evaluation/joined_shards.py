@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_shards.errors import DescriptorError
+from data_shards.remote.transport import is_remote
 from data_shards.schema import View
 from data_shards.shards import ImageTable, RowNumbers, ShardSet
 
@@ -24,7 +26,7 @@ class JoinedShards(ShardSet):
         """Join them.
 
         Raises:
-            DescriptorError: two of them hold the very same images.
+            DescriptorError: one is given twice, or two of them hold the very same images.
         """
         self.main, self.distractors = main, tuple(distractors)
         self._parts = (main, *distractors)
@@ -88,12 +90,25 @@ def _joined_images(parts: Sequence[ShardSet]) -> ImageTable:
 
 
 def _refuse_equals(parts: Sequence[ShardSet]) -> None:
-    seen: dict[str, str] = {}
+    main = parts[0]
+    seen: dict[str, ShardSet] = {}
     for part in parts:
         content = part.manifest.content_sha256
-        if content in seen:
+        other = seen.setdefault(content, part)
+        if other is part:
+            continue
+        if _place(other) == _place(part):
+            how = "with --shards and with --distractors" if other is main else "with --distractors"
             raise DescriptorError(
-                f"{part.source} holds the very images of {seen[content]}, so that right answers "
-                "would count as wrong ones; give other shards with --distractors"
+                f"{part.source} is given twice, {how}; leave it out of --distractors once"
             )
-        seen[content] = part.source
+        why = "right answers would count as wrong ones" if other is main else "they count twice"
+        raise DescriptorError(
+            f"{part.source} holds the very images of {other.source}, so that {why}; give other "
+            "shards with --distractors"
+        )
+
+
+def _place(part: ShardSet) -> Path | str:
+    """Return where shards were said to lie: the folder however it is written, or the address."""
+    return part.source if is_remote(part.source) else Path(part.source).resolve()

@@ -7,17 +7,19 @@ from typing import TypeVar
 from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
-from distill.collectives import world_size
+from distill.collectives import rank, say_of_rank_zero, world_size
 from distill.tracking import continue_run
 from evaluation.conditions import VERSION
 from evaluation.config import EvaluateConfig
+from evaluation.destinations import Destination, find_problem, is_report
 from evaluation.efficiency.cost import Cost, Speed
+from evaluation.exports import export_destinations
 from evaluation.figures.distances import distance_to_truth
-from evaluation.figures.report_figures import draw_all
+from evaluation.figures.report_figures import FIGURE_NAMES, draw_all, remove_figures
 from evaluation.figures.tables import latex, markdown
 from evaluation.judging import Described, Judged
 from evaluation.report import Report
-from evaluation.setting import USUAL_FIGURES, Setting
+from evaluation.setting import USUAL_FIGURES, Outputs, Setting
 from evaluation.verdict import tracked
 
 Wrote = TypeVar("Wrote")
@@ -81,22 +83,83 @@ def _fusion(config: EvaluateConfig) -> str:
     return f"{config.information}, {config.view_distance}" if config.multi_view else ""
 
 
-def write_files(setting: Setting, report: Report, judged: Judged) -> list[Path]:
-    """Write report, tables and figures, and return them all.
+def refuse_unfit_destinations(setting: Setting) -> None:
+    """Refuse files that cannot be written, or that lie there and are not ours; every rank calls it.
+
+    Raises:
+        DescriptorError: which one, the same on every rank.
+    """
+    destinations = [*_report_destinations(setting), *export_destinations(setting)]
+    if problem := say_of_rank_zero(find_problem(destinations) if rank() == 0 else None):
+        raise DescriptorError(problem)
+
+
+def _report_destinations(setting: Setting) -> list[Destination]:
+    """Return every file that is written of a report; what stands beside one of ours is ours."""
+    if not setting.searches.answered:
+        return []
+    outputs = setting.outputs
+    beside = [outputs.markdown, outputs.latex]
+    if not setting.config.no_figures:
+        beside += [outputs.figures / name for name in FIGURE_NAMES]
+    content = "report of skydistill evaluate"
+    report = Destination(
+        path=outputs.report, option="--out", content=content, may_replace=is_report
+    )
+    return [
+        report,
+        *(
+            Destination(
+                path=path,
+                option="--out",
+                content=f"part of a {content}: {outputs.report.name} is not beside it",
+                may_replace=lambda _: _replaces_our_own(setting),
+            )
+            for path in beside
+        ),
+    ]
+
+
+def _replaces_our_own(setting: Setting) -> bool:
+    """Return whether tables and figures that stand where the new ones will are an earlier report's.
+
+    Names that nobody chose are ours; beside a chosen one, the report there says so.
+    """
+    return setting.config.out is None or is_report(setting.outputs.report)
+
+
+def write_tables(setting: Setting, report: Report) -> list[Path]:
+    """Write report and tables, and return them; what stands beside the replaced report goes.
 
     Raises:
         DescriptorError: one cannot be written.
     """
     outputs = setting.outputs
+    is_ours = _replaces_our_own(setting)
     report.write(outputs.report)
+    if is_ours:
+        _written(outputs.report.parent, lambda: _remove_tables_and_figures(outputs))
     _written(outputs.markdown, lambda: write_text_aside(outputs.markdown, markdown(report)))
     _written(outputs.latex, lambda: write_text_aside(outputs.latex, latex(report)))
-    paths = [outputs.report, outputs.markdown, outputs.latex]
-    return paths if setting.config.no_figures else [*paths, *_draw(setting, report, judged)]
+    return [outputs.report, outputs.markdown, outputs.latex]
 
 
-def _draw(setting: Setting, report: Report, judged: Judged) -> list[Path]:
+def _remove_tables_and_figures(outputs: Outputs) -> None:
+    """Remove what another report left: beside the new one it would pass for its own."""
+    for path in (outputs.markdown, outputs.latex):
+        path.unlink(missing_ok=True)
+    remove_figures(outputs.figures)
+
+
+def write_figures(setting: Setting, report: Report, judged: Judged) -> list[Path]:
+    """Draw the figures unless they were left out, and return them.
+
+    Raises:
+        DescriptorError: one cannot be written; nothing half-written stays.
+    """
     folder = setting.outputs.figures
+    if setting.config.no_figures:
+        return []
     return _written(
         folder,
         lambda: draw_all(
@@ -151,11 +214,4 @@ def _prefix(setting: Setting) -> str:
 
     A run keeps one number per name; one with mirrored images or more distractors is another.
     """
-    loaded, config = setting.loaded, setting.config
-    words = {
-        "flip": config.flip,
-        "distractors": bool(config.distractors),
-        f"{setting.image_size}px": setting.image_size != loaded.image_size,
-        setting.resampling: setting.resampling != loaded.resampling,
-    }
-    return "-".join(["test", *(word for word, is_apart in words.items() if is_apart)])
+    return "-".join(["test", *setting.manner])

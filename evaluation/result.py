@@ -42,7 +42,8 @@ class Result:
     """How the list was ranked again, with all parameters; empty for not at all."""
 
     metrics: Mapping[str, float]
-    """recall@1/5/10/1% and ap as fractions, num_queries, num_gallery."""
+    """recall@1/5/10/1% and ap as fractions, num_queries, num_gallery; where K drone views are
+    chosen, also num_places that are fused and, of these, num_few_views that have no more than K."""
 
     chance: float
     """Recall@1 of a random order."""

@@ -121,7 +121,11 @@ def find_searches(shards: JoinedShards) -> Searches:
     return Searches(found=tuple(searches), answered=answered, absent=absent)
 
 
-def drone_views_per_place(searches: Searches, images: ImageTable) -> int:
-    """Return the most drone images that one place has on one side of a search."""
-    counts = [int(np.bincount(images.place[rows]).max()) for rows in searches.drone_rows]
-    return max(counts, default=0)
+def drone_views_per_place(searches: Searches, shards: JoinedShards) -> int:
+    """Return the most drone images that one place of the test set has on one side of a search.
+
+    Distractors of other shards do not count: nobody asks for them.
+    """
+    place = shards.main.images.place
+    own = [place[rows[rows < len(place)]] for rows in searches.drone_rows]
+    return max((int(np.bincount(places, minlength=1).max()) for places in own), default=0)

@@ -77,11 +77,26 @@ class Setting:
         return bool(self.trained_on) and self.trained_on != self.dataset
 
     @property
+    def manner(self) -> tuple[str, ...]:
+        """What sets this evaluation apart from the plain one, a word each: `flip`, `384px`.
+
+        Its numbers are another task's, so they are kept apart from those of the plain one.
+        """
+        loaded, config = self.loaded, self.config
+        words = {
+            "flip": config.flip,
+            "distractors": bool(config.distractors),
+            f"{self.image_size}px": self.image_size != loaded.image_size,
+            self.resampling: self.resampling != loaded.resampling,
+        }
+        return tuple(word for word, is_apart in words.items() if is_apart)
+
+    @property
     def outputs(self) -> Outputs:
-        """Where the report goes: as told, else beside the weights, zero-shot ones apart."""
-        name = REPORT_NAME
-        if self.is_zero_shot:
-            name = f"{Path(REPORT_NAME).stem}_{self.dataset}.json"
+        """Where the report goes: as told, else beside the weights, each manner under its name."""
+        usual = Path(REPORT_NAME)
+        dataset = (self.dataset,) if self.is_zero_shot else ()
+        name = "_".join((usual.stem, *dataset, *self.manner)) + usual.suffix
         return Outputs(report=self.config.out or self.loaded.path.parent / name)
 
 
@@ -141,7 +156,7 @@ def _open_shards(config: EvaluateConfig) -> JoinedShards:
     )
 
 
-def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: ShardSet) -> None:
+def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: JoinedShards) -> None:
     """Refuse what these images cannot answer, before anything is described."""
     if not searches.answered and config.submission is None and config.descriptors_out is None:
         raise DescriptorError(
@@ -155,12 +170,23 @@ def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: Shard
                 f"{option} is about drone queries for satellite tiles, and {shards.source} has "
                 "none; leave it out"
             )
-    if config.multi_view and drone_views_per_place(searches, shards.images) < 2:
-        raise DescriptorError(
-            f"--multi-view fuses the drone views of a place, and {shards.source} has at most one "
-            "of each; leave it out"
-        )
+    if config.multi_view:
+        _refuse_no_choice(config.multi_view, drone_views_per_place(searches, shards), shards)
     if config.view_distance == "pose":
         for rows in searches.drone_rows:
             groups = equally_seen(shards.images, rows, layout=shards.manifest.layout)
             refuse_unknown_poses(groups, rows, shards.images)
+
+
+def _refuse_no_choice(k: int, most_views: int, shards: ShardSet) -> None:
+    """Refuse to choose k drone views of places none of which has more."""
+    if most_views < 2:
+        raise DescriptorError(
+            f"--multi-view fuses the drone views of a place, and {shards.source} has at most one "
+            "of each; leave it out"
+        )
+    if k >= most_views:
+        raise DescriptorError(
+            f"--multi-view {k} leaves nothing to choose: no place of {shards.source} has more than "
+            f"{most_views} drone views; give at most {most_views - 1}"
+        )

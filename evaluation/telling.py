@@ -2,18 +2,24 @@
 
 import json
 import logging
-import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from data_shards.errors import DescriptorError
 from distill.collectives import launched_rank
 from evaluation.exports import descriptor_files, submission_files
-from evaluation.report import Report
+from evaluation.report import Report, read_report
+from evaluation.result import CLEAN, SINGLE, Result
 from evaluation.setting import Setting
+from evaluation.standard_output import standard_output
 
 log = logging.getLogger(__name__)
+
+MOST_ROWS = 8
+"""That the line about a replaced report names."""
 
 
 def tell_plan(setting: Setting) -> None:
@@ -70,17 +76,70 @@ def _planned_files(setting: Setting) -> Iterator[Path]:
     yield from (path for path, _ in submission_files(setting))
 
 
+def tell_replaced(setting: Setting) -> None:
+    """Say which rows of an earlier report go, and that it was another task, if so; rank 0 alone."""
+    path = setting.outputs.report
+    if launched_rank() != 0 or not setting.searches.answered or not path.is_file():
+        return
+    try:
+        earlier = read_report(path)
+    except DescriptorError:  # of another version, or damaged: nothing in it can be read
+        return
+    lost = [row.name for row in earlier.results if not _will_have(setting, row)]
+    if earlier.speed and not setting.config.measure_speed:
+        lost.append("speed")
+    reasons = [f"it is of {other}" for other in _others(setting, earlier)]
+    if lost:
+        more = f" and {len(lost) - MOST_ROWS} more" if len(lost) > MOST_ROWS else ""
+        reasons.append(f"it has what this evaluation has not: {', '.join(lost[:MOST_ROWS])}{more}")
+    if reasons:
+        log.info("%s is replaced, though %s; --out keeps both", path, ", and ".join(reasons))
+
+
+def _will_have(setting: Setting, row: Result) -> bool:
+    """Return whether this evaluation makes the row of an earlier one again."""
+    config = setting.config
+    fused = {"mean", f"random-{config.multi_view}", f"refined-{config.multi_view}"}
+    name = replace(row, gallery="full", views=SINGLE, seed=None, condition=CLEAN, rerank="").name
+    return (
+        name in {search.protocol.name for search in setting.searches.answered}
+        and (row.views == SINGLE or (config.multi_view > 0 and row.views in fused))
+        and row.condition in {CLEAN, *(condition.name for condition in setting.conditions)}
+        and (not row.rerank or config.rerank)
+    )
+
+
+def _others(setting: Setting, earlier: Report) -> Iterator[str]:
+    """Name what an earlier report was measured with or on, where it was something else."""
+    shards, config = setting.shards, setting.config
+    distractors = tuple(part.fingerprint for part in shards.distractors)
+    facts = {
+        f"another model, {earlier.name}": (earlier.name, setting.loaded.name),
+        "other test images": (earlier.shards_fingerprint, shards.fingerprint),
+        "other distractors": (earlier.distractors, distractors),
+        "another choice of flip": (earlier.flip, config.flip),
+        f"{earlier.image_size} px": (earlier.image_size, setting.image_size),
+        f"{earlier.resampling} resampling": (earlier.resampling, setting.resampling),
+    }
+    yield from (name for name, (before, now) in facts.items() if before != now)
+
+
 def tell_report(report: Report, *, as_json: bool) -> None:
-    """Print the report on standard output: tables, or one line of JSON."""
-    if as_json:
-        sys.stdout.write(json.dumps(report.to_json()) + "\n")
-    else:
+    """Print the report on standard output: tables, or one line of JSON.
+
+    Raises:
+        DescriptorError: it cannot be written to.
+    """
+    with standard_output() as output:
+        if as_json:
+            output.write(json.dumps(report.to_json()) + "\n")
+            return
         from rich.console import Console
 
         from evaluation.figures.tables import WIDTH, terminal
 
-        width = None if sys.stdout.isatty() else WIDTH
-        Console(file=sys.stdout, highlight=False, width=width).print(terminal(report))
+        width = None if output.isatty() else WIDTH
+        Console(file=output, highlight=False, width=width).print(terminal(report))
 
 
 def tell_paths(paths: Sequence[Path]) -> None:

@@ -22,8 +22,8 @@ from evaluation.compare.table import Table
 from evaluation.compare.tables import compare_runs, without_rows
 from evaluation.result import METRICS
 
-LISTS = {"dataset": "all", "results": "the usual ones", "metrics": "recall@1 and ap"}
-"""Options that take all words behind them, and what is shown without."""
+LISTS = ("dataset", "results", "metrics")
+"""Options that take all words behind them."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 def compare(argv: Sequence[str]) -> int:
     """Put finished runs side by side and beside the published numbers."""
     config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
-    _refuse_empty_lists(config, argv)
     _refuse_reports_behind_lists(config)
     for metric in config.metrics:
         choose(metric, METRICS, what="metric", error=RecipeError)
@@ -52,19 +51,6 @@ def compare(argv: Sequence[str]) -> int:
         for path in draw(comparisons, config.metrics[0], folder=config.figures):
             log.info("figure: %s", path)
     return 0
-
-
-def _refuse_empty_lists(config: CompareConfig, argv: Sequence[str]) -> None:
-    """Refuse `--dataset` with nothing behind it: a script's empty list would else mean all.
-
-    Raises:
-        RecipeError: which option names nothing.
-    """
-    for name in LISTS:
-        named = getattr(config, name)
-        is_given = any(word.partition("=")[0] == f"--{name}" for word in argv)
-        if is_given and not (named and all(named)):
-            raise RecipeError(f"--{name} names none; give some, or leave it out for {LISTS[name]}")
 
 
 def _refuse_reports_behind_lists(config: CompareConfig) -> None:

@@ -26,7 +26,7 @@ def unofficial(report: Report, results: Sequence[Result]) -> list[str]:
         if found[0] not in queries or found[1] not in gallery:
             told.append(
                 f"{result.name} has {found[0]:,} queries and {found[1]:,} images, and "
-                f"{title_of(report.dataset)} {queries[0]:,} and {gallery[0]:,}"
+                f"{title_of(report.dataset)} {_in_words(queries)} and {_in_words(gallery)}"
             )
     return told
 
@@ -34,7 +34,8 @@ def unofficial(report: Report, results: Sequence[Result]) -> list[str]:
 def official_counts(published: Published, result: Result) -> tuple[tuple[int, ...], ...]:
     """Return the numbers of queries and of gallery images that a row has on the public test set.
 
-    Each may be one of several: University-1652 is downloaded with a stray drone image.
+    Each may be one of two: as published, where University-1652 has a stray drone image among its
+    queries and its gallery, and without that image.
     """
     query, gallery = result.direction.split("2")
     pool = Role.GALLERY if result.gallery == "full" else Role.QUERY
@@ -48,5 +49,11 @@ def _count(published: Published, result: Result, side: str, role: Role) -> tuple
         if result.views != SINGLE:
             return (counts[PLACES],)
         count = counts[view] // (len(published.altitudes_m) or 1)
-        return tuple(dict.fromkeys((count, count + published.stray)))
+        return tuple(dict.fromkeys((count + published.stray, count)))
     return (counts.get(view, 0),)
+
+
+def _in_words(counts: Sequence[int]) -> str:
+    """Return `951`, or `37,855 (37,854 without its stray image)`."""
+    published, *without = counts
+    return f"{published:,}" + "".join(f" ({count:,} without its stray image)" for count in without)

@@ -76,18 +76,23 @@ def descriptors_of(found: Found, key: str, path: Path) -> Array:
     """Return descriptors [B, D] as floats of this machine's byte order, that may be written to.
 
     Raises:
-        DescriptorError: they are not numbers, not a table, or there are none.
+        DescriptorError: they are not numbers, not a table, there are none, or they are empty.
     """
     array = _numbers(found, key, path)
     if array.ndim != 2:
         raise DescriptorError(
             f"{path}: {key} has the shape {list(array.shape)}; save one row per image, [N, D]"
         )
-    if not array.size:
+    if not len(array):
         side = FOR_BOTH[key.partition("_")[0]]
         raise DescriptorError(
             f"{path}: {key} has the shape {list(array.shape)}, so there are no {side} to search; "
             "save at least one"
+        )
+    if not array.size:
+        raise DescriptorError(
+            f"{path}: {key} has the shape {list(array.shape)}, so its descriptors have no numbers; "
+            "describe these images again"
         )
     kind = {2: "<f4", 4: "<f4"}.get(array.dtype.itemsize, "<f8")
     if array.dtype.kind != "f":

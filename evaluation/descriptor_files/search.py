@@ -4,11 +4,10 @@
 
 import json
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -21,10 +20,12 @@ from evaluation.config import ANSWERS, EvaluateConfig
 from evaluation.descriptor_files.checks import Side
 from evaluation.descriptor_files.reading import Features, read_features, row_blocks
 from evaluation.descriptor_files.writing import (
-    refuse_unfit_names,
+    descriptors_destination,
+    submission_destination,
     write_mat,
     write_submission,
 )
+from evaluation.destinations import Destination, find_problem, is_numbers_of_features
 from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
 from evaluation.ranking.k_reciprocal import (
     LENGTH_TOLERANCE,
@@ -34,6 +35,7 @@ from evaluation.ranking.k_reciprocal import (
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.reranking import rerank_settings
 from evaluation.result import METRICS
+from evaluation.standard_output import standard_output
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +75,17 @@ def evaluate_features(config: EvaluateConfig) -> int:
         query_QD, gallery = _unit(features.query_QD), Normalized(features.gallery)
         features = replace(features, query_QD=query_QD, gallery=gallery)
     _check_wishes(config, features)
+    if problem := find_problem(_destinations(config, features)):
+        raise DescriptorError(problem)
     if config.dry_run:
         return _dry_run(config, features)
     measured, lists = _search(config, features)
+    try:
+        _tell(config, measured)
+    finally:  # numbers that cannot be printed are still written
+        if config.out is not None:
+            _write_json(config.out, measured)
     _write(config, features, lists)
-    if config.out is not None:
-        _write_json(config.out, measured)
-    if config.json:
-        sys.stdout.write(json.dumps(measured) + "\n")
-    else:
-        _print_table(path, measured)
     return 0
 
 
@@ -101,12 +104,14 @@ def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any],
     try:
         ranking = rank_gallery(query, features.gallery, query_labels_Q=labels)
         measured: dict[str, Any] = metrics(ranking)
-        if config.rerank and bool(wanted_G.any()):
+        if config.rerank:
             settings = rerank_settings(config)
-            lists = reorder(query, features.whole_gallery()[wanted_G], settings)
-            ranking = rank_again(
-                ranking, lists, query_labels_Q=labels, gallery_labels_G=features.gallery.labels_G
-            )
+            if bool(wanted_G.any()):  # where all is junk, no order finds anything
+                lists = reorder(query, features.whole_gallery()[wanted_G], settings)
+                gallery_labels_G = features.gallery.labels_G
+                ranking = rank_again(
+                    ranking, lists, query_labels_Q=labels, gallery_labels_G=gallery_labels_G
+                )
             measured["reranked"] = {"how": settings.words, **metrics(ranking)}
         elif config.submission is not None:
             lists = top_k(query, features.whole_gallery()[wanted_G], k=ANSWERS)
@@ -187,7 +192,31 @@ def _check_wishes(config: EvaluateConfig, features: Features) -> None:
             f"{config.features} holds nothing but junk (gallery_label -1), so --submission has "
             "nothing to name; label its gallery"
         )
-    refuse_unfit_names(config.submission, names)
+
+
+def _destinations(config: EvaluateConfig, features: Features) -> list[Destination]:
+    """Return every file that will be written.
+
+    Raises:
+        DescriptorError: a submission cannot hold the name of an image.
+    """
+    destinations = []
+    if config.out is not None:
+        content = "JSON of evaluate --features"
+        destinations.append(
+            Destination(
+                path=config.out,
+                option="--out",
+                content=content,
+                may_replace=is_numbers_of_features,
+            )
+        )
+    if config.descriptors_out is not None:
+        destinations.append(descriptors_destination(config.descriptors_out / MAT_NAME))
+    if config.submission is not None:
+        names = _names_searched(features)
+        destinations.append(submission_destination(config.submission, names))
+    return destinations
 
 
 def _names_searched(features: Features) -> list[str]:
@@ -234,7 +263,16 @@ def _write_json(path: Path, measured: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _print_table(path: Path, measured: Mapping[str, Any]) -> None:
+def _tell(config: EvaluateConfig, measured: Mapping[str, Any]) -> None:
+    assert config.features is not None, "asked by the caller"
+    with standard_output() as output:
+        if config.json:
+            output.write(json.dumps(measured) + "\n")
+        else:
+            _print_table(config.features, measured, output)
+
+
+def _print_table(path: Path, measured: Mapping[str, Any], output: TextIO) -> None:
     """Print one row in percent, and another one when the lists were ranked again."""
     title = f"{path.name}: {measured['num_queries']} queries in {measured['num_gallery']} images"
     table = Table(title=title, title_justify="left")
@@ -246,4 +284,4 @@ def _print_table(path: Path, measured: Mapping[str, Any]) -> None:
         rows[measured["reranked"]["how"]] = measured["reranked"]
     for label, row in rows.items():
         table.add_row(label, *(f"{100 * row[name]:.2f}" for name in METRICS))
-    Console(file=sys.stdout).print(table)
+    Console(file=output).print(table)

@@ -14,6 +14,7 @@ from torch import Tensor
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
 from evaluation.config import ANSWERS
+from evaluation.destinations import Destination, is_descriptors, is_submission
 
 MOST_BYTES = 2**31 - 1
 """Of one array: MATLAB reads no larger one from a level 5 file."""
@@ -74,6 +75,32 @@ def write_mat(
 def _kept(descriptors: Tensor) -> Tensor:
     """Return descriptors as MATLAB knows numbers: it has no half precision."""
     return descriptors if descriptors.dtype == torch.float64 else descriptors.float()
+
+
+def descriptors_destination(path: Path) -> Destination:
+    """Return where a `.mat` will be written; an earlier one of ours may go."""
+    return Destination(
+        path=path,
+        option="--descriptors-out",
+        content="file of --descriptors-out",
+        may_replace=is_descriptors,
+    )
+
+
+def submission_destination(path: Path, names: Sequence[str]) -> Destination:
+    """Return where the best of these names will be written; an earlier submission may go.
+
+    Raises:
+        DescriptorError: a name cannot stand in such a file.
+    """
+    refuse_unfit_names(path, names)
+    num_names = min(ANSWERS, len(names))
+    return Destination(
+        path=path,
+        option="--submission",
+        content=f"submission of {num_names} names per line",
+        may_replace=lambda there: is_submission(there, num_names=num_names),
+    )
 
 
 def refuse_unfit_names(path: Path, names: Iterable[str]) -> None:

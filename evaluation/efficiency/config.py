@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data_shards.config import at_least, between, refuse_out_of_bounds
+from evaluation.config import refuse_idle_options
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """What convolutions and matrix products compute in; all but float32 by autocast."""
@@ -12,6 +13,9 @@ LEAST_IMAGE_SIZE = 32
 """The backbones halve the image five times."""
 
 PAPER_IMAGE_SIZE = 224
+
+NEEDED_BY = dict.fromkeys(("batch_size", "threads", "precision", "most_seconds"), "measure_speed")
+"""Option to the one without which it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,10 @@ class ModelsConfig:
     """Print one JSON line, and nothing else, on standard output."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which nothing can be counted or measured.
+        """Refuse numbers with which nothing can be counted or measured, and what says nothing.
 
         Raises:
-            RecipeError: every such number, as its option.
+            RecipeError: every such number, as its option, or the option that needs another one.
         """
         refuse_out_of_bounds(
             {
@@ -56,3 +60,4 @@ class ModelsConfig:
                 "--most-seconds": between(self.most_seconds, 0, 86400),
             }
         )
+        refuse_idle_options(self, NEEDED_BY)

@@ -1,6 +1,7 @@
 """All figures of a report: which ones there are, and what they are called."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ from evaluation.figures.result_charts import (
 )
 from evaluation.figures.similarity import draw_similarity, similarity_counts
 from evaluation.figures.tables import DATASETS
+from evaluation.protocols import PROTOCOLS
 from evaluation.report import Report
 from evaluation.result import Result
 from evaluation.verdict import Verdict
@@ -32,7 +34,51 @@ NUM_PAIRS = 6
 FROM_THE_AIR = "d2s"
 """Direction whose pairs have heat maps."""
 
+HEAT_MAPS = "heat_maps.png"
+CHARTS = ("recall_curves", "similarity", "distances", "altitudes", "conditions", "multi_view")
+CHART_FORMATS = ("png", "pdf")
+
+DIRECTIONS = sorted({one.direction for found in PROTOCOLS.values() for one in found})
+
+FIGURE_NAMES = (
+    *(f"retrieval_{direction}.png" for direction in DIRECTIONS),
+    HEAT_MAPS,
+    *(f"{name}.{suffix}" for name in CHARTS for suffix in CHART_FORMATS),
+)
+"""Everything that a report may have."""
+
 Searched = tuple[Result, Verdict]
+
+
+def remove_figures(folder: Path) -> None:
+    """Remove every figure of a report, and the folder with the last of them; nothing else.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    if _removed(folder, FIGURE_NAMES) and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _removed(folder: Path, names: Iterable[str]) -> int:
+    """Remove files that are there, and return how many these were."""
+    there = [folder / name for name in names if (folder / name).is_file()]
+    for path in there:
+        path.unlink()
+    return len(there)
+
+
+@contextmanager
+def _nothing_half_drawn(folder: Path) -> Iterator[None]:
+    """Remove what a figure that cannot be written leaves, and the folder if it was made for it."""
+    was_there = folder.is_dir()
+    try:
+        yield
+    except BaseException:
+        _removed(folder, (f".{name}.partial" for name in FIGURE_NAMES))
+        if not was_there and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def draw_all(
@@ -59,25 +105,24 @@ def draw_all(
         resampling: how images come to that size.
 
     Raises:
-        OSError: a file cannot be written.
+        OSError: a file cannot be written; those before it stay.
     """
     searched = [(row, verdicts[row.name]) for row in report.headlines() if row.name in verdicts]
-    paths = [
-        save_figure(figure, folder / f"retrieval_{direction}.png")
-        for direction, figure in _panels(report, searched, shards).items()
-    ]
-    pairs = _pairs(searched, shards)
-    if pairs:
-        found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
-        side, _ = found[0].drone_heat.shape
-        figure = draw_heat_maps(
-            found,
-            title="Where the similarity of a pair comes from",
-            subtitle=f"{_whose(report)}; feature map {side} x {side}, {image_size} px",
-        )
-        paths.append(save_figure(figure, folder / "heat_maps.png"))
-    for name, figure in _charts(report, searched, shards).items():
-        paths += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in ("png", "pdf")]
+    paths = []
+    with _nothing_half_drawn(folder):
+        for direction, figure in _panels(report, searched, shards).items():
+            paths.append(save_figure(figure, folder / f"retrieval_{direction}.png"))
+        if pairs := _pairs(searched, shards):
+            found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
+            side, _ = found[0].drone_heat.shape
+            figure = draw_heat_maps(
+                found,
+                title="Where the similarity of a pair comes from",
+                subtitle=f"{_whose(report)}; feature map {side} x {side}, {image_size} px",
+            )
+            paths.append(save_figure(figure, folder / HEAT_MAPS))
+        for name, figure in _charts(report, searched, shards).items():
+            paths += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in CHART_FORMATS]
     return paths
 
 

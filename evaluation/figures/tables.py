@@ -113,6 +113,7 @@ def notes(report: Report) -> tuple[str, ...]:
     return (
         *_counts(report.headlines()),
         *([f"galleries with the images of {_folders(further)} more"] if further else []),
+        *_few_views(report.results),
         *(_distance(name, numbers) for name, numbers in report.distances.items()),
         *([f"no images for {', '.join(report.absent)}"] if report.absent else []),
         f"{short(cost.parameters)} parameters, {operations} per image of {cost.image_size} px",
@@ -120,6 +121,21 @@ def notes(report: Report) -> tuple[str, ...]:
         f"images of {report.image_size} px, {report.resampling}{flip}",
         f"{report.seconds:.1f} s in all, {report.ranking_seconds:.1f} s without describing",
     )
+
+
+def _few_views(results: Sequence[Result]) -> list[str]:
+    """Say in which rows there was nothing to choose from for some places."""
+    told: dict[str, list[str]] = {}
+    for result in results:
+        way, _, k = result.views.partition("-")
+        if way == "refined" and (few := result.metrics.get("num_few_views", 0)):
+            row = replace(result, views=SINGLE).name
+            counts = f"{few:,.0f} of {result.metrics['num_places']:,.0f} in {row}"
+            told.setdefault(k, []).append(counts)
+    return [
+        f"places with no more than {k} drone views keep all: {', '.join(counts)}"
+        for k, counts in told.items()
+    ]
 
 
 def _distance(name: str, numbers: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ refinement always stands beside its controls: the mean of all views, and of k ra
 
 # Shapes: Q = queries, G = gallery, P = places, N = views of each, M = ways to weigh, D = width.
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ from evaluation.ranking import metrics, rank
 from evaluation.result import Result
 from evaluation.verdict import Verdict, chance
 
+MEAN = "mean"
 RANDOM_SEEDS = range(5)
 
 HELIX_LAYOUT = "university1652"
@@ -55,6 +57,11 @@ class EquallySeen:
     """Whether each place's views are the 54 poses of University-1652, in order, as positions and
     heights say."""
 
+    @property
+    def num_views(self) -> int:
+        """Drone views of each of these places."""
+        return int(self.at_PN.shape[1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
@@ -62,6 +69,9 @@ class Fused:
 
     place_P: Integers
     descriptor_PMD: Tensor
+
+    num_few_views: int
+    """Places of no more than k views, all of which are fused."""
 
 
 def multi_view_results(
@@ -103,7 +113,8 @@ def multi_view_results(
         else:
             query_labels_Q = torch.from_numpy(images.place[verdict.query_rows])
             query, gallery = (verdict.query_QD, query_labels_Q), (fused_PD, place_P)
-        found.append(_result(protocol, query, gallery, way=way, seed=seed))
+        few = {"num_places": len(place_P), "num_few_views": fused.num_few_views}
+        found.append(_result(protocol, query, gallery, way=way, seed=seed, few=few))
     return found
 
 
@@ -167,13 +178,17 @@ def fuse_places(
     place_P = np.concatenate([group.place_P for group in groups])
     order_P = place_P.argsort()
     descriptor_PMD = np.concatenate(fused_of_group)[order_P]
-    return Fused(place_P=place_P[order_P], descriptor_PMD=torch.from_numpy(descriptor_PMD))
+    return Fused(
+        place_P=place_P[order_P],
+        descriptor_PMD=torch.from_numpy(descriptor_PMD),
+        num_few_views=sum(len(group.place_P) for group in groups if group.num_views <= k),
+    )
 
 
 def _ways(k: int) -> list[tuple[str, int | None]]:
     """Name the ways to weigh, as `fuse_places` orders them, and the seed of each."""
     return [
-        ("mean", None),
+        (MEAN, None),
         *((f"random-{k}", seed) for seed in RANDOM_SEEDS),
         (f"refined-{k}", None),
     ]
@@ -200,6 +215,7 @@ def _result(
     *,
     way: str,
     seed: int | None,
+    few: Mapping[str, float],
 ) -> Result:
     ranking = rank(query[0], gallery[0], query_labels_Q=query[1], gallery_labels_G=gallery[1])
     return Result(
@@ -208,7 +224,7 @@ def _result(
         altitude_m=protocol.altitude_m,
         views=way,
         seed=seed,
-        metrics=metrics(ranking),
+        metrics={**metrics(ranking), **({} if way == MEAN else few)},
         chance=chance(ranking),
     )
 
@@ -222,7 +238,7 @@ def refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: Im
     for group in groups:
         if not group.has_helix:
             raise DescriptorError(
-                f"the poses of the {group.at_PN.shape[1]} drone views that "
+                f"the poses of the {group.num_views} drone views that "
                 f"{images.key[rows[group.at_PN[0, 0]]]} is the first of are not known (only the "
                 f"{NUM_ORBIT_VIEWS} of University-1652's helix are); leave out --view-distance pose"
             )

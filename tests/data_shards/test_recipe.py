@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -213,6 +214,12 @@ class Lists:
     names: tuple[str, ...] = ("one", "two")
     """Which."""
 
+    kind: Literal["gem", "mean"] | None = None
+    """Of what kind."""
+
+    looks: tuple[Literal["wide", "tall"], ...] = ()
+    """How."""
+
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
@@ -236,3 +243,48 @@ def test_several_words_become_a_tuple(argv: list[str], expected: object) -> None
 def test_a_wrong_word_among_several_is_told() -> None:
     with pytest.raises(RecipeError, match="--heights element 2.*skydistill walk --help"):
         parse_command(Lists, ["--heights", "1", "low"], prog="skydistill walk")
+
+
+@pytest.mark.parametrize("empty", [("",), ("[]",), ()], ids=["a word", "a list", "nothing"])
+def test_a_list_of_nothing_is_refused_and_not_taken_for_the_usual(empty: tuple[str, ...]) -> None:
+    for argv in (["--names", *empty], ["--names", *empty, "--heights", "1"]):
+        with pytest.raises(RecipeError, match="^--names names none; give some, or leave it out$"):
+            parse_command(Lists, argv, prog="skydistill walk")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--names="], "--names names none; "),
+        (["--names", "a", "--names"], "--names names none; "),
+        (["--names", "a", ""], "--names has an empty word among 'a '; leave it out"),
+        (["", "--names", "a"], "sources names none; give some"),
+    ],
+)
+def test_an_empty_word_is_none(argv: list[str], sentence: str) -> None:
+    with pytest.raises(RecipeError, match="^" + sentence):
+        parse_command(Lists, argv, prog="skydistill walk", positionals=["sources"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--kind", "means"], "kind 'means' is unknown (did you mean 'mean'?); known: gem, mean"),
+        (["--kind=x"], "kind 'x' is unknown; known: gem, mean"),
+        (["--looks", "wide", "tal"], "looks 'tal' is unknown (did you mean 'tall'?); known: wide"),
+    ],
+)
+def test_a_choice_nobody_knows_is_told_as_any_name(argv: list[str], sentence: str) -> None:
+    with pytest.raises(RecipeError, match="^" + re.escape(sentence)):
+        parse_command(Lists, argv, prog="skydistill walk")
+    told = parse_command(Lists, ["--kind", "gem", "--looks", "tall"], prog="skydistill walk")
+    assert told == Lists(kind="gem", looks=("tall",))
+
+
+def test_a_choice_nobody_knows_is_told_of_recipes_too(recipe: Path) -> None:
+    known = r"\(did you mean 'mean'\?\); known: gem, mean$"
+    with pytest.raises(RecipeError, match="line: optics.kind 'means' is unknown " + known):
+        load_recipe(Camera, recipe, ["--optics.kind", "means"])
+    recipe.write_text("spare: {kind: means}\n")
+    with pytest.raises(RecipeError, match="camera.yaml: spare.kind 'means' is unknown " + known):
+        load_recipe(Camera, recipe)

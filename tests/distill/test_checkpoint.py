@@ -183,3 +183,30 @@ def test_weights_of_a_version_that_told_no_resampling_are_refused(straight, tmp_
     save_file(load_file(straight.paths.weights), older, metadata={WEIGHTS_FORMAT: json.dumps(meta)})
     with pytest.raises(CheckpointError, match=r"does not fit this version.*resampling"):
         load_student(older)
+
+
+def test_a_checkpoint_is_told_from_the_model_of_its_run(copied, tmp_path):
+    run = RunPaths(copied.run_folder)
+    (step, *_) = sorted(run.checkpoints.iterdir())
+    for path in (step, step / "model.safetensors"):
+        with pytest.raises(CheckpointError, match=f"{step} is a checkpoint for resuming; give the"):
+            load_student(path)
+    with pytest.raises(CheckpointError, match=f"holds checkpoints .* run folder {run.folder}$"):
+        load_student(run.checkpoints)
+    alone = shutil.copytree(step, tmp_path / "kept" / step.name)
+    with pytest.raises(CheckpointError, match="is a checkpoint .* give the folder of its run"):
+        load_student(alone)
+    run.weights.unlink()
+    with pytest.raises(CheckpointError, match=f"train {run.folder} to its end, then give"):
+        load_student(step)
+
+
+def test_the_runs_in_a_folder_that_is_none_are_named(copied):
+    run = RunPaths(copied.run_folder)
+    folder = run.folder.parent
+    with pytest.raises(CheckpointError, match=f"at {folder}/.* give a run folder: {run.folder}$"):
+        load_student(folder)
+    for number in range(4):
+        shutil.copytree(run.folder, folder / f"x{number}", ignore=shutil.ignore_patterns("step-*"))
+    with pytest.raises(CheckpointError, match=r"x0, .*x1 or 2 more$"):
+        load_student(folder)

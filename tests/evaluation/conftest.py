@@ -128,6 +128,20 @@ def evaluated(run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str
     return evaluated
 
 
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture
+def command(run: RunPaths, shards: ShardSet) -> Command:
+    """A function from further words to a whole command line, without MLflow."""
+
+    def command(*words: object) -> list[str]:
+        given = ["--checkpoint", run.folder, "--shards", shards.folder, "--no-mlflow", *words]
+        return [str(word) for word in (*given, "--threads", "1")]
+
+    return command
+
+
 @pytest.fixture
 def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
     """A run folder whose model has the weights it was born with."""

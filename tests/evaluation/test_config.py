@@ -35,6 +35,10 @@ def test_numbers_that_describe_nothing_are_refused(values, sentence: str) -> Non
             {"rerank": True, "rerank_top": 9, "submission": Path("answer.txt")},
             "--submission takes 10 names per query and --rerank-top is 9",
         ),
+        (
+            {"submission": Path("a.txt"), "distractors": ("more",)},
+            "--submission names tiles of --shards alone",
+        ),
         ({"submission": Path("")}, "--submission names no file"),
         ({"out": Path("")}, "--out names no file"),
     ],

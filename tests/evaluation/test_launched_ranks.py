@@ -55,6 +55,19 @@ def test_one_rank_tells_what_is_wrong(run: RunPaths, tmp_path: Path) -> None:
     assert ended.our_tracebacks == 0
 
 
+def test_a_place_that_cannot_be_written_stops_both_ranks_before_they_describe(
+    run: RunPaths, shards: ShardSet, tmp_path: Path
+) -> None:
+    (tmp_path / "there.json").mkdir()
+    words = ["--checkpoint", run.folder, "--shards", shards.folder, *SETTINGS]
+    ended = launch(DOOR, *words, "--out", tmp_path / "there.json", "--threads", "1")
+    assert ended.code != 0
+    assert len(ended.sentences) == 1
+    assert "there.json cannot be written (it is a folder)" in ended.sentences[0]
+    assert ended.our_tracebacks == 0
+    assert "describing" not in ended.output
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 @pytest.mark.parametrize("images", [0, 1, 8, 9, 50])
 def test_every_image_is_dealt_to_one_rank(

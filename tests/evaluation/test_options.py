@@ -115,15 +115,15 @@ def test_weather_is_laid_over_drone_queries_alone(evaluated: Evaluated) -> None:
 
 
 def test_fused_and_reranked_rows_are_labelled(evaluated: Evaluated) -> None:
-    report = evaluated("--multi-view", "2", "--rerank", "--rerank-top", "7", "--rerank-k1", "3")
+    report = evaluated("--multi-view", "1", "--rerank", "--rerank-top", "7", "--rerank-k1", "3")
     named = rows(report)
-    fused = {"mean", "refined-2", *(f"random-2/seed{seed}" for seed in range(5))}
+    fused = {"mean", "refined-1", *(f"random-1/seed{seed}" for seed in range(5))}
     for way in ("d2s", "s2d"):
         assert {f"{way}/{kind}" for kind in fused} <= named.keys()
         assert "top 7" in named[f"{way}/reranked"]["rerank"]
         assert "k1 3" in named[f"{way}/reranked"]["rerank"]
-    assert named["d2s/refined-2"]["metrics"]["num_queries"] == 6
-    assert named["s2d/refined-2"]["metrics"]["num_gallery"] == 9
+    assert named["d2s/refined-1"]["metrics"]["num_queries"] == 6
+    assert named["s2d/refined-1"]["metrics"]["num_gallery"] == 9
     headlines = [row["name"] for row in report["results"][:2]]
     assert headlines == ["d2s", "s2d"]
 
@@ -184,7 +184,7 @@ def test_everything_asked_for_is_told_and_nothing_written(
 ) -> None:
     before = sorted(run.folder.rglob("*"))
     words = ["--checkpoint", run.folder, "--shards", shards.folder, "--dry-run", "--conditions"]
-    words += ["all", "--multi-view", "2", "--rerank", "--submission", tmp_path / "answer.txt"]
+    words += ["all", "--multi-view", "1", "--rerank", "--submission", tmp_path / "answer.txt"]
     with caplog.at_level("INFO"):
         assert evaluate([str(word) for word in words]) == 0
     told = caplog.text
@@ -207,7 +207,12 @@ def test_everything_asked_for_is_told_and_nothing_written(
         (["--out", "model.safetensors"], "--out model.safetensors is to be JSON"),
         (["--out", "a.json", "--submission", "a.json"], "are both a.json"),
         (["--distractors", "nowhere"], "no shards at nowhere"),
-        (["--dry-run", "--multi-view", "2", "--view-distance", "pose"], "are not known"),
+        (["--dry-run", "--multi-view", "1", "--view-distance", "pose"], "are not known"),
+        (["--multi-view", "2"], "has more than 2 drone views; give at most 1"),
+        (["--multi-view", "500"], "--multi-view 500 leaves nothing to choose"),
+        (["--conditions"], "--conditions names none"),
+        (["--distractors", ""], "--distractors names none"),
+        (["--resampling", "bicubic"], r"resampling 'bicubic' is unknown .*mean 'pillow-bicubic'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(
@@ -269,3 +274,11 @@ def test_a_report_of_another_schema_is_refused(evaluated: Evaluated, run: RunPat
     path.write_text(json.dumps(report | {"results": [{"name": "d2s"}]}))
     with pytest.raises(DescriptorError, match="damaged report"):
         read_report(path)
+
+
+def test_views_of_distractors_are_no_views_to_choose_from(
+    evaluated: Evaluated, sues_shards: ShardSet
+) -> None:
+    """At both heights together a place of SUES-200 has 4, and one of the test set 2."""
+    with pytest.raises(DescriptorError, match="has more than 2 drone views"):
+        evaluated("--multi-view", "2", "--distractors", sues_shards.folder)

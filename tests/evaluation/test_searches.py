@@ -1,6 +1,8 @@
 """Which images look for which: the rows of both data sets, absent views, distractors."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,9 +85,23 @@ def test_a_place_of_both_shard_sets_is_two_places(shards: ShardSet, sues_shards:
     assert [bytes(joined.read(r)) == bytes(shards.read(r)) for r in (0, 5)] == [True, True]
 
 
-def test_distractors_that_are_the_test_set_are_refused(shards: ShardSet) -> None:
-    with pytest.raises(DescriptorError, match=r"very images .* give other shards"):
-        JoinedShards(shards, [ShardSet.open(shards.folder)])
+def test_distractors_that_are_the_test_set_are_refused(shards: ShardSet, tmp_path: Path) -> None:
+    again = ShardSet.open(shards.folder / ".." / shards.folder.name)
+    with pytest.raises(DescriptorError, match=r"is given twice, with --shards and with --distr"):
+        JoinedShards(shards, [again])
+    copy = ShardSet.open(shutil.copytree(shards.folder, tmp_path / "copy"))
+    with pytest.raises(DescriptorError, match=r"very images of .* right answers .* other shards"):
+        JoinedShards(shards, [copy])
+
+
+def test_distractors_that_are_given_twice_are_refused(
+    shards: ShardSet, sues_shards: ShardSet, tmp_path: Path
+) -> None:
+    with pytest.raises(DescriptorError, match=r"shards is given twice, with --distractors; leave"):
+        JoinedShards(shards, [sues_shards, ShardSet.open(sues_shards.folder)])
+    copy = ShardSet.open(shutil.copytree(sues_shards.folder, tmp_path / "copy"))
+    with pytest.raises(DescriptorError, match=r"very images of .* they count twice; give other"):
+        JoinedShards(shards, [sues_shards, copy])
 
 
 def test_shards_without_test_images_are_refused(shards: ShardSet) -> None:

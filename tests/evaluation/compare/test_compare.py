@@ -308,7 +308,7 @@ def test_a_list_of_nothing_is_refused_and_not_taken_for_all(
     compare, two_models, name, empty
 ) -> None:
     told = compare(two_models, f"--{name}", *empty).sentence
-    assert f"--{name} names none; give some, or leave it out for " in told
+    assert f"--{name} names none; give some, or leave it out" in told
     told = compare("--only-published", f"--{name}", *empty, "--json").sentence
     assert f"--{name} names none" in told
 

@@ -61,6 +61,9 @@ BAD: dict[str, Arrays] = {
     ),
     r"query_f has 3 numbers per image and gallery_f 4": good(query_f=np.ones((3, 3), "f4")),
     r"query_f has the shape \[2, 2, 2\]; save one row": good(query_f=np.ones((2, 2, 2))),
+    r"gallery_f has the shape \[5, 0\], so its descriptors have no numbers": good(
+        gallery_f=np.ones((5, 0))
+    ),
     r"there are no queries": good(query_f=np.ones((0, 4)), query_label=np.ones(0)),
     r"there are no gallery images": good(gallery_f=np.ones((0, 4)), gallery_label=np.ones(0)),
     r"gallery_label has the shape .*4\], but there are 5": good(gallery_label=np.arange(4)),

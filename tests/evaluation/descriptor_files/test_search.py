@@ -1,6 +1,8 @@
 """`evaluate --features` from file to numbers, and what it writes for others."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,53 @@ def test_the_file_that_is_read_is_not_written_over(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"out": "report.json"}, "report.json is there and is no JSON of evaluate --features"),
+        ({"out": "folder.json"}, "folder.json cannot be written .it is a folder.*--out"),
+        ({"submission": "f.npz/a.txt"}, "f.npz is no folder.*--submission"),
+        ({"submission": "report.json"}, "is no submission of 10 names per line"),
+        ({"descriptors_out": "theirs"}, "is there and is no file of --descriptors-out"),
+    ],
+)
+def test_what_others_wrote_is_not_written_over(
+    options: dict[str, str], sentence: str, dry_run: bool, arrays: Arrays, tmp_path: Path
+) -> None:
+    names = np.array([f"tile{row:03d}" for row in range(120)])
+    np.savez(tmp_path / "f.npz", **arrays, gallery_name=names)
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "report.json").write_text(json.dumps({"schema_version": 2, "results": []}))
+    # As the official code orders it, which is thus known to be theirs.
+    theirs = {key: arrays[key] for key in sorted(arrays)}
+    savemat(tmp_path / "theirs/pytorch_result.mat", theirs)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    given: Any = {name: tmp_path / path for name, path in options.items()}
+    with pytest.raises(DescriptorError, match=sentence):
+        evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", dry_run=dry_run, **given))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_numbers_are_told_when_a_file_cannot_be_written(
+    arrays: Arrays,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def no_space(*words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    np.savez(tmp_path / "f.npz", **arrays)
+    monkeypatch.setattr("os.fsync", no_space)
+    options: Any = {"out": tmp_path / "r.json", "descriptors_out": tmp_path}
+    with pytest.raises(DescriptorError, match="No space left"):
+        printed(capsys, tmp_path / "f.npz", **options)
+    assert json.loads(capsys.readouterr().out) == expected(arrays)
+    assert [file.name for file in tmp_path.iterdir()] == ["f.npz"]
+
+
 def test_a_dry_run_checks_and_writes_nothing(
     arrays: Arrays, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,3 +319,14 @@ def test_what_makes_no_sense_is_refused_by_name(
     with pytest.raises(DescriptorError, match=sentence):
         evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", **options))
     assert [file.name for file in tmp_path.iterdir()] == ["f.npz"]
+
+
+def test_a_gallery_of_nothing_but_junk_scores_nothing_ranked_again_too(
+    arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "f.npz", **arrays | {"gallery_label": np.full(120, -1)})
+    measured = printed(capsys, tmp_path / "f.npz", rerank=True)
+    again = measured.pop("reranked")
+    assert again.pop("how")
+    assert again == measured
+    assert measured["recall@1"] == 0 and measured["num_queries"] == 30

@@ -66,7 +66,11 @@ def test_the_table_fits_and_states_its_convention(capsys: pytest.CaptureFixture[
         (["convnext_tinny"], "did you mean 'convnext_tiny'"),
         (["--image-size", "31"], "--image-size"),
         (["--batch-size", "0"], "--batch-size"),
-        (["--precision", "int8"], "--precision"),
+        (["--precision", "int8"], "precision 'int8' is unknown; known: float32, bfloat16"),
+        (["--batch-size", "4"], "--batch-size says nothing without --measure-speed"),
+        (["--threads", "1"], "--threads says nothing without --measure-speed"),
+        (["--precision", "bfloat16"], "--precision says nothing without --measure-speed"),
+        (["--most-seconds", "1"], "--most-seconds says nothing without --measure-speed"),
     ],
 )
 def test_what_cannot_be_listed_is_refused(arguments: list[str], sentence: str) -> None:

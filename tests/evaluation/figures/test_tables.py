@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -199,3 +200,18 @@ def test_a_gallery_with_further_distractors_is_not_called_official(
 )
 def test_large_numbers_have_a_unit(number: float, text: str) -> None:
     assert short(number) == text
+
+
+def test_a_note_says_where_there_were_no_views_to_choose(
+    report: MakeReport, result: MakeResult
+) -> None:
+    def row(way: str, direction: str, few: int, places: int) -> Result:
+        told = result(0.5, direction, views=way)
+        counts = {"num_few_views": few, "num_places": places}
+        return replace(told, metrics={**told.metrics, **counts})
+
+    ways = ("random-10", "refined-10")
+    chosen = [row(way, *counts) for way in ways for counts in (("d2s", 0, 701), ("s2d", 12, 1951))]
+    (told,) = [note for note in notes(report(result(0.5), *chosen)) if "keep all" in note]
+    assert told == "places with no more than 10 drone views keep all: 12 of 1,951 in s2d"
+    assert not any("keep all" in note for note in notes(report(result(0.5), *chosen[::2])))

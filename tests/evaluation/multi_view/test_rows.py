@@ -217,3 +217,17 @@ def test_a_search_without_drone_and_satellite_has_no_such_rows(images, descripto
     verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
     (street,) = [found for found in PROTOCOLS["university1652"] if found.name == "street2s"]
     assert multi_view_results(street, verdict, images, layout="university1652", **SETTINGS) == []
+
+
+@pytest.mark.parametrize(("k", "few"), [(3, 0), (53, 1), (54, QUERIES - 1)])
+def test_rows_that_choose_say_for_how_many_places_there_was_no_choice(
+    k: int, few: int, images, descriptors
+):
+    verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
+    settings = SETTINGS | {"k": k}
+    mean, *chosen = multi_view_results(
+        DRONE_TO_SATELLITE, verdict, images, layout="university1652", **settings
+    )
+    assert "num_few_views" not in mean.metrics
+    for row in chosen:
+        assert (row.metrics["num_few_views"], row.metrics["num_places"]) == (few, QUERIES)
