@@ -16,7 +16,7 @@ from retrieval import JUDGED, STRENGTHS, Search, assert_like_the_loop
 
 from evaluation.ranking.screen import PLAIN, fastest_screen
 
-MUST, SEED, TILE = 1.20, 0, (512, 8192)
+MUST, SEED, ROUNDS, TILE = 1.20, 0, 9, (512, 8192)
 
 
 def multiplying(search: Search) -> Callable[[], None]:
@@ -42,7 +42,8 @@ def main() -> int:
             search = build(strength, seed=SEED)
             assert_like_the_loop(search, range(2))
             with threads(1):
-                seconds = interleaved({"product": multiplying(search), "counts": counting(search)})
+                runs = {"product": multiplying(search), "counts": counting(search)}
+                seconds = interleaved(runs, rounds=ROUNDS)
             found = ratios(seconds["counts"], seconds["product"])
             value[f"{shape}, {strength}"] = found["cpu"]
             if strength == JUDGED:

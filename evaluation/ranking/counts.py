@@ -52,7 +52,7 @@ SCREENED, CROWDED, DENSE = range(3)
 MOST_SURVIVORS = Limit(share=1 / 5, together=8)
 """Beyond these, sorting a query's scores is quicker than looking at each survivor."""
 
-MOST_UNSURE = Limit(share=1 / 64, together=1 / 2)
+MOST_UNSURE = Limit(share=1 / 40, together=1)
 """Beyond these, exact scores cost more than the next finer product."""
 
 
@@ -166,9 +166,9 @@ class _Counter:
             is_tame_block = bool(is_tame(longest))
             if is_tame_block:
                 for row_R in self.tiles.rows(is_asking_Q & (way_Q == SCREENED)):
-                    own_R = own.among(row_R)
+                    finer = None if self.screen is PLAIN else plain.take(row_R)
                     way_Q[row_R] = self.count_screened(
-                        rough.take(row_R), row_R, block, own_R, counts
+                        rough.take(row_R), row_R, block, own.among(row_R), counts, plain=finer
                     )
                 for row_R in self.tiles.rows(is_asking_Q & (way_Q == CROWDED)):
                     own_R, query = own.among(row_R), plain.take(row_R)
@@ -195,11 +195,19 @@ class _Counter:
         return Block(rows_CD=read_CD, buffers=buffers), own
 
     def count_screened(
-        self, query: Rounded, row_R: Tensor, block: Block, own: Own, counts: Counts
+        self,
+        query: Rounded,
+        row_R: Tensor,
+        block: Block,
+        own: Own,
+        counts: Counts,
+        *,
+        plain: Rounded | None,
     ) -> Tensor:
         """Count the block's negatives for the queries `row_R`; returns how to count each [R] next.
 
-        Those of a way that is not `SCREENED` were not counted in this block.
+        Those of a way that is not `SCREENED` were not counted in this block. `query` has the rows
+        as the screen multiplies them, `plain` in float32 if the screen is rougher.
         """
         screen, gallery = self.screen, block.rounded(self.screen)
         margin_R = margins(query, gallery, screen.unit)
@@ -227,12 +235,13 @@ class _Counter:
         is_counted_R = count_survivors(
             found.of_rows(is_worth_it_R),
             self.query_QD,
-            block.rows_CD,
+            block,
             row_R=row_R,
             margin_R=margin_R,
             screen=screen,
             counts=counts,
             most_unsure=MOST_UNSURE,
+            plain=plain,
         )
         return torch.where(is_worth_it_R & is_counted_R & ~is_low_R, SCREENED, CROWDED)
 

@@ -52,7 +52,7 @@ def _count_tile(
     count_survivors(
         found,
         query_QD,
-        block.rows_CD,
+        block,
         row_R=row_R,
         margin_R=margin_R,
         screen=PLAIN,
