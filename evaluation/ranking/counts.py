@@ -154,7 +154,9 @@ class _Counter:
 
     def count(self, pairs: Pairs, own_score_P: Tensor, counts: Counts) -> None:
         """Second pass: how many negatives reach each threshold."""
-        rough, plain = self.screen.round(self.query_QD), PLAIN.round(self.query_QD)
+        rough = self.screen.round(self.query_QD)
+        plain = PLAIN.round(self.query_QD, norm_R=rough.norm_R)
+        finer = None if self.screen is PLAIN else plain
         way_Q = torch.where(is_tame(plain.norm_R), SCREENED, DENSE)
         is_asking_Q = counts.thresholds.offsets.diff() > 0
         buffers = Buffers()
@@ -166,7 +168,6 @@ class _Counter:
             is_tame_block = bool(is_tame(longest))
             if is_tame_block:
                 for row_R in self.tiles.rows(is_asking_Q & (way_Q == SCREENED)):
-                    finer = None if self.screen is PLAIN else plain.take(row_R)
                     way_Q[row_R] = self.count_screened(
                         rough.take(row_R), row_R, block, own.among(row_R), counts, plain=finer
                     )
@@ -207,11 +208,11 @@ class _Counter:
         """Count the block's negatives for the queries `row_R`; returns how to count each [R] next.
 
         Those of a way that is not `SCREENED` were not counted in this block. `query` has the rows
-        as the screen multiplies them, `plain` in float32 if the screen is rougher.
+        as the screen multiplies them, `plain` has all in float32 if the screen is rougher.
         """
         screen, gallery = self.screen, block.rounded(self.screen)
         margin_R = margins(query, gallery, screen.unit)
-        floor_R = screen.floor(counts.thresholds.lowest()[row_R], margin_R)
+        floor_R = screen.floor(counts.thresholds.lowest_Q[row_R], margin_R)
         # Integers stand for scores of half precision there, and are in their order above zero only.
         is_low_R = (floor_R <= 0) & (screen.kind == torch.bfloat16)
         floor_R = torch.where(is_low_R, torch.inf, floor_R)

@@ -68,7 +68,7 @@ def _count_rows(
 ) -> Tensor:
     """Count what reaches the thresholds of some rows; returns which of them [R] were counted."""
     thresholds = counts.thresholds
-    floor_R = PLAIN.floor(thresholds.lowest()[row_R], margin_R)
+    floor_R = PLAIN.floor(thresholds.lowest_Q[row_R], margin_R)
     bands = _Bands.find(_sorted(score_RC, floor_R), thresholds, row_R, margin_R)
     num_unsure_R = row_R.new_zeros(len(row_R)).index_add_(0, bands.row_P, bands.num_unsure_P)
     is_counted_R = MOST_UNSURE.is_kept(num_unsure_R, len(gallery_CD))

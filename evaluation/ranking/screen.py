@@ -141,9 +141,11 @@ class Rounded:
     error_R: Tensor
 
     def take(self, row_R: Tensor) -> "Rounded":
-        """Return some rows."""
+        """Return some rows, ascending; those that stand side by side are not copied."""
+        begin, end = int(row_R[0]), int(row_R[-1]) + 1
+        rows = slice(begin, end) if end - begin == len(row_R) else row_R
         return Rounded(
-            value_RD=self.value_RD[row_R], norm_R=self.norm_R[row_R], error_R=self.error_R[row_R]
+            value_RD=self.value_RD[rows], norm_R=self.norm_R[rows], error_R=self.error_R[rows]
         )
 
 

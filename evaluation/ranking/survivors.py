@@ -102,7 +102,7 @@ def count_survivors(
     """Count negatives, where `row_R` are the queries of the tile's rows.
 
     Rows that have more survivors too near to a threshold than `most_unsure` allows are left out;
-    the result [R] says which were not. With the queries in float32 (`plain`), such pairs are scored
+    the result [R] says which were not. With all queries in float32 (`plain`), such pairs are scored
     in float32 first, which decides nearly all of them for a third of the price.
     """
     query_N, score_N = row_R[found.row_N], found.score_N.double()
@@ -115,12 +115,12 @@ def count_survivors(
     if not bool(is_counted_R.all()):
         unsure_N = unsure_N[is_counted_R[found.row_N[unsure_N]]]
     if plain is not None:
-        row_N, column_N = found.row_N[unsure_N], found.column_N[unsure_N]
+        near_query_N, column_N = query_N[unsure_N], found.column_N[unsure_N]
         gallery = block.rounded(PLAIN)
-        near_N = near_scores(plain.value_RD, gallery.value_RD, row_N, column_N).double()
-        reach_N = margins(plain, gallery, PLAIN.unit)[row_N]
+        near_N = near_scores(plain.value_RD, gallery.value_RD, near_query_N, column_N).double()
+        reach_N = margins(plain, gallery, PLAIN.unit)[near_query_N]
         bin_N[unsure_N], most_N = thresholds.bounds(
-            query_N[unsure_N], near_N - reach_N, near_N + reach_N
+            near_query_N, near_N - reach_N, near_N + reach_N
         )
         unsure_N = unsure_N[bin_N[unsure_N] != most_N]
     query = query_N[unsure_N]

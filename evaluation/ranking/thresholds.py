@@ -62,6 +62,9 @@ class Thresholds:
     offsets: Tensor
     """Where each query's scores begin and end: queries + 1 integers."""
 
+    lowest_Q: Tensor
+    """Each query's lowest score; infinity where it has no positive."""
+
     most: int
     """The largest number of positives that a query has."""
 
@@ -79,19 +82,17 @@ class Thresholds:
         num_Q = torch.bincount(query_P, minlength=num_queries)
         offsets = torch.cat([num_Q.new_zeros(1), num_Q.cumsum(0)])
         score_P, query_P = score_P[order], query_P[order]
+        lowest_Q = score_P.new_full((num_queries,), torch.inf)
+        lowest_Q[num_Q > 0] = score_P[offsets[:-1][num_Q > 0]]
         return cls(
             score_P=score_P,
             query_P=query_P,
             offsets=offsets,
+            lowest_Q=lowest_Q,
             most=int(num_Q.max()),
             low_keys_P=keys(query_P, below(score_P)),
             high_keys_P=keys(query_P, above(score_P)),
         )
-
-    def lowest(self) -> Tensor:
-        """Each query's lowest score [Q]; infinity where it has no positive."""
-        begin_Q = self.offsets[:-1].clamp(max=len(self.score_P) - 1)
-        return torch.where(self.offsets.diff() > 0, self.score_P[begin_Q], torch.inf)
 
     def table(self, row_R: Tensor) -> Tensor:
         """The scores of some queries as a rectangle [R, most], filled up with infinity."""
