@@ -2,31 +2,17 @@
 
 import json
 import os
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from scipy.io import whosmat
-from scipy.io.matlab import MatReadError
-
 from evaluation.result import METRICS
 
 REPORT_KEYS = {"schema_version", "results", "checkpoint_sha256"}
 """Of every report, whichever its schema version."""
-
-MAT_KEYS = ["query_f", "query_label", "gallery_f", "gallery_label"]
-"""In the order in which we write them; the official code writes another."""
-
-UNREADABLE = (
-    *(MatReadError, struct.error, zlib.error, StopIteration),
-    *(NotImplementedError, OverflowError, TypeError, ValueError),
-)
-"""What scipy raises over files that are no `.mat`, or damaged ones."""
 
 LONGEST_ASIDE = ".{}.partial"
 """Files are written under such a name first."""
@@ -138,24 +124,3 @@ def _holds(path: Path, keys: set[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     return isinstance(values, dict) and keys <= values.keys()
-
-
-def is_submission(path: Path, *, num_names: int) -> bool:
-    """Return whether a file is lines of `num_names` different names each, between tabs."""
-    try:
-        lines = [line.split("\t") for line in path.read_text().splitlines()]
-    except ValueError:
-        return False
-    return all(
-        len(line) == len(set(line)) == num_names and all(name.split() == [name] for name in line)
-        for line in lines
-    )
-
-
-def is_descriptors(path: Path) -> bool:
-    """Return whether a file is a `.mat` of descriptors that this program wrote."""
-    try:
-        names = [name for name, _, _ in whosmat(str(path))]
-    except UNREADABLE:
-        return False
-    return names[: len(MAT_KEYS)] == MAT_KEYS

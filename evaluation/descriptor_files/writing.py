@@ -14,7 +14,9 @@ from torch import Tensor
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
 from evaluation.config import ANSWERS
-from evaluation.destinations import Destination, is_descriptors, is_submission
+from evaluation.descriptor_files.checks import KEYS
+from evaluation.descriptor_files.mat import MatError, read_mat
+from evaluation.destinations import Destination
 
 MOST_BYTES = 2**31 - 1
 """Of one array: MATLAB reads no larger one from a level 5 file."""
@@ -142,3 +144,24 @@ def write_submission(path: Path, names: Sequence[Sequence[str]]) -> Path:
             f"{path} cannot be written ({error.strerror}); give another file with --submission"
         ) from error
     return path
+
+
+def is_submission(path: Path, *, num_names: int) -> bool:
+    """Return whether a file is lines of `num_names` different names each, between tabs."""
+    try:
+        lines = [line.split("\t") for line in path.read_text().splitlines()]
+    except ValueError:
+        return False
+    return all(
+        len(line) == len(set(line)) == num_names and all(name.split() == [name] for name in line)
+        for line in lines
+    )
+
+
+def is_descriptors(path: Path) -> bool:
+    """Return whether a file is a `.mat` of descriptors that this program wrote."""
+    try:
+        names = list(read_mat(path, wanted=()))
+    except MatError:
+        return False
+    return names[: len(KEYS)] == list(KEYS)  # the official code writes them in another order
