@@ -146,15 +146,15 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
 def write_text_aside(path: Path, text: str) -> None:
     """Write text to `path`: aside, flushed to disk, then renamed; nothing stays of what fails."""
     aside = path.with_name(path.name + ".partial")
+    file = aside.open("w")
     try:
-        with aside.open("w") as file:
+        with file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
     except BaseException:
-        if aside.is_file():
-            aside.unlink()
+        aside.unlink(missing_ok=True)
         raise
 
 

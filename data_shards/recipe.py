@@ -309,7 +309,10 @@ def _refuse_unfit_words(argv: Sequence[str], hints: Mapping[str, object]) -> Non
             raise RecipeError(f"{flag} names none; give some, or leave it out")
         if is_list and not all(words):
             raise RecipeError(f"{flag} has an empty word among {' '.join(words)!r}; leave it out")
-        _refuse_unknown_choices(words if is_list else words[:1], hint, what=flag.lstrip("-"))
+        if is_list and [other for other, _ in given].count(flag) > 1:
+            raise RecipeError(f"{flag} is given twice; give all its words behind one")
+        if words[:1] != ["null"] or type(None) not in typing.get_args(hint):
+            _refuse_unknown_choices(words if is_list else words[:1], hint, what=flag.lstrip("-"))
 
 
 def _refuse_unknown_choices(words: Sequence[str], hint: object, *, what: str) -> None:

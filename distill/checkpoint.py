@@ -242,8 +242,8 @@ def load_student(path: Path) -> LoadedModel:
         CheckpointError: there is none, it is damaged, or it was not written by SkyDistill.
     """
     file = RunPaths(path).weights if path.is_dir() else path
-    _refuse_step(path if path.is_dir() else path.parent)
     if not file.is_file():
+        _refuse_step(path if path.is_dir() else path.parent)
         raise CheckpointError(f"no trained model at {file}; give {_runs_in_words(path)}")
     try:
         with safe_open(file, framework="pt") as opened:
@@ -254,6 +254,7 @@ def load_student(path: Path) -> LoadedModel:
             f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
         ) from error
     if WEIGHTS_FORMAT not in metadata:
+        _refuse_step(file.parent)
         raise CheckpointError(
             f"{file} was not written by this version of skydistill; give the weights of a run"
         )

@@ -79,8 +79,10 @@ def _tell_and_write(
     try:
         tell_report(report, as_json=setting.config.json)
     finally:  # numbers that cannot be printed are still written
-        tables = write_tables(setting, report)
-    exports = write_exports(setting, described)
-    files = [*tables, *write_figures(setting, report, judged)]
-    record(setting, report, files)
-    tell_paths([*files, *exports])
+        files = write_tables(setting, report)
+        exports = write_exports(setting, described)
+        try:
+            files += write_figures(setting, report, judged)
+        finally:
+            record(setting, report, files)
+        tell_paths([*files, *exports])

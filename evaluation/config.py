@@ -138,6 +138,11 @@ class EvaluateConfig:
     dry_run: bool = False
     """Say what would be described and written, and stop."""
 
+    @property
+    def fusion(self) -> str:
+        """How drone views are chosen for the `refined` rows, in words; empty without any."""
+        return f"{self.information}, {self.view_distance}" if self.multi_view else ""
+
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, and numbers with which nothing can be described.
 

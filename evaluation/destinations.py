@@ -121,6 +121,6 @@ def is_numbers_of_features(path: Path) -> bool:
 def _holds(path: Path, keys: set[str]) -> bool:
     try:
         values: Any = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and keys <= values.keys()

@@ -10,7 +10,6 @@ from data_shards.manifest import write_text_aside
 from distill.collectives import rank, say_of_rank_zero, world_size
 from distill.tracking import continue_run
 from evaluation.conditions import VERSION
-from evaluation.config import EvaluateConfig
 from evaluation.destinations import Destination, find_problem, is_report
 from evaluation.efficiency.cost import Cost, Speed
 from evaluation.exports import export_destinations
@@ -19,7 +18,7 @@ from evaluation.figures.report_figures import FIGURE_NAMES, draw_all, remove_fig
 from evaluation.figures.tables import latex, markdown
 from evaluation.judging import Described, Judged
 from evaluation.report import Report
-from evaluation.setting import USUAL_FIGURES, Outputs, Setting
+from evaluation.setting import USUAL_FIGURES, Setting
 from evaluation.verdict import tracked
 
 Wrote = TypeVar("Wrote")
@@ -58,7 +57,7 @@ def make_report(
         distances=_distances(setting, judged),
         absent=tuple(protocol.name for protocol in setting.searches.absent),
         conditions_version=VERSION if setting.conditions else 0,
-        fusion=_fusion(setting.config),
+        fusion=setting.config.fusion,
         checkpoint=str(loaded.path),
         checkpoint_sha256=loaded.sha256,
         shards=shards.source,
@@ -76,11 +75,6 @@ def _distances(setting: Setting, judged: Judged) -> dict[str, dict[str, float]]:
         for name, verdict in judged.verdicts.items()
     }
     return {name: found.numbers() for name, found in measured.items() if found is not None}
-
-
-def _fusion(config: EvaluateConfig) -> str:
-    """Say how drone views are chosen for the `refined` rows; empty where there are none."""
-    return f"{config.information}, {config.view_distance}" if config.multi_view else ""
 
 
 def refuse_unfit_destinations(setting: Setting) -> None:
@@ -121,15 +115,12 @@ def _report_destinations(setting: Setting) -> list[Destination]:
 
 
 def _replaces_our_own(setting: Setting) -> bool:
-    """Return whether tables and figures that stand where the new ones will are an earlier report's.
-
-    Names that nobody chose are ours; beside a chosen one, the report there says so.
-    """
-    return setting.config.out is None or is_report(setting.outputs.report)
+    """Return whether tables and figures where the new ones will stand are an earlier report's."""
+    return is_report(setting.outputs.report)
 
 
 def write_tables(setting: Setting, report: Report) -> list[Path]:
-    """Write report and tables, and return them; what stands beside the replaced report goes.
+    """Write report and tables, and return them; those of the replaced report and its figures go.
 
     Raises:
         DescriptorError: one cannot be written.
@@ -138,17 +129,13 @@ def write_tables(setting: Setting, report: Report) -> list[Path]:
     is_ours = _replaces_our_own(setting)
     report.write(outputs.report)
     if is_ours:
-        _written(outputs.report.parent, lambda: _remove_tables_and_figures(outputs))
+        for path in (outputs.markdown, outputs.latex):
+            path.unlink(missing_ok=True)
     _written(outputs.markdown, lambda: write_text_aside(outputs.markdown, markdown(report)))
     _written(outputs.latex, lambda: write_text_aside(outputs.latex, latex(report)))
+    if is_ours:  # beside the new report they would pass for its own
+        _written(outputs.figures, lambda: remove_figures(outputs.figures))
     return [outputs.report, outputs.markdown, outputs.latex]
-
-
-def _remove_tables_and_figures(outputs: Outputs) -> None:
-    """Remove what another report left: beside the new one it would pass for its own."""
-    for path in (outputs.markdown, outputs.latex):
-        path.unlink(missing_ok=True)
-    remove_figures(outputs.figures)
 
 
 def write_figures(setting: Setting, report: Report, judged: Judged) -> list[Path]:

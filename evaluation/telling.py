@@ -10,8 +10,10 @@ import numpy as np
 
 from data_shards.errors import DescriptorError
 from distill.collectives import launched_rank
+from evaluation.conditions import VERSION
 from evaluation.exports import descriptor_files, submission_files
 from evaluation.report import Report, read_report
+from evaluation.reranking import rerank_settings
 from evaluation.result import CLEAN, SINGLE, Result
 from evaluation.setting import Setting
 from evaluation.standard_output import standard_output
@@ -93,7 +95,8 @@ def tell_replaced(setting: Setting) -> None:
         more = f" and {len(lost) - MOST_ROWS} more" if len(lost) > MOST_ROWS else ""
         reasons.append(f"it has what this evaluation has not: {', '.join(lost[:MOST_ROWS])}{more}")
     if reasons:
-        log.info("%s is replaced, though %s; --out keeps both", path, ", and ".join(reasons))
+        how = "would be" if setting.config.dry_run else "is"
+        log.info("%s %s replaced, though %s; --out keeps both", path, how, ", and ".join(reasons))
 
 
 def _will_have(setting: Setting, row: Result) -> bool:
@@ -105,7 +108,7 @@ def _will_have(setting: Setting, row: Result) -> bool:
         name in {search.protocol.name for search in setting.searches.answered}
         and (row.views == SINGLE or (config.multi_view > 0 and row.views in fused))
         and row.condition in {CLEAN, *(condition.name for condition in setting.conditions)}
-        and (not row.rerank or config.rerank)
+        and (not row.rerank or (config.rerank and row.rerank == rerank_settings(config).words))
     )
 
 
@@ -114,13 +117,17 @@ def _others(setting: Setting, earlier: Report) -> Iterator[str]:
     shards, config = setting.shards, setting.config
     distractors = tuple(part.fingerprint for part in shards.distractors)
     facts = {
-        f"another model, {earlier.name}": (earlier.name, setting.loaded.name),
+        f"other weights, {earlier.checkpoint}": (earlier.checkpoint_sha256, setting.loaded.sha256),
         "other test images": (earlier.shards_fingerprint, shards.fingerprint),
         "other distractors": (earlier.distractors, distractors),
         "another choice of flip": (earlier.flip, config.flip),
         f"{earlier.image_size} px": (earlier.image_size, setting.image_size),
         f"{earlier.resampling} resampling": (earlier.resampling, setting.resampling),
     }
+    if earlier.fusion and config.multi_view:
+        facts[f"views chosen by {earlier.fusion}"] = (earlier.fusion, config.fusion)
+    if earlier.conditions_version and setting.conditions:
+        facts["conditions of another version"] = (earlier.conditions_version, VERSION)
     yield from (name for name, (before, now) in facts.items() if before != now)
 
 

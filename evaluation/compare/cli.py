@@ -20,6 +20,7 @@ from evaluation.compare.pages import WIDTH
 from evaluation.compare.render import latex, markdown, terminal
 from evaluation.compare.table import Table
 from evaluation.compare.tables import compare_runs, without_rows
+from evaluation.destinations import is_report
 from evaluation.result import METRICS
 
 LISTS = ("dataset", "results", "metrics")
@@ -83,6 +84,8 @@ def _write(tables: Sequence[Table], config: CompareConfig, *, left_out: Sequence
     if config.out is None:
         sys.stdout.write(text)
         return
+    if is_report(config.out):
+        raise RecipeError(f"{config.out} is a report of an evaluation; give another --out")
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_text_aside(config.out, text)

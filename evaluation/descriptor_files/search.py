@@ -85,7 +85,7 @@ def evaluate_features(config: EvaluateConfig) -> int:
     finally:  # numbers that cannot be printed are still written
         if config.out is not None:
             _write_json(config.out, measured)
-    _write(config, features, lists)
+        _write(config, features, lists)
     return 0
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
 from evaluation.config import ANSWERS
-from evaluation.descriptor_files.checks import KEYS
-from evaluation.descriptor_files.mat import MatError, read_mat
 from evaluation.destinations import Destination
+
+HEADER = b"MATLAB 5.0 MAT-file, written by skydistill evaluate".ljust(116)
+"""The text at the beginning: MATLAB asks for its first words, and the rest says whose it is."""
 
 MOST_BYTES = 2**31 - 1
 """Of one array: MATLAB reads no larger one from a level 5 file."""
@@ -61,6 +62,8 @@ def write_mat(
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
             savemat(file, values)
+            file.seek(0)
+            file.write(HEADER)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -96,12 +99,12 @@ def submission_destination(path: Path, names: Sequence[str]) -> Destination:
         DescriptorError: a name cannot stand in such a file.
     """
     refuse_unfit_names(path, names)
-    num_names = min(ANSWERS, len(names))
+    num_names, known = min(ANSWERS, len(names)), frozenset(names)
     return Destination(
         path=path,
         option="--submission",
-        content=f"submission of {num_names} names per line",
-        may_replace=lambda there: is_submission(there, num_names=num_names),
+        content=f"submission of {num_names} of these names per line",
+        may_replace=lambda there: is_submission(there, known, num_names=num_names),
     )
 
 
@@ -146,22 +149,16 @@ def write_submission(path: Path, names: Sequence[Sequence[str]]) -> Path:
     return path
 
 
-def is_submission(path: Path, *, num_names: int) -> bool:
-    """Return whether a file is lines of `num_names` different names each, between tabs."""
+def is_submission(path: Path, known: frozenset[str], *, num_names: int) -> bool:
+    """Return whether a file is lines of `num_names` known names each, between tabs."""
     try:
         lines = [line.split("\t") for line in path.read_text().splitlines()]
     except ValueError:
         return False
-    return all(
-        len(line) == len(set(line)) == num_names and all(name.split() == [name] for name in line)
-        for line in lines
-    )
+    return all(len(line) == num_names and known.issuperset(line) for line in lines)
 
 
 def is_descriptors(path: Path) -> bool:
     """Return whether a file is a `.mat` of descriptors that this program wrote."""
-    try:
-        names = list(read_mat(path, wanted=()))
-    except MatError:
-        return False
-    return names[: len(KEYS)] == list(KEYS)  # the official code writes them in another order
+    with path.open("rb") as file:
+        return file.read(len(HEADER)) == HEADER

@@ -51,21 +51,19 @@ Searched = tuple[Result, Verdict]
 
 
 def remove_figures(folder: Path) -> None:
-    """Remove every figure of a report, and the folder with the last of them; nothing else.
+    """Remove every figure of a report; the folder stays, as it may be a link or hold more.
 
     Raises:
         OSError: one cannot be removed.
     """
-    if _removed(folder, FIGURE_NAMES) and not any(folder.iterdir()):
-        folder.rmdir()
+    _remove(folder, FIGURE_NAMES)
 
 
-def _removed(folder: Path, names: Iterable[str]) -> int:
-    """Remove files that are there, and return how many these were."""
-    there = [folder / name for name in names if (folder / name).is_file()]
-    for path in there:
-        path.unlink()
-    return len(there)
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files that are there."""
+    for path in (folder / name for name in names):
+        if path.is_file():
+            path.unlink()
 
 
 @contextmanager
@@ -75,7 +73,7 @@ def _nothing_half_drawn(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _removed(folder, (f".{name}.partial" for name in FIGURE_NAMES))
+        _remove(folder, (f".{name}.partial" for name in FIGURE_NAMES))
         if not was_there and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise

@@ -256,7 +256,8 @@ def test_a_list_of_nothing_is_refused_and_not_taken_for_the_usual(empty: tuple[s
     ("argv", "sentence"),
     [
         (["--names="], "--names names none; "),
-        (["--names", "a", "--names"], "--names names none; "),
+        (["--heights", "1", "--names"], "--names names none; "),
+        (["--names", "a", "--names", "b"], "--names is given twice; give all its words behind one"),
         (["--names", "a", ""], "--names has an empty word among 'a '; leave it out"),
         (["", "--names", "a"], "sources names none; give some"),
     ],
@@ -279,6 +280,8 @@ def test_a_choice_nobody_knows_is_told_as_any_name(argv: list[str], sentence: st
         parse_command(Lists, argv, prog="skydistill walk")
     told = parse_command(Lists, ["--kind", "gem", "--looks", "tall"], prog="skydistill walk")
     assert told == Lists(kind="gem", looks=("tall",))
+    usual = parse_command(Lists, ["--kind", "null"], prog="skydistill walk")
+    assert usual == Lists()
 
 
 def test_a_choice_nobody_knows_is_told_of_recipes_too(recipe: Path) -> None:

@@ -48,8 +48,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
         (["--out", "{}/mlflow.json"], "mlflow.json is there and is no report of skydistill"),
         (["--out", "{}/file.json"], "file.md is there and is no part of a report .*file.json is"),
         (["--out", "{}/own.json"], "own_figures/similarity.png is there and is no part"),
-        (["--submission", "{}/file.md"], "file.md is there and is no submission of 9 names"),
-        (["--submission", "{}/names.txt"], "names.txt is there and is no submission of 9 names"),
+        (["--submission", "{}/file.md"], "file.md is there and is no submission of 9 of these"),
+        (["--submission", "{}/names.txt"], "names.txt is there and is no submission of 9 of these"),
         (["--descriptors-out", "{}"], "d2s.mat is there and is no file of --descriptors-out"),
     ],
 )

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def test_size_and_resampling_of_the_training_are_the_plain_manner(
         (["--conditions", "fog", "dark"], ["--conditions", "dark"], "has not: d2s/fog;"),
         (["--multi-view", "1"], [], "d2s/random-1/seed0.* and 6 more;"),
         (["--rerank", "--rerank-top", "7"], [], "has not: d2s/reranked, s2d/reranked;"),
+        (["--rerank"], ["--rerank", "--rerank-k1", "3"], "has not: d2s/reranked, s2d/reranked;"),
+        (
+            ["--multi-view", "1", "--information", "agreement"],
+            ["--multi-view", "1"],
+            "it is of views chosen by agreement, ",
+        ),
         (["--out", "{}/r.json"], ["--flip", "--out", "{}/r.json"], "of another choice of flip;"),
         ([], ["--rerank", "--rerank-top", "7", "--multi-view", "1"], None),
     ],
@@ -68,7 +75,9 @@ def test_what_goes_with_an_earlier_report_is_told_in_one_line(
         caplog.clear()
         with caplog.at_level("INFO"):
             evaluate(command("--no-figures", *(word.format(tmp_path) for word in words)))
-        return [line for line in caplog.messages if "is replaced" in line]
+        lines = [line for line in caplog.messages if "replaced, though" in line]
+        assert all(("would be" in line) == ("--dry-run" in words) for line in lines)
+        return lines
 
     assert told(*first) == []
     for more in (["--dry-run"], []):
@@ -121,7 +130,49 @@ def test_without_figures_beside_a_chosen_name_only_our_own_go(
     evaluate(command("--out", out))
     assert "heat_maps.png" in figures(folder)
     evaluate(command("--out", out, "--no-figures"))
-    assert not folder.exists()
+    assert figures(folder) == set()
+
+
+def test_words_and_figures_of_the_user_beside_bare_weights_stay(
+    command: Command, run: RunPaths, tmp_path: Path
+) -> None:
+    weights = Path(shutil.copy(run.weights, tmp_path / "student.safetensors"))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "similarity.pdf").write_text("mine")
+    words = command("--no-figures")
+    words[words.index("--checkpoint") + 1] = str(weights)
+    evaluate(words)
+    assert (tmp_path / "figures" / "similarity.pdf").read_text() == "mine"
+    for name in ("evaluation.json", "evaluation.md"):
+        (tmp_path / name).unlink()
+    (tmp_path / "evaluation.tex").write_text("my chapter")
+    with pytest.raises(DescriptorError, match="evaluation.tex is there and is no part of a report"):
+        evaluate(words)
+    assert (tmp_path / "evaluation.tex").read_text() == "my chapter"
+
+
+def test_other_weights_of_the_same_name_are_told(
+    command: Command, tmp_path: Path, run: RunPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "r.json"
+    evaluate(command("--no-figures", "--out", out))
+    earlier = json.loads(out.read_text())
+    out.write_text(json.dumps(earlier | {"checkpoint_sha256": "of another seed"}))
+    with caplog.at_level("INFO"):
+        evaluate(command("--no-figures", "--out", out))
+    assert f"replaced, though it is of other weights, {earlier['checkpoint']}" in caplog.text
+
+
+@pytest.mark.usefixtures("few_pixels")
+def test_a_folder_of_figures_that_is_a_link_stays_one(
+    command: Command, run: RunPaths, tmp_path: Path
+) -> None:
+    (tmp_path / "large_disk").mkdir()
+    (run.folder / "figures").symlink_to(tmp_path / "large_disk")
+    evaluate(command())
+    evaluate(command("--no-figures"))
+    assert (run.folder / "figures").is_symlink() and not figures(tmp_path / "large_disk")
+    assert (run.folder / "evaluation.tex").is_file()
 
 
 def test_tables_of_an_earlier_report_do_not_stay_beside_a_new_one(

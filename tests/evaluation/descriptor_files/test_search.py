@@ -14,6 +14,7 @@ from scipy.io import loadmat, savemat
 from data_shards.errors import DescriptorError
 from evaluation.config import EvaluateConfig
 from evaluation.descriptor_files import evaluate_features
+from evaluation.descriptor_files.checks import KEYS
 from evaluation.ranking import metrics, rank
 from evaluation.ranking.k_reciprocal import rerank
 
@@ -247,7 +248,7 @@ def test_the_file_that_is_read_is_not_written_over(
         ({"out": "report.json"}, "report.json is there and is no JSON of evaluate --features"),
         ({"out": "folder.json"}, "folder.json cannot be written .it is a folder.*--out"),
         ({"submission": "f.npz/a.txt"}, "f.npz is no folder.*--submission"),
-        ({"submission": "report.json"}, "is no submission of 10 names per line"),
+        ({"submission": "report.json"}, "is no submission of 10 of these names"),
         ({"descriptors_out": "theirs"}, "is there and is no file of --descriptors-out"),
     ],
 )
@@ -259,14 +260,23 @@ def test_what_others_wrote_is_not_written_over(
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "theirs").mkdir()
     (tmp_path / "report.json").write_text(json.dumps({"schema_version": 2, "results": []}))
-    # As the official code orders it, which is thus known to be theirs.
-    theirs = {key: arrays[key] for key in sorted(arrays)}
-    savemat(tmp_path / "theirs/pytorch_result.mat", theirs)
+    savemat(tmp_path / "theirs/pytorch_result.mat", {key: arrays[key] for key in KEYS})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
     given: Any = {name: tmp_path / path for name, path in options.items()}
     with pytest.raises(DescriptorError, match=sentence):
         evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", dry_run=dry_run, **given))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_what_we_wrote_is_written_again(arrays: Arrays, tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", **arrays, gallery_name=np.array(["a", "b", "c"] * 40))
+    out, folder = tmp_path / "answer.txt", tmp_path / "mat"
+    for _ in range(2):
+        evaluate_features(
+            EvaluateConfig(features=tmp_path / "f.npz", submission=out, descriptors_out=folder)
+        )
+    assert loadmat(folder / "pytorch_result.mat")["query_f"].shape == arrays["query_f"].shape
+    assert (folder / "pytorch_result.mat").read_bytes()[124:128] == b"\x00\x01IM"
 
 
 def test_numbers_are_told_when_a_file_cannot_be_written(
