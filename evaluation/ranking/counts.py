@@ -218,6 +218,7 @@ class _Counter:
         floor_R = torch.where(is_low_R, torch.inf, floor_R)
         parts: list[Survivors] = []
         hidden: list[Tensor] = []
+        num_found_R, is_worth_it_R = torch.zeros_like(row_R), torch.ones_like(is_low_R)
         strip = self.tiles.strip
         num_scores = len(row_R) * min(strip, len(block))
         room = block.buffers.row(f"scores of {screen}", num_scores, gallery.value_RD, screen.kind)
@@ -229,10 +230,11 @@ class _Counter:
                 torch.mm(query.value_RD, strip_CD.T, out=score_RC)
             hidden.append(hide(score, places[number]))
             parts.append(find_survivors(score_RC, floor_R, number * strip))
+            num_found_R += torch.bincount(parts[-1].row_N, minlength=len(row_R))
+            is_worth_it_R &= MOST_SURVIVORS.is_kept(num_found_R, len(block))
+            floor_R = torch.where(is_worth_it_R, floor_R, torch.inf)  # no further strip is kept
         own.check(torch.cat(hidden), margin_R, screen)
         found = Survivors.join(parts)
-        num_found_R = torch.bincount(found.row_N, minlength=len(row_R))
-        is_worth_it_R = MOST_SURVIVORS.is_kept(num_found_R, len(block))
         is_counted_R = count_survivors(
             found.of_rows(is_worth_it_R),
             self.query_QD,

@@ -106,7 +106,8 @@ class Screen:
         lowest = lowest - 1.03 * self.written * lowest.abs()
         floor = lowest.to(self.kind)
         less = torch.nextafter(floor, torch.full_like(floor[:1], -torch.inf))
-        return torch.where(floor.double() <= lowest, floor, less)
+        floor = torch.where(floor.double() <= lowest, floor, less)
+        return floor.clamp(min=torch.finfo(self.kind).min)  # -infinity is what is hidden
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:

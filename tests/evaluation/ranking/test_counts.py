@@ -343,6 +343,22 @@ def test_a_score_beyond_its_bound_is_not_believed(monkeypatch: pytest.MonkeyPatc
         )
 
 
+@pytest.mark.parametrize("screen", [PLAIN, BFLOAT16, TF32], ids=str)
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 3, 0, 1]])
+def test_a_positive_further_down_than_float32_counts_no_positive(
+    screen: Screen, order: list[int]
+) -> None:
+    gallery = torch.tensor([[1.0, 0], [0.5, 0], [-1e37, 0], [-1e37, 1]])[order]
+    found = rank_gallery(
+        torch.tensor([[1e3, 1.0]]),
+        InMemory(gallery, torch.tensor([7, 1, 7, 1])[order]),
+        query_labels_Q=torch.tensor([7]),
+        tiles=Tiles(block=2, first_block=2),
+        screen=screen,
+    )
+    assert found.of_query(0) == [0, 3]
+
+
 ONE, NONE = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
 BAD: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {
     "D": (torch.ones(1, 2), torch.ones(1, 3), ONE, ONE),
