@@ -19,7 +19,7 @@ from evaluation.ranking.block import Block, Own, hide
 from evaluation.ranking.exact import exact_scores
 from evaluation.ranking.screen import PLAIN, Rounded, margins
 from evaluation.ranking.survivors import Limit, places_of
-from evaluation.ranking.thresholds import Counts, Thresholds, above, below, keys
+from evaluation.ranking.thresholds import Counts, Thresholds, above, below, keys, spread
 
 COLUMN_BITS = 16
 MOST_COLUMNS, MOST_ROWS = 2**COLUMN_BITS, 2**15
@@ -121,7 +121,7 @@ class _Bands:
         """Look the thresholds of the queries `row_R` up."""
         begin_R = thresholds.offsets[row_R]
         num_R = thresholds.offsets[row_R + 1] - begin_R
-        row_P, number_P = _spread(num_R)
+        row_P, number_P = spread(num_R)
         place_P = begin_R[row_P] + number_P
         score_P, margin_P = thresholds.score_P[place_P], margin_R[row_P]
 
@@ -143,12 +143,5 @@ class _Bands:
 
     def unsure(self, is_wanted_P: Tensor) -> tuple[Tensor, Tensor]:
         """Return the threshold [M] and the column [M] of each score too near to it."""
-        which_M, number_M = _spread(torch.where(is_wanted_P, self.num_unsure_P, 0))
+        which_M, number_M = spread(torch.where(is_wanted_P, self.num_unsure_P, 0))
         return which_M, self.key_N[self.first_P[which_M] + number_M] & (MOST_COLUMNS - 1)
-
-
-def _spread(num_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Repeat each index as often as `num_R` says, and number its repetitions."""
-    index_P = torch.arange(len(num_R), device=num_R.device).repeat_interleave(num_R)
-    first_R = num_R.cumsum(0) - num_R
-    return index_P, torch.arange(len(index_P), device=num_R.device) - first_R[index_P]

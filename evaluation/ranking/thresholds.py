@@ -34,9 +34,7 @@ class Pairs:
         begin_Q = torch.searchsorted(sorted_labels, query_labels_Q)
         end_Q = torch.searchsorted(sorted_labels, query_labels_Q, right=True)
         num_Q = torch.where(query_labels_Q == junk, 0, end_Q - begin_Q)
-        first_Q = num_Q.cumsum(0) - num_Q
-        query_P = torch.arange(len(num_Q), device=num_Q.device).repeat_interleave(num_Q)
-        place_P = torch.arange(len(query_P), device=num_Q.device) - first_Q[query_P]
+        query_P, place_P = spread(num_Q)
         column_P = by_label[begin_Q[query_P] + place_P]
         edges = torch.tensor(starts[1:], dtype=torch.int64, device=num_Q.device)
         block_P, order = torch.bucketize(column_P, edges, right=True).sort(stable=True)
@@ -157,6 +155,13 @@ class Counts:
         bin_P = torch.arange(len(query_P), device=query_P.device) + query_P
         last_Q = offsets[1:] + torch.arange(len(offsets) - 1, device=query_P.device)
         return self.reaching_P + up_to[last_Q[query_P]] - up_to[bin_P]
+
+
+def spread(num_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat each index as often as `num_R` says, and number its repetitions."""
+    index_P = torch.arange(len(num_R), device=num_R.device).repeat_interleave(num_R)
+    first_R = num_R.cumsum(0) - num_R
+    return index_P, torch.arange(len(index_P), device=num_R.device) - first_R[index_P]
 
 
 def below(score: Tensor) -> Tensor:
