@@ -1,6 +1,7 @@
 """What stays of an evaluation: report, tables and figures on disk, and all of it in MLflow."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,6 +98,7 @@ def _report_destinations(setting: Setting) -> list[Destination]:
     if not setting.config.no_figures:
         beside += [outputs.figures / name for name in FIGURE_NAMES]
     content = "report of skydistill evaluate"
+    is_ours = cache(lambda: is_report(outputs.report))  # one look, at the first file that is there
     report = Destination(
         path=outputs.report, option="--out", content=content, may_replace=is_report
     )
@@ -107,16 +109,11 @@ def _report_destinations(setting: Setting) -> list[Destination]:
                 path=path,
                 option="--out",
                 content=f"part of a {content}: {outputs.report.name} is not beside it",
-                may_replace=lambda _: _replaces_our_own(setting),
+                may_replace=lambda _: is_ours(),
             )
             for path in beside
         ),
     ]
-
-
-def _replaces_our_own(setting: Setting) -> bool:
-    """Return whether tables and figures where the new ones will stand are an earlier report's."""
-    return is_report(setting.outputs.report)
 
 
 def write_tables(setting: Setting, report: Report) -> list[Path]:
@@ -126,14 +123,14 @@ def write_tables(setting: Setting, report: Report) -> list[Path]:
         DescriptorError: one cannot be written.
     """
     outputs = setting.outputs
-    is_ours = _replaces_our_own(setting)
+    is_replacing = is_report(outputs.report)
     report.write(outputs.report)
-    if is_ours:
-        for path in (outputs.markdown, outputs.latex):
-            path.unlink(missing_ok=True)
+    if is_replacing:
+        _written(outputs.markdown, lambda: outputs.markdown.unlink(missing_ok=True))
+        _written(outputs.latex, lambda: outputs.latex.unlink(missing_ok=True))
     _written(outputs.markdown, lambda: write_text_aside(outputs.markdown, markdown(report)))
     _written(outputs.latex, lambda: write_text_aside(outputs.latex, latex(report)))
-    if is_ours:  # beside the new report they would pass for its own
+    if is_replacing:  # beside the new report they would pass for its own
         _written(outputs.figures, lambda: remove_figures(outputs.figures))
     return [outputs.report, outputs.markdown, outputs.latex]
 

@@ -23,9 +23,6 @@ from evaluation.compare.tables import compare_runs, without_rows
 from evaluation.destinations import is_report
 from evaluation.result import METRICS
 
-LISTS = ("dataset", "results", "metrics")
-"""Options that take all words behind them."""
-
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +57,7 @@ def _refuse_reports_behind_lists(config: CompareConfig) -> None:
     Raises:
         RecipeError: which word of which option it is.
     """
-    for name in LISTS:
+    for name in ("dataset", "results", "metrics"):
         for word in getattr(config, name):
             if not config.reports and word not in PUBLISHED and Path(word).exists():
                 raise RecipeError(
