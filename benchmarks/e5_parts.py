@@ -54,7 +54,7 @@ def work(folder: Path) -> int:
     shard = InMemory(gallery[part].clone(), labels[part].clone())
     ranking = rank_shards(query, shard, query_labels_Q=query_labels)
     (folder / f"{ranks}-{number}").write_text(digest(ranking))
-    collectives.leave()
+    collectives.destroy_process_group()
     return 0
 
 

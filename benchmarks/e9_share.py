@@ -26,9 +26,9 @@ from torch import Tensor
 from data_shards.manifest import Manifest
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, ShardSet
-from distill.checkpoint import LoadedModel, to_device
 from distill.config import ModelConfig
-from distill.models import build_model
+from distill.models import build_model, to_device
+from distill.weights_file import LoadedModel
 from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import JoinedShards
 from evaluation.judging import describe_all, judge_all

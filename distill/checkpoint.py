@@ -1,4 +1,4 @@
-"""Training checkpoints that are whole or absent, and the weights that users take away.
+"""Training checkpoints that are whole or absent; what is not understood is refused, never removed.
 
 Nothing here unpickles more than tensors and numbers: accelerate's `load_state` calls `torch.load`
 with `weights_only=True` for optimizer and random states, and weights are safetensors.
@@ -8,31 +8,28 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from itertools import chain, count
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 
-from data_shards.config import Resampling
-from data_shards.errors import CheckpointError, PlanError, SkyDistillError
-from data_shards.manifest import write_json, write_text_aside
+from data_shards.errors import CheckpointError, PlanError
+from data_shards.manifest import write_json
 from data_shards.planning.neighbours import Neighbours, read_neighbours, write_neighbours
-from data_shards.recipe import build_config, to_values
-from distill.collectives import first_problem, say_of_rank_zero
-from distill.config import DistillConfig, ModelConfig
-from distill.models import RetrievalModel
+from distill.collectives import broadcast_object, first_problem
 from distill.run_folder import RunPaths
 
 log = logging.getLogger(__name__)
 
 STATE_NAME = "state.json"
 NEIGHBOURS_NAME = "neighbours.npz"
-WEIGHTS_FORMAT = "skydistill-weights-1"
+
+SET_ASIDE = "set_aside"
+"""Folder, among the checkpoints, of those that a run which went on from an earlier one met."""
 
 
 @dataclass
@@ -96,24 +93,46 @@ def _make_empty(folder: Path) -> None:
 
 
 def _publish(aside: Path, final: Path, state: RunState) -> None:
-    """Seal a written checkpoint with its digests, and give it its name."""
+    """Seal a written checkpoint with the digest of every file in it, and give it its name."""
     facts: dict[str, object] = {"step": state.step, "seconds": state.seconds}
     facts["shards"] = state.shards
     if state.neighbours is not None:
         write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
         facts["neighbours"] = state.neighbours.digest
-    digests = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
+    digests = {
+        path.relative_to(aside).as_posix(): file_sha256(path)
+        for path in sorted(aside.rglob("*"))
+        if path.is_file()
+    }
     write_json(aside / STATE_NAME, {"state": facts, "sha256": digests})
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():  # damaged, or this run would have gone on from it
+        _set_aside(final)
     aside.rename(final)
 
 
+def _set_aside(checkpoint: Path) -> None:
+    """Move a checkpoint that this run does not go on from out of its way."""
+    folder = checkpoint.parent / SET_ASIDE
+    names = chain([checkpoint.name], (f"{checkpoint.name}-{number}" for number in count(2)))
+    to = next(path for name in names if not (path := folder / name).exists())
+    folder.mkdir(exist_ok=True)
+    checkpoint.rename(to)
+    log.warning(
+        "checkpoint %s, which this run does not go on from, is kept as %s; remove it when nobody "
+        "needs it",
+        checkpoint,
+        to,
+    )
+
+
 def _prune(paths: RunPaths, *, newest: Path, keep: int) -> None:
-    """Remove old checkpoints, what kills left half-written, and damaged ones ahead of this run."""
+    """Remove old checkpoints and what kills left half-written; those ahead are moved aside."""
     finished = _checkpoints(paths)
-    ahead = [folder for folder in finished if folder.name > newest.name]
+    for folder in finished:
+        if folder.name > newest.name:
+            _set_aside(folder)
     old = [folder for folder in finished if folder.name <= newest.name][:-keep]
-    for folder in [*ahead, *old, *paths.checkpoints.glob("*.partial")]:
+    for folder in [*old, *paths.checkpoints.glob("*.partial")]:
         shutil.rmtree(folder)
 
 
@@ -126,9 +145,11 @@ def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunStat
         shards: fingerprint of those to train on.
 
     Raises:
-        CheckpointError: it is whole, but of other shards or another version of this program.
+        CheckpointError: the newest is of other shards or another version of this program.
     """
-    found = say_of_rank_zero(_newest_whole(paths) if accelerator.is_main_process else None)
+    problem, found = broadcast_object(_look(paths) if accelerator.is_main_process else None)
+    if problem is not None:
+        raise CheckpointError(problem)
     if found is None:
         return RunState(shards=shards)
     folder, state = found
@@ -149,13 +170,17 @@ def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunStat
     return cast(RunState, state)
 
 
-def _newest_whole(paths: RunPaths) -> tuple[Path, RunState] | None:
+def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:
+    """Return what forbids to resume, and the newest checkpoint that is whole, if any."""
     for folder in reversed(_checkpoints(paths)):
-        state = _read_state(folder)
+        try:
+            state = _read_state(folder)
+        except CheckpointError as error:
+            return str(error), None
         if state is not None:
-            return folder, state
+            return None, (folder, state)
         log.warning("checkpoint %s is damaged; the one before it is used, if any", folder)
-    return None
+    return None, None
 
 
 def _checkpoints(paths: RunPaths) -> list[Path]:
@@ -164,172 +189,36 @@ def _checkpoints(paths: RunPaths) -> list[Path]:
 
 
 def _read_state(folder: Path) -> RunState | None:
-    """Return the state of a checkpoint whose files all have their recorded digest, else None."""
+    """Return the state of a checkpoint whose files all have their recorded digest, else None.
+
+    Raises:
+        CheckpointError: the state has fields that this version does not know. It is not damaged: to
+            go on without what they hold would be another run.
+    """
     try:
         meta = json.loads((folder / STATE_NAME).read_text())
-        whole = all(file_sha256(folder / name) == digest for name, digest in meta["sha256"].items())
-        digest = meta["state"].pop("neighbours", None)
-        state = RunState(**meta["state"])
-        if whole and digest is not None:
-            state.neighbours = read_neighbours(folder / NEIGHBOURS_NAME)
-            whole = state.neighbours.digest == digest
-    except (OSError, ValueError, KeyError, TypeError, PlanError):
+        facts, digests = dict(meta["state"]), dict(meta["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return state if whole else None
+    if unknown := sorted(facts.keys() - {one.name for one in fields(RunState)}):
+        raise CheckpointError(
+            f"checkpoint {folder} was saved by another version of skydistill (its state has "
+            f"{', '.join(unknown)}, unknown here); train on with that version, or give another out "
+            "for a new run"
+        )
+    digest = facts.pop("neighbours", None)
+    try:
+        is_whole = all(file_sha256(folder / name) == sha for name, sha in digests.items())
+        state = RunState(**facts)
+        if is_whole and digest is not None:
+            state.neighbours = read_neighbours(folder / NEIGHBOURS_NAME)
+            is_whole = state.neighbours.digest == digest
+    except (OSError, PlanError):
+        return None
+    return state if is_whole else None
 
 
 def file_sha256(path: Path) -> str:
     """Return the digest of a file, as checkpoints and caches record it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A trained model, ready to describe images."""
-
-    model: RetrievalModel
-    name: str
-    role: str
-    image_size: int
-    resampling: Resampling
-    step: int
-    places: tuple[str, ...]
-    """Places its class logits stand for."""
-
-    layout: str
-    """Of the data set it was trained on; empty where the file does not tell."""
-
-    recipe: dict[str, Any]
-    sha256: str
-    """Of the weight file."""
-
-    path: Path
-    run: RunPaths | None
-    """The run it lies in, if it does."""
-
-
-def save_weights(
-    paths: RunPaths,
-    model: RetrievalModel,
-    config: DistillConfig,
-    *,
-    places: Sequence[str],
-    layout: str,
-    step: int,
-) -> None:
-    """Write `model.safetensors` and its card; the file alone suffices to load the model."""
-    meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
-    aside = paths.weights.with_name(paths.weights.name + ".partial")
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    try:
-        # One entry: safetensors writes several in any order, and the digest names the teacher.
-        save_file(state, aside, metadata={WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)})
-        aside.replace(paths.weights)
-        write_text_aside(paths.card, _card(config, model, step=step))
-    except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{paths.weights} could not be written ({error}); free space and start again: the "
-            "run resumes"
-        ) from error
-
-
-def load_student(path: Path) -> LoadedModel:
-    """Load a trained model (of any role) from a run folder or a `.safetensors` file, in eval mode.
-
-    Raises:
-        CheckpointError: there is none, it is damaged, or it was not written by SkyDistill.
-    """
-    file = RunPaths(path).weights if path.is_dir() else path
-    if not file.is_file():
-        _refuse_step(path if path.is_dir() else path.parent)
-        raise CheckpointError(f"no trained model at {file}; give {_runs_in_words(path)}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
-        ) from error
-    if WEIGHTS_FORMAT not in metadata:
-        _refuse_step(file.parent)
-        raise CheckpointError(
-            f"{file} was not written by this version of skydistill; give the weights of a run"
-        )
-    try:
-        meta = json.loads(metadata[WEIGHTS_FORMAT])
-        recipe, places = meta["recipe"], tuple(meta["places"])
-        model = RetrievalModel(
-            build_config(ModelConfig, recipe["model"], where=str(file)), num_places=len(places)
-        )
-        model.load_state_dict(state)
-        image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
-    except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
-        told = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{file} does not fit this version of skydistill, or is of another model ({told}); "
-            "give the weights of a run"
-        ) from error
-    return LoadedModel(
-        model=model.eval().requires_grad_(requires_grad=False),
-        name=recipe["name"],
-        role=recipe["role"],
-        image_size=image_size,
-        resampling=resampling,
-        step=meta["step"],
-        places=places,
-        layout=meta.get("layout", ""),
-        recipe=recipe,
-        sha256=file_sha256(file),
-        path=file,
-        run=RunPaths(file.parent) if RunPaths(file.parent).recipe.is_file() else None,
-    )
-
-
-def _refuse_step(folder: Path) -> None:
-    """Refuse what a training left to be resumed from: its weights tell no model and no places."""
-    folder = folder if folder.name else folder.resolve()
-    is_step = folder.name.startswith("step-") and (folder / STATE_NAME).is_file()
-    holder = folder.parent if is_step else folder
-    run = RunPaths(holder.parent)
-    is_of_run = holder.name == run.checkpoints.name and run.recipe.is_file()
-    if not is_step and not is_of_run:
-        return
-    give = f"give the run folder {run.folder}" if is_of_run else "give the folder of its run"
-    if is_of_run and not run.weights.is_file():
-        give = f"train {run.folder} to its end, then {give}"
-    what = "is a checkpoint" if is_step else "holds checkpoints"
-    raise CheckpointError(f"{folder} {what} for resuming; {give}")
-
-
-def _runs_in_words(folder: Path) -> str:
-    """Name the run folders directly below one that have weights, else say what is wanted."""
-    found = sorted(weights.parent for weights in folder.glob(f"*/{RunPaths(folder).weights.name}"))
-    if not found:
-        return "a run folder whose training has ended, or a weight file"
-    more = f" or {len(found) - 3} more" if len(found) > 3 else ""
-    return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
-
-
-def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
-    return (
-        f"# {config.name}\n\n"
-        f"- role: {config.role}, method: {config.method}\n"
-        f"- backbone: {config.model.arch}, started from: {config.model.weights}, {count:,} "
-        "parameters with class head\n"
-        f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
-        f"{config.data.resampling}, ImageNet mean and deviation\n"
-        f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
-        f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
-        f"- teacher: {config.teacher.run or 'none'}\n\n"
-        "Load it with `distill.checkpoint.load_student`, evaluate it with `skydistill evaluate`.\n"
-    )
-
-
-def to_device(model: RetrievalModel, device: torch.device) -> RetrievalModel:
-    """Move a model, with channels last in memory as its inputs are."""
-    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

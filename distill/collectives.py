@@ -1,6 +1,5 @@
 """Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
-import os
 import time
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from data_shards.errors import SkyDistillError
+from distill.launched import launched_rank
 
 _FAILED_RANKS = "failed_ranks"
 
@@ -26,31 +26,6 @@ def world_size() -> int:
 def rank() -> int:
     """Return this process's number, 0 to `world_size()` - 1."""
     return dist.get_rank() if dist.is_initialized() else 0
-
-
-def launched_rank() -> int:
-    """Return the rank the launcher gave this process, before any group exists."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def launched_world_size() -> int:
-    """Return how many processes the launcher says it started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_one_of_several_unstarted() -> bool:
-    """Return whether accelerate was asked for several processes and started only this one.
-
-    `accelerate launch --cpu --num_processes 2` does so without a word (1.15); what betrays it is
-    a meeting point in the environment and no world size.
-    """
-    env = os.environ
-    return "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env
-
-
-def ranks_on_this_node() -> int:
-    """Return how many ranks share this machine's processors."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def gather_with_grad(part: Tensor) -> Tensor:
@@ -109,7 +84,7 @@ def first_problem(problem: str | None) -> str | None:
     return next((found for found in problems if found is not None), None)
 
 
-def say_of_rank_zero(value: Any) -> Any:  # noqa: ANN401 - whatever rank 0 says
+def broadcast_object(value: Any) -> Any:  # noqa: ANN401 - whatever rank 0 says
     """Return what rank 0 passed, on every rank: one look at a disk decides for all."""
     if world_size() == 1:
         return value
@@ -154,7 +129,7 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Take the process group down, so that no rank waits for another at exit."""
     if dist.is_initialized():
         dist.destroy_process_group()

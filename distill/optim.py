@@ -1,33 +1,189 @@
-"""Parameter groups, the optimizer, and the learning rate as a function of the step."""
+"""One optimizer whose groups have rules, rates and decays of their own; clipping included.
 
-import math
+One object, because DeepSpeed keeps the last of several (spec engineering 0.4). The rules are those
+of torch and timm, to the bit.
+"""
 
-from torch import nn
-from torch.optim import AdamW, Optimizer
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
-from distill.config import OptimizerConfig, ScheduleConfig
+import torch
+from timm.optim.lion import lion
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
+Rule = Literal["adamw", "adam", "lion", "sgd"]
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """Return AdamW over two groups: matrices and kernels decay; vectors and scalars do not."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=config.learning_rate)
-
-
-def learning_rate_factor(schedule: ScheduleConfig, step: int) -> float:
-    """Return the learning rate of optimizer step `step` (from 0) as a fraction of the peak."""
-    if step < schedule.warmup_steps:
-        return (step + 1) / schedule.warmup_steps
-    done = (step - schedule.warmup_steps) / max(1, schedule.num_steps - schedule.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * done))
-    return schedule.final_fraction + (1 - schedule.final_fraction) * cosine
+EPS = 1e-8
+"""Added to the square root of Adam's second moment."""
 
 
-def set_learning_rate(optimizer: Optimizer, *, peak: float, factor: float) -> None:
-    """Give every group its learning rate of this step."""
-    for group in optimizer.param_groups:
-        group["lr"] = peak * factor
+@dataclass(frozen=True, kw_only=True)
+class GroupSpec:
+    """Parameters that learn alike."""
+
+    name: str
+    """What phases call it."""
+
+    parameters: Sequence[Parameter]
+    rule: Rule
+    learning_rate: float
+    """Its peak; the schedule is a factor of it."""
+
+    weight_decay: float = 0.0
+    """Decoupled in `adamw` and `lion`; added to the gradient in `adam` and `sgd`."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of the moments; `sgd` takes the first as its momentum."""
+
+    clamp: float | None = None
+    """Largest absolute value of its parameters, restored after each of its steps."""
+
+
+class GroupedOptimizer(Optimizer):
+    """Moves the enabled groups, each by its own rule, after clipping over all of them at once."""
+
+    def __init__(
+        self, groups: Iterable[GroupSpec], *, order: Iterable[Parameter], max_grad_norm: float
+    ) -> None:
+        """Start with every group enabled.
+
+        Args:
+            groups: what learns, and how.
+            order: the parameters as the model lists them; their gradient norm is summed in this
+                order, so that dividing them into groups changes no bit of it.
+            max_grad_norm: gradients of the enabled groups are scaled down to this norm.
+        """
+        super().__init__(
+            [
+                {
+                    "params": list(group.parameters),
+                    "name": group.name,
+                    "rule": group.rule,
+                    "lr": group.learning_rate,
+                    "initial_lr": group.learning_rate,
+                    "weight_decay": group.weight_decay,
+                    "betas": group.betas,
+                    "clamp": group.clamp,
+                    "enabled": True,
+                }
+                for group in groups
+            ],
+            defaults={},
+        )
+        known = {id(parameter) for group in self.param_groups for parameter in group["params"]}
+        self._order = [parameter for parameter in order if id(parameter) in known]
+        assert len(self._order) == len(known), "a parameter stands in a group and not in the order"
+        self._max_grad_norm = max_grad_norm
+        self.grad_norm: Tensor | None = None
+        """Of the enabled groups in the newest step, before clipping."""
+
+    def enable(self, names: frozenset[str]) -> None:
+        """Let the groups of these names move, and no other; their moments wait."""
+        unknown = names - {group["name"] for group in self.param_groups}
+        assert not unknown, f"a phase enables groups that there are not: {sorted(unknown)}"
+        for group in self.param_groups:
+            group["enabled"] = group["name"] in names
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Clip the gradients of the enabled groups, and move these groups."""
+        assert closure is None, "the loop computes the loss once, before the step"
+        enabled = [group for group in self.param_groups if group["enabled"]]
+        moving = {id(parameter) for group in enabled for parameter in group["params"]}
+        learning = [p for p in self._order if id(p) in moving and p.grad is not None]
+        self.grad_norm = get_total_norm([p.grad for p in learning if p.grad is not None])
+        clip_grads_with_norm_(learning, self._max_grad_norm, self.grad_norm)
+        for group in enabled:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            RULES[group["rule"]](parameters, self.state, group)
+            if group["clamp"] is not None:
+                for parameter in parameters:
+                    parameter.clamp_(-group["clamp"], group["clamp"])
+
+
+State = defaultdict[Tensor, dict[str, Any]]
+MoveGroup = Callable[[list[Parameter], State, Mapping[str, Any]], None]
+
+
+def _moments(parameters: list[Parameter], state: State, name: str) -> list[Tensor]:
+    """Return one running moment of every parameter, zeros where it has none yet."""
+    for parameter in parameters:
+        if name not in state[parameter]:
+            state[parameter][name] = torch.zeros_like(
+                parameter, memory_format=torch.preserve_format
+            )
+    return [state[parameter][name] for parameter in parameters]
+
+
+def _adam(
+    parameters: list[Parameter], state: State, group: Mapping[str, Any], *, is_decoupled: bool
+) -> None:
+    """Kingma and Ba 2015; decoupled as in Loshchilov and Hutter 2019."""
+    for parameter in parameters:
+        state[parameter].setdefault("step", torch.tensor(0.0))
+    adam(
+        list(parameters),
+        _gradients(parameters),
+        _moments(parameters, state, "exp_avg"),
+        _moments(parameters, state, "exp_avg_sq"),
+        [],
+        [state[parameter]["step"] for parameter in parameters],
+        amsgrad=False,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=EPS,
+        maximize=False,
+        decoupled_weight_decay=is_decoupled,
+    )
+
+
+def _lion(parameters: list[Parameter], state: State, group: Mapping[str, Any]) -> None:
+    """Chen et al. 2023."""
+    lion(
+        list(parameters),
+        _gradients(parameters),
+        _moments(parameters, state, "exp_avg"),
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        caution=False,
+    )
+
+
+def _sgd(parameters: list[Parameter], state: State, group: Mapping[str, Any]) -> None:
+    """Stochastic gradient descent with momentum, without dampening."""
+    sgd(
+        list(parameters),
+        _gradients(parameters),
+        list(_moments(parameters, state, "momentum_buffer")),
+        lr=group["lr"],
+        momentum=group["betas"][0],
+        weight_decay=group["weight_decay"],
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+    )
+
+
+def _gradients(parameters: Iterable[Parameter]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+RULES: dict[Rule, MoveGroup] = {
+    "adamw": partial(_adam, is_decoupled=True),
+    "adam": partial(_adam, is_decoupled=False),
+    "lion": _lion,
+    "sgd": _sgd,
+}
+"""Name to the function that moves parameters along their gradients."""

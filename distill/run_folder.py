@@ -102,7 +102,7 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
     """
     paths = RunPaths(config.run_folder)
     values = to_values(config)
-    _refuse_other_recipe(paths, values)
+    refuse_other_recipe(paths, values)
     try:
         paths.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text_aside(paths.recipe, yaml.safe_dump(values, sort_keys=False))
@@ -118,7 +118,12 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
     return paths
 
 
-def _refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
+def refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
+    """Refuse a folder that holds a run of another recipe, by the keys in which they differ.
+
+    Raises:
+        RecipeError: it does, or the recipe in it is damaged.
+    """
     if not paths.recipe.is_file():
         return
     try:
@@ -172,41 +177,10 @@ def read_recipe(folder: Path) -> dict[str, str]:
         raise RecipeError(f"{path} is damaged; remove it, or leave this run out") from error
 
 
-def begin_attempt(config: DistillConfig) -> None:
-    """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet.
-
-    The record of a finished run stays until steps are really trained again.
-
-    Raises:
-        RecipeError: the folder holds a run of another recipe; nothing is touched.
-    """
-    paths = RunPaths(config.run_folder)
-    _refuse_other_recipe(paths, to_values(config))
-    if not _is_finished(paths):
-        forget_exit(paths)
-
-
 def forget_exit(paths: RunPaths) -> None:
     """Remove the record of how an attempt ended: another one is under way."""
     if paths.exit.is_file():
         paths.exit.unlink()
-
-
-def record_failure(config: DistillConfig, *, code: int, reason: str) -> None:
-    """Record why this attempt failed, unless that would hide a finished run or another recipe's."""
-    paths = RunPaths(config.run_folder)
-    try:
-        _refuse_other_recipe(paths, to_values(config))
-    except RecipeError:
-        return  # the folder is another run's, which is the very sentence being told
-    if not _is_finished(paths):
-        record_exit(paths, code=code, reason=reason)
-
-
-def _is_finished(paths: RunPaths) -> bool:
-    """Return whether the run in a folder was trained to its end."""
-    ended = read_exit(paths.folder)
-    return ended is not None and ended.get("code") == DONE
 
 
 def record_exit(paths: RunPaths, *, code: int, reason: str, **facts: float) -> None:

@@ -1,8 +1,7 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
@@ -13,20 +12,23 @@ from data_shards.errors import WorldSizeError
 from data_shards.loader import Batch, TrainLoader
 from data_shards.processors import processors
 from data_shards.shards import ShardSet
-from distill.checkpoint import RunState, resume, to_device
-from distill.collectives import (
+from distill.batches import DeviceBatch, on_device
+from distill.checkpoint import RunState, resume
+from distill.collectives import wait_for_slow_ranks
+from distill.config import DistillConfig, Precision
+from distill.launched import (
     is_one_of_several_unstarted,
     launched_world_size,
     ranks_on_this_node,
-    wait_for_slow_ranks,
 )
-from distill.config import DistillConfig, Precision
-from distill.models import RetrievalModel, build_model
-from distill.optim import build_optimizer
+from distill.methods import METHODS, Method
+from distill.models import RetrievalModel, to_device
+from distill.optim import GroupedOptimizer
+from distill.phases import Phase, phase_at
 from distill.plan import make_plan
 from distill.run_folder import RunPaths, flat_recipe, open_run_folder
 from distill.step import DistillStep
-from distill.teacher import Teacher, class_places, open_teacher
+from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 
 _LAUNCH_ON_CPU = (
@@ -43,10 +45,14 @@ class Session:
     accelerator: Accelerator
     shards: ShardSet
     paths: RunPaths
+    method: Method
     model: RetrievalModel
     """The model alone; `step` holds the same weights, wrapped for all ranks."""
 
     step: torch.nn.Module
+    groups: GroupedOptimizer
+    """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
+
     optimizer: AcceleratedOptimizer
     teacher: Teacher | None
     loader: TrainLoader
@@ -54,15 +60,32 @@ class Session:
     """Of rank 0; other ranks have none that is started."""
 
     state: RunState
+    phase: Phase | None = None
+    """The one that model and optimizer were brought into."""
 
-    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return satellites, drone views and classes of a batch on the training device."""
-        classes = np.searchsorted(self.shards.train_places, batch.place)
-        satellite, drone, place = (
-            torch.from_numpy(part).to(self.accelerator.device, non_blocking=True)
-            for part in (batch.satellite, batch.drone, classes)
+    def on_device(self, planned: Batch) -> DeviceBatch:
+        """Return a batch on the training device, with what the teacher says of it."""
+        batch = on_device(
+            planned, train_places=self.shards.train_places, device=self.accelerator.device
         )
-        return satellite, drone, place
+        return replace(batch, teacher=self.teacher(batch)) if self.teacher else batch
+
+    def enter_phase(self, step: int) -> Phase:
+        """Bring model and optimizer into the phase of optimizer step `step` (from 0)."""
+        phase = phase_at(self.method.phases(self.config), step)
+        if phase != self.phase:
+            self.groups.enable(phase.enabled_groups)
+            self.step.train()
+            for name in phase.eval_modules:
+                self.model.get_submodule(name).eval()
+            self.phase = phase
+        self.method.before_step(self.model, step)
+        return phase
+
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """Gradient norm of the newest step; None where fp16's loss scaling skipped it."""
+        return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 
 def join_ranks(*, precision: Precision = "fp32") -> Accelerator:
@@ -139,16 +162,22 @@ def open_session(
     teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
     wait_for_slow_ranks("teacher")
     set_seed(config.seed)
+    method = METHODS[config.method]
     model = to_device(
-        build_model(config.model, num_places=len(class_places(shards))), accelerator.device
+        method.build(config.model, num_places=len(class_places(shards))), accelerator.device
     )
     paths = RunPaths(config.run_folder)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             paths = open_run_folder(config, world_size=accelerator.num_processes)
-    wrapped = DistillStep(config, model, teacher_width=teacher.width if teacher else None)
+    wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
     wrapped.to(accelerator.device)
-    step, optimizer = accelerator.prepare(wrapped, build_optimizer(wrapped, config.optimizer))
+    groups = GroupedOptimizer(
+        method.groups(wrapped, config.optimizer),
+        order=wrapped.parameters(),
+        max_grad_norm=config.optimizer.max_grad_norm,
+    )
+    step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
     state = resume(accelerator, paths, shards=shards.fingerprint)
     return Session(
@@ -156,8 +185,10 @@ def open_session(
         accelerator=accelerator,
         shards=shards,
         paths=paths,
+        method=method,
         model=model,
         step=step,
+        groups=groups,
         optimizer=optimizer,
         teacher=teacher,
         loader=loader,

@@ -1,79 +1,115 @@
 """One training step as a module: a batch in, named loss terms out; it alone gathers."""
 
+# Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
+
 import math
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from distill.batches import DeviceBatch
 from distill.collectives import gather_with_grad, rank
 from distill.config import DistillConfig
-from distill.methods import METHODS, StepTensors
-from distill.models import Outputs, RetrievalModel, normalize
+from distill.methods import Method, Rows, StepTensors
+from distill.models import Outputs, RetrievalModel, Shapes, normalize, unit
 
 MAX_SCALE = 100.0
 """The learned inverse temperature is kept below this, as in CLIP."""
 
-LOGIT_TERMS = {"cross_entropy", "logit_distillation"}
-"""Without one of them the class head learns nothing, and is kept out of the optimizer."""
-
 
 class DistillStep(nn.Module):
-    """The model that learns, with all that exists in training only: temperature and projection."""
+    """The model that learns, with all that exists in training only."""
 
     def __init__(
-        self, config: DistillConfig, model: RetrievalModel, *, teacher_width: int | None
+        self,
+        config: DistillConfig,
+        method: Method,
+        model: RetrievalModel,
+        *,
+        teacher: Shapes | None,
     ) -> None:
-        """Wrap `model`; a teacher of another width meets it through `projection`."""
+        """Wrap `model`; `teacher` has the shapes of what it is compared with, if with anything."""
         super().__init__()
+        self.views = method.views
+        self.terms = method.terms(config.objectives)
+        read = {name for term in self.terms.values() for name in term.reads}
         self.model = model
-        self.terms = METHODS[config.method](config.objectives)
+        model.learn_logits(learns="logits" in read)
         start = math.log(1 / config.objectives.info_nce.temperature)
-        learns_scale = "info_nce" in self.terms
-        self.log_scale = nn.Parameter(torch.tensor(start), requires_grad=learns_scale)
-        model.head.requires_grad_(bool(LOGIT_TERMS & self.terms.keys()))
-        meets_teacher = "feature_distillation" in self.terms and teacher_width not in (
-            None,
-            model.width,
-        )
-        self.projection = (
-            nn.Linear(model.width, teacher_width or 0, bias=False)
-            if meets_teacher
-            else nn.Identity()
-        )
+        self.log_scale = nn.Parameter(torch.tensor(start), requires_grad="scale" in read)
+        self.parts = method.training_parts(config, model, teacher)
 
-    def forward(
-        self, satellite: Tensor, drone: Tensor, place: Tensor, teacher: Outputs | None
-    ) -> dict[str, Tensor]:
-        """Return the named terms of one rank.
-
-        Args:
-            satellite: uint8 tiles [B, S, S, 3].
-            drone: uint8 views [B * k, S, S, 3], the views of one row beside each other.
-            place: class of each row [B].
-            teacher: the teacher's outputs for the satellites, then the drone views.
-        """
+    def forward(self, batch: DeviceBatch, names: Collection[str]) -> dict[str, Tensor]:
+        """Return the terms of these names, of one rank."""
         with torch.no_grad():  # the parameter itself, so that it can come back from the limit
             self.log_scale.clamp_(max=math.log(MAX_SCALE))
-        student = self.model(normalize(torch.cat([satellite, drone])))
-        projected = self.projection(student.descriptor)
-        with torch.autocast(place.device.type, enabled=False):  # losses keep their digits
+        num_drones = len(batch.drone) // len(batch.satellite)
+        student = self._describe(batch)
+        student |= self.parts(student)
+        with torch.autocast(batch.place.device.type, enabled=False):  # losses keep their digits
+            student = student.map(_at_least_float32)
+            student["unit"] = unit(student["descriptor"])
+            own = _in_rows(student, batch.place)
+            gathered = {name for term in names for name in self.terms[term].gathers}
             step = StepTensors(
-                student=Outputs(*map(_at_least_float32, student)),
-                teacher=teacher,
-                projected=_at_least_float32(projected),
-                place=place,
-                drones_per_row=len(drone) // len(satellite),
+                student=student,
+                teacher=batch.teacher,
+                place=torch.cat([batch.place, batch.place.repeat_interleave(num_drones)]),
+                own=own,
+                everyone=gather_rows(own, sorted(gathered)),
+                first_row=rank() * len(batch.place),
                 scale=self.log_scale.exp(),
-                gather=gather_with_grad,
-                first_row=rank() * len(place),
             )
-            return {name: term(step) for name, term in self.terms.items()}
+            return {name: self.terms[name].loss(step) for name in names}
+
+    def _describe(self, batch: DeviceBatch) -> Outputs:
+        """Run the model on both views, in one forward or, for separate batch statistics, in two."""
+        if self.views == "joint":
+            outputs: Outputs = self.model(normalize(torch.cat([batch.satellite, batch.drone])))
+            return outputs
+        satellite, drone = (self.model(normalize(view)) for view in (batch.satellite, batch.drone))
+        return Outputs({name: torch.cat([satellite[name], drone[name]]) for name in satellite})
+
+
+def _in_rows(outputs: Outputs, place_B: Tensor) -> Rows:
+    """Divide the outputs of V images, satellites first, into rows."""
+    num_rows = len(place_B)
+    return Rows(
+        place=place_B,
+        satellite=outputs.map(lambda values: values[:num_rows]),
+        drone=outputs.map(lambda values: values[num_rows:].unflatten(0, (num_rows, -1))),
+    )
+
+
+def gather_rows(own: Rows, names: Collection[str]) -> Rows:
+    """Return the rows of all ranks, of these outputs, with gradients back to each; one collective.
+
+    Without names, which is when no term looks at other ranks, nothing is gathered.
+    """
+    wanted = [(view, name) for view in (own.satellite, own.drone) for name in names]
+    if not wanted:
+        return Rows(place=own.place, satellite=Outputs(), drone=Outputs())
+    parts = [view[name] for view, name in wanted]
+    place_B1 = own.place.unsqueeze(1).to(parts[0].dtype)  # exact below 2^24 places
+    flat = [place_B1, *(part.flatten(1) for part in parts)]
+    widths = [part.shape[1] for part in flat]
+    columns = gather_with_grad(torch.cat(flat, dim=1)).split(widths, dim=1)
+    everyone = [
+        column.reshape(-1, *part.shape[1:]).contiguous()
+        for column, part in zip(columns[1:], parts, strict=True)
+    ]
+    return Rows(
+        place=columns[0].squeeze(1).long(),
+        satellite=Outputs(zip(names, everyone[: len(names)], strict=True)),
+        drone=Outputs(zip(names, everyone[len(names) :], strict=True)),
+    )
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def weigh(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Return the total loss: the sum of all terms, each times its weight in the recipe."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

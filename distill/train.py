@@ -10,14 +10,15 @@ from torch import Tensor
 
 from data_shards.errors import DivergedError
 from data_shards.progress import Progress
-from distill.checkpoint import save_checkpoint, save_weights
+from distill.checkpoint import save_checkpoint
 from distill.mining import planned_batches
 from distill.models import RetrievalModel
-from distill.optim import learning_rate_factor, set_learning_rate
 from distill.preemption import StopFlag
+from distill.schedule import learning_rate_factor, set_learning_rates
 from distill.session import Session
 from distill.step import weigh
-from distill.teacher import class_places
+from distill.teacher.source import class_places
+from distill.weights_file import save_weights
 
 log = logging.getLogger(__name__)
 
@@ -37,35 +38,29 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
     """
     config, accelerator, state = session.config, session.accelerator, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
-    clock = _Clock(state.seconds)
-    session.step.train()
-    for batch in planned_batches(session):
+    started = time.monotonic() - state.seconds
+    for planned in planned_batches(session):
         # batch
-        teacher = session.teacher(batch) if session.teacher else None
-        satellite, drone, place = session.on_device(batch)
+        batch = session.on_device(planned)
+        phase = session.enter_phase(batch.step)
 
         # losses
         with accelerator.autocast():
-            terms = session.step(satellite, drone, place, teacher)
+            terms = session.step(batch, phase.terms)
             total = weigh(terms, weights)
 
         # gradients
-        factor = learning_rate_factor(schedule, state.step)
-        set_learning_rate(optimizer, peak=config.optimizer.learning_rate, factor=factor)
+        set_learning_rates(optimizer, learning_rate_factor(schedule, batch.step))
         accelerator.backward(total)
-        norm = accelerator.clip_grad_norm_(
-            session.step.parameters(), config.optimizer.max_grad_norm
-        )
         optimizer.step()
         optimizer.zero_grad()
         state.step += 1
-        state.seconds = clock.seconds()
+        state.seconds = time.monotonic() - started
 
         # log
         is_logged = state.step % config.log_every_steps == 0
         if is_logged:
-            means = _finite_means(session, {"total": total, **terms}, norm=norm)
-            metrics = _log(session, means, factor=factor)
+            metrics = _log(session, _finite_means(session, {"total": total, **terms}))
             progress(state.step, schedule.num_steps, **_shown(metrics))
         _probe(session, probes)
 
@@ -73,26 +68,14 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         stopped = flag.seen_by_any_rank(accelerator)
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
             if not is_logged:  # else just looked at
-                _finite_means(session, {"total": total, **terms}, norm=norm)
+                _finite_means(session, {"total": total, **terms})
             save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
         if stopped:
             return state.step == schedule.num_steps
     return True
 
 
-class _Clock:
-    """Seconds spent in the loop, those of earlier attempts included."""
-
-    def __init__(self, earlier: float) -> None:
-        self.start = time.monotonic() - earlier
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
-
-
-def _finite_means(
-    session: Session, terms: Mapping[str, Tensor], *, norm: Tensor | None
-) -> dict[str, float]:
+def _finite_means(session: Session, terms: Mapping[str, Tensor]) -> dict[str, float]:
     """Return total, terms and gradient norm over all ranks; stop a run that stopped being finite.
 
     Asked before every line and every checkpoint, so a checkpoint never holds what has diverged.
@@ -100,8 +83,8 @@ def _finite_means(
     means = session.accelerator.reduce(
         {name: term.detach().float() for name, term in terms.items()}, reduction="mean"
     )
-    if norm is not None and not session.optimizer.step_was_skipped:  # by fp16's loss scaling
-        means["grad_norm"] = norm
+    if session.grad_norm is not None:
+        means["grad_norm"] = session.grad_norm
     values = {name: float(value) for name, value in means.items()}
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise DivergedError(
@@ -112,10 +95,10 @@ def _finite_means(
     return values
 
 
-def _log(session: Session, means: Mapping[str, float], *, factor: float) -> dict[str, float]:
+def _log(session: Session, means: Mapping[str, float]) -> dict[str, float]:
     """Write one metric line."""
     metrics = {f"train/{name}": value for name, value in means.items()}
-    metrics["train/learning_rate"] = session.config.optimizer.learning_rate * factor
+    metrics["train/learning_rate"] = session.groups.param_groups[0]["lr"]
     metrics["train/images_per_second"] = _images_per_second(session)
     if session.accelerator.is_main_process:
         session.tracker.log(session.state.step, metrics)

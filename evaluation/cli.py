@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
-from distill.collectives import launched_rank, leave, rank, wait_for_slow_ranks
+from distill.collectives import destroy_process_group, rank, wait_for_slow_ranks
+from distill.launched import launched_rank
 from evaluation.config import EvaluateConfig
 from evaluation.launched_ranks import join_launched_ranks, one_rank_speaks
 
@@ -47,14 +48,14 @@ def _evaluate(config: EvaluateConfig) -> int:
     tell_replaced(setting)
     if config.dry_run:
         tell_plan(setting)
-        leave()
+        destroy_process_group()
         return 0
     cost = measure_cost(setting)
     described = describe_all(setting)
     judged = judge_all(setting, described)
     if rank() == 0:
         _tell_and_write(setting, described, judged, cost=cost)
-    leave()
+    destroy_process_group()
     return 0
 
 

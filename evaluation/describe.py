@@ -19,7 +19,8 @@ from data_shards.loader import ImageBatch, image_batches
 from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.shards import RowNumbers, ShardSet
-from distill.collectives import gather_arrays, rank, ranks_on_this_node, world_size
+from distill.collectives import gather_arrays, rank, world_size
+from distill.launched import ranks_on_this_node
 from distill.models import RetrievalModel, inference, normalize
 
 Change = Callable[[Pixels, str], Pixels]

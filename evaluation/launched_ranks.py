@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import torch
 
 from data_shards.errors import SkyDistillError
-from distill.collectives import is_first_to_fail, launched_world_size
+from distill.collectives import is_first_to_fail
+from distill.launched import launched_world_size
 
 BUG = 1
 """Exit code of a mistake of ours."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
-from distill.collectives import rank, say_of_rank_zero, world_size
+from distill.collectives import broadcast_object, rank, world_size
 from distill.tracking import continue_run
 from evaluation.conditions import VERSION
 from evaluation.destinations import Destination, find_problem, is_report
@@ -85,7 +85,7 @@ def refuse_unfit_destinations(setting: Setting) -> None:
         DescriptorError: which one, the same on every rank.
     """
     destinations = [*_report_destinations(setting), *export_destinations(setting)]
-    if problem := say_of_rank_zero(find_problem(destinations) if rank() == 0 else None):
+    if problem := broadcast_object(find_problem(destinations) if rank() == 0 else None):
         raise DescriptorError(problem)
 
 

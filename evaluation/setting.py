@@ -14,7 +14,8 @@ from data_shards.remote.sources import NO_IMAGES, open_shards
 from data_shards.remote.transport import is_remote
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-from distill.checkpoint import LoadedModel, load_student, to_device
+from distill.models import to_device
+from distill.weights_file import LoadedModel, load_student
 from evaluation.conditions import Condition, chosen_conditions
 from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards

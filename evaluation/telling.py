@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_shards.errors import DescriptorError
-from distill.collectives import launched_rank
+from distill.launched import launched_rank
 from evaluation.conditions import VERSION
 from evaluation.exports import descriptor_files, submission_files
 from evaluation.report import Report, read_report

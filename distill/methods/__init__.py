@@ -1,9 +1,9 @@
-"""What a method is: which loss terms it has, and which outputs of a teacher they need."""
+"""The methods a recipe can name: each says which network, terms, groups and phases it has."""
 
-from distill.methods.pfed import pfed_terms
-from distill.methods.terms import StepTensors, Term, Terms
+from distill.methods.method import Method, Rows, StepTensors, Term
+from distill.methods.pfed import Pfed
 
-METHODS: dict[str, Terms] = {"pfed": pfed_terms}
-"""Name in a recipe to the function that makes the method's terms."""
+METHODS: dict[str, Method] = {"pfed": Pfed()}
+"""Name in a recipe to the method."""
 
-__all__ = ["METHODS", "StepTensors", "Term", "Terms"]
+__all__ = ["METHODS", "Method", "Rows", "StepTensors", "Term"]

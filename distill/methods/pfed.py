@@ -1,55 +1,125 @@
 """PFED (spec pfed): one ConvNeXt for both views, taught by a larger model's outputs."""
 
 from functools import partial
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.config import (
     CrossEntropyConfig,
+    DistillConfig,
     InfoNceConfig,
     LogitDistillationConfig,
+    ModelConfig,
     ObjectivesConfig,
+    OptimizerConfig,
 )
-from distill.methods.terms import StepTensors, Term
+from distill.methods.method import StepTensors, Term
+from distill.models import Outputs, RetrievalModel, Shapes, build_model
 from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.info_nce import info_nce
 from distill.objectives.logit_distillation import logit_distillation
+from distill.optim import GroupSpec
+from distill.phases import Phase
 
 
-def pfed_terms(objectives: ObjectivesConfig) -> dict[str, Term]:
-    """Return the terms of the recipe that have a weight, by name."""
-    terms: dict[str, Term] = {
-        "cross_entropy": partial(_cross_entropy, config=objectives.cross_entropy),
-        "info_nce": partial(_symmetric_info_nce, config=objectives.info_nce),
-        "logit_distillation": partial(_logit_distillation, config=objectives.logit_distillation),
-        "feature_distillation": _feature_distillation,
-    }
-    return {name: terms[name] for name in objectives.weights}
+class Pfed:
+    """One phase, two groups of AdamW: matrices and kernels decay, vectors and scalars do not."""
+
+    views: Literal["joint", "apart"] = "joint"
+
+    def build(self, config: ModelConfig, *, num_places: int) -> RetrievalModel:
+        return build_model(config, num_places=num_places)
+
+    def training_parts(
+        self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
+    ) -> nn.Module:
+        width = 0 if teacher is None else teacher["descriptor"][-1]
+        meets_teacher = "feature_distillation" in config.objectives.weights
+        return TrainingParts(model.width, teacher_width=width if meets_teacher else 0)
+
+    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        terms = {
+            "cross_entropy": Term(
+                loss=partial(_cross_entropy, config=objectives.cross_entropy),
+                reads=frozenset({"logits"}),
+            ),
+            "info_nce": Term(
+                loss=partial(_symmetric_info_nce, config=objectives.info_nce),
+                reads=frozenset({"unit", "scale"}),
+                gathers=frozenset({"unit"}),
+            ),
+            "logit_distillation": Term(
+                loss=partial(_logit_distillation, config=objectives.logit_distillation),
+                reads=frozenset({"logits"}),
+            ),
+            "feature_distillation": Term(
+                loss=_feature_distillation, reads=frozenset({"projected"})
+            ),
+        }
+        return {name: terms[name] for name in objectives.weights}
+
+    def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
+        return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
+
+    def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+        learning = [parameter for parameter in step.parameters() if parameter.requires_grad]
+        alike = partial(GroupSpec, rule="adamw", learning_rate=config.learning_rate)
+        return [
+            alike(
+                name="decayed",
+                parameters=[parameter for parameter in learning if parameter.ndim > 1],
+                weight_decay=config.weight_decay,
+            ),
+            alike(
+                name="not_decayed",
+                parameters=[parameter for parameter in learning if parameter.ndim <= 1],
+            ),
+        ]
+
+    def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
+        groups = frozenset({"decayed", "not_decayed"})
+        return (Phase(terms=tuple(config.objectives.weights), enabled_groups=groups),)
+
+    def before_step(self, model: RetrievalModel, step: int) -> None:
+        """Leave the model alone: nothing in it follows the number of steps."""
+
+
+class TrainingParts(nn.Module):
+    """The projection in which a student's descriptor meets that of a teacher of another width."""
+
+    def __init__(self, width: int, *, teacher_width: int) -> None:
+        """Build it; `teacher_width` is 0 where no term compares descriptors."""
+        super().__init__()
+        self.projection = (
+            nn.Linear(width, teacher_width, bias=False)
+            if teacher_width not in (0, width)
+            else nn.Identity()
+        )
+
+    def forward(self, student: Outputs) -> Outputs:
+        """Return `projected`, student descriptors in the teacher's width [V, D of the teacher]."""
+        return Outputs(projected=self.projection(student["descriptor"].flatten(1)))
 
 
 def _cross_entropy(step: StepTensors, config: CrossEntropyConfig) -> Tensor:
-    target = torch.cat([step.place, step.place.repeat_interleave(step.drones_per_row)])
-    return cross_entropy(step.student.logits, target, label_smoothing=config.label_smoothing)
+    return cross_entropy(step.student["logits"], step.place, label_smoothing=config.label_smoothing)
 
 
 def _symmetric_info_nce(step: StepTensors, config: InfoNceConfig) -> Tensor:
     """Average both directions, and the k drone views: no place stands twice in any contrast."""
-    unit = F.normalize(step.student.descriptor, dim=1)
-    num_rows = len(step.place)
-    satellite_BD = unit[:num_rows]
-    drone_BkD = unit[num_rows:].unflatten(0, (num_rows, step.drones_per_row))
-    target_B = torch.arange(num_rows, device=unit.device) + step.first_row
+    satellite_BD, drone_BkD = step.own.satellite["unit"], step.own.drone["unit"]
+    satellite_GD, drone_GkD = step.everyone.satellite["unit"], step.everyone.drone["unit"]
+    target_B = torch.arange(len(satellite_BD), device=satellite_BD.device) + step.first_row
     one_way = partial(
         info_nce, target_B=target_B, scale=step.scale, label_smoothing=config.label_smoothing
     )
-    satellite_GD = step.gather(satellite_BD)
     losses = [
         one_way(query, gallery)
-        for drone_BD in drone_BkD.unbind(1)
-        for query, gallery in ((drone_BD, satellite_GD), (satellite_BD, step.gather(drone_BD)))
+        for drone_BD, drone_GD in zip(drone_BkD.unbind(1), drone_GkD.unbind(1), strict=True)
+        for query, gallery in ((drone_BD, satellite_GD), (satellite_BD, drone_GD))
     ]
     return torch.stack(losses).mean()
 
@@ -57,10 +127,10 @@ def _symmetric_info_nce(step: StepTensors, config: InfoNceConfig) -> Tensor:
 def _logit_distillation(step: StepTensors, config: LogitDistillationConfig) -> Tensor:
     assert step.teacher is not None, "the recipe promised a teacher"
     return logit_distillation(
-        step.student.logits, step.teacher.logits, temperature=config.temperature
+        step.student["logits"], step.teacher["logits"], temperature=config.temperature
     )
 
 
 def _feature_distillation(step: StepTensors) -> Tensor:
     assert step.teacher is not None, "the recipe promised a teacher"
-    return feature_distillation(step.projected, step.teacher.descriptor)
+    return feature_distillation(step.student["projected"], step.teacher["descriptor"].flatten(1))

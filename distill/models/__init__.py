@@ -1,8 +1,20 @@
-"""Images in, descriptors and class logits out: backbones, pooling, heads, first weights."""
+"""Images in, named outputs and unit descriptors out: backbones, heads, first weights."""
 
-from distill.models.archs import ARCHS
+from distill.models.backbones import ARCHS, OneBitLayer
 from distill.models.inference import inference
+from distill.models.outputs import Outputs, Shapes, unit
 from distill.models.preprocess import normalize
-from distill.models.retrieval import Outputs, RetrievalModel, build_model
+from distill.models.retrieval import RetrievalModel, build_model, to_device
 
-__all__ = ["ARCHS", "Outputs", "RetrievalModel", "build_model", "inference", "normalize"]
+__all__ = [
+    "ARCHS",
+    "OneBitLayer",
+    "Outputs",
+    "RetrievalModel",
+    "Shapes",
+    "build_model",
+    "inference",
+    "normalize",
+    "to_device",
+    "unit",
+]

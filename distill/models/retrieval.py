@@ -1,25 +1,15 @@
-"""The network every recipe trains: backbone, pooling to a descriptor, class logits for training."""
+"""The network every recipe trains: backbone, descriptor, class logits for training."""
 
-from typing import NamedTuple
-
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 from data_shards.nearest import choose
 from distill.config import ModelConfig
-from distill.models.archs import ARCHS
-from distill.models.pooling import POOLS
-
-
-class Outputs(NamedTuple):
-    """What a model says of a batch. B = images, D = descriptor width, C = training places."""
-
-    descriptor: Tensor
-    """Pooled features [B, D], not normalised."""
-
-    logits: Tensor
-    """Class logits [B, C]."""
+from distill.models.backbones import ARCHS
+from distill.models.heads import POOLS, class_head
+from distill.models.outputs import Outputs, Shapes, unit
+from distill.models.weights import load_backbone
 
 
 class RetrievalModel(nn.Module):
@@ -36,46 +26,41 @@ class RetrievalModel(nn.Module):
             config.drop_path
         )
         self.width = int(self.backbone.num_features)  # type: ignore[arg-type]
+        """Numbers of a descriptor, over all its parts."""
         self.pool = POOLS[config.pool]()
-        self.head = _class_head(
+        self.head = class_head(
             self.width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
         )
+        self.shapes: Shapes = {"descriptor": (1, self.width), "logits": (num_places,)}
+        """Names and shapes of what `forward` returns for one image."""
 
     def forward(self, images_BCHW: Tensor) -> Outputs:
-        """Return descriptors and class logits of normalized images."""
-        descriptor = self._pooled(images_BCHW)
-        return Outputs(descriptor, self.head(descriptor))
+        """Return descriptor and class logits of normalized images."""
+        parts_BPD = self.parts(images_BCHW)
+        return Outputs(descriptor=parts_BPD, logits=self.head(parts_BPD.flatten(1)))
+
+    def parts(self, images_BCHW: Tensor) -> Tensor:
+        """Return descriptors [B, P, D] in their parts, not normalised; the class head is left out.
+
+        What inference runs, and what another network overrides.
+        """
+        features: Tensor = self.backbone.forward_features(images_BCHW)  # type: ignore[operator]
+        pooled_BD: Tensor = self.pool(features)
+        return pooled_BD.unsqueeze(1)
 
     def describe(self, images_BCHW: Tensor, *, flip: bool = False) -> Tensor:
-        """Return unit descriptors [B, D]: the only path that inference runs.
+        """Return unit descriptors [B, P * D].
 
         With `flip` each is the sum of the image's and its mirror's, added before they are scaled.
         """
-        descriptor = self._pooled(images_BCHW)
+        parts_BPD = self.parts(images_BCHW)
         if flip:
-            descriptor = descriptor + self._pooled(images_BCHW.flip(3))
-        return F.normalize(descriptor, dim=1)
+            parts_BPD = parts_BPD + self.parts(images_BCHW.flip(3))
+        return unit(parts_BPD)
 
-    def _pooled(self, images_BCHW: Tensor) -> Tensor:
-        features: Tensor = self.backbone.forward_features(images_BCHW)  # type: ignore[operator]
-        pooled: Tensor = self.pool(features)
-        return pooled
-
-
-def _class_head(width: int, num_places: int, *, bottleneck: int, dropout: float) -> nn.Sequential:
-    """Build Linear - BatchNorm - Dropout - classifier, no activation (spec pfed 3, class block)."""
-    layers: list[nn.Module] = []
-    if bottleneck:
-        reduce = nn.Linear(width, bottleneck)
-        nn.init.kaiming_normal_(reduce.weight, a=0, mode="fan_out")
-        nn.init.zeros_(reduce.bias)
-        layers.append(reduce)
-    classifier = nn.Linear(bottleneck or width, num_places)
-    nn.init.normal_(classifier.weight, std=0.001)
-    nn.init.zeros_(classifier.bias)
-    return nn.Sequential(
-        *layers, nn.BatchNorm1d(bottleneck or width), nn.Dropout(dropout), classifier
-    )
+    def learn_logits(self, *, learns: bool) -> None:
+        """Keep the class head out of the optimizer where no loss term reads its logits."""
+        self.head.requires_grad_(learns)
 
 
 def build_model(config: ModelConfig, *, num_places: int) -> RetrievalModel:
@@ -84,8 +69,11 @@ def build_model(config: ModelConfig, *, num_places: int) -> RetrievalModel:
     Raises:
         RecipeError: arch or weights are unknown, or the weights do not fit.
     """
-    from distill.models.weights import load_backbone
-
     model = RetrievalModel(config, num_places=num_places)
     load_backbone(model.backbone, arch=config.arch, weights=config.weights)
     return model
+
+
+def to_device(model: RetrievalModel, device: torch.device) -> RetrievalModel:
+    """Move a model, with channels last in memory as its inputs are."""
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from data_shards.errors import DescriptorError, RecipeError
 from data_shards.nearest import choose
+from distill.mlflow_runs import TrackedRun, read_runs
 from distill.run_folder import read_recipe
-from distill.tracked_runs import TrackedRun, read_runs
 from evaluation.compare.config import CompareConfig
 from evaluation.report import REPORT_NAME, Report, read_report, report_of
 

@@ -18,8 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.models import inference
-from distill.models.one_bit import OneBitLayer
+from distill.models import OneBitLayer, inference
 from evaluation.efficiency.cost import Cost
 
 FLOPS_PER_MAC = 2

@@ -17,7 +17,7 @@ from data_shards.config import Resampling
 from data_shards.decode import decode, resize
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel, inference, normalize
-from distill.models.pooling import GeM, Mean
+from distill.models.heads import GeM, Mean
 from evaluation.figures.canvas import (
     EDGE,
     QUIET,

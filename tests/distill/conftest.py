@@ -18,15 +18,15 @@ import torch
 from data_shards.progress import show_progress
 from data_shards.recipe import build_config, to_values
 from data_shards.shards import ShardSet
-from distill.checkpoint import save_weights
 from distill.config import DistillConfig
 from distill.models import build_model
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths, open_run_folder
 from distill.session import Session, make_accelerator, open_session
-from distill.teacher import class_places
+from distill.teacher.source import class_places
 from distill.tracking import Tracker
 from distill.train import Probe, finish, train
+from distill.weights_file import save_weights
 
 ROOT = Path(__file__).parents[2]
 CPU = ROOT / "configs/accelerate/cpu.yaml"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from data_shards.progress import show_progress
 from data_shards.recipe import load_recipe
 from data_shards.shards import ShardSet
 from distill import collectives, step
+from distill.batches import DeviceBatch
 from distill.checkpoint import RunState, resume, save_checkpoint
 from distill.config import (
     DistillConfig,
@@ -27,53 +29,67 @@ from distill.config import (
     ObjectivesConfig,
     ScheduleConfig,
 )
-from distill.models import Outputs
+from distill.methods import METHODS, Rows
+from distill.models import Outputs, Shapes
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths
 from distill.session import make_accelerator, open_session
-from distill.teacher import load_teacher
-from distill.teacher_pass import build_cache
+from distill.teacher.build import build_cache
+from distill.teacher.source import load_teacher
 from distill.tracking import Tracker
 from distill.train import train
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
+TEACHER: Shapes = {"descriptor": (1, TEACHER_WIDTH), "logits": (PLACES,)}
 
 
 class Toy(nn.Module):
-    """As much of a `RetrievalModel` as a step needs, in any precision."""
+    """As much of a `RetrievalModel` as a step needs, in any precision, with two parts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.width = WIDTH
-        self.body = nn.Linear(SIZE * SIZE * 3, WIDTH)
-        self.head = nn.Linear(WIDTH, PLACES)
+        self.width = 2 * WIDTH
+        self.body = nn.Linear(SIZE * SIZE * 3, 2 * WIDTH)
+        self.head = nn.Linear(2 * WIDTH, PLACES)
+
+    def learn_logits(self, *, learns: bool) -> None:
+        self.head.requires_grad_(learns)
 
     def forward(self, images: Tensor) -> Outputs:
         descriptor = self.body(images.flatten(1).to(self.body.weight.dtype)).tanh()
-        return Outputs(descriptor, self.head(descriptor))
+        return Outputs(descriptor=descriptor.unflatten(1, (2, WIDTH)), logits=self.head(descriptor))
 
 
-def batch(k: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Outputs]:
-    """Return satellites, drone views, places and teacher outputs of the whole global batch."""
+def batch(k: int, dtype: torch.dtype) -> DeviceBatch:
+    """Return the whole global batch of a step, with k drone views a row."""
     numbers = torch.Generator().manual_seed(k)
     views = ROWS * (1 + k)
     images = torch.randint(0, 256, (views, SIZE, SIZE, 3), generator=numbers, dtype=torch.uint8)
-    teacher = Outputs(
-        torch.randn(views, TEACHER_WIDTH, generator=numbers, dtype=dtype),
-        torch.randn(views, PLACES, generator=numbers, dtype=dtype),
+    descriptor = torch.randn(views, 1, TEACHER_WIDTH, generator=numbers, dtype=dtype)
+    logits = torch.randn(views, PLACES, generator=numbers, dtype=dtype)
+    return DeviceBatch(
+        step=0,
+        satellite=images[:ROWS],
+        drone=images[ROWS:],
+        place=torch.arange(ROWS) % PLACES,
+        keys=np.arange(views),
+        slots=np.zeros(views, dtype=np.int64),
+        teacher=Outputs(descriptor=descriptor, logits=logits),
     )
-    return images[:ROWS], images[ROWS:], torch.arange(ROWS) % PLACES, teacher
 
 
-def part(
-    whole: tuple[Tensor, Tensor, Tensor, Outputs], rank: int, k: int
-) -> tuple[Tensor, Tensor, Tensor, Outputs]:
+def part(whole: DeviceBatch, rank: int, k: int) -> DeviceBatch:
     """Cut a rank's rows out of a global batch, as plan and cache do."""
-    satellite, drone, place, teacher = whole
     own = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
     views = slice(own.start * k, own.stop * k)
-    outputs = [torch.cat([t[:ROWS][own], t[ROWS:][views]]) for t in teacher]
-    return satellite[own], drone[views], place[own], Outputs(*outputs)
+    assert whole.teacher is not None
+    return replace(
+        whole,
+        satellite=whole.satellite[own],
+        drone=whole.drone[views],
+        place=whole.place[own],
+        teacher=whole.teacher.map(lambda t: torch.cat([t[:ROWS][own], t[ROWS:][views]])),
+    )
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -94,26 +110,44 @@ def worst_gradients(accelerator: Accelerator, config: DistillConfig) -> Iterator
                 terms = {n: replace(getattr(config.objectives, n), weight=0.0) for n in weights}
                 for n, weight in chosen.items():
                     terms[n] = replace(terms[n], weight=weight)
-                here = mock.Mock(method="pfed", objectives=replace(config.objectives, **terms))
+                here = mock.Mock(objectives=replace(config.objectives, **terms))
                 modules = []
                 for _ in range(2):
                     torch.manual_seed(3)
-                    module = step.DistillStep(here, Toy(), teacher_width=TEACHER_WIDTH)  # type: ignore[arg-type]
+                    module = step.DistillStep(here, METHODS["pfed"], Toy(), teacher=TEACHER)  # type: ignore[arg-type]
                     modules.append(module.to(dtype))
                 together, alone = accelerator.prepare(modules[0]), modules[1]
                 whole = batch(k, dtype)
-                found = together(*part(whole, accelerator.process_index, k))
+                found = together(part(whole, accelerator.process_index, k), list(chosen))
                 accelerator.backward(step.weigh(found, chosen))
                 with (
                     mock.patch.object(step, "gather_with_grad", lambda tensor: tensor),
                     mock.patch.object(step, "rank", lambda: 0),
                 ):
-                    step.weigh(alone(*whole), chosen).backward()
+                    step.weigh(alone(whole, list(chosen)), chosen).backward()
                 expected, seen = gradients(alone), gradients(together)
                 assert expected.keys() == seen.keys() and expected
                 largest = max(grad.abs().max() for grad in expected.values())
                 error = max((seen[key] - expected[key]).abs().max() for key in expected)
                 yield f"{name} k={k} {str(dtype)[6:]}", float(error / largest)
+
+
+def gathered_rows(rank: int) -> list[object]:
+    """Gather rows whose numbers say which rank, row and view they are of."""
+    rows = 10 * rank + torch.arange(2.0)
+    own = Rows(
+        place=rows.long(),
+        satellite=Outputs(unit=rows[:, None]),
+        drone=Outputs(unit=rows[:, None, None] + torch.tensor([0.1, 0.2])[:, None]),
+    )
+    everyone = step.gather_rows(own, ["unit"])
+    none = step.gather_rows(own, [])
+    assert not none.satellite and not none.drone
+    return [
+        everyone.place.tolist(),
+        everyone.satellite["unit"][:, 0].tolist(),
+        [[round(value, 1) for value in row] for row in everyone.drone["unit"][..., 0].tolist()],
+    ]
 
 
 def gather_leaves_other_gradients_alone() -> list[float]:
@@ -211,7 +245,8 @@ def main(recipe: Path, out: Path) -> None:
     seen["gradients"] = dict(worst_gradients(accelerator, config))
     seen["shared_gradient"] = gather_leaves_other_gradients_alone()
     seen["first_problem"] = collectives.first_problem(None if rank == 0 else "rank 1 has one")
-    seen["said"] = collectives.say_of_rank_zero(f"by {rank}")
+    seen["everyone"] = gathered_rows(rank)
+    seen["said"] = collectives.broadcast_object(f"by {rank}")
     seen["mined"] = mined_run(config, out / "straight", stops=[6])
     seen["mined_and_resumed"] = mined_run(config, out / "resumed", stops=[5, 6])
     seen["waited"] = wait_for_one_that_is_slow(rank, out)
@@ -247,7 +282,7 @@ def main(recipe: Path, out: Path) -> None:
         )
     (out / f"rank{rank}.json").write_text(json.dumps(seen))
     accelerator.wait_for_everyone()
-    collectives.leave()
+    collectives.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import hashlib
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
-from distill.checkpoint import (
-    WEIGHTS_FORMAT,
-    RunState,
-    load_student,
-    resume,
-    save_checkpoint,
-    save_weights,
-)
+from distill.checkpoint import SET_ASIDE, RunState, resume, save_checkpoint
 from distill.run_folder import RunPaths
+from distill.weights_file import WEIGHTS_FORMAT, load_student, save_weights
 from tests.distill.conftest import metric_lines, open_alone, run_alone, tiny_config
 
 
@@ -111,19 +106,62 @@ def names(paths: RunPaths) -> list[str]:
     return sorted(path.name for path in paths.checkpoints.iterdir())
 
 
-def test_old_half_written_and_abandoned_checkpoints_go(make_config):
+def test_old_and_half_written_checkpoints_go_and_those_ahead_are_kept_aside(make_config, caplog):
     session = open_alone(make_config())
     paths = session.paths
     for step in (1, 2, 3):
         save_checkpoint(session.accelerator, RunState(step=step), paths, keep=2)
     assert names(paths) == ["step-00000002", "step-00000003"]
     # Step 3 is damaged and step 4 half-written; the run goes on from step 2 and keeps one.
-    (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"")
-    (paths.checkpoints / "step-00000004.partial").mkdir()
-    assert resume(session.accelerator, paths, shards="").step == 2
-    save_checkpoint(session.accelerator, RunState(step=2), paths, keep=1)
-    assert names(paths) == ["step-00000002"]
-    assert resume(session.accelerator, paths, shards="").step == 2
+    for time in (1, 2):
+        (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"x" * time)
+        (paths.checkpoints / "step-00000004.partial").mkdir()
+        assert resume(session.accelerator, paths, shards="").step == 2
+        save_checkpoint(session.accelerator, RunState(step=2), paths, keep=1)
+        assert names(paths) == ["set_aside", "step-00000002"]
+        assert resume(session.accelerator, paths, shards="").step == 2
+        save_checkpoint(session.accelerator, RunState(step=3), paths, keep=2)
+    aside = paths.checkpoints / SET_ASIDE
+    kept = {path.name: (path / "model.safetensors").stat().st_size for path in aside.iterdir()}
+    assert kept.pop("step-00000002") > 2 and kept.pop("step-00000002-2") > 2
+    assert kept == {"step-00000003": 1, "step-00000003-2": 2}
+    assert f"is kept as {aside / 'step-00000003'}" in caplog.text
+
+
+def test_a_state_of_another_version_is_refused_and_nothing_is_touched(copied):
+    run = RunPaths(copied.run_folder)
+    file = run.checkpoints / "step-00000006" / "state.json"
+    meta = json.loads(file.read_text())
+    meta["state"] |= {"ema": "abc", "zero": 2}
+    file.write_text(json.dumps(meta))
+    before = {path: path.stat().st_mtime_ns for path in run.checkpoints.rglob("*")}
+    says = (
+        r"step-00000006 was saved by another version .* \(its state has ema, zero, unknown here\)"
+    )
+    with pytest.raises(CheckpointError, match=says):
+        open_alone(copied)
+    assert {path: path.stat().st_mtime_ns for path in run.checkpoints.rglob("*")} == before
+
+
+def test_a_folder_in_a_checkpoint_is_sealed_file_by_file(make_config, monkeypatch):
+    """DeepSpeed writes its part into a folder of its own."""
+    session = open_alone(make_config())
+    save_state = session.accelerator.save_state
+
+    def save_as_deepspeed_does(folder: str) -> None:
+        save_state(folder)
+        (Path(folder) / "pytorch_model" / "empty").mkdir(parents=True)
+        (Path(folder) / "pytorch_model" / "rank_0.pt").write_bytes(b"optimizer")
+
+    monkeypatch.setattr(session.accelerator, "save_state", save_as_deepspeed_does)
+    for step in (1, 2):
+        save_checkpoint(session.accelerator, RunState(step=step), session.paths, keep=2)
+    newest = session.paths.checkpoints / "step-00000002"
+    sealed = json.loads((newest / "state.json").read_text())["sha256"]
+    assert "pytorch_model/rank_0.pt" in sealed and "model.safetensors" in sealed
+    assert resume(session.accelerator, session.paths, shards="").step == 2
+    (newest / "pytorch_model" / "rank_0.pt").write_bytes(b"optimiser")
+    assert resume(session.accelerator, session.paths, shards="").step == 1
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(make_config, monkeypatch):

@@ -17,7 +17,7 @@ from distill.cli import cache, train
 from distill.config import DistillConfig
 from distill.inputs import open_inputs
 from distill.run_folder import RunPaths
-from distill.teacher_cache import META_NAME
+from distill.teacher.cache import META_NAME
 from distill.tracking import Tracker
 from tests.data_shards.remote.shard_server import ShardServer, serving
 from tests.distill.conftest import ALL_TERMS, metric_lines, tiny_config, write_recipe

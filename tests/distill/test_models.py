@@ -6,9 +6,9 @@ from torch import nn
 from data_shards.errors import RecipeError
 from distill.config import ModelConfig
 from distill.models import ARCHS, RetrievalModel, build_model, normalize
-from distill.models.pooling import GeM, Mean
+from distill.models.heads import GeM, Mean
 from distill.models.weights import load_backbone
-from distill.teacher import freeze
+from distill.teacher.source import freeze
 
 SMALL = ("convnext_micro", "convnext_milli", "convnext_atto")
 
@@ -22,8 +22,11 @@ def small(**changes) -> RetrievalModel:
 def test_arch_describes_and_classifies(arch):
     model = small(arch=arch)
     images = torch.randn(2, 3, 64, 64)
-    descriptor, logits = model(images)
-    assert descriptor.shape == (2, model.width) and logits.shape == (2, 5)
+    outputs = model(images)
+    assert {name: (2, *shape) for name, shape in model.shapes.items()} == {
+        name: tuple(tensor.shape) for name, tensor in outputs.items()
+    }
+    assert model.shapes == {"descriptor": (1, model.width), "logits": (5,)}
     assert torch.allclose(model.describe(images).norm(dim=1), torch.ones(2), atol=1e-6)
 
 

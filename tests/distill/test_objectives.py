@@ -112,7 +112,7 @@ def test_feature_distillation_by_a_slow_loop(numbers: torch.Generator):
 def test_a_term_has_one_name_everywhere(distilled, make_config):
     config: DistillConfig = distilled()
     names = list(vars(config.objectives))
-    assert list(METHODS["pfed"](config.objectives)) == names == list(config.objectives.weights)
+    assert list(METHODS["pfed"].terms(config.objectives)) == names == list(config.objectives.weights)
     for name in names:
         module = __import__(f"distill.objectives.{name}", fromlist=[name])
         assert callable(getattr(module, name))

@@ -1,57 +1,173 @@
-import math
+"""One optimizer of several rules against the libraries' own, to the bit."""
+
+import copy
 
 import pytest
 import torch
+from timm.optim.lion import Lion
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
-from distill.config import ModelConfig, OptimizerConfig, ScheduleConfig
-from distill.models import RetrievalModel
-from distill.optim import build_optimizer, learning_rate_factor, set_learning_rate
-from distill.step import MAX_SCALE, DistillStep
+from distill.config import ModelConfig, OptimizerConfig
+from distill.methods import METHODS
+from distill.models import build_model
+from distill.optim import RULES, GroupedOptimizer, GroupSpec
+from distill.step import DistillStep
+
+NEVER = 1e9
+"""A gradient norm that is never reached."""
+
+REFERENCES = {
+    "adamw": lambda p, **of: torch.optim.AdamW(p, foreach=False, **of),
+    "adam": lambda p, **of: torch.optim.Adam(p, foreach=False, **of),
+    "lion": lambda p, **of: Lion(p, foreach=False, **of),
+    "sgd": lambda p, **of: torch.optim.SGD(p, momentum=of.pop("betas")[0], foreach=False, **of),
+}
 
 
-def test_learning_rate_warms_up_and_falls():
-    schedule = ScheduleConfig(num_steps=110, warmup_steps=10, final_fraction=0.2)
-    factor = [learning_rate_factor(schedule, step) for step in range(111)]
-    assert factor[0] == pytest.approx(0.1) and factor[4] == pytest.approx(0.5)
-    assert factor[9] == factor[10] == 1.0 == max(factor)
-    assert factor[60] == pytest.approx(0.2 + 0.8 / 2)
-    assert all(a > b for a, b in zip(factor[10:], factor[11:], strict=False))
-    assert factor[110] == pytest.approx(0.2)  # one behind the last step
-    assert factor[109] == pytest.approx(0.2 + 0.4 * (1 + math.cos(math.pi * 0.99)))
+def network() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.GELU(), nn.Linear(7, 3))
 
 
-def test_no_warm_up_starts_at_the_peak():
-    assert learning_rate_factor(ScheduleConfig(num_steps=5, warmup_steps=0), 0) == 1.0
+def group(name: str, module: nn.Module, rule: str = "adamw", **of) -> GroupSpec:
+    of = {"learning_rate": 0.01, **of}
+    return GroupSpec(name=name, parameters=[*module.parameters()], rule=rule, **of)
+
+
+def backward(model: nn.Module, number: int) -> None:
+    model.zero_grad()
+    numbers = torch.Generator().manual_seed(number)
+    model(torch.randn(6, 5, generator=numbers)).square().sum().backward()
+
+
+def same(one: nn.Module, two: nn.Module) -> bool:
+    pairs = zip(one.parameters(), two.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_is_the_library_s_to_the_bit_also_after_a_resume(rule):
+    ours, theirs = network(), network()
+    facts = {"betas": (0.8, 0.95), "weight_decay": 0.1}
+
+    def optimizer() -> GroupedOptimizer:
+        spec = group("all", ours, rule, **facts)
+        return GroupedOptimizer([spec], order=ours.parameters(), max_grad_norm=0.5)
+
+    mine = optimizer()
+    reference = REFERENCES[rule](theirs.parameters(), lr=0.01, **facts)
+    for number in range(6):
+        if number == 3:
+            state = copy.deepcopy(mine.state_dict())
+            mine = optimizer()
+            mine.load_state_dict(state)
+        backward(ours, number)
+        mine.step()
+        backward(theirs, number)
+        norm = clip_grad_norm_(theirs.parameters(), 0.5)
+        reference.step()
+        assert same(ours, theirs)
+        assert mine.grad_norm == norm and norm > 0.5
+
+
+def test_two_rules_in_one_object_are_two_optimizers():
+    ours, theirs = network(), network()
+    mine = GroupedOptimizer(
+        [
+            group("real", ours[:2], "adam", learning_rate=0.03),
+            group("binary", ours[3], "lion", learning_rate=0.005, betas=(0.9, 0.99)),
+        ],
+        order=ours.parameters(),
+        max_grad_norm=NEVER,
+    )
+    adam = torch.optim.Adam(theirs[:2].parameters(), lr=0.03, foreach=False)
+    lion = Lion(theirs[3].parameters(), lr=0.005, betas=(0.9, 0.99), foreach=False)
+    for number in range(5):
+        backward(ours, number)
+        mine.step()
+        backward(theirs, number)
+        adam.step()
+        lion.step()
+        assert same(ours, theirs)
+
+
+def test_a_group_that_is_not_enabled_keeps_every_bit_and_is_not_clipped_for():
+    model = network()
+    mine = GroupedOptimizer(
+        [group("first", model[:2]), group("last", model[3])],
+        order=model.parameters(),
+        max_grad_norm=0.5,
+    )
+    for number, names in enumerate([{"first", "last"}, {"last"}, {"first"}]):
+        mine.enable(frozenset(names))
+        backward(model, number)
+        gradient = {name: p.grad.clone() for name, p in model.named_parameters()}
+        before = copy.deepcopy([model.state_dict(), mine.state_dict()["state"]])
+        mine.step()
+        moving = ["0", "1"] * ("first" in names) + ["3"] * ("last" in names)
+        norm = torch.stack(
+            [g.norm() for name, g in gradient.items() if name.partition(".")[0] in moving]
+        ).norm()
+        assert torch.isclose(mine.grad_norm, norm)
+        for index, (name, parameter) in enumerate(model.named_parameters()):
+            moves = name.partition(".")[0] in moving
+            assert torch.equal(parameter, before[0][name]) != moves
+            state = mine.state_dict()["state"]
+            if not moves:
+                assert torch.equal(state[index]["exp_avg"], before[1][index]["exp_avg"])
+                assert torch.equal(parameter.grad, gradient[name])
+    with pytest.raises(AssertionError, match="middle"):
+        mine.enable(frozenset({"middle"}))
+
+
+def test_a_clamp_holds_after_the_steps_of_its_group():
+    model = network()
+    mine = GroupedOptimizer(
+        [group("first", model[:2], learning_rate=1.0, clamp=0.2), group("last", model[3])],
+        order=model.parameters(),
+        max_grad_norm=NEVER,
+    )
+    mine.enable(frozenset({"last"}))
+    backward(model, 0)
+    mine.step()
+    assert model[0].weight.abs().max() > 0.2
+    mine.enable(frozenset({"first"}))
+    backward(model, 1)
+    mine.step()
+    assert model[0].weight.abs().max() == 0.2 and model[3].weight.abs().max() > 0.2
+
+
+def test_groups_change_no_bit_of_the_gradient_norm():
+    model = network()
+    backward(model, 0)
+    alike = [[model[0].weight, model[3].weight], [*model[1].parameters()]]
+    alike.append([model[3].bias, model[0].bias])
+    norms = []
+    for groups in ([[*model.parameters()]], alike):
+        specs = [
+            GroupSpec(name=str(i), parameters=ps, rule="sgd", learning_rate=0.0)
+            for i, ps in enumerate(groups)
+        ]
+        mine = GroupedOptimizer(specs, order=model.parameters(), max_grad_norm=NEVER)
+        mine.step()
+        norms.append(mine.grad_norm)
+    assert norms[0] == norms[1] == clip_grad_norm_(model.parameters(), NEVER)
 
 
 def test_matrices_decay_and_vectors_do_not(make_config):
-    model = RetrievalModel(ModelConfig(arch="convnext_micro", weights="none"), num_places=4)
-    step = DistillStep(make_config(), model, teacher_width=None)
-    optimizer = build_optimizer(step, OptimizerConfig(learning_rate=0.1, weight_decay=0.3))
-    decayed, free = optimizer.param_groups
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+    model = build_model(ModelConfig(arch="convnext_micro", weights="none"), num_places=4)
+    step = DistillStep(make_config(), METHODS["pfed"], model, teacher=None)
+    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.3)
+    decayed, free = METHODS["pfed"].groups(step, config)
+    assert (decayed.weight_decay, free.weight_decay) == (0.3, 0.0)
+    assert {group.learning_rate for group in (decayed, free)} == {0.1}
     names = {id(parameter): name for name, parameter in step.named_parameters()}
-    assert {"model.pool.power", "log_scale"} <= {names[id(p)] for p in free["params"]}
-    assert all(parameter.ndim > 1 for parameter in decayed["params"])
-    assert all(parameter.ndim <= 1 for parameter in free["params"])
+    assert {"model.pool.power", "log_scale"} <= {names[id(p)] for p in free.parameters}
+    assert all(parameter.ndim > 1 for parameter in decayed.parameters)
+    assert all(parameter.ndim <= 1 for parameter in free.parameters)
     # Every parameter that learns is there once; the class head learns nothing from InfoNCE.
     learning = [name for name, parameter in step.named_parameters() if parameter.requires_grad]
-    assert sorted(names[id(p)] for group in optimizer.param_groups for p in group["params"]) == (
-        sorted(learning)
-    )
+    grouped = [names[id(p)] for group in (decayed, free) for p in group.parameters]
+    assert sorted(grouped) == sorted(learning)
     assert not any(name.startswith("model.head") for name in learning)
-    set_learning_rate(optimizer, peak=0.1, factor=0.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.05]
-
-
-def test_the_learned_scale_stops_at_its_limit_and_can_come_back(make_config):
-    model = RetrievalModel(ModelConfig(arch="convnext_micro", weights="none"), num_places=4)
-    step = DistillStep(make_config(), model, teacher_width=None)
-    assert step.log_scale.exp().item() == pytest.approx(1 / 0.07)
-    with torch.no_grad():
-        step.log_scale.fill_(20.0)
-    satellite = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    drone = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    step(satellite, drone, torch.arange(3), None)["info_nce"].backward()
-    assert step.log_scale.exp().item() == pytest.approx(MAX_SCALE)
-    assert step.log_scale.grad is not None and step.log_scale.grad.item() != 0

@@ -14,13 +14,19 @@ from data_shards.loader import image_batches, slot_variations
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-from distill import teacher_pass
-from distill.checkpoint import load_student
 from distill.config import DistillConfig
 from distill.run_folder import RunPaths
-from distill.teacher import CachedTeacher, LiveTeacher, cache_key, load_teacher, teacher_outputs
-from distill.teacher_cache import CacheKey, FeatureCache, cached_shards
-from distill.teacher_pass import build_cache
+from distill.teacher import build as teacher_build
+from distill.teacher.build import build_cache
+from distill.teacher.cache import CacheKey, FeatureCache, cached_shards
+from distill.teacher.source import (
+    CachedTeacher,
+    LiveTeacher,
+    cache_key,
+    load_teacher,
+    teacher_outputs,
+)
+from distill.weights_file import load_student
 from tests.distill.conftest import metric_lines, open_alone, run_alone, save_newborn
 
 CPU = torch.device("cpu")
@@ -78,10 +84,10 @@ def test_lookup_by_hand(cached):
             threads=1,
             variations=variations.__getitem__,
         )
-        live = teacher_outputs(teacher.model, torch.from_numpy(images))
+        live = teacher_outputs(teacher.model, torch.from_numpy(images), ["descriptor", "logits"])
         found = cache.lookup(rows, slots)
         assert list(found) == ["descriptor", "logits"]
-        for name, wanted in zip(found, live, strict=True):
+        for name, wanted in live.items():
             assert np.allclose(found[name], wanted.numpy(), rtol=2e-3, atol=2e-3)
     backwards = cache.lookup(rows[::-1], slots)
     assert np.array_equal(backwards["logits"], found["logits"][::-1])
@@ -118,13 +124,17 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     build(config)
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
-    live = LiveTeacher(load_teacher(config, session.shards), CPU)
+    loaded = load_teacher(config, session.shards)
+    live = LiveTeacher(loaded, loaded.model.shapes, CPU)
     slots = set()
-    for batch in session.loader.batches(first_step=0, num_steps=4):
-        slots |= set(batch.slot.tolist())
+    for planned in session.loader.batches(first_step=0, num_steps=4):
+        batch = session.on_device(planned)
+        slots |= set(batch.slots.tolist())
         assert batch.drone.shape[0] == 2 * batch.satellite.shape[0]
-        for one, two in zip(session.teacher(batch), live(batch), strict=True):
-            assert torch.allclose(one, two, rtol=1e-5, atol=1e-6)
+        answered = live(batch)
+        assert answered.keys() == batch.teacher.keys()
+        for name, values in answered.items():
+            assert torch.allclose(values, batch.teacher[name], rtol=1e-5, atol=1e-6)
     assert slots == {0, 1}
     assert "opencv-linear and will see images resized by pillow-bicubic" in caplog.text
 
@@ -288,9 +298,9 @@ def test_two_builds_of_one_folder_are_kept_apart(distilled, tiny_shards, tmp_pat
 
 def test_a_cache_that_was_finished_while_we_waited_for_the_lock_is_a_hit(cached, monkeypatch):
     answers = iter([False])
-    is_finished = teacher_pass._is_finished
+    is_finished = teacher_build._is_finished
     monkeypatch.setattr(
-        teacher_pass, "_is_finished", lambda *of: next(answers, None) is None and is_finished(*of)
+        teacher_build, "_is_finished", lambda *of: next(answers, None) is None and is_finished(*of)
     )
     before = files(cached.teacher.cache)
     assert build(cached) is False
@@ -310,7 +320,7 @@ def test_clearing_an_unfinished_build_leaves_what_is_not_ours(distilled):
 
 def test_a_system_without_fallocate_writes_the_same_bytes(distilled, cached, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate")
-    monkeypatch.setattr(teacher_pass, "ZEROS_AT_ONCE", 1000)
+    monkeypatch.setattr(teacher_build, "ZEROS_AT_ONCE", 1000)
     config = distilled()
     assert build(config) is True
     assert files(config.teacher.cache) == files(cached.teacher.cache)

@@ -7,8 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from data_shards.errors import TrackingError
+from distill.mlflow_runs import read_runs
 from distill.run_folder import RunPaths
-from distill.tracked_runs import read_runs
 from distill.tracking import Tracker
 from tests.distill.conftest import NO_SERVER
 

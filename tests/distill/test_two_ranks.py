@@ -11,8 +11,8 @@ from data_shards.progress import show_progress
 from data_shards.recipe import build_config
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
-from distill.teacher import load_teacher
-from distill.teacher_pass import build_cache
+from distill.teacher.build import build_cache
+from distill.teacher.source import load_teacher
 from tests.distill.conftest import ALL_TERMS, launch, write_recipe
 
 SCRIPT = Path(__file__).with_name("on_two_ranks.py")
@@ -59,6 +59,11 @@ def test_two_ranks_give_the_gradient_of_one(seen, term, k, dtype, tolerance):
 def test_gather_leaves_other_gradients_alone(seen):
     # Each rank's sum reaches this rank's part: 2; the other summand gets its own gradient: 1.
     assert [rank["shared_gradient"] for rank in seen] == [[2.0, 1.0, 1.0]] * 2
+
+
+def test_rows_of_all_ranks_come_in_the_order_of_ranks(seen):
+    drone = [[0.1, 0.2], [1.1, 1.2], [10.1, 10.2], [11.1, 11.2]]
+    assert [rank["everyone"] for rank in seen] == [[[0, 1, 10, 11], [0, 1, 10, 11], drone]] * 2
 
 
 def test_ranks_agree(seen):

@@ -14,7 +14,6 @@ from data_shards.packing.image_profile import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
-from distill.checkpoint import save_weights
 from distill.config import (
     DataConfig,
     DistillConfig,
@@ -25,6 +24,7 @@ from distill.config import (
 )
 from distill.models import build_model
 from distill.run_folder import RunPaths, open_run_folder
+from distill.weights_file import save_weights
 from evaluation.cli import evaluate
 
 TRAIN, TEST, DISTRACTORS, VIEWS = 20, 6, 3, 2

@@ -11,10 +11,10 @@ from data_shards.errors import CheckpointError, DescriptorError, PlanError
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import RowNumbers, ShardSet
-from distill.checkpoint import load_student
 from distill.config import DataConfig
 from distill.models import RetrievalModel, normalize
 from distill.run_folder import RunPaths
+from distill.weights_file import load_student
 from evaluation.cli import evaluate
 from evaluation.describe import Descriptors, describe
 from evaluation.probe import RetrievalProbe

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from data_shards.errors import CheckpointError, DescriptorError, RecipeError, ShardError
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-from distill.checkpoint import WEIGHTS_FORMAT, load_student
 from distill.run_folder import RunPaths
+from distill.weights_file import WEIGHTS_FORMAT, load_student
 from evaluation.cli import evaluate
 from evaluation.report import read_report
 from evaluation.setting import layout_trained_on

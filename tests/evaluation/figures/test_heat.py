@@ -9,9 +9,9 @@ from torch import nn
 
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-from distill.checkpoint import load_student
-from distill.models.pooling import GeM, Mean
+from distill.models.heads import GeM, Mean
 from distill.run_folder import RunPaths
+from distill.weights_file import load_student
 from evaluation.figures.heat import (
     contributions,
     draw_heat_maps,

@@ -11,8 +11,8 @@ from PIL import Image
 
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
-from distill.checkpoint import LoadedModel, load_student
 from distill.run_folder import RunPaths
+from distill.weights_file import LoadedModel, load_student
 from evaluation.describe import describe
 from evaluation.figures import canvas, grid, panels, report_figures
 from evaluation.figures.panels import draw_panel, evenly_spaced

@@ -33,7 +33,7 @@ def main() -> None:
     except ValueError as error:
         seen["refused"] = str(error)
     (folder / f"rank{collectives.rank()}.json").write_text(json.dumps(seen))
-    collectives.leave()
+    collectives.destroy_process_group()
 
 
 main()

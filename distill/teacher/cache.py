@@ -27,6 +27,7 @@ from data_shards.remote.sources import copy_to_node
 from data_shards.schema import Role
 from data_shards.shards import RowNumbers, ShardSet
 from distill.checkpoint import file_sha256
+from distill.models import Shapes
 from distill.models.preprocess import PREPROCESSING
 
 CACHE_VERSION = 1
@@ -66,6 +67,11 @@ class CacheKey:
     def digest(self) -> str:
         """SHA-256 over all fields."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def shapes(self) -> Shapes:
+        """Name of each output to its shape."""
+        return {name: tuple(shape) for name, shape in self.outputs.items()}
 
     @property
     def width(self) -> int:

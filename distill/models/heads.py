@@ -1,4 +1,4 @@
-"""Feature map to descriptor."""
+"""Feature map to descriptor, and descriptor to class logits."""
 
 import torch
 from torch import Tensor, nn
@@ -30,3 +30,22 @@ class Mean(nn.Module):
 
 POOLS: dict[str, type[nn.Module]] = {"gem": GeM, "mean": Mean}
 """Name in a recipe to module."""
+
+
+def class_head(width: int, num_places: int, *, bottleneck: int, dropout: float) -> nn.Sequential:
+    """Build Linear - BatchNorm - Dropout - classifier, no activation (spec pfed 3, class block).
+
+    Without a `bottleneck` the classifier sees the descriptor itself.
+    """
+    layers: list[nn.Module] = []
+    if bottleneck:
+        reduce = nn.Linear(width, bottleneck)
+        nn.init.kaiming_normal_(reduce.weight, a=0, mode="fan_out")
+        nn.init.zeros_(reduce.bias)
+        layers.append(reduce)
+    classifier = nn.Linear(bottleneck or width, num_places)
+    nn.init.normal_(classifier.weight, std=0.001)
+    nn.init.zeros_(classifier.bias)
+    return nn.Sequential(
+        *layers, nn.BatchNorm1d(bottleneck or width), nn.Dropout(dropout), classifier
+    )

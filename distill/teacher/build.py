@@ -26,11 +26,12 @@ from data_shards.manifest import write_json
 from data_shards.progress import Progress
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
-from distill.checkpoint import LoadedModel, to_device
-from distill.collectives import rank, say_of_rank_zero, wait_for_all, world_size
+from distill.collectives import broadcast_object, rank, wait_for_all, world_size
 from distill.config import DistillConfig
-from distill.teacher import cache_key, teacher_outputs
-from distill.teacher_cache import META_NAME, CacheKey, cached_shards, finish_cache, rows_name
+from distill.models import to_device
+from distill.teacher.cache import META_NAME, CacheKey, cached_shards, finish_cache, rows_name
+from distill.teacher.source import cache_key, teacher_outputs
+from distill.weights_file import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,11 @@ def build_cache(
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
     key = cache_key(config, shards, teacher)
-    if say_of_rank_zero(_is_finished(folder, key) if rank() == 0 else None):
+    if broadcast_object(_is_finished(folder, key) if rank() == 0 else None):
         return False
     try:
         with _only_one_build(folder):
-            finished = say_of_rank_zero(_begin(folder, key) if rank() == 0 else None)
+            finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
             if finished is None:
                 return False
             _write_shards(
@@ -109,7 +110,14 @@ def _write_shards(
             aside = final.with_suffix(".partial")
             rows = _map_rows(aside, (count, config.augment.slots, key.width), key.dtype)
             for at in _fill(
-                rows, config, shards, model, first=first, device=device, threads=threads
+                rows,
+                config,
+                shards,
+                model,
+                names=list(key.outputs),
+                first=first,
+                device=device,
+                threads=threads,
             ):
                 progress(done + at, total)
             rows.flush()
@@ -210,6 +218,7 @@ def _fill(
     shards: ShardSet,
     model: torch.nn.Module,
     *,
+    names: Collection[str],
     first: int,
     device: torch.device,
     threads: int,
@@ -239,8 +248,8 @@ def _fill(
         threads=threads,
         variations=variations,
     ):
-        outputs = teacher_outputs(model, torch.from_numpy(images).to(device))
-        row = torch.cat([output.float().flatten(1) for output in outputs], dim=1)
+        outputs = teacher_outputs(model, torch.from_numpy(images).to(device), names)
+        row = torch.cat([output.float().flatten(1) for output in outputs.values()], dim=1)
         chosen = slice(at, at + len(part))
         into[image[chosen], slot[chosen]] = row.cpu().numpy()
         at += len(part)

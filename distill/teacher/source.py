@@ -2,23 +2,24 @@
 
 import logging
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from data_shards.errors import CheckpointError, RecipeError
-from data_shards.loader import Batch
 from data_shards.shards import ShardSet
-from distill.checkpoint import LoadedModel, load_student, to_device
+from distill.batches import DeviceBatch
 from distill.collectives import rank
 from distill.config import DistillConfig
 from distill.inputs import local_cache
-from distill.models import Outputs, normalize
+from distill.methods import METHODS
+from distill.models import Outputs, Shapes, normalize, to_device
 from distill.run_folder import RunPaths
-from distill.teacher_cache import CacheKey, FeatureCache, augment_values, decoder_name
+from distill.teacher.cache import CacheKey, FeatureCache, augment_values, decoder_name
+from distill.weights_file import LoadedModel, load_student
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,10 @@ TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
 class Teacher(Protocol):
     """Answers what the teacher says of a batch: of its satellites, then of its drone views."""
 
-    width: int
-    """Numbers of a descriptor."""
+    shapes: Shapes
+    """Of the outputs for one image."""
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the outputs [V, ...] of a batch."""
 
 
@@ -41,39 +42,35 @@ class CachedTeacher:
 
     def __init__(self, cache: FeatureCache, device: torch.device) -> None:
         """Serve `cache` to `device`."""
-        self.cache, self.device = cache, device
-        self.width = cache.key.outputs["descriptor"][0]
+        self.cache, self.device, self.shapes = cache, device, cache.key.shapes
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
-        rows = np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)])
-        slots = np.concatenate([batch.slot, np.repeat(batch.slot, batch.drone_rows.shape[1])])
-        found = self.cache.lookup(rows, slots)
+        found = self.cache.lookup(batch.keys, batch.slots)
         return Outputs(
-            **{name: torch.from_numpy(values).to(self.device) for name, values in found.items()}
+            {name: torch.from_numpy(values).to(self.device) for name, values in found.items()}
         )
 
 
 class LiveTeacher:
     """Runs the frozen teacher on the same pixels that the student sees."""
 
-    def __init__(self, teacher: LoadedModel, device: torch.device) -> None:
-        """Take a model that `load_teacher` froze; no optimizer knows it."""
-        self.model, self.device = to_device(teacher.model, device), device
-        self.width = teacher.model.width
+    def __init__(self, teacher: LoadedModel, shapes: Shapes, device: torch.device) -> None:
+        """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
+        self.model, self.shapes = to_device(teacher.model, device), shapes
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
-        images = np.concatenate([batch.satellite, batch.drone])
-        return teacher_outputs(self.model, torch.from_numpy(images).to(self.device))
+        images = torch.cat([batch.satellite, batch.drone])
+        return teacher_outputs(self.model, images, self.shapes)
 
 
 @torch.no_grad()  # not inference_mode: autograd must be able to save what losses compare with
-def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor) -> Outputs:
-    """Run a frozen teacher on uint8 images."""
+def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor, names: Iterable[str]) -> Outputs:
+    """Run a frozen teacher on uint8 images, and keep the outputs of these names."""
     assert not model.training, "a teacher is in eval mode for good"
     outputs: Outputs = model(normalize(images_NHWC))
-    return outputs
+    return outputs.select(names)
 
 
 def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
@@ -150,13 +147,18 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
     """Return the key of the cache that this recipe needs."""
     return CacheKey(
         teacher_sha256=teacher.sha256,
-        outputs={"descriptor": [teacher.model.width], "logits": [len(teacher.places)]},
+        outputs={name: list(shape) for name, shape in _shapes(config, teacher).items()},
         shards=shards.fingerprint,
         image_size=config.data.image_size,
         augment=augment_values(config.augment),
         decoder=decoder_name(config.data.resampling),
         dtype=config.teacher.cache_dtype,
     )
+
+
+def _shapes(config: DistillConfig, teacher: LoadedModel) -> Shapes:
+    """Return which outputs of a teacher this recipe's method compares with."""
+    return METHODS[config.method].teacher_outputs(teacher.model)
 
 
 def open_teacher(
@@ -171,7 +173,7 @@ def open_teacher(
         return None
     teacher = load_teacher(config, shards)
     if config.teacher.source == "live":
-        return LiveTeacher(teacher, device)
+        return LiveTeacher(teacher, _shapes(config, teacher), device)
     key = cache_key(config, shards, teacher)
     folder = config.teacher.cache or Path()
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)

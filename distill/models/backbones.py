@@ -1,7 +1,11 @@
-"""The backbones a recipe can name: timm's ConvNeXts, and two small ones for a CPU."""
+"""The backbones a recipe can name: timm's ConvNeXts, and two small ones for a CPU.
+
+A backbone's layers say here how their cost is counted.
+"""
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import timm
 from timm.models.convnext import ConvNeXt
@@ -57,3 +61,15 @@ ARCHS: dict[str, Backbone] = {
 }
 """Name in a recipe to builder; `milli` and `micro` are sized to be trained from nothing on two CPU
 cores."""
+
+
+@runtime_checkable
+class OneBitLayer(Protocol):
+    """A layer whose products at inference are of one-bit weights and one-bit activations.
+
+    Every multiply-accumulate inside its forward counts as a binary operation (spec bicrossnet 7.1);
+    what it does besides, such as a batch norm or a channel scale, belongs into a layer of its own.
+    """
+
+    one_bit_parameters: tuple[str, ...]
+    """Names of its own parameters that are stored in one bit each."""

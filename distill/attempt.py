@@ -1,0 +1,183 @@
+"""One attempt at a run or a teacher cache, and how it ended, as `exit.json` tells scripts."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from data_shards.errors import RecipeError, SkyDistillError
+from data_shards.progress import show_progress
+from data_shards.recipe import to_values
+from data_shards.schema import View
+from data_shards.shards import ShardSet
+from distill.collectives import destroy_process_group, is_first_to_fail, wait_for_slow_ranks
+from distill.config import DistillConfig
+from distill.inputs import open_inputs
+from distill.launched import launched_rank, log_on_rank_zero
+from distill.run_folder import (
+    DONE,
+    FAILED,
+    PREEMPTED,
+    RunPaths,
+    forget_exit,
+    read_exit,
+    record_exit,
+    refuse_other_recipe,
+)
+
+if TYPE_CHECKING:
+    from distill.session import Session
+    from distill.train import Probe
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def one_rank_tells(config: DistillConfig | None = None) -> Iterator[None]:
+    """Let the first rank that fails tell why, and record it; what follows on others is its echo.
+
+    Without a `config` nobody knows yet whose run folder that would be, and nothing is written.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_mistake = isinstance(error, SkyDistillError)
+        code = error.exit_code if isinstance(error, SkyDistillError) else FAILED
+        if not is_first_to_fail():
+            raise SystemExit(code) from error
+        if config is not None:
+            reason = str(error) if is_mistake else f"{type(error).__name__}: {error}"
+            record_failure(config, code=code, reason=reason)
+        raise
+
+
+def begin_attempt(config: DistillConfig) -> None:
+    """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet.
+
+    The record of a finished run stays until steps are really trained again.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe; nothing is touched.
+    """
+    paths = RunPaths(config.run_folder)
+    refuse_other_recipe(paths, to_values(config))
+    if not is_finished(paths):
+        forget_exit(paths)
+
+
+def record_failure(config: DistillConfig, *, code: int, reason: str) -> None:
+    """Record why this attempt failed, unless that would hide a finished run or another recipe's."""
+    paths = RunPaths(config.run_folder)
+    try:
+        refuse_other_recipe(paths, to_values(config))
+    except RecipeError:
+        return  # the folder is another run's, which is the very sentence being told
+    if not is_finished(paths):
+        record_exit(paths, code=code, reason=reason)
+
+
+def is_finished(paths: RunPaths) -> bool:
+    """Return whether the run in a folder was trained to its end."""
+    ended = read_exit(paths.folder)
+    return ended is not None and ended.get("code") == DONE
+
+
+def train_once(
+    config: DistillConfig,
+    *,
+    recipe: str,
+    make_probes: Callable[[DistillConfig, ShardSet], Sequence["Probe"]],
+) -> int:
+    """Make one attempt at a run, and record how it ended; return the exit code.
+
+    Args:
+        config: what is trained.
+        recipe: what was typed behind the verb, for sentences that name a command.
+        make_probes: makes the looks that the loop takes, before anything is written.
+    """
+    if launched_rank() == 0:
+        begin_attempt(config)
+
+    from distill.session import make_accelerator, open_session
+
+    accelerator = make_accelerator(config)
+    shards = open_inputs(config.data)
+    wait_for_slow_ranks("shards")
+    probes = make_probes(config, shards)
+    session = open_session(config, accelerator, shards, recipe=recipe)
+    state = session.state
+    if accelerator.is_main_process and state.step < config.schedule.num_steps:
+        forget_exit(session.paths)
+    log_on_rank_zero(
+        f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
+        f"global batch {config.data.global_batch}, steps {state.step} to "
+        f"{config.schedule.num_steps}, run folder {session.paths.folder}"
+    )
+    is_done = _run(session, probes)
+    log_on_rank_zero(
+        f"{'trained' if is_done else 'stopped at'} {state.step} steps in {state.seconds:.0f} s"
+    )
+    destroy_process_group()
+    return DONE if is_done else PREEMPTED
+
+
+def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
+    """Run the loop with its probes; write weights, `exit.json` and the end of the MLflow run."""
+    from distill.preemption import StopFlag
+    from distill.train import finish, train
+
+    config, state, is_main = session.config, session.state, session.accelerator.is_main_process
+    status = "FAILED"
+    # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
+    with StopFlag() as flag:
+        try:
+            with show_progress(
+                f"training {config.name}", unit="steps", enabled=is_main
+            ) as progress:
+                is_done = train(session, probes=probes, progress=progress, flag=flag)
+            if is_done:
+                finish(session)
+            status, code, reason = (
+                ("FINISHED", DONE, "done") if is_done else ("KILLED", PREEMPTED, "preempted")
+            )
+            if is_main:
+                record_exit(
+                    session.paths, code=code, reason=reason, step=state.step, seconds=state.seconds
+                )
+        finally:
+            if is_main:
+                session.tracker.finish(status)
+        session.accelerator.wait_for_everyone()
+    return is_done
+
+
+def cache_once(config: DistillConfig) -> int:
+    """Run the teacher of a recipe over its shards, where that is not done yet."""
+    from distill.session import decode_threads, make_accelerator
+    from distill.teacher.build import build_cache
+    from distill.teacher.source import load_teacher
+
+    assert config.teacher.cache is not None, "checked by the caller"
+    accelerator = make_accelerator(config)
+    shards = open_inputs(config.data, views=tuple(View))
+    wait_for_slow_ranks("shards")
+    teacher = load_teacher(config, shards)
+    with show_progress(
+        "caching the teacher", unit="rows", enabled=accelerator.is_main_process
+    ) as progress:
+        is_new = build_cache(
+            config,
+            shards,
+            teacher,
+            folder=config.teacher.cache,
+            device=accelerator.device,
+            threads=decode_threads(config),
+            progress=progress,
+        )
+    log_on_rank_zero(
+        f"{'wrote' if is_new else 'unchanged:'} teacher cache {config.teacher.cache} of "
+        f"{teacher.name}"
+    )
+    accelerator.wait_for_everyone()
+    destroy_process_group()
+    return DONE

@@ -1,0 +1,59 @@
+"""One rank's part of a step, on the device that computes."""
+
+# Shapes: B = rows of this rank, k = drone views per row, V = (1 + k) * B images, S = image size.
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from data_shards.loader import Batch
+from data_shards.shards import RowNumbers
+from distill.models import Outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceBatch:
+    """Images and classes on the device, and on the host what tells each image from all others."""
+
+    step: int
+    """Optimizer step (from 0) that it is planned for."""
+
+    satellite: Tensor
+    """uint8 tiles [B, S, S, 3]."""
+
+    drone: Tensor
+    """uint8 views [B * k, S, S, 3], the views of one row beside each other."""
+
+    place: Tensor
+    """Class of each row's place [B]."""
+
+    keys: RowNumbers
+    """Number of every image in the index of the shards [V], satellites first: the same sample has
+    the same key on any rank, in any run."""
+
+    slots: npt.NDArray[np.int64]
+    """Augmentation slot of every image [V]."""
+
+    teacher: Outputs | None = None
+    """What the teacher says of the V images, where a term needs it."""
+
+
+def on_device(
+    batch: Batch, *, train_places: npt.NDArray[np.int64], device: torch.device
+) -> DeviceBatch:
+    """Bring a planned batch to the device; `train_places` [C] are the places of the C classes."""
+    satellite, drone, place = (
+        torch.from_numpy(part).to(device, non_blocking=True)
+        for part in (batch.satellite, batch.drone, np.searchsorted(train_places, batch.place))
+    )
+    return DeviceBatch(
+        step=batch.step,
+        satellite=satellite,
+        drone=drone,
+        place=place,
+        keys=np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)]),
+        slots=np.concatenate([batch.slot, np.repeat(batch.slot, batch.drone_rows.shape[1])]),
+    )

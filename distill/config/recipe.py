@@ -1,0 +1,128 @@
+"""One training recipe, whole; contradictions are refused when it is made, all at once.
+
+One recipe describes a teacher or a student; the same file, given to `skydistill cache`, names the
+teacher cache that its student reads.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from data_shards.augment.config import AugmentConfig
+from data_shards.errors import RecipeError
+from distill.config.data import DataConfig
+from distill.config.fields import bounded, field_problems, seed
+from distill.config.model import ModelConfig, TeacherConfig
+from distill.config.objectives import ObjectivesConfig
+from distill.config.optim import OptimizerConfig, ScheduleConfig
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Where MLflow records the run; metrics reach `metrics.jsonl` in the run folder first."""
+
+    uri: str | None = None
+    """Tracking store or server; by default MLFLOW_TRACKING_URI, else `mlflow.db` beside the run
+    folder."""
+
+    experiment: str = "skydistill"
+    """MLflow experiment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """One training run: a teacher, a student alone, or a distilled student."""
+
+    name: str = "run"
+    """Name of the run in MLflow and in reports."""
+
+    out: Path | None = None
+    """Run folder; by default `outputs/NAME`. A run found there is resumed."""
+
+    method: Literal["pfed"] = "pfed"
+    """Which method's terms and outputs are meant."""
+
+    role: Literal["teacher", "alone", "distilled"] = "distilled"
+    """What the run is in a comparison."""
+
+    seed: int = seed()
+    """Seed of initial weights, order of samples and dropout."""
+
+    expected_world_size: int | None = bounded(None, at_least=1)
+    """Number of processes that must really run; the job fails when it is another."""
+
+    precision: Precision = "fp32"
+    """Of forward and backward passes; bf16 and fp16 are mixed with float32."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images and batches."""
+
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How training images are varied."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network that learns."""
+
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The model it learns from."""
+
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+    """Loss terms."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer."""
+
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Length and learning rate."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """MLflow."""
+
+    log_every_steps: int = bounded(10, at_least=1)
+    """Steps between metric lines."""
+
+    probe_every_steps: int = bounded(0, at_least=0)
+    """Steps between probes on held-out training places; 0 probes at the end only."""
+
+    save_every_steps: int = bounded(500, at_least=1)
+    """Steps between checkpoints; the last step is always saved."""
+
+    keep_checkpoints: int = bounded(2, at_least=1)
+    """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions, all at once.
+
+        Raises:
+            RecipeError: every problem, with its key and remedy.
+        """
+        if problems := list(self._problems()):
+            raise RecipeError(f"recipe {self.name}: " + "; ".join(problems))
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run lives."""
+        return self.out or Path("outputs") / self.name
+
+    def _problems(self) -> Iterator[str]:
+        needs_teacher, teacher = self.objectives.needs_teacher, self.teacher
+        yield from field_problems(self)
+        if not self.objectives.weights:
+            yield "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
+        if needs_teacher and teacher.source == "cache" and teacher.cache is None:
+            yield "a distillation objective needs teacher.cache; set it, or teacher.source to live"
+        if self.role == "distilled" and not needs_teacher:
+            yield (
+                "role is distilled, but no distillation objective has a weight; "
+                "set one, or set role to alone or teacher"
+            )
+        if self.role != "distilled" and needs_teacher:
+            yield f"role is {self.role}, but a distillation term has a weight; say distilled"
+        if self.schedule.warmup_steps >= self.schedule.num_steps:
+            yield (
+                f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
+                f"schedule.num_steps ({self.schedule.num_steps})"
+            )

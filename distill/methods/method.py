@@ -1,0 +1,101 @@
+"""What a method is: all that the loop, the cache, the checkpoint and the evaluation see of it."""
+
+# Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, OptimizerConfig
+from distill.models import Outputs, RetrievalModel, Shapes
+from distill.optim import GroupSpec
+from distill.phases import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of places: one satellite tile and k drone views each."""
+
+    place: Tensor
+    """Class of each row's place [B], or [G] over all ranks."""
+
+    satellite: Outputs
+    """Of the tiles, [B, ...] or [G, ...]."""
+
+    drone: Outputs
+    """Of the drone views, [B, k, ...] or [G, k, ...]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTensors:
+    """What a term is given: one step of one rank, its images satellites first, then drone views.
+
+    All floats are float32 or wider, whatever precision the network ran in.
+    """
+
+    student: Outputs
+    """Of all V images: what the model says, what the training parts add, and `unit` [V, P * D]."""
+
+    teacher: Outputs | None
+    """Of the same images in the same order, or None when no term needs it."""
+
+    place: Tensor
+    """Class of every image [V]."""
+
+    own: Rows
+    """This rank's rows of `student`."""
+
+    everyone: Rows
+    """All ranks' rows of what the terms gather, in the order of ranks, with gradients to each."""
+
+    first_row: int
+    """Where this rank's rows begin among everyone's."""
+
+    scale: Tensor
+    """Learned inverse temperature of contrasts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One named loss of a step."""
+
+    loss: Callable[[StepTensors], Tensor]
+    """A scalar: this rank's mean."""
+
+    reads: frozenset[str]
+    """Outputs of the student that it depends on, and `scale`: what no term reads does not learn."""
+
+    gathers: frozenset[str] = frozenset()
+    """Outputs of the student that it wants of all ranks."""
+
+
+class Method(Protocol):
+    """One way to train: which network, which terms, which parameters move when."""
+
+    views: Literal["joint", "apart"]
+    """One forward of both views, or one each, so that batch statistics are of one view."""
+
+    def build(self, config: ModelConfig, *, num_places: int) -> RetrievalModel:
+        """Return the network with the weights that the recipe names."""
+
+    def training_parts(
+        self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
+    ) -> nn.Module:
+        """Return what exists in training only, as a module from outputs of the model to more."""
+
+    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        """Return the terms of the recipe that have a weight, by name."""
+
+    def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
+        """Return which outputs of a teacher the terms compare with: what a cache holds."""
+
+    def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+        """Divide the parameters of a step that learn into groups of the optimizer."""
+
+    def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
+        """Return the phases of a run, in order."""
+
+    def before_step(self, model: RetrievalModel, step: int) -> None:
+        """Bring what follows the number of steps (from 0), such as a temperature, up to date."""

@@ -1,0 +1,172 @@
+"""The weights users take away: a safetensors file that suffices to load the model, and a card.
+
+Nothing here unpickles anything.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from data_shards.config import Resampling
+from data_shards.errors import CheckpointError, SkyDistillError
+from data_shards.manifest import write_text_aside
+from data_shards.recipe import build_config, to_values
+from distill.checkpoint import STATE_NAME, file_sha256
+from distill.config import DistillConfig, ModelConfig
+from distill.methods import METHODS
+from distill.models import RetrievalModel
+from distill.run_folder import RunPaths
+
+WEIGHTS_FORMAT = "skydistill-weights-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A trained model, ready to describe images."""
+
+    model: RetrievalModel
+    name: str
+    role: str
+    image_size: int
+    resampling: Resampling
+    step: int
+    places: tuple[str, ...]
+    """Places its class logits stand for."""
+
+    layout: str
+    """Of the data set it was trained on; empty where the file does not tell."""
+
+    recipe: dict[str, Any]
+    sha256: str
+    """Of the weight file."""
+
+    path: Path
+    run: RunPaths | None
+    """The run it lies in, if it does."""
+
+
+def save_weights(
+    paths: RunPaths,
+    model: RetrievalModel,
+    config: DistillConfig,
+    *,
+    places: Sequence[str],
+    layout: str,
+    step: int,
+) -> None:
+    """Write `model.safetensors` and its card; the file alone suffices to load the model."""
+    meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
+    aside = paths.weights.with_name(paths.weights.name + ".partial")
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    try:
+        # One entry: safetensors writes several in any order, and the digest names the teacher.
+        save_file(state, aside, metadata={WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)})
+        aside.replace(paths.weights)
+        write_text_aside(paths.card, _card(config, model, step=step))
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{paths.weights} could not be written ({error}); free space and start again: the "
+            "run resumes"
+        ) from error
+
+
+def load_student(path: Path) -> LoadedModel:
+    """Load a trained model (of any role) from a run folder or a `.safetensors` file, in eval mode.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it was not written by SkyDistill.
+    """
+    file = RunPaths(path).weights if path.is_dir() else path
+    if not file.is_file():
+        _refuse_step(path if path.is_dir() else path.parent)
+        raise CheckpointError(f"no trained model at {file}; give {_runs_in_words(path)}")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
+        ) from error
+    if WEIGHTS_FORMAT not in metadata:
+        _refuse_step(file.parent)
+        raise CheckpointError(
+            f"{file} was not written by this version of skydistill; give the weights of a run"
+        )
+    try:
+        meta = json.loads(metadata[WEIGHTS_FORMAT])
+        recipe, places = meta["recipe"], tuple(meta["places"])
+        values = recipe["model"] | {"weights": "none"}  # those of the file follow
+        model = METHODS[recipe["method"]].build(
+            build_config(ModelConfig, values, where=str(file)), num_places=len(places)
+        )
+        model.load_state_dict(state)
+        image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
+    except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{file} does not fit this version of skydistill, or is of another model ({told}); "
+            "give the weights of a run"
+        ) from error
+    return LoadedModel(
+        model=model.eval().requires_grad_(requires_grad=False),
+        name=recipe["name"],
+        role=recipe["role"],
+        image_size=image_size,
+        resampling=resampling,
+        step=meta["step"],
+        places=places,
+        layout=meta.get("layout", ""),
+        recipe=recipe,
+        sha256=file_sha256(file),
+        path=file,
+        run=RunPaths(file.parent) if RunPaths(file.parent).recipe.is_file() else None,
+    )
+
+
+def _refuse_step(folder: Path) -> None:
+    """Refuse what a training left to be resumed from: its weights tell no model and no places."""
+    folder = folder if folder.name else folder.resolve()
+    is_step = folder.name.startswith("step-") and (folder / STATE_NAME).is_file()
+    holder = folder.parent if is_step else folder
+    run = RunPaths(holder.parent)
+    is_of_run = holder.name == run.checkpoints.name and run.recipe.is_file()
+    if not is_step and not is_of_run:
+        return
+    give = f"give the run folder {run.folder}" if is_of_run else "give the folder of its run"
+    if is_of_run and not run.weights.is_file():
+        give = f"train {run.folder} to its end, then {give}"
+    what = "is a checkpoint" if is_step else "holds checkpoints"
+    raise CheckpointError(f"{folder} {what} for resuming; {give}")
+
+
+def _runs_in_words(folder: Path) -> str:
+    """Name the run folders directly below one that have weights, else say what is wanted."""
+    found = sorted(weights.parent for weights in folder.glob(f"*/{RunPaths(folder).weights.name}"))
+    if not found:
+        return "a run folder whose training has ended, or a weight file"
+    more = f" or {len(found) - 3} more" if len(found) > 3 else ""
+    return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
+
+
+def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    return (
+        f"# {config.name}\n\n"
+        f"- role: {config.role}, method: {config.method}\n"
+        f"- backbone: {config.model.arch}, started from: {config.model.weights}, {count:,} "
+        "parameters with class head\n"
+        f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
+        f"{config.data.resampling}, ImageNet mean and deviation\n"
+        f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
+        f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
+        f"- teacher: {config.teacher.run or 'none'}\n\n"
+        "Load it with `distill.weights_file.load_student`, evaluate it by `skydistill evaluate`.\n"
+    )
