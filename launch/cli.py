@@ -1,10 +1,9 @@
-"""The hall of the launch stage: `skydistill demo`."""
+"""The command of the launch stage: `skydistill demo`."""
 
 import sys
 from collections.abc import Sequence
 
 from data_shards.recipe import parse_command
-from launch.command import as_typed
 from launch.config import DemoConfig
 
 
@@ -16,7 +15,6 @@ def demo(argv: Sequence[str]) -> int:
     stages = demo_stages(config)
     if config.dry_run:
         for stage in stages:
-            typed = as_typed(stage.argv, environment=stage.environment)
-            sys.stdout.write(f"# {stage.title}\n{typed}\n")
+            sys.stdout.write(f"# {stage.title}\n{stage.typed}\n")
         return 0
     return run_demo(config, stages)

@@ -8,7 +8,7 @@ from data_shards.errors import RecipeError
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """The whole journey on a synthetic world: shards, teacher, cache, students, verdict, figures.
+    """The whole journey on a synthetic world: shards, teacher, cache, students, retrieval, figures.
 
     Every stage is a command that can be typed alone (--dry-run lists them). A demo that was stopped
     goes on where it was.

@@ -1,5 +1,6 @@
 """The demo: every stage of the journey as the command a person would type, and what came of it."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,14 @@ from typing import Any
 from data_shards.errors import SkyDistillError
 from data_shards.processors import processors
 from data_shards.recipe import find_recipe, load_recipe
-from launch.command import CPU_LAUNCH, accelerate_argv, verb_argv
 from launch.config import DemoConfig
 from launch.demo_paths import DemoPaths
 from launch.demo_view import DemoView, open_view
 from launch.process import run_logged
+
+SKYDISTILL = (sys.executable, "-m", "launch.main")
+ACCELERATE_LAUNCH = (sys.executable, "-m", "accelerate.commands.launch")
+CPU_LAUNCH = Path("configs/accelerate/cpu.yaml")
 
 WORLD = {
     "--places": 280,
@@ -52,6 +56,19 @@ class Stage:
         if self.processes == 1:
             return {}
         return {"OMP_NUM_THREADS": str(max(1, processors() // self.processes))}
+
+    @property
+    def typed(self) -> str:
+        """The command as the README would print it, quoted for a shell."""
+        words = self.argv
+        for started, typed in (
+            (SKYDISTILL, ["skydistill"]),
+            (ACCELERATE_LAUNCH, ["accelerate", "launch"]),
+        ):
+            if tuple(words[: len(started)]) == started:
+                words = [*typed, *words[len(started) :]]
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        return " ".join([*variables, shlex.join(words)])
 
 
 class DemoFailedError(SkyDistillError):
@@ -99,6 +116,11 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
     ]
 
 
+def verb_argv(verb: str, *words: object) -> list[str]:
+    """Return the command of one verb in one process."""
+    return [*SKYDISTILL, verb, *map(str, words)]
+
+
 def _launched(config: DemoConfig, run: str, *, title: str, is_cache: bool = False) -> Stage:
     """Return the stage that trains a run, or that runs the teacher for it."""
     from data_shards.planning.plan import ranks_share
@@ -107,19 +129,22 @@ def _launched(config: DemoConfig, run: str, *, title: str, is_cache: bool = Fals
     paths, recipe = DemoPaths(config.out), find_recipe(Path("configs/pfed") / RECIPES[run])
     global_batch = load_recipe(DistillConfig, recipe).data.global_batch
     ranks_share(global_batch=global_batch, world_size=config.processes)
-    words: list[object] = [recipe, "--data.shards", paths.shards, "--out", paths.runs / run]
+    # An entry point is named as a module, so that it needs no checkout.
+    module = "distill.cache" if is_cache else "distill.run"
+    words: list[object] = [
+        "--config_file",
+        find_recipe(CPU_LAUNCH),
+        "--num_processes",
+        config.processes,
+    ]
+    words += ["-m", module, recipe, "--data.shards", paths.shards, "--out", paths.runs / run]
     words += ["--seed", config.seed, "--expected_world_size", config.processes]
     if run == "student_distilled":
         words += ["--teacher.run", paths.runs / "teacher", "--teacher.cache", paths.cache]
     return Stage(
         name="cache" if is_cache else run,
         title=title,
-        argv=accelerate_argv(
-            "distill.cache" if is_cache else "distill.run",
-            words,
-            config=find_recipe(CPU_LAUNCH),
-            processes=config.processes,
-        ),
+        argv=[*ACCELERATE_LAUNCH, *map(str, words)],
         processes=config.processes,
         run=None if is_cache else run,
     )
@@ -160,8 +185,8 @@ def run_stage(stage: Stage, paths: DemoPaths, view: DemoView) -> None:
     )
     if code:
         code, reason = _failure(stage, paths, code)
-        told = f"stage {stage.name!r} failed: {reason}; its output is in {log_file}"
-        raise DemoFailedError(told, exit_code=code)
+        message = f"stage {stage.name!r} failed: {reason}; its output is in {log_file}"
+        raise DemoFailedError(message, exit_code=code)
 
 
 def _failure(stage: Stage, paths: DemoPaths, code: int) -> tuple[int, str]:
@@ -172,8 +197,8 @@ def _failure(stage: Stage, paths: DemoPaths, code: int) -> tuple[int, str]:
     if ended and ended["code"]:
         return int(ended["code"]), str(ended["reason"]).rstrip(".")
     lines = [line for line in paths.log(stage.name).read_text().splitlines() if line.strip()]
-    told = [line.removeprefix("skydistill: ") for line in lines if line.startswith("skydistill: ")]
-    return code, (told or lines or ["it said nothing"])[-1].rstrip(".")
+    ours = [line.removeprefix("skydistill: ") for line in lines if line.startswith("skydistill: ")]
+    return code, (ours or lines or ["it said nothing"])[-1].rstrip(".")
 
 
 def show(summary: dict[str, Any], paths: DemoPaths, figures: list[Path]) -> None:

@@ -10,94 +10,94 @@ from data_shards.verbs import run_verb
 Verb = Callable[[Sequence[str]], int]
 
 
-def _demo() -> Verb:
+def demo(words: Sequence[str]) -> int:
     from launch.cli import demo
 
-    return demo
+    return demo(words)
 
 
-def _synth() -> Verb:
+def synth(words: Sequence[str]) -> int:
     from data_shards.cli import synth
 
-    return synth
+    return synth(words)
 
 
-def _shard() -> Verb:
+def shard(words: Sequence[str]) -> int:
     from data_shards.cli import shard
 
-    return shard
+    return shard(words)
 
 
-def _verify() -> Verb:
+def verify(words: Sequence[str]) -> int:
     from data_shards.cli import verify
 
-    return verify
+    return verify(words)
 
 
-def _plan() -> Verb:
+def plan(words: Sequence[str]) -> int:
     from data_shards.cli import plan
 
-    return plan
+    return plan(words)
 
 
-def _train() -> Verb:
+def train(words: Sequence[str]) -> int:
     from distill.cli import train
 
-    return train
+    return train(words)
 
 
-def _cache() -> Verb:
+def cache(words: Sequence[str]) -> int:
     from distill.cli import cache
 
-    return cache
+    return cache(words)
 
 
-def _evaluate() -> Verb:
+def evaluate(words: Sequence[str]) -> int:
     from evaluation.cli import evaluate
 
-    return evaluate
+    return evaluate(words)
 
 
-def _models() -> Verb:
+def models(words: Sequence[str]) -> int:
     from evaluation.efficiency.cli import models
 
-    return models
+    return models(words)
 
 
-def _compare() -> Verb:
+def compare(words: Sequence[str]) -> int:
     from evaluation.compare.cli import compare
 
-    return compare
+    return compare(words)
 
 
-VERBS: dict[str, tuple[Callable[[], Verb], str]] = {
+VERBS: dict[str, tuple[Verb, str]] = {
     "demo": (
-        _demo,
+        demo,
         "the whole journey on a synthetic world, on two processes, with a table and figures",
     ),
-    "synth": (_synth, "render a synthetic world in the folder layout of a public data set"),
-    "shard": (_shard, "raw folders to verified tar shards with index and manifest"),
-    "verify": (_verify, "whether a shard folder is whole: every tar, index, pair and count"),
-    "plan": (_plan, "the order of every sample of an epoch, for any number of ranks"),
+    "synth": (synth, "render a synthetic world in the folder layout of a public data set"),
+    "shard": (shard, "raw folders to verified tar shards with index and manifest"),
+    "verify": (verify, "whether a shard folder is whole: every tar, index, pair and count"),
+    "plan": (plan, "the order of every sample of an epoch, for any number of ranks"),
     "train": (
-        _train,
+        train,
         "train one teacher or student as a recipe says (also: accelerate launch distill/run.py)",
     ),
     "cache": (
-        _cache,
+        cache,
         "run a teacher once over the shards (also: accelerate launch distill/cache.py)",
     ),
     "evaluate": (
-        _evaluate,
+        evaluate,
         "both retrieval directions on the test set, as table, JSON and MLflow metrics",
     ),
     "compare": (
-        _compare,
+        compare,
         "finished runs in one table, mean and deviation over seeds, beside the published numbers",
     ),
-    "models": (_models, "every model a recipe can name: parameters, operations, and its speed"),
+    "models": (models, "every model a recipe can name: parameters, operations, and its speed"),
 }
-"""Verb to the function that imports it, and its sentence."""
+"""Verb to its function, which imports what it needs, and its sentence."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return 0
-    return run_verb(lambda: _find(words[0])(words[1:]))
+
+    def run() -> int:
+        verb, _ = VERBS[choose(words[0], VERBS, what="verb", error=RecipeError)]
+        return verb(words[1:])
+
+    return run_verb(run)
 
 
 def usage() -> str:
@@ -117,11 +122,6 @@ def usage() -> str:
         "large ones\n\n"
         f"{lines}\nskydistill VERB --help explains every option.\n"
     )
-
-
-def _find(name: str) -> Verb:
-    importer, _ = VERBS[choose(name, VERBS, what="verb", error=RecipeError)]
-    return importer()
 
 
 if __name__ == "__main__":

@@ -56,22 +56,15 @@ def run_logged(
 def _read(output: IO[str], log: IO[str], on_progress: OnProgress) -> None:
     """Read a child's output to its end: progress to its listener, all else to the log."""
     for line in output:
-        progress = _progress(line)
+        try:
+            progress = json.loads(line) if line.startswith('{"progress"') else None
+        except ValueError:
+            progress = None
         if progress is None:
             log.write(line)
             log.flush()
         else:
             on_progress(progress)
-
-
-def _progress(line: str) -> dict[str, Any] | None:
-    """Return the progress that a line tells, or None for any other line."""
-    if not line.startswith('{"progress"'):
-        return None
-    try:
-        return dict(json.loads(line))
-    except ValueError:
-        return None
 
 
 @contextmanager

@@ -21,29 +21,31 @@ WAYS = ("d2s", "s2d")
 def summarize(paths: DemoPaths, runs: Iterable[str], *, seed: int) -> dict[str, Any]:
     """Gather the reports of all runs into `summary.json`, and return it."""
     from data_shards.manifest import write_json
+    from distill.run_folder import RunPaths
 
     reports = {run: _report(paths, run) for run in runs}
     last, some_report = list(reports.items())[-1]
     rows = _headlines(some_report)
+    environment = json.loads(RunPaths(paths.runs / last).environment.read_text())
     summary = {
         "seconds": round(sum(_seconds(paths).values()), 1),
-        "world_size": _world_size(paths, last),
+        "world_size": int(environment["world_size"]),
         "seed": seed,
         "chance": {way: rows[way].chance for way in WAYS},
         "gallery": {way: rows[way].metrics["num_gallery"] for way in WAYS},
-        "models": [
-            _facts(report) | {"seconds": _trained_seconds(paths, run)}
-            for run, report in reports.items()
-        ],
-        "mlflow": _mlflow(paths, last),
+        "models": [_facts(report, paths.runs / run) for run, report in reports.items()],
+        "mlflow": _mlflow(RunPaths(paths.runs / last).mlflow),
     }
     write_json(paths.summary, summary)
     return summary
 
 
-def _facts(report: "Report") -> dict[str, Any]:
-    """Return what the demo tells of one model."""
-    rows = _headlines(report)
+def _facts(report: "Report", run: Path) -> dict[str, Any]:
+    """Return what the demo shows of one model."""
+    from distill.run_folder import read_exit
+
+    rows, ended = _headlines(report), read_exit(run)
+    assert ended is not None, "a stage that went well left its record"
     return {
         "name": report.name,
         "method": report.method,
@@ -51,6 +53,7 @@ def _facts(report: "Report") -> dict[str, Any]:
         "parameters": report.cost.parameters,
         "macs": report.cost.macs,
         **{way: dict(rows[way].metrics) for way in WAYS},
+        "seconds": round(float(ended["seconds"]), 1),
     }
 
 
@@ -108,37 +111,16 @@ def _headlines(report: "Report") -> "dict[str, Result]":
     return {result.name: result for result in report.headlines()}
 
 
-def _trained_seconds(paths: DemoPaths, run: str) -> float:
-    """Return how long a run trained, over all attempts, as it recorded itself."""
-    from distill.run_folder import read_exit
-
-    ended = read_exit(paths.runs / run)
-    assert ended is not None, "a stage that went well left its record"
-    return round(float(ended["seconds"]), 1)
-
-
-def _world_size(paths: DemoPaths, run: str) -> int:
-    """Return how many processes really trained, as the run recorded it."""
-    from distill.run_folder import RunPaths
-
-    return int(json.loads(RunPaths(paths.runs / run).environment.read_text())["world_size"])
-
-
-def _mlflow(paths: DemoPaths, run: str) -> dict[str, str]:
-    """Return where the runs are recorded, and the command that opens them."""
-    from distill.run_folder import RunPaths
-
-    link = json.loads(RunPaths(paths.runs / run).mlflow.read_text())
-    mlflow = Path(sys.executable).with_name("mlflow")
-    shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
+def _mlflow(link_file: Path) -> dict[str, str]:
+    """Return where the runs are recorded, and the command that opens them, as a person types it."""
+    link = json.loads(link_file.read_text())
+    mlflow, here = Path(sys.executable).with_name("mlflow"), Path.cwd()
+    shown = mlflow.relative_to(here) if mlflow.is_relative_to(here) else mlflow
+    uri = link["uri"]
+    if uri.startswith(f"sqlite:///{here}/"):
+        uri = "sqlite:///" + uri.removeprefix(f"sqlite:///{here}/")
     return {
         "tracking_uri": link["uri"],
         "experiment": link["experiment"],
-        "command": f"{shown} ui --backend-store-uri {shlex.quote(_shortened(link['uri']))}",
+        "command": f"{shown} ui --backend-store-uri {shlex.quote(uri)}",
     }
-
-
-def _shortened(uri: str) -> str:
-    """Return a SQLite address relative to the current folder, as a person would type it."""
-    inside = f"sqlite:///{Path.cwd()}/"
-    return "sqlite:///" + uri.removeprefix(inside) if uri.startswith(inside) else uri

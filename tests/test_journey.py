@@ -46,9 +46,9 @@ def run_here(words: list[str]) -> int:
     """Run `skydistill VERB`, or the verb behind an `accelerate launch`, in this process."""
     if words[0] == "skydistill":
         return main(words[1:])
-    door = next(word for word in words if word.startswith("distill/"))
-    verb = {"distill/run.py": "train", "distill/cache.py": "cache"}[door]
-    return main([verb, *words[words.index(door) + 1 :]])
+    script = next(word for word in words if word.startswith("distill/"))
+    verb = {"distill/run.py": "train", "distill/cache.py": "cache"}[script]
+    return main([verb, *words[words.index(script) + 1 :]])
 
 
 def run_on_two_ranks(words: list[str]) -> int:

@@ -90,7 +90,9 @@ def test_the_recipe_of_the_bare_command_is_shipped() -> None:
 
 
 def config_files() -> list[Path]:
-    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("config.py"))
+    """Every `config.py`, and every file of a `config/`."""
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return sorted(path for path in files if path.stem == "config" or path.parent.name == "config")
 
 
 @pytest.mark.parametrize("path", config_files(), ids=short)
@@ -99,7 +101,8 @@ def test_every_field_of_a_config_explains_itself(path: Path) -> None:
 
 
 def test_each_stage_that_reads_recipes_has_a_config() -> None:
-    assert {"data_shards", "distill", "evaluation"} <= {path.parent.name for path in config_files()}
+    stages = {path.relative_to(ROOT).parts[0] for path in config_files()}
+    assert {"data_shards", "distill", "evaluation"} <= stages
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.distill.conftest import launch
 from tests.evaluation.conftest import Evaluated
 
 ROOT = Path(__file__).parents[2]
-DOOR = ROOT / "evaluation/run.py"
+ENTRY_POINT = ROOT / "evaluation/run.py"
 SETTINGS = ("--batch-size", "4", "--flip", "--conditions", "fog", "--no-figures", "--no-mlflow")
 
 
@@ -29,7 +29,7 @@ def test_two_ranks_give_the_report_of_one(
         torch.set_num_threads(threads)
     out, mats = tmp_path / "together.json", tmp_path / "together"
     words = ["--checkpoint", run.folder, "--shards", shards.folder, "--out", out]
-    ended = launch(DOOR, *words, *SETTINGS, "--descriptors-out", mats, "--threads", "1")
+    ended = launch(ENTRY_POINT, *words, *SETTINGS, "--descriptors-out", mats, "--threads", "1")
     assert ended.code == 0, ended.output
     together = json.loads(out.read_text())
     differing = {name for name in alone if alone[name] != together[name]}
@@ -48,7 +48,7 @@ def read_descriptors(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_one_rank_tells_what_is_wrong(run: RunPaths, tmp_path: Path) -> None:
-    ended = launch(DOOR, "--checkpoint", run.folder, "--shards", tmp_path / "nowhere")
+    ended = launch(ENTRY_POINT, "--checkpoint", run.folder, "--shards", tmp_path / "nowhere")
     assert ended.code != 0
     assert len(ended.sentences) == 1
     assert "no shards at" in ended.sentences[0]
@@ -60,7 +60,7 @@ def test_a_place_that_cannot_be_written_stops_both_ranks_before_they_describe(
 ) -> None:
     (tmp_path / "there.json").mkdir()
     words = ["--checkpoint", run.folder, "--shards", shards.folder, *SETTINGS]
-    ended = launch(DOOR, *words, "--out", tmp_path / "there.json", "--threads", "1")
+    ended = launch(ENTRY_POINT, *words, "--out", tmp_path / "there.json", "--threads", "1")
     assert ended.code != 0
     assert len(ended.sentences) == 1
     assert "there.json cannot be written (it is a folder)" in ended.sentences[0]
