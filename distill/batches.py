@@ -2,7 +2,7 @@
 
 # Shapes: B = rows of this rank, k = drone views per row, V = (1 + k) * B images, S = image size.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,8 @@ class DeviceBatch:
     slots: npt.NDArray[np.int64]
     """Augmentation slot of every image [V]."""
 
-    teacher: Outputs | None = None
-    """What the teacher says of the V images, where a term needs it."""
+    teacher: Outputs = field(default_factory=Outputs)
+    """What the teacher says of the V images; empty when no term compares with one."""
 
 
 def on_device(

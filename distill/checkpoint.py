@@ -60,8 +60,10 @@ def save_checkpoint(
     final = paths.checkpoints / f"step-{state.step:08d}"
     aside = final.with_name(final.name + ".partial")
     is_main = accelerator.is_main_process
+    if is_main:
+        shutil.rmtree(aside, ignore_errors=True)
     try:
-        _succeed_on_all_ranks(final, lambda: _make_empty(aside) if is_main else None)
+        _succeed_on_all_ranks(final, lambda: aside.mkdir(parents=True) if is_main else None)
         _succeed_on_all_ranks(final, lambda: accelerator.save_state(str(aside)))
         _succeed_on_all_ranks(final, lambda: _publish(aside, final, state) if is_main else None)
     except CheckpointError:
@@ -69,7 +71,12 @@ def save_checkpoint(
             shutil.rmtree(aside, ignore_errors=True)
         raise
     if is_main:
-        _prune(paths, newest=final, keep=keep)
+        older = [folder for folder in _checkpoints(paths) if folder <= final][:-keep]
+        for folder in [*older, *paths.checkpoints.glob("*.partial")]:
+            shutil.rmtree(folder)
+        for folder in _checkpoints(paths):
+            if folder > final:
+                _set_aside(folder)
     return final
 
 
@@ -85,11 +92,6 @@ def _succeed_on_all_ranks(final: Path, work: Callable[[], object]) -> None:
             f"checkpoint {final} could not be written ({found}); free space and start again: "
             "the run resumes"
         )
-
-
-def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
 
 
 def _publish(aside: Path, final: Path, state: RunState) -> None:
@@ -123,17 +125,6 @@ def _set_aside(checkpoint: Path) -> None:
         checkpoint,
         to,
     )
-
-
-def _prune(paths: RunPaths, *, newest: Path, keep: int) -> None:
-    """Remove old checkpoints and what kills left half-written; those ahead are moved aside."""
-    finished = _checkpoints(paths)
-    for folder in finished:
-        if folder.name > newest.name:
-            _set_aside(folder)
-    old = [folder for folder in finished if folder.name <= newest.name][:-keep]
-    for folder in [*old, *paths.checkpoints.glob("*.partial")]:
-        shutil.rmtree(folder)
 
 
 def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunState:

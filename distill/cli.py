@@ -11,15 +11,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from data_shards.errors import RecipeError
 from data_shards.manifest import MANIFEST_NAME
-from data_shards.recipe import load_recipe, print_recipe_help
+from data_shards.planning.plan import ranks_share
+from data_shards.planning.split import held_out_places
+from data_shards.recipe import load_recipe, print_recipe_help, to_values
 from data_shards.shards import ShardSet
 from data_shards.verbs import run_verb
 from distill.attempt import cache_once, one_rank_tells, train_once
 from distill.config import DistillConfig
-from distill.dry_run import dry_cache, dry_train
-from distill.launched import log_on_rank_zero
+from distill.inputs import open_without_images
+from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
+from distill.plan import make_plan
 from distill.run_folder import DONE, RunPaths
 
 if TYPE_CHECKING:
@@ -65,7 +70,7 @@ def train(argv: Sequence[str]) -> int:
         _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
         if not asked.is_dry:
             return train_once(asked.config, recipe=asked.typed(), make_probes=_probes)
-        dry_train(asked.config)
+        _dry_train(asked.config)
     return DONE
 
 
@@ -81,7 +86,7 @@ def cache(argv: Sequence[str]) -> int:
         _refuse_before_the_demo(asked, inputs=2)
         if not asked.is_dry:
             return cache_once(config)
-        dry_cache(config)
+        _dry_cache(config)
     return DONE
 
 
@@ -136,3 +141,39 @@ def _demo_inputs(config: DistillConfig) -> Iterator[tuple[str, Path]]:
         from distill.teacher.cache import META_NAME
 
         yield "teacher cache", config.teacher.cache / META_NAME
+
+
+def _dry_train(config: DistillConfig) -> None:
+    """Print the resolved recipe and what training would do; write nothing."""
+    shards = open_without_images(config.data)
+    fraction, seed = config.data.validation_fraction, config.data.validation_seed
+    plan = make_plan(config, shards)
+    world = config.expected_world_size or launched_world_size()
+    rows = ranks_share(global_batch=config.data.global_batch, world_size=world)
+    if launched_rank() == 0:
+        sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
+    held_out = len(held_out_places(shards, fraction=fraction, seed=seed))
+    log_on_rank_zero(
+        f"would train {len(plan.places)} places ({held_out} held out) on {world} ranks x "
+        f"{rows} rows"
+    )
+    epochs = config.schedule.num_steps / plan.steps_per_epoch
+    log_on_rank_zero(
+        f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch} "
+        f"steps, into {config.run_folder}"
+    )
+
+
+def _dry_cache(config: DistillConfig) -> None:
+    """Print what the teacher pass would write; write nothing."""
+    from distill.teacher.cache import cached_shards
+    from distill.teacher.source import cache_key, load_teacher
+
+    shards = open_without_images(config.data)
+    key = cache_key(config, shards, load_teacher(config, shards))
+    rows = sum(count for _, count in cached_shards(shards).values()) * config.augment.slots
+    size = rows * key.width * (2 if key.dtype == "float16" else 4)
+    log_on_rank_zero(
+        f"would write {rows} rows of {key.width} numbers ({size / 2**20:.1f} MiB) to "
+        f"{config.teacher.cache}"
+    )

@@ -22,7 +22,6 @@ from data_shards.errors import DivergedError
 from data_shards.loader import Batch, image_batches
 from data_shards.planning.neighbours import Neighbours
 from data_shards.planning.place_views import PlaceViews
-from data_shards.planning.plan import Plan
 from distill.collectives import gather_arrays, rank, world_size
 from distill.config import MiningConfig
 from distill.models import inference, normalize
@@ -78,7 +77,14 @@ def mine(session: Session) -> Neighbours:
     started, plan, state = time.monotonic(), session.loader.plan, session.state
     own = np.arange(rank(), len(plan.places), world_size())
     device = session.accelerator.device
-    place_PD = torch.from_numpy(_in_order(_describe(session, plan, own))).to(device)
+    most = session.config.data.mining.drones
+    with inference(session.model), session.accelerator.autocast():
+        halves = [
+            _mean_direction(session, views.of(own), most=most)
+            for views, most in ((plan.drones, most), (plan.satellites, 0))
+        ]
+    # The mean direction of a place's drone views beside that of its satellites, unit vectors both.
+    place_PD = torch.from_numpy(_in_order(np.concatenate(halves, axis=1))).to(device)
     if not bool(place_PD.isfinite().all()):
         raise DivergedError(
             f"step {state.step}: descriptors of the training places not finite, so none is near; "
@@ -98,20 +104,6 @@ def mine(session: Session) -> Neighbours:
             neighbours.digest[:12],
         )
     return neighbours
-
-
-def _describe(session: Session, plan: Plan, own: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return, per place, the mean direction of its drone views beside that of its satellites.
-
-    Half its length each [P / W, 2 D]; both are unit vectors.
-    """
-    most = session.config.data.mining.drones
-    with inference(session.model), session.accelerator.autocast():
-        halves = [
-            _mean_direction(session, views.of(own), most=most)
-            for views, most in ((plan.drones, most), (plan.satellites, 0))
-        ]
-    return np.concatenate(halves, axis=1)
 
 
 def _mean_direction(session: Session, views: PlaceViews, *, most: int) -> npt.NDArray[np.float32]:

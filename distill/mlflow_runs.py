@@ -64,12 +64,16 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
 
 def _read_run(client: Any, run: Any) -> TrackedRun:
     """Read one run, whose evaluations lie among its files."""
-    evaluations = {}
+    evaluations: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for file in client.list_artifacts(run.info.run_id, EVALUATION_FOLDER):
             if file.path.endswith(".json"):
                 local = client.download_artifacts(run.info.run_id, file.path, folder)
-                evaluations[Path(file.path).name] = _values(Path(local))
+                name, text = Path(file.path).name, Path(local).read_text()
+                try:
+                    evaluations[name] = json.loads(text)
+                except ValueError:
+                    evaluations[name] = None
     return TrackedRun(
         name=run.info.run_name,
         run_id=run.info.run_id,
@@ -79,14 +83,6 @@ def _read_run(client: Any, run: Any) -> TrackedRun:
         tags=run.data.tags,
         evaluations=evaluations,
     )
-
-
-def _values(file: Path) -> Any:
-    """Return what a JSON file holds; None if it is damaged."""
-    try:
-        return json.loads(file.read_text())
-    except ValueError:
-        return None
 
 
 def _all_pages(search: Callable[..., Any], **asked: Any) -> list[Any]:

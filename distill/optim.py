@@ -1,9 +1,10 @@
-"""One optimizer whose groups have rules, rates and decays of their own; clipping included.
+"""One optimizer whose groups have rules, rates and decays of their own; clipping and schedule.
 
 One object, because DeepSpeed keeps the last of several (spec engineering 0.4). The rules are those
 of torch and timm, to the bit.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
+
+from distill.config import ScheduleConfig
 
 Rule = Literal["adamw", "adam", "lion", "sgd"]
 
@@ -187,3 +190,18 @@ RULES: dict[Rule, MoveGroup] = {
     "sgd": _sgd,
 }
 """Name to the function that moves parameters along their gradients."""
+
+
+def learning_rate_factor(schedule: ScheduleConfig, step: int) -> float:
+    """Return the learning rate of optimizer step `step` (from 0) as a fraction of the peak."""
+    if step < schedule.warmup_steps:
+        return (step + 1) / schedule.warmup_steps
+    done = (step - schedule.warmup_steps) / max(1, schedule.num_steps - schedule.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    return schedule.final_fraction + (1 - schedule.final_fraction) * cosine
+
+
+def set_learning_rates(optimizer: Optimizer, factor: float) -> None:
+    """Give every group its learning rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor

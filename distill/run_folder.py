@@ -32,7 +32,7 @@ LIBRARIES = (
     "simplejpeg",
 )
 
-MAY_CHANGE_ON_RESUME = (
+MAY_CHANGE_ON_RESUME = {
     "out",
     "expected_world_size",
     "log_every_steps",
@@ -43,7 +43,7 @@ MAY_CHANGE_ON_RESUME = (
     "data.local_cache",
     "data.local_cache_gib",
     "data.stage",
-)
+}
 """Recipe keys that do not change what is trained."""
 
 
@@ -135,17 +135,14 @@ def refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
     changed = [
         key
         for key in sorted(now.keys() | earlier.keys())
-        if not _may_change(key) and earlier.get(key) != now.get(key)
+        if earlier.get(key) != now.get(key)
+        and not {key, key.partition(".")[0]} & MAY_CHANGE_ON_RESUME
     ]
     if changed:
         raise RecipeError(
             f"{paths.folder} holds a run of another recipe (differs in {', '.join(changed[:5])}); "
             "set out to a new folder, or remove this one"
         )
-
-
-def _may_change(key: str) -> bool:
-    return key in MAY_CHANGE_ON_RESUME or key.partition(".")[0] in MAY_CHANGE_ON_RESUME
 
 
 def flat_recipe(config: DistillConfig) -> dict[str, str]:

@@ -45,12 +45,16 @@ class DistillStep(nn.Module):
         with torch.no_grad():  # the parameter itself, so that it can come back from the limit
             self.log_scale.clamp_(max=math.log(MAX_SCALE))
         num_drones = len(batch.drone) // len(batch.satellite)
-        student = self._describe(batch)
+        if self.views == "joint":
+            student: Outputs = self.model(normalize(torch.cat([batch.satellite, batch.drone])))
+        else:
+            tiles, views = (self.model(normalize(view)) for view in (batch.satellite, batch.drone))
+            student = Outputs({name: torch.cat([tiles[name], views[name]]) for name in tiles})
         student |= self.parts(student)
         with torch.autocast(batch.place.device.type, enabled=False):  # losses keep their digits
-            student = student.map(_at_least_float32)
+            student = student.map(lambda t: t.to(torch.promote_types(t.dtype, torch.float32)))
             student["unit"] = unit(student["descriptor"])
-            own = _in_rows(student, batch.place)
+            own = Rows.divide(student, batch.place)
             gathered = {name for term in names for name in self.terms[term].gathers}
             step = StepTensors(
                 student=student,
@@ -62,24 +66,6 @@ class DistillStep(nn.Module):
                 scale=self.log_scale.exp(),
             )
             return {name: self.terms[name].loss(step) for name in names}
-
-    def _describe(self, batch: DeviceBatch) -> Outputs:
-        """Run the model on both views, in one forward or, for separate batch statistics, in two."""
-        if self.views == "joint":
-            outputs: Outputs = self.model(normalize(torch.cat([batch.satellite, batch.drone])))
-            return outputs
-        satellite, drone = (self.model(normalize(view)) for view in (batch.satellite, batch.drone))
-        return Outputs({name: torch.cat([satellite[name], drone[name]]) for name in satellite})
-
-
-def _in_rows(outputs: Outputs, place_B: Tensor) -> Rows:
-    """Divide the outputs of V images, satellites first, into rows."""
-    num_rows = len(place_B)
-    return Rows(
-        place=place_B,
-        satellite=outputs.map(lambda values: values[:num_rows]),
-        drone=outputs.map(lambda values: values[num_rows:].unflatten(0, (num_rows, -1))),
-    )
 
 
 def gather_rows(own: Rows, names: Collection[str]) -> Rows:
@@ -104,10 +90,6 @@ def gather_rows(own: Rows, names: Collection[str]) -> Rows:
         satellite=Outputs(zip(names, everyone[: len(names)], strict=True)),
         drone=Outputs(zip(names, everyone[len(names) :], strict=True)),
     )
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

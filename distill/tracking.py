@@ -4,7 +4,6 @@ The only file that imports mlflow, in the thread that sends and for who reads ru
 (`tracked_runs.py`). Rank 0 alone has a tracker that does anything.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from data_shards.errors import CheckpointError, TrackingError
+from data_shards.lock import hold
 from data_shards.manifest import write_json, write_text_aside
 from distill.run_folder import RunPaths
 
@@ -204,21 +204,31 @@ class _Sender(threading.Thread):
             self._client, self._run_id = self._open_run()
         self._send_new_lines(self._client)
         while self.artifacts:
-            self._send_artifact(self._client, *self.artifacts.popleft())
+            path, folder = self.artifacts.popleft()
+            try:
+                self._client.log_artifact(self._run_id, str(path), folder or None)
+            except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
+                log.warning("MLflow did not take %s (%s); it stays there", path, first_line(error))
 
     def _open_run(self) -> tuple["MlflowClient", str]:
         """Return a client and the id of this folder's run, created if the store has none."""
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         link = _read_link(self.paths)
         uri, experiment = link["uri"], link["experiment"]
-        with _only_one_process(_store_folder(uri) or self.paths.folder.parent):
+        store = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else None
+        lock = (store or self.paths.folder.parent) / ".mlflow.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with hold(lock):  # processes that create one SQLite store together destroy it
             client = MlflowClient(uri)
             known = client.get_experiment_by_name(experiment)
+            # Files lie beside a SQLite store; a server has a place of its own.
+            beside = (store / "mlartifacts").resolve().as_uri() if store else None
             experiment_id = (
                 known.experiment_id
                 if known
-                else client.create_experiment(experiment, _artifact_location(uri), tags=PAGE)
+                else client.create_experiment(experiment, beside, tags=PAGE)
             )
         if link["run_id"] and _is_active(client, link["run_id"]):
             if self.is_training:
@@ -231,7 +241,8 @@ class _Sender(threading.Thread):
             if not self.is_training:
                 client.set_terminated(link["run_id"])
         if not link["has_params"]:
-            _log_params(client, link["run_id"], link["params"])
+            params = [Param(key, value[:6000]) for key, value in link["params"].items()]
+            client.log_batch(link["run_id"], params=params)
             write_json(self.paths.mlflow, link | {"has_params": True})
         return client, link["run_id"]
 
@@ -250,12 +261,6 @@ class _Sender(threading.Thread):
             client.log_batch(self._run_id, metrics=metrics[start : start + MOST_METRICS_PER_CALL])
         if end > link["sent_bytes"]:
             write_json(self.paths.mlflow, link | {"sent_bytes": end})
-
-    def _send_artifact(self, client: "MlflowClient", path: Path, folder: str) -> None:
-        try:
-            client.log_artifact(self._run_id, str(path), folder or None)
-        except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
-            log.warning("MLflow did not take %s (%s); it stays there", path, first_line(error))
 
 
 @contextmanager
@@ -349,33 +354,7 @@ def _is_active(client: "MlflowClient", run_id: str) -> bool:
         raise
 
 
-def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str]) -> None:
-    from mlflow.entities import Param
-
-    client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
-
-
-def _store_folder(uri: str) -> Path | None:
-    """Return the folder of a SQLite store; None for a server."""
-    return Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else None
-
-
-def _artifact_location(uri: str) -> str | None:
-    """Return where an experiment keeps files: beside a SQLite store; a server has its own place."""
-    folder = _store_folder(uri)
-    return (folder / "mlartifacts").resolve().as_uri() if folder else None
-
-
 def first_line(error: Exception) -> str:
     """Return what an error of MLflow says, at most 200 characters of it."""
     lines = str(error).splitlines()
     return shorten(lines[0], 200, placeholder=" ...") if lines else type(error).__name__
-
-
-@contextmanager
-def _only_one_process(folder: Path) -> Iterator[None]:
-    """Hold a lock file: processes that create one SQLite store together destroy it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -3,8 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -13,8 +12,8 @@ from data_shards.progress import Progress
 from distill.checkpoint import save_checkpoint
 from distill.mining import planned_batches
 from distill.models import RetrievalModel
+from distill.optim import learning_rate_factor, set_learning_rates
 from distill.preemption import StopFlag
-from distill.schedule import learning_rate_factor, set_learning_rates
 from distill.session import Session
 from distill.step import weigh
 from distill.teacher.source import class_places
@@ -60,8 +59,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         # log
         is_logged = state.step % config.log_every_steps == 0
         if is_logged:
-            metrics = _log(session, _finite_means(session, {"total": total, **terms}))
-            progress(state.step, schedule.num_steps, **_shown(metrics))
+            _log(session, _finite_means(session, {"total": total, **terms}), progress)
         _probe(session, probes)
 
         # save
@@ -95,25 +93,18 @@ def _finite_means(session: Session, terms: Mapping[str, Tensor]) -> dict[str, fl
     return values
 
 
-def _log(session: Session, means: Mapping[str, float]) -> dict[str, float]:
-    """Write one metric line."""
+def _log(session: Session, means: Mapping[str, float], progress: Progress) -> None:
+    """Write one metric line, and show how far the run is; speed is of all ranks, since it began."""
+    data, state = session.config.data, session.state
+    num_images = state.step * data.global_batch * (1 + data.drones_per_row)
+    speed = num_images / max(state.seconds, 1e-9)
     metrics = {f"train/{name}": value for name, value in means.items()}
     metrics["train/learning_rate"] = session.groups.param_groups[0]["lr"]
-    metrics["train/images_per_second"] = _images_per_second(session)
+    metrics["train/images_per_second"] = speed
     if session.accelerator.is_main_process:
-        session.tracker.log(session.state.step, metrics)
-    return metrics
-
-
-def _images_per_second(session: Session) -> float:
-    """Return images trained per second over all ranks, since the run began."""
-    data, state = session.config.data, session.state
-    return state.step * data.global_batch * (1 + data.drones_per_row) / max(state.seconds, 1e-9)
-
-
-def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Pick what stands beside a progress bar."""
-    return {"loss": metrics["train/total"], "images/s": metrics["train/images_per_second"]}
+        session.tracker.log(state.step, metrics)
+    shown = {"loss": means["total"], "images/s": speed}
+    progress(state.step, session.config.schedule.num_steps, **shown)
 
 
 def _probe(session: Session, probes: Sequence[Probe]) -> None:
@@ -144,14 +135,6 @@ def finish(session: Session) -> None:
         layout=session.shards.manifest.layout,
         step=session.state.step,
     )
-    for path in _artifacts(session):
+    paths = session.paths
+    for path in (paths.recipe, paths.environment, paths.card, paths.weights):
         session.tracker.log_artifact(path)
-
-
-def _artifacts(session: Session) -> Iterator[Path]:
-    yield from (
-        session.paths.recipe,
-        session.paths.environment,
-        session.paths.card,
-        session.paths.weights,
-    )

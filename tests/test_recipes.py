@@ -148,6 +148,8 @@ accelerator = Accelerator(cpu=not torch.cuda.is_available())
 total = accelerator.reduce(torch.ones(()) + accelerator.process_index, "sum")
 seen = f"{accelerator.num_processes} {torch.distributed.get_backend()} {int(total)}"
 pathlib.Path(sys.argv[1], str(accelerator.process_index)).write_text(seen)
+accelerator.wait_for_everyone()
+torch.distributed.destroy_process_group()
 """
 
 

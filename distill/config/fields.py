@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from typing import Any
 
 MOST_SEED = 2**32 - 1
@@ -25,6 +26,7 @@ class Bounds:
     """Value that every allowed one falls short of."""
 
     def allow(self, value: float) -> bool:
+        """Return whether a field may hold `value`; NaN is never allowed."""
         return (
             (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
@@ -72,7 +74,7 @@ def field_problems(recipe: object) -> Iterator[str]:
         if bounds is not None and value is not None and not bounds.allow(value):
             yield f"{key} ({value}) must be {bounds.in_words}"
         for needed in metadata.get("needs", ()) if value else ():
-            if not _value_at(recipe, needed):
+            if not attrgetter(needed)(recipe):
                 yield f"{key} ({value}) needs {needed}; set it, or {key} to 0"
 
 
@@ -84,10 +86,3 @@ def _values(part: object, below: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield from _values(value, f"{below}{one.name}.")
         else:
             yield f"{below}{one.name}", value, one.metadata
-
-
-def _value_at(recipe: object, key: str) -> object:
-    value = recipe
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value

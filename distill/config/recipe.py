@@ -4,7 +4,6 @@ One recipe describes a teacher or a student; the same file, given to `skydistill
 teacher cache that its student reads.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -99,30 +98,30 @@ class DistillConfig:
         Raises:
             RecipeError: every problem, with its key and remedy.
         """
-        if problems := list(self._problems()):
+        needs_teacher, teacher = self.objectives.needs_teacher, self.teacher
+        problems = list(field_problems(self))
+        if not self.objectives.weights:
+            problems.append(
+                "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
+            )
+        if needs_teacher and teacher.source == "cache" and teacher.cache is None:
+            problems.append(
+                "a distillation objective needs teacher.cache; set it, or teacher.source to live"
+            )
+        if needs_teacher != (self.role == "distilled"):
+            problems.append(
+                f"role is {self.role}, but {'a' if needs_teacher else 'no'} distillation objective "
+                "has a weight; say distilled where one has, and alone or teacher where none has"
+            )
+        if self.schedule.warmup_steps >= self.schedule.num_steps:
+            problems.append(
+                f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
+                f"schedule.num_steps ({self.schedule.num_steps})"
+            )
+        if problems:
             raise RecipeError(f"recipe {self.name}: " + "; ".join(problems))
 
     @property
     def run_folder(self) -> Path:
         """Where the run lives."""
         return self.out or Path("outputs") / self.name
-
-    def _problems(self) -> Iterator[str]:
-        needs_teacher, teacher = self.objectives.needs_teacher, self.teacher
-        yield from field_problems(self)
-        if not self.objectives.weights:
-            yield "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
-        if needs_teacher and teacher.source == "cache" and teacher.cache is None:
-            yield "a distillation objective needs teacher.cache; set it, or teacher.source to live"
-        if self.role == "distilled" and not needs_teacher:
-            yield (
-                "role is distilled, but no distillation objective has a weight; "
-                "set one, or set role to alone or teacher"
-            )
-        if self.role != "distilled" and needs_teacher:
-            yield f"role is {self.role}, but a distillation term has a weight; say distilled"
-        if self.schedule.warmup_steps >= self.schedule.num_steps:
-            yield (
-                f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
-                f"schedule.num_steps ({self.schedule.num_steps})"
-            )

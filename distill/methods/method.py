@@ -27,6 +27,16 @@ class Rows:
     drone: Outputs
     """Of the drone views, [B, k, ...] or [G, k, ...]."""
 
+    @classmethod
+    def divide(cls, outputs: Outputs, place_B: Tensor) -> "Rows":
+        """Divide the outputs of V images, satellites first, into rows."""
+        num_rows = len(place_B)
+        return cls(
+            place=place_B,
+            satellite=outputs.map(lambda values: values[:num_rows]),
+            drone=outputs.map(lambda values: values[num_rows:].unflatten(0, (num_rows, -1))),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepTensors:
@@ -38,8 +48,8 @@ class StepTensors:
     student: Outputs
     """Of all V images: what the model says, what the training parts add, and `unit` [V, P * D]."""
 
-    teacher: Outputs | None
-    """Of the same images in the same order, or None when no term needs it."""
+    teacher: Outputs
+    """Of the same images in the same order; empty when no term compares with a teacher."""
 
     place: Tensor
     """Class of every image [V]."""

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config import (
-    CrossEntropyConfig,
     DistillConfig,
-    InfoNceConfig,
-    LogitDistillationConfig,
     ModelConfig,
     ObjectivesConfig,
     OptimizerConfig,
@@ -36,27 +33,39 @@ class Pfed:
     def training_parts(
         self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
     ) -> nn.Module:
+        """Return the projection, where a term compares descriptors with the teacher's."""
         width = 0 if teacher is None else teacher["descriptor"][-1]
         meets_teacher = "feature_distillation" in config.objectives.weights
         return TrainingParts(model.width, teacher_width=width if meets_teacher else 0)
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        """Return the terms of the recipe that have a weight, by name (spec pfed 4)."""
+        logits, smoothing = frozenset({"logits"}), objectives.cross_entropy.label_smoothing
         terms = {
             "cross_entropy": Term(
-                loss=partial(_cross_entropy, config=objectives.cross_entropy),
-                reads=frozenset({"logits"}),
+                reads=logits,
+                loss=lambda step: cross_entropy(
+                    step.student["logits"], step.place, label_smoothing=smoothing
+                ),
             ),
             "info_nce": Term(
-                loss=partial(_symmetric_info_nce, config=objectives.info_nce),
                 reads=frozenset({"unit", "scale"}),
                 gathers=frozenset({"unit"}),
+                loss=partial(symmetric_info_nce, smoothing=objectives.info_nce.label_smoothing),
             ),
             "logit_distillation": Term(
-                loss=partial(_logit_distillation, config=objectives.logit_distillation),
-                reads=frozenset({"logits"}),
+                reads=logits,
+                loss=lambda step: logit_distillation(
+                    step.student["logits"],
+                    step.teacher["logits"],
+                    temperature=objectives.logit_distillation.temperature,
+                ),
             ),
             "feature_distillation": Term(
-                loss=_feature_distillation, reads=frozenset({"projected"})
+                reads=frozenset({"projected"}),
+                loss=lambda step: feature_distillation(
+                    step.student["projected"], step.teacher["descriptor"].flatten(1)
+                ),
             ),
         }
         return {name: terms[name] for name in objectives.weights}
@@ -65,6 +74,7 @@ class Pfed:
         return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
 
     def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+        """Divide what learns into what decays, matrices and kernels, and what does not."""
         learning = [parameter for parameter in step.parameters() if parameter.requires_grad]
         alike = partial(GroupSpec, rule="adamw", learning_rate=config.learning_rate)
         return [
@@ -104,33 +114,15 @@ class TrainingParts(nn.Module):
         return Outputs(projected=self.projection(student["descriptor"].flatten(1)))
 
 
-def _cross_entropy(step: StepTensors, config: CrossEntropyConfig) -> Tensor:
-    return cross_entropy(step.student["logits"], step.place, label_smoothing=config.label_smoothing)
-
-
-def _symmetric_info_nce(step: StepTensors, config: InfoNceConfig) -> Tensor:
+def symmetric_info_nce(step: StepTensors, *, smoothing: float) -> Tensor:
     """Average both directions, and the k drone views: no place stands twice in any contrast."""
     satellite_BD, drone_BkD = step.own.satellite["unit"], step.own.drone["unit"]
     satellite_GD, drone_GkD = step.everyone.satellite["unit"], step.everyone.drone["unit"]
     target_B = torch.arange(len(satellite_BD), device=satellite_BD.device) + step.first_row
-    one_way = partial(
-        info_nce, target_B=target_B, scale=step.scale, label_smoothing=config.label_smoothing
-    )
+    one_way = partial(info_nce, target_B=target_B, scale=step.scale, label_smoothing=smoothing)
     losses = [
         one_way(query, gallery)
         for drone_BD, drone_GD in zip(drone_BkD.unbind(1), drone_GkD.unbind(1), strict=True)
         for query, gallery in ((drone_BD, satellite_GD), (satellite_BD, drone_GD))
     ]
     return torch.stack(losses).mean()
-
-
-def _logit_distillation(step: StepTensors, config: LogitDistillationConfig) -> Tensor:
-    assert step.teacher is not None, "the recipe promised a teacher"
-    return logit_distillation(
-        step.student["logits"], step.teacher["logits"], temperature=config.temperature
-    )
-
-
-def _feature_distillation(step: StepTensors) -> Tensor:
-    assert step.teacher is not None, "the recipe promised a teacher"
-    return feature_distillation(step.student["projected"], step.teacher["descriptor"].flatten(1))

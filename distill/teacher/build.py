@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,8 +61,12 @@ def build_cache(
     key = cache_key(config, shards, teacher)
     if broadcast_object(_is_finished(folder, key) if rank() == 0 else None):
         return False
+    taken = CacheError(
+        f"teacher cache {folder} is being written by another process; wait until it is done, "
+        "or set teacher.cache to another folder"
+    )
     try:
-        with _only_one_build(folder):
+        with only_writer(folder, taken=taken) if rank() == 0 else nullcontext():
             finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
             if finished is None:
                 return False
@@ -129,20 +133,6 @@ def _write_shards(
     wait_for_all()
 
 
-@contextmanager
-def _only_one_build(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder, on rank 0; the system lets go of it when the process is gone."""
-    if rank() != 0:
-        yield
-        return
-    taken = CacheError(
-        f"teacher cache {folder} is being written by another process; wait until it is done, "
-        "or set teacher.cache to another folder"
-    )
-    with only_writer(folder, taken=taken):
-        yield
-
-
 def _is_finished(folder: Path, key: CacheKey) -> bool:
     """Return whether `folder` is the finished cache of `key`; refuse one of another key."""
     path = folder / META_NAME
@@ -173,19 +163,15 @@ def _begin(folder: Path, key: CacheKey) -> set[str] | None:
         raise CacheError(
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"
         )
-    if not _is_key_of(path, key):
+    try:
+        is_same = not key.differences(json.loads(path.read_text()))
+    except (OSError, ValueError, AttributeError):
+        is_same = False
+    if not is_same:
         for left_over in [*folder.glob("*.npy"), *folder.glob("*.partial")]:
             left_over.unlink()
     write_json(path, asdict(key))
     return {rows.name for rows in folder.glob("*.npy")}
-
-
-def _is_key_of(path: Path, key: CacheKey) -> bool:
-    """Return whether an unfinished build was of `key`."""
-    try:
-        return not key.differences(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _map_rows(

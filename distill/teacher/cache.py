@@ -80,12 +80,18 @@ class CacheKey:
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name the fields in which `other` (as read from disk) differs, in words of the recipe."""
-        return [
-            _in_words(name, part, value, other.get(name))
-            for name, value in asdict(self).items()
-            if other.get(name) != value
-            for part in _different_parts(value, other.get(name))
-        ]
+        found = []
+        for name, value in asdict(self).items():
+            theirs = other.get(name)
+            if isinstance(value, dict) and isinstance(theirs, dict):
+                for key in sorted(value.keys() | theirs.keys()):
+                    mine, its = value.get(key, "none"), theirs.get(key, "none")
+                    is_library = name == "libraries"
+                    words = f"{key} ({its}, here {mine})" if is_library else f"{name}.{key}"
+                    found += [words] if mine != its else []
+            elif value != theirs:
+                found.append(name)
+        return found
 
 
 def library_versions() -> dict[str, str]:
@@ -94,20 +100,6 @@ def library_versions() -> dict[str, str]:
     A build's own mark (`+cpu`) is left out: a cache made on GPUs is read anywhere.
     """
     return {name: version(name).partition("+")[0] for name in LIBRARIES}
-
-
-def _in_words(name: str, part: str, value: Any, other: Any) -> str:  # noqa: ANN401 - any field
-    """Name one difference; of a library, also its version then and now."""
-    if name == "libraries" and part:
-        return f"{part} ({other.get(part, 'none')}, here {value.get(part, 'none')})"
-    return f"{name}.{part}" if part else name
-
-
-def _different_parts(value: object, other: object) -> list[str]:
-    """Return the keys in which two mappings differ; one empty word for anything else."""
-    if not isinstance(value, dict) or not isinstance(other, dict):
-        return [""]
-    return [key for key in sorted(value.keys() | other.keys()) if value.get(key) != other.get(key)]
 
 
 def decoder_name(resampling: Resampling) -> str:

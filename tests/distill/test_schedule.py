@@ -4,8 +4,7 @@ import pytest
 from torch import nn
 
 from distill.config import ScheduleConfig
-from distill.optim import GroupedOptimizer, GroupSpec
-from distill.schedule import learning_rate_factor, set_learning_rates
+from distill.optim import GroupedOptimizer, GroupSpec, learning_rate_factor, set_learning_rates
 
 
 def test_learning_rate_warms_up_and_falls():
