@@ -8,9 +8,9 @@ READY := .venv/.ready
 PACKAGES := data_shards distill evaluation launch
 SCRIPTS = .ci/run $(wildcard .ci/*.sh slurm/*.sh)
 PYTEST_ARGS ?=
-# Two workers of one thread each, for two cores. A file stays with one worker, as its fixtures do;
-# files are handed out in order, those with a slow test first (tests/conftest.py).
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A file stays with one worker, as its fixtures do; files are handed out in order, those with a slow
+# test first (tests/conftest.py).
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # An environment that was moved or copied would run the old checkout's code: make it again.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))

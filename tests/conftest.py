@@ -1,5 +1,6 @@
 """Fixtures that tests of several stages share; a fixture of one stage lives in its own folder."""
 
+import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from data_shards.packing.image_profile import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
+
+# Tiny tensors are no work to share. Set before torch is imported; what a test starts inherits it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 TRAIN_PLACES = [f"{place:04d}" for place in range(1, 11)]
 TEST_PLACES = ["5001", "5002", "5003"]
