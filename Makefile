@@ -8,6 +8,9 @@ READY := .venv/.ready
 PACKAGES := data_shards distill evaluation launch
 SCRIPTS = .ci/run $(wildcard .ci/*.sh slurm/*.sh)
 PYTEST_ARGS ?=
+# A file stays with one worker, as its fixtures do; files are handed out in order, those with a slow
+# test first (tests/conftest.py).
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # An environment that was moved or copied would run the old checkout's code: make it again.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
@@ -36,7 +39,7 @@ check: $(READY) tools  ## Style, types and shell scripts, without the tests
 	shellcheck $(SCRIPTS)
 
 test: check  ## Everything CI runs: the checks, then all tests (make test PYTEST_ARGS="-k plan")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TESTS) $(PYTEST_ARGS)
 
 demo: $(READY)  ## From raw folders to a distilled student on two processes
 	$(BIN)/skydistill demo

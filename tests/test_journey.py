@@ -15,6 +15,8 @@ from PIL import Image
 
 from launch.main import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TINY_WORLD = ("--places", "24", "--test-places", "6", "--distractors", "4", "--views", "4")
 TINY_RECIPE = (

@@ -210,10 +210,6 @@ def test_missing_shards_are_one_sentence(skydistill, tmp_path: Path) -> None:
     assert "make them with skydistill shard RAW" in ending.sentence
 
 
-def test_an_unknown_verb_is_one_sentence(skydistill) -> None:
-    assert "verb 'shards' is unknown (did you mean 'shard'?)" in skydistill("shards").sentence
-
-
 @pytest.mark.parametrize(
     ("verb", "config"), [("synth", SynthConfig), ("shard", ShardConfig), ("plan", PlanConfig)]
 )

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,27 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Written:
+    out: Path
+    summary: WorldSummary
+    progress: list[tuple[int, int]]
+
+
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("worlds") / "small"
-    write(out)
-    return out
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A small world, and what was told while it was written."""
+    out, told = tmp_path_factory.mktemp("worlds") / "small", list[tuple[int, int]]()
+    summary = write_world(
+        replace(SMALL, out=out), progress=lambda done, total, **facts: told.append((done, total))
+    )
+    return Written(out, summary, told)
+
+
+@pytest.fixture(scope="module")
+def small(written: Written) -> Path:
+    """The small world; for reading only."""
+    return written.out
 
 
 def test_folders_are_those_of_university1652(small: Path) -> None:
@@ -91,20 +108,12 @@ def test_a_place_stays_the_same_when_places_are_added(small: Path, tmp_path: Pat
     assert same.items() <= larger.items()
 
 
-def test_summary_counts_files_and_speed(tmp_path: Path) -> None:
-    summary = write(tmp_path / "world")
+def test_summary_and_progress_count_images_and_speed(written: Written) -> None:
+    summary = written.summary
     assert (summary.num_train_places, summary.num_test_places, summary.num_distractors) == (2, 1, 1)
     assert (summary.num_images, summary.num_rendered) == (20, 16)
     assert summary.images_per_second == pytest.approx(16 / summary.seconds)
-
-
-def test_progress_counts_images(tmp_path: Path) -> None:
-    calls = []
-    write_world(
-        replace(SMALL, out=tmp_path / "world"),
-        progress=lambda done, total, **facts: calls.append((done, total)),
-    )
-    assert calls == [(0, 16), (4, 16), (8, 16), (12, 16), (16, 16)]
+    assert written.progress == [(0, 16), (4, 16), (8, 16), (12, 16), (16, 16)]
 
 
 def test_description_holds_every_parameter_and_the_generator(small: Path) -> None:
@@ -120,10 +129,8 @@ def test_a_whole_world_is_left_alone(small: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
 
 
-def test_lost_files_are_rendered_again(tmp_path: Path) -> None:
-    out = tmp_path / "world"
-    write(out)
-    whole = digests(out)
+def test_lost_files_are_rendered_again(small: Path, tmp_path: Path) -> None:
+    out, whole = Path(shutil.copytree(small, tmp_path / "world")), digests(small)
     (out / "train/drone/0002/image-02.jpeg").unlink()
     assert write(out).num_rendered == 4
     assert digests(out) == whole
