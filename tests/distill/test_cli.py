@@ -256,7 +256,7 @@ def test_a_bug_of_one_rank_is_one_traceback(make_config, tmp_path):
 def test_a_stopped_job_goes_on_to_the_weights_of_one_that_was_not(make_config, tmp_path):
     changes = {
         "expected_world_size": 2,
-        "schedule": {"num_steps": 60},
+        "schedule": {"num_steps": 30},
         "save_every_steps": 1000,
         "objectives": {"cross_entropy": {"weight": 1.0}},
         "data": {"drones_per_row": 2},
@@ -275,7 +275,7 @@ def test_a_stopped_job_goes_on_to_the_weights_of_one_that_was_not(make_config, t
     launch_and_stop(RUN, recipe, when=has_logged)
     record = read_exit(config.run_folder)
     assert record["code"] == 75 and record["reason"] == "preempted"
-    assert 3 <= record["step"] < 60
+    assert 3 <= record["step"] < 30
     state = json.loads((paths.checkpoints / f"step-{record['step']:08d}/state.json").read_text())
     assert state["state"]["step"] == record["step"] and not paths.weights.exists()
 
@@ -287,4 +287,4 @@ def test_a_stopped_job_goes_on_to_the_weights_of_one_that_was_not(make_config, t
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
     steps = [json.loads(line)["step"] for line in paths.metrics.read_text().splitlines()]
-    assert steps == list(range(1, 61))
+    assert steps == list(range(1, 31))

@@ -96,8 +96,6 @@ def test_a_mined_run_on_two_ranks_resumes_to_the_same_bits(seen):
 
 
 def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     shards = ShardSet.open(config.data.shards)
     with show_progress("caching", enabled=False) as progress:
         build_cache(
@@ -109,7 +107,6 @@ def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
             threads=1,
             progress=progress,
         )
-    torch.set_num_threads(threads)
     one, two = tmp_path / "one", config.teacher.cache
     names = sorted(path.name for path in one.iterdir())
     assert names == sorted(path.name for path in two.iterdir())
