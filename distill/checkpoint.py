@@ -29,7 +29,7 @@ STATE_NAME = "state.json"
 NEIGHBOURS_NAME = "neighbours.npz"
 
 SET_ASIDE = "set_aside"
-"""Folder, among the checkpoints, of those that a run which went on from an earlier one met."""
+"""Folder, among the checkpoints, of damaged ones; nothing removes them but their owner."""
 
 
 @dataclass
@@ -71,12 +71,9 @@ def save_checkpoint(
             shutil.rmtree(aside, ignore_errors=True)
         raise
     if is_main:
-        older = [folder for folder in _checkpoints(paths) if folder <= final][:-keep]
+        older = _checkpoints(paths)[:-keep]
         for folder in [*older, *paths.checkpoints.glob("*.partial")]:
             shutil.rmtree(folder)
-        for folder in _checkpoints(paths):
-            if folder > final:
-                _set_aside(folder)
     return final
 
 
@@ -107,21 +104,18 @@ def _publish(aside: Path, final: Path, state: RunState) -> None:
         if path.is_file()
     }
     write_json(aside / STATE_NAME, {"state": facts, "sha256": digests})
-    if final.exists():  # damaged, or this run would have gone on from it
-        _set_aside(final)
     aside.rename(final)
 
 
 def _set_aside(checkpoint: Path) -> None:
-    """Move a checkpoint that this run does not go on from out of its way."""
+    """Move a damaged checkpoint out of the way of those that follow."""
     folder = checkpoint.parent / SET_ASIDE
     names = chain([checkpoint.name], (f"{checkpoint.name}-{number}" for number in count(2)))
     to = next(path for name in names if not (path := folder / name).exists())
     folder.mkdir(exist_ok=True)
     checkpoint.rename(to)
     log.warning(
-        "checkpoint %s, which this run does not go on from, is kept as %s; remove it when nobody "
-        "needs it",
+        "checkpoint %s is damaged and kept as %s; the one before it is used, if any",
         checkpoint,
         to,
     )
@@ -129,6 +123,8 @@ def _set_aside(checkpoint: Path) -> None:
 
 def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunState:
     """Load the newest checkpoint that is whole, or return the state of a fresh run.
+
+    Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow.
 
     Args:
         accelerator: the ranks, with model and optimizer prepared.
@@ -154,7 +150,8 @@ def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunStat
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"checkpoint {folder} does not fit this version of skydistill "
-            f"({' '.join(str(error).split())[:200]}); remove {paths.checkpoints} to start over"
+            f"({' '.join(str(error).split())[:200]}); train on with the version that saved it, or "
+            "give another out for a new run"
         ) from error
     if accelerator.is_main_process:
         log.info("resumed from %s", folder)
@@ -162,7 +159,7 @@ def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunStat
 
 
 def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:
-    """Return what forbids to resume, and the newest checkpoint that is whole, if any."""
+    """Return what forbids to resume, and the newest whole checkpoint; newer ones move aside."""
     for folder in reversed(_checkpoints(paths)):
         try:
             state = _read_state(folder)
@@ -170,7 +167,7 @@ def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:
             return str(error), None
         if state is not None:
             return None, (folder, state)
-        log.warning("checkpoint %s is damaged; the one before it is used, if any", folder)
+        _set_aside(folder)
     return None, None
 
 

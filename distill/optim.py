@@ -46,8 +46,8 @@ class GroupSpec:
     betas: tuple[float, float] = (0.9, 0.999)
     """Of the moments; `sgd` takes the first as its momentum."""
 
-    clamp: float | None = None
-    """Largest absolute value of its parameters, restored after each of its steps."""
+    clamp: tuple[float, float] | None = None
+    """Least and largest value of its parameters, restored after each of its steps."""
 
 
 class GroupedOptimizer(Optimizer):
@@ -60,8 +60,8 @@ class GroupedOptimizer(Optimizer):
 
         Args:
             groups: what learns, and how.
-            order: the parameters as the model lists them; their gradient norm is summed in this
-                order, so that dividing them into groups changes no bit of it.
+            order: all parameters as the model lists them; the gradient norm of those that learn is
+                summed in this order, so that dividing them into groups changes no bit of it.
             max_grad_norm: gradients of the enabled groups are scaled down to this norm.
         """
         super().__init__(
@@ -81,12 +81,31 @@ class GroupedOptimizer(Optimizer):
             ],
             defaults={},
         )
-        known = {id(parameter) for group in self.param_groups for parameter in group["params"]}
-        self._order = [parameter for parameter in order if id(parameter) in known]
-        assert len(self._order) == len(known), "a parameter stands in a group and not in the order"
+        self._order = [parameter for parameter in order if parameter.requires_grad]
+        grouped = [id(parameter) for group in self.param_groups for parameter in group["params"]]
+        names = {group["name"] for group in self.param_groups}
+        assert sorted(grouped) == sorted(map(id, self._order)), "what learns is in one group each"
+        assert len(names) == len(self.param_groups), "two groups have one name"
         self._max_grad_norm = max_grad_norm
         self.grad_norm: Tensor | None = None
         """Of the enabled groups in the newest step, before clipping."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the moments; how a group learns is what the recipe and this version say.
+
+        Raises:
+            ValueError: they are the moments of other groups.
+        """
+        options = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.param_groups
+        ]
+        theirs = [group.get("name") for group in state_dict["param_groups"]]
+        if theirs != [group["name"] for group in options]:
+            raise ValueError(f"moments of the groups {theirs}, not of these")
+        super().load_state_dict(state_dict)
+        for group, own in zip(self.param_groups, options, strict=True):
+            group.update(own)
 
     def enable(self, names: frozenset[str]) -> None:
         """Let the groups of these names move, and no other; their moments wait."""
@@ -102,6 +121,8 @@ class GroupedOptimizer(Optimizer):
         enabled = [group for group in self.param_groups if group["enabled"]]
         moving = {id(parameter) for group in enabled for parameter in group["params"]}
         learning = [p for p in self._order if id(p) in moving and p.grad is not None]
+        num_grads = sum(p.grad is not None for group in enabled for p in group["params"])
+        assert len(learning) == num_grads, "parameters were replaced behind the optimizer's back"
         self.grad_norm = get_total_norm([p.grad for p in learning if p.grad is not None])
         clip_grads_with_norm_(learning, self._max_grad_norm, self.grad_norm)
         for group in enabled:
@@ -109,7 +130,7 @@ class GroupedOptimizer(Optimizer):
             RULES[group["rule"]](parameters, self.state, group)
             if group["clamp"] is not None:
                 for parameter in parameters:
-                    parameter.clamp_(-group["clamp"], group["clamp"])
+                    parameter.clamp_(*group["clamp"])
 
 
 State = defaultdict[Tensor, dict[str, Any]]
@@ -165,7 +186,7 @@ def _lion(parameters: list[Parameter], state: State, group: Mapping[str, Any]) -
 
 
 def _sgd(parameters: list[Parameter], state: State, group: Mapping[str, Any]) -> None:
-    """Stochastic gradient descent with momentum, without dampening."""
+    """Stochastic gradient descent with Nesterov's momentum (Sutskever et al. 2013)."""
     sgd(
         list(parameters),
         _gradients(parameters),
@@ -174,7 +195,7 @@ def _sgd(parameters: list[Parameter], state: State, group: Mapping[str, Any]) ->
         momentum=group["betas"][0],
         weight_decay=group["weight_decay"],
         dampening=0.0,
-        nesterov=False,
+        nesterov=True,
         maximize=False,
     )
 

@@ -1,5 +1,6 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,8 +89,10 @@ class Session:
         return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 
-def join_ranks(*, precision: Precision = "fp32") -> Accelerator:
+def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -> Accelerator:
     """Join the processes that were launched.
+
+    Where `phases` differ in their terms, some parameters have no gradient in some of them.
 
     Raises:
         WorldSizeError: the processes that run are not those launched.
@@ -97,7 +100,12 @@ def join_ranks(*, precision: Precision = "fp32") -> Accelerator:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                gradient_as_bucket_view=True,
+                find_unused_parameters=len({phase.terms for phase in phases}) > 1,
+            )
+        ],
     )
     running, launched = accelerator.num_processes, launched_world_size()
     if running != launched:
@@ -114,7 +122,8 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
     Raises:
         WorldSizeError: the processes that run are not those launched, or not those asked for.
     """
-    accelerator = join_ranks(precision=config.precision)
+    phases = METHODS[config.method].phases(config)
+    accelerator = join_ranks(precision=config.precision, phases=phases)
     running = accelerator.num_processes
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(

@@ -35,7 +35,7 @@ class DistillStep(nn.Module):
         self.terms = method.terms(config.objectives)
         read = {name for term in self.terms.values() for name in term.reads}
         self.model = model
-        model.learn_logits(learns="logits" in read)
+        model.learn(read)
         start = math.log(1 / config.objectives.info_nce.temperature)
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad="scale" in read)
         self.parts = method.training_parts(config, model, teacher)

@@ -109,9 +109,9 @@ def load_student(path: Path) -> LoadedModel:
         model.load_state_dict(state)
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
     except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
-        told = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{file} does not fit this version of skydistill, or is of another model ({told}); "
+            f"{file} does not fit this version of skydistill, or is of another model ({reason}); "
             "give the weights of a run"
         ) from error
     return LoadedModel(

@@ -75,7 +75,7 @@ class Term:
     """A scalar: this rank's mean."""
 
     reads: frozenset[str]
-    """Outputs of the student that it depends on, and `scale`: what no term reads does not learn."""
+    """Outputs of the student that it depends on, and `scale`; what makes others does not learn."""
 
     gathers: frozenset[str] = frozenset()
     """Outputs of the student that it wants of all ranks."""

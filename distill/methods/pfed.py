@@ -1,5 +1,6 @@
 """PFED (spec pfed): one ConvNeXt for both views, taught by a larger model's outputs."""
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -34,7 +35,7 @@ class Pfed:
         self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
     ) -> nn.Module:
         """Return the projection, where a term compares descriptors with the teacher's."""
-        width = 0 if teacher is None else teacher["descriptor"][-1]
+        width = 0 if teacher is None else math.prod(teacher["descriptor"])
         meets_teacher = "feature_distillation" in config.objectives.weights
         return TrainingParts(model.width, teacher_width=width if meets_teacher else 0)
 

@@ -1,5 +1,7 @@
 """The network every recipe trains: backbone, descriptor, class logits for training."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -58,9 +60,9 @@ class RetrievalModel(nn.Module):
             parts_BPD = parts_BPD + self.parts(images_BCHW.flip(3))
         return unit(parts_BPD)
 
-    def learn_logits(self, *, learns: bool) -> None:
-        """Keep the class head out of the optimizer where no loss term reads its logits."""
-        self.head.requires_grad_(learns)
+    def learn(self, read: Collection[str]) -> None:
+        """Keep out of the optimizer what makes outputs that no loss term reads."""
+        self.head.requires_grad_("logits" in read)
 
 
 def build_model(config: ModelConfig, *, num_places: int) -> RetrievalModel:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -22,6 +22,7 @@ from distill import collectives, step
 from distill.batches import DeviceBatch
 from distill.checkpoint import RunState, resume, save_checkpoint
 from distill.config import (
+    CrossEntropyConfig,
     DistillConfig,
     InfoNceConfig,
     MiningConfig,
@@ -30,7 +31,9 @@ from distill.config import (
     ScheduleConfig,
 )
 from distill.methods import METHODS, Rows
+from distill.methods.pfed import Pfed
 from distill.models import Outputs, Shapes
+from distill.phases import Phase
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths
 from distill.session import make_accelerator, open_session
@@ -40,6 +43,7 @@ from distill.tracking import Tracker
 from distill.train import train
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
+GROUPS = frozenset({"decayed", "not_decayed"})
 TEACHER: Shapes = {"descriptor": (1, TEACHER_WIDTH), "logits": (PLACES,)}
 
 
@@ -52,8 +56,8 @@ class Toy(nn.Module):
         self.body = nn.Linear(SIZE * SIZE * 3, 2 * WIDTH)
         self.head = nn.Linear(2 * WIDTH, PLACES)
 
-    def learn_logits(self, *, learns: bool) -> None:
-        self.head.requires_grad_(learns)
+    def learn(self, read: Collection[str]) -> None:
+        self.head.requires_grad_("logits" in read)
 
     def forward(self, images: Tensor) -> Outputs:
         descriptor = self.body(images.flatten(1).to(self.body.weight.dtype)).tanh()
@@ -236,6 +240,40 @@ def mined_run(config: DistillConfig, out: Path, *, stops: Sequence[int]) -> dict
     }
 
 
+class TwoPhases(Pfed):
+    """The class head is trained first: one phase leaves without a gradient what the other moves."""
+
+    def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
+        first = Phase(steps=2, terms=("cross_entropy",), enabled_groups=GROUPS)
+        return first, Phase(terms=("info_nce",), enabled_groups=GROUPS)
+
+
+def phased_run(config: DistillConfig, out: Path) -> str:
+    """Train in phases of different terms; return the digest of the weights of this rank."""
+    config = replace(
+        config,
+        out=out,
+        role="alone",
+        data=replace(config.data, global_batch=4, validation_fraction=0, threads=1),
+        model=ModelConfig(arch="convnext_micro", weights="none", bottleneck=0),
+        objectives=ObjectivesConfig(
+            info_nce=InfoNceConfig(weight=1.0), cross_entropy=CrossEntropyConfig(weight=1.0)
+        ),
+        schedule=ScheduleConfig(num_steps=4, warmup_steps=1),
+        log_every_steps=1,
+    )
+    with (
+        mock.patch.dict(METHODS, pfed=TwoPhases()),
+        mock.patch.object(Tracker, "start", lambda self, **facts: None),
+        show_progress("training", enabled=False) as progress,
+    ):
+        shards = ShardSet.open(config.data.shards)
+        session = open_session(config, make_accelerator(config), shards, recipe="phased")
+        train(session, probes=[], progress=progress, flag=StopFlag())
+    weights = b"".join(value.detach().numpy().tobytes() for value in session.model.parameters())
+    return hashlib.sha256(weights).hexdigest()
+
+
 def main(recipe: Path, out: Path) -> None:
     config = load_recipe(DistillConfig, recipe)
     accelerator = make_accelerator(config)
@@ -249,6 +287,7 @@ def main(recipe: Path, out: Path) -> None:
     seen["said"] = collectives.broadcast_object(f"by {rank}")
     seen["mined"] = mined_run(config, out / "straight", stops=[6])
     seen["mined_and_resumed"] = mined_run(config, out / "resumed", stops=[5, 6])
+    seen["phased"] = phased_run(config, out / "phased")
     seen["waited"] = wait_for_one_that_is_slow(rank, out)
     seen["first_to_fail"] = [
         bool(x) for x in accelerator.gather(torch.tensor([collectives.is_first_to_fail()]))

@@ -21,7 +21,9 @@ REFERENCES = {
     "adamw": lambda p, **of: torch.optim.AdamW(p, foreach=False, **of),
     "adam": lambda p, **of: torch.optim.Adam(p, foreach=False, **of),
     "lion": lambda p, **of: Lion(p, foreach=False, **of),
-    "sgd": lambda p, **of: torch.optim.SGD(p, momentum=of.pop("betas")[0], foreach=False, **of),
+    "sgd": lambda p, **of: torch.optim.SGD(
+        p, momentum=of.pop("betas")[0], nesterov=True, foreach=False, **of
+    ),
 }
 
 
@@ -124,7 +126,7 @@ def test_a_group_that_is_not_enabled_keeps_every_bit_and_is_not_clipped_for():
 def test_a_clamp_holds_after_the_steps_of_its_group():
     model = network()
     mine = GroupedOptimizer(
-        [group("first", model[:2], learning_rate=1.0, clamp=0.2), group("last", model[3])],
+        [group("first", model[:2], learning_rate=1.0, clamp=(-0.2, 0.1)), group("last", model[3])],
         order=model.parameters(),
         max_grad_norm=NEVER,
     )
@@ -135,7 +137,50 @@ def test_a_clamp_holds_after_the_steps_of_its_group():
     mine.enable(frozenset({"first"}))
     backward(model, 1)
     mine.step()
-    assert model[0].weight.abs().max() == 0.2 and model[3].weight.abs().max() > 0.2
+    weight = model[0].weight
+    assert (weight.min().item(), weight.max().item()) == pytest.approx((-0.2, 0.1))
+    assert model[3].weight.abs().max() > 0.2
+
+
+def test_what_learns_is_in_one_group_and_a_group_has_a_name_of_its_own():
+    model = network()
+    model[0].requires_grad_(False)
+    rest = GroupSpec(
+        name="rest",
+        parameters=[p for p in model.parameters() if p.requires_grad],
+        rule="adam",
+        learning_rate=0.1,
+    )
+    GroupedOptimizer([rest], order=model.parameters(), max_grad_norm=1)
+    for forgetful in ([group("last", model[3])], [rest, group("first", model[0])]):
+        with pytest.raises(AssertionError, match="one group"):
+            GroupedOptimizer(forgetful, order=model.parameters(), max_grad_norm=1)
+    twice = [group("a", model[1]), group("a", model[3])]
+    with pytest.raises(AssertionError, match="one name"):
+        GroupedOptimizer(twice, order=model.parameters(), max_grad_norm=1)
+
+
+def test_a_resume_takes_the_moments_and_leaves_how_a_group_learns():
+    model = network()
+
+    def optimizer(name: str, **of) -> GroupedOptimizer:
+        spec = group(name, model, **of)
+        return GroupedOptimizer([spec], order=model.parameters(), max_grad_norm=NEVER)
+
+    old = optimizer("all", weight_decay=0.5)
+    backward(model, 0)
+    old.step()
+    new = optimizer("all", learning_rate=0.2, weight_decay=0.1)
+    new.load_state_dict(old.state_dict())
+    facts = new.param_groups[0]
+    assert (facts["initial_lr"], facts["weight_decay"], facts["enabled"]) == (0.2, 0.1, True)
+    assert new.state_dict()["state"][0]["step"] == 1
+    with pytest.raises(ValueError, match="all"):
+        optimizer("other").load_state_dict(old.state_dict())
+    unnamed = old.state_dict()
+    del unnamed["param_groups"][0]["name"]
+    with pytest.raises(ValueError, match="None"):
+        new.load_state_dict(unnamed)
 
 
 def test_groups_change_no_bit_of_the_gradient_norm():

@@ -37,6 +37,9 @@ class Unfreezing(Pfed):
     def phases(self, config):
         return (HEAD_ONLY, ALL)
 
+    def before_step(self, model, step):
+        model.head[0].momentum = 1 / (2 + step)  # statistics tell whether it was set
+
 
 @pytest.fixture
 def unfreezing(make_config, monkeypatch):
@@ -53,7 +56,7 @@ def test_a_frozen_group_keeps_its_bits_until_its_phase(unfreezing):
         return {}
 
     session = run_alone(unfreezing, probes=[look])
-    assert session.phase == ALL
+    assert session.phase == ALL and session.model.head[0].momentum == 1 / 7
     assert [(seen[step][1:]) for step in (1, 2, 3, 6)] == [(False, True)] * 2 + [(True, True)] * 2
     first, second, third = (seen[step][0] for step in (1, 2, 3))
     for name, value in first.items():

@@ -16,7 +16,9 @@ ROWS, DRONES = 3, 2
 
 def make_step(config, method=METHODS["pfed"]) -> DistillStep:
     torch.manual_seed(0)
-    model = build_model(ModelConfig(arch="convnext_micro", weights="none"), num_places=4)
+    model = build_model(
+        ModelConfig(arch="convnext_micro", weights="none", dropout=0.0), num_places=4
+    )
     return DistillStep(config, method, model, teacher=None)
 
 

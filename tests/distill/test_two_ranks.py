@@ -95,6 +95,10 @@ def test_a_mined_run_on_two_ranks_resumes_to_the_same_bits(seen):
     assert [rank["mined_and_resumed"] for rank in seen] == [one, one]
 
 
+def test_phases_of_different_terms_keep_two_ranks_alike(seen):
+    assert seen[0]["phased"] == seen[1]["phased"]
+
+
 def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
     shards = ShardSet.open(config.data.shards)
     with show_progress("caching", enabled=False) as progress:
