@@ -63,6 +63,12 @@ class Batch:
     drone: ImageBatch
     """Drone views [B * k, S, S, 3], the views of one row beside each other."""
 
+    teacher_satellite: ImageBatch | None = None
+    """The same tiles, varied alike, at the size that a live teacher looks at [B, T, T, 3]."""
+
+    teacher_drone: ImageBatch | None = None
+    """The same drone views at that size [B * k, T, T, 3]."""
+
     third_rows: RowNumbers | None = None
     """Image rows of the plan's third view [B], if it has one."""
 
@@ -101,15 +107,18 @@ class TrainLoader:
         rank: int,
         world_size: int,
         threads: int,
+        teacher_size: int | None = None,
     ) -> None:
         """Prepare rows [rank * b, (rank + 1) * b) of every global batch, b = batch / world size.
+
+        With `teacher_size` every image is rendered at that size too.
 
         Raises:
             PlanError: the global batch is not divisible by the world size.
         """
         self.shards, self.plan, self.augment = shards, plan, augment
         self.image_size, self.resampling, self.threads = image_size, resampling, threads
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.teacher_size = rank, world_size, teacher_size
         ranks_share(global_batch=plan.global_batch, world_size=world_size)
 
     def batches(self, *, first_step: int, num_steps: int) -> Iterator[Batch]:
@@ -172,11 +181,19 @@ class TrainLoader:
             satellite=satellite.into,
             drone=drone.into,
         )
-        if rows.third is None:
-            return batch, [satellite, drone]
-        third = self._task(rows.third, slot, memory)
-        whole = replace(batch, third_rows=rows.third, third=third.into)
-        return whole, [satellite, drone, third]
+        tasks = [satellite, drone]
+        if self.teacher_size is not None:
+            larger = [
+                replace(task, into=memory.images(len(task.rows), self.teacher_size))
+                for task in tasks
+            ]
+            batch = replace(batch, teacher_satellite=larger[0].into, teacher_drone=larger[1].into)
+            tasks += larger
+        if rows.third is not None:
+            third = self._task(rows.third, slot, memory)
+            batch = replace(batch, third_rows=rows.third, third=third.into)
+            tasks.append(third)
+        return batch, tasks
 
     def _task(
         self, rows: RowNumbers, slots: npt.NDArray[np.int64], memory: BatchMemory

@@ -37,6 +37,12 @@ class DeviceBatch:
     slots: npt.NDArray[np.int64]
     """Augmentation slot of every image [V]."""
 
+    teacher_satellite: Tensor
+    """The tiles at the size that a live teacher looks at [B, T, T, 3]; else `satellite` itself."""
+
+    teacher_drone: Tensor
+    """The drone views at that size [B * k, T, T, 3]; else `drone` itself."""
+
     teacher: Outputs = field(default_factory=Outputs)
     """What the teacher says of the V images; empty when no term compares with one."""
 
@@ -49,11 +55,20 @@ def on_device(
         torch.from_numpy(part).to(device, non_blocking=True)
         for part in (batch.satellite, batch.drone, np.searchsorted(train_places, batch.place))
     )
+    teacher_satellite, teacher_drone = (
+        images if larger is None else torch.from_numpy(larger).to(device, non_blocking=True)
+        for images, larger in (
+            (satellite, batch.teacher_satellite),
+            (drone, batch.teacher_drone),
+        )
+    )
     return DeviceBatch(
         step=batch.step,
         satellite=satellite,
         drone=drone,
         place=place,
+        teacher_satellite=teacher_satellite,
+        teacher_drone=teacher_drone,
         keys=np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)]),
         slots=np.concatenate([batch.slot, np.repeat(batch.slot, batch.drone_rows.shape[1])]),
     )

@@ -4,7 +4,6 @@ Nothing here unpickles more than tensors and numbers: accelerate's `load_state` 
 with `weights_only=True` for optimizer and random states, and weights are safetensors.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -21,6 +20,7 @@ from data_shards.errors import CheckpointError, PlanError
 from data_shards.manifest import write_json
 from data_shards.planning.neighbours import Neighbours, read_neighbours, write_neighbours
 from distill.collectives import broadcast_object, first_problem
+from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
 
 log = logging.getLogger(__name__)
@@ -204,9 +204,3 @@ def _read_state(folder: Path) -> RunState | None:
     except (OSError, PlanError):
         return None
     return state if is_whole else None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the digest of a file, as checkpoints and caches record it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

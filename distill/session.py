@@ -1,5 +1,6 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from distill.launched import (
 )
 from distill.methods import METHODS, Method
 from distill.models import RetrievalModel, to_device
+from distill.models.weights import Origin
 from distill.optim import GroupedOptimizer
 from distill.phases import Phase, phase_at
 from distill.plan import make_plan
@@ -158,27 +160,35 @@ def open_session(
     Raises:
         SkyDistillError: something is missing or does not fit; at most the run folder was written.
     """
+    plan = make_plan(config, shards)
+    teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
+    wait_for_slow_ranks("teacher")
+    own_size = teacher.image_size if teacher else None
     loader = TrainLoader(
         shards,
-        make_plan(config, shards),
+        plan,
         augment=config.augment,
         image_size=config.data.image_size,
         resampling=config.data.resampling,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         threads=decode_threads(config),
+        teacher_size=own_size if own_size != config.data.image_size else None,
     )
-    teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
-    wait_for_slow_ranks("teacher")
     set_seed(config.seed)
     method = METHODS[config.method]
+    asked = config
+    if config.model.descriptor_width == "teacher" and teacher is not None:
+        width = math.prod(teacher.shapes["descriptor"])
+        config = replace(config, model=replace(config.model, descriptor_width=width))
     model = to_device(
         method.build(config.model, num_places=len(class_places(shards))), accelerator.device
     )
+    model.refuse_size(config.data.image_size, key="data.image_size")
     paths = RunPaths(config.run_folder)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
-            paths = open_run_folder(config, world_size=accelerator.num_processes)
+            paths = open_run_folder(asked, world_size=accelerator.num_processes)
     wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
     wrapped.to(accelerator.device)
     groups = GroupedOptimizer(
@@ -201,7 +211,7 @@ def open_session(
         optimizer=optimizer,
         teacher=teacher,
         loader=loader,
-        tracker=_open_tracker(config, accelerator, shards, paths, state),
+        tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
         state=state,
     )
 
@@ -212,6 +222,8 @@ def _open_tracker(
     shards: ShardSet,
     paths: RunPaths,
     state: RunState,
+    *,
+    origin: Origin,
 ) -> Tracker:
     """Start the tracker of rank 0; other ranks' stays silent."""
     tracker = Tracker(paths)
@@ -226,6 +238,9 @@ def _open_tracker(
                 "role": config.role,
                 "method": config.method,
                 "arch": config.model.arch,
+                "weights": origin.source,
+                "weights_sha256": origin.sha256[:12],
+                "weights_licence": origin.licence or "not stated",
                 "shards": shards.fingerprint[:12],
                 "world_size": str(accelerator.num_processes),
             },

@@ -4,15 +4,17 @@
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from distill.batches import DeviceBatch
-from distill.collectives import gather_with_grad, rank
+from distill.collectives import gather_with_grad
 from distill.config import DistillConfig
 from distill.methods import Method, Rows, StepTensors
 from distill.models import Outputs, RetrievalModel, Shapes, normalize, unit
+from distill.models.outputs import at_least_float32
 
 MAX_SCALE = 100.0
 """The learned inverse temperature is kept below this, as in CLIP."""
@@ -39,12 +41,14 @@ class DistillStep(nn.Module):
         start = math.log(1 / config.objectives.info_nce.temperature)
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad="scale" in read)
         self.parts = method.training_parts(config, model, teacher)
+        self.kept = {"descriptor", *read}
 
-    def forward(self, batch: DeviceBatch, names: Collection[str]) -> dict[str, Tensor]:
-        """Return the terms of these names, of one rank."""
+    def forward(
+        self, batch: DeviceBatch, names: Collection[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms of these names, of one rank, and what they measured beside."""
         with torch.no_grad():  # the parameter itself, so that it can come back from the limit
             self.log_scale.clamp_(max=math.log(MAX_SCALE))
-        num_drones = len(batch.drone) // len(batch.satellite)
         if self.views == "joint":
             student: Outputs = self.model(normalize(torch.cat([batch.satellite, batch.drone])))
         else:
@@ -52,20 +56,24 @@ class DistillStep(nn.Module):
             student = Outputs({name: torch.cat([tiles[name], views[name]]) for name in tiles})
         student |= self.parts(student)
         with torch.autocast(batch.place.device.type, enabled=False):  # losses keep their digits
-            student = student.map(lambda t: t.to(torch.promote_types(t.dtype, torch.float32)))
+            # Maps that only the parts looked at are let go of.
+            student = student.select(name for name in student if name in self.kept)
+            student = student.map(at_least_float32)
             student["unit"] = unit(student["descriptor"])
             own = Rows.divide(student, batch.place)
             gathered = {name for term in names for name in self.terms[term].gathers}
             step = StepTensors(
                 student=student,
                 teacher=batch.teacher,
-                place=torch.cat([batch.place, batch.place.repeat_interleave(num_drones)]),
+                place=torch.cat(own.places),
                 own=own,
                 everyone=gather_rows(own, sorted(gathered)),
-                first_row=rank() * len(batch.place),
                 scale=self.log_scale.exp(),
+                parts=self.parts,
+                measures={},
             )
-            return {name: self.terms[name].loss(step) for name in names}
+            terms = {name: self.terms[name].loss(step) for name in names}
+        return terms, step.measures
 
 
 def gather_rows(own: Rows, names: Collection[str]) -> Rows:
@@ -75,7 +83,7 @@ def gather_rows(own: Rows, names: Collection[str]) -> Rows:
     """
     wanted = [(view, name) for view in (own.satellite, own.drone) for name in names]
     if not wanted:
-        return Rows(place=own.place, satellite=Outputs(), drone=Outputs())
+        return replace(own, satellite=Outputs(), drone=Outputs())
     parts = [view[name] for view, name in wanted]
     place_B1 = own.place.unsqueeze(1).to(parts[0].dtype)  # exact below 2^24 places
     flat = [place_B1, *(part.flatten(1) for part in parts)]
@@ -85,7 +93,8 @@ def gather_rows(own: Rows, names: Collection[str]) -> Rows:
         column.reshape(-1, *part.shape[1:]).contiguous()
         for column, part in zip(columns[1:], parts, strict=True)
     ]
-    return Rows(
+    return replace(
+        own,
         place=columns[0].squeeze(1).long(),
         satellite=Outputs(zip(names, everyone[: len(names)], strict=True)),
         drone=Outputs(zip(names, everyone[len(names) :], strict=True)),

@@ -45,8 +45,9 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
 
         # losses
         with accelerator.autocast():
-            terms = session.step(batch, phase.terms)
+            terms, measures = session.step(batch, phase.terms)
             total = weigh(terms, weights)
+            seen = {"total": total, **terms, **measures}
 
         # gradients
         set_learning_rates(optimizer, learning_rate_factor(schedule, batch.step))
@@ -59,27 +60,27 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         # log
         is_logged = state.step % config.log_every_steps == 0
         if is_logged:
-            _log(session, _finite_means(session, {"total": total, **terms}), progress)
+            _log(session, _finite_means(session, seen), progress)
         _probe(session, probes)
 
         # save
         stopped = flag.seen_by_any_rank(accelerator)
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
             if not is_logged:  # else just looked at
-                _finite_means(session, {"total": total, **terms})
+                _finite_means(session, seen)
             save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
         if stopped:
             return state.step == schedule.num_steps
     return True
 
 
-def _finite_means(session: Session, terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return total, terms and gradient norm over all ranks; stop a run that stopped being finite.
+def _finite_means(session: Session, seen: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the means over all ranks, and the gradient norm; stop a run that is not finite.
 
     Asked before every line and every checkpoint, so a checkpoint never holds what has diverged.
     """
     means = session.accelerator.reduce(
-        {name: term.detach().float() for name, term in terms.items()}, reduction="mean"
+        {name: value.detach().float() for name, value in seen.items()}, reduction="mean"
     )
     if session.grad_norm is not None:
         means["grad_norm"] = session.grad_norm

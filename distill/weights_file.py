@@ -16,10 +16,11 @@ from data_shards.config import Resampling
 from data_shards.errors import CheckpointError, SkyDistillError
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
-from distill.checkpoint import STATE_NAME, file_sha256
+from distill.checkpoint import STATE_NAME
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
+from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
 
 WEIGHTS_FORMAT = "skydistill-weights-1"

@@ -4,10 +4,15 @@ from distill.config.data import DataConfig, MiningConfig
 from distill.config.model import ModelConfig, TeacherConfig
 from distill.config.objectives import (
     CrossEntropyConfig,
+    DeepSupervisionConfig,
     FeatureDistillationConfig,
     InfoNceConfig,
     LogitDistillationConfig,
     ObjectivesConfig,
+    ProxyAnchorConfig,
+    SelfDistillationConfig,
+    TripletConfig,
+    UapaConfig,
 )
 from distill.config.optim import OptimizerConfig, ScheduleConfig
 from distill.config.recipe import DistillConfig, Precision, TrackingConfig
@@ -15,6 +20,7 @@ from distill.config.recipe import DistillConfig, Precision, TrackingConfig
 __all__ = [
     "CrossEntropyConfig",
     "DataConfig",
+    "DeepSupervisionConfig",
     "DistillConfig",
     "FeatureDistillationConfig",
     "InfoNceConfig",
@@ -24,7 +30,11 @@ __all__ = [
     "ObjectivesConfig",
     "OptimizerConfig",
     "Precision",
+    "ProxyAnchorConfig",
     "ScheduleConfig",
+    "SelfDistillationConfig",
     "TeacherConfig",
     "TrackingConfig",
+    "TripletConfig",
+    "UapaConfig",
 ]

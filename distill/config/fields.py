@@ -41,7 +41,7 @@ class Bounds:
 
 
 def bounded(
-    default: float | None,
+    default: float | str | None,
     *,
     at_least: float | None = None,
     above: float | None = None,
@@ -49,7 +49,7 @@ def bounded(
     below: float | None = None,
     needs: tuple[str, ...] = (),
 ) -> Any:
-    """Declare a field whose number has bounds; None, where the type allows it, is never outside.
+    """Declare a field whose numbers have bounds; None or a word, where allowed, is never outside.
 
     Args:
         default: value of a recipe that does not say.
@@ -71,7 +71,8 @@ def field_problems(recipe: object) -> Iterator[str]:
     """Report every number outside its bounds, and every key that another one lacks, at once."""
     for key, value, metadata in _values(recipe):
         bounds = metadata.get("bounds")
-        if bounds is not None and value is not None and not bounds.allow(value):
+        is_number = isinstance(value, int | float)
+        if bounds is not None and is_number and not bounds.allow(value):
             yield f"{key} ({value}) must be {bounds.in_words}"
         for needed in metadata.get("needs", ()) if value else ():
             if not attrgetter(needed)(recipe):

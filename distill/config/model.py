@@ -12,7 +12,8 @@ class ModelConfig:
     """The network that learns."""
 
     arch: str = "convnext_tiny"
-    """Backbone, one of `distill.models.ARCHS`."""
+    """Backbone: one that `skydistill models` lists, or any model of timm with feature maps. A tag
+    (`convnext_tiny.dinov3_lvd1689m`) names timm's weights of it."""
 
     weights: str = "timm"
     """Where the backbone starts: `timm` (pretrained, fetched or cached), `none`, or the path of a
@@ -26,6 +27,18 @@ class ModelConfig:
 
     dropout: float = bounded(0.5, at_least=0, below=1)
     """Dropout before the classifier."""
+
+    train_blocks: int | None = bounded(None, at_least=0)
+    """Last transformer blocks (stages of a convolutional network) that learn; what comes before
+    keeps its weights and stores no activations. null trains all."""
+
+    final_norm: bool = False
+    """Whether the final norm of a transformer stands between its patches and the pooling."""
+
+    descriptor_width: Literal["own", "teacher"] | int = bounded("own", at_least=1)
+    """Width of the descriptor: the backbone's `own`, or a number that a linear projection leads to.
+    `teacher` keeps the projection in which feature_distillation brings a student into the space of
+    its teacher, so that each can search the other's gallery."""
 
     drop_path: float = bounded(0.0, at_least=0, below=1)
     """Stochastic depth of the backbone."""
@@ -44,6 +57,10 @@ class TeacherConfig:
 
     cache: Path | None = None
     """Folder of the teacher cache, made by `skydistill cache` from this recipe."""
+
+    image_size: int | None = bounded(None, at_least=1)
+    """Size in pixels at which the teacher looks at the same augmented crops; by default the size it
+    was trained at."""
 
     cache_dtype: Literal["float16", "float32"] = "float16"
     """How cached outputs are stored."""

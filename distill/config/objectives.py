@@ -1,6 +1,7 @@
 """The named terms of the loss, each with its weight."""
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from distill.config.fields import bounded
 
@@ -14,6 +15,76 @@ class CrossEntropyConfig:
 
     label_smoothing: float = bounded(0.0, at_least=0, below=1)
     """Share of the target spread over all places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSupervisionConfig:
+    """Class logits of the earlier stages against the place (spec pfed 4.1)."""
+
+    weight: float = bounded(0.0, at_least=0)
+    """Weight in the total loss; 0 leaves the term out."""
+
+    stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)
+    """Weight of each stage before the last, the shallowest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfDistillationConfig:
+    """Class probabilities of the stages towards each other (spec pfed 4.2)."""
+
+    weight: float = bounded(0.0, at_least=0)
+    """Weight in the total loss; 0 leaves the term out."""
+
+    stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)
+    """Weight of each stage before the last, the shallowest first."""
+
+    temperature: float = bounded(4.0, above=0)
+    """Softens both sides; the term is scaled by its square."""
+
+    direction: Literal["inverse", "ordinary"] = "inverse"
+    """`inverse`: earlier stages teach the last; `ordinary`: the last teaches them (the control)."""
+
+    chain: bool = False
+    """Whether each stage and its neighbour are compared, not each stage and the last."""
+
+    detach: bool = True
+    """Whether the side that teaches gets no gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TripletConfig:
+    """Descriptors of each view against the hardest of the other over all ranks (spec pfed 4.3)."""
+
+    weight: float = bounded(0.0, at_least=0)
+    """Weight in the total loss; 0 leaves the term out."""
+
+    margin: float = bounded(0.3, above=0)
+    """Distance by which a wrong place must be farther than the right one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyAnchorConfig:
+    """Descriptors against a learned proxy of each place (Kim et al. 2020; spec pfed 10)."""
+
+    weight: float = bounded(0.0, at_least=0)
+    """Weight in the total loss; 0 leaves the term out."""
+
+    scale: float = bounded(32.0, above=0)
+    """Sharpness of the soft maximum."""
+
+    margin: float = bounded(0.1, at_least=0)
+    """Cosine by which positives exceed, and negatives fall short of, the decision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UapaConfig:
+    """Class probabilities of drone views towards those of their tile (spec pfed 4.4)."""
+
+    weight: float = bounded(0.0, at_least=0)
+    """Weight in the total loss; 0 leaves the term out."""
+
+    temperature: float = bounded(4.0, above=0)
+    """Temperature where drone views are much surer than tiles; twice that in the opposite case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +129,21 @@ class ObjectivesConfig:
 
     info_nce: InfoNceConfig = field(default_factory=InfoNceConfig)
     """Contrast over all ranks."""
+
+    triplet: TripletConfig = field(default_factory=TripletConfig)
+    """Hardest wrong place over all ranks."""
+
+    proxy_anchor: ProxyAnchorConfig = field(default_factory=ProxyAnchorConfig)
+    """Contrast with learned proxies, over all ranks."""
+
+    deep_supervision: DeepSupervisionConfig = field(default_factory=DeepSupervisionConfig)
+    """Hard labels for the earlier stages."""
+
+    self_distillation: SelfDistillationConfig = field(default_factory=SelfDistillationConfig)
+    """Soft labels between stages."""
+
+    uapa: UapaConfig = field(default_factory=UapaConfig)
+    """Soft labels of the other view."""
 
     logit_distillation: LogitDistillationConfig = field(default_factory=LogitDistillationConfig)
     """Soft labels of the teacher."""

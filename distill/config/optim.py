@@ -12,6 +12,10 @@ class OptimizerConfig:
     learning_rate: float = bounded(1e-3, above=0)
     """Peak learning rate."""
 
+    backbone_factor: float = bounded(1.0, above=0)
+    """Learning rate of the backbone as a fraction of `learning_rate`, which heads, pooling and
+    projections have."""
+
     weight_decay: float = bounded(0.01, at_least=0)
     """Decoupled weight decay."""
 

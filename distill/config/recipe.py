@@ -113,6 +113,12 @@ class DistillConfig:
                 f"role is {self.role}, but {'a' if needs_teacher else 'no'} distillation objective "
                 "has a weight; say distilled where one has, and alone or teacher where none has"
             )
+        is_kept = self.model.descriptor_width == "teacher"
+        if is_kept and not self.objectives.feature_distillation.weight:
+            problems.append(
+                "model.descriptor_width is teacher, but nothing teaches the student its space; set "
+                "objectives.feature_distillation.weight"
+            )
         if self.schedule.warmup_steps >= self.schedule.num_steps:
             problems.append(
                 f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "

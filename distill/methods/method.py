@@ -21,18 +21,32 @@ class Rows:
     place: Tensor
     """Class of each row's place [B], or [G] over all ranks."""
 
+    num_drones: int
+    """k, the drone views of a row."""
+
     satellite: Outputs
     """Of the tiles, [B, ...] or [G, ...]."""
 
     drone: Outputs
     """Of the drone views, [B, k, ...] or [G, k, ...]."""
 
+    def both(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return an output of the tiles [B, ...] and of all drone views [B * k, ...]."""
+        return self.satellite[name], self.drone[name].flatten(0, 1)
+
+    @property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Classes of the tiles [B] and of all drone views [B * k]."""
+        return self.place, self.place.repeat_interleave(self.num_drones)
+
     @classmethod
     def divide(cls, outputs: Outputs, place_B: Tensor) -> "Rows":
         """Divide the outputs of V images, satellites first, into rows."""
         num_rows = len(place_B)
+        num_images = len(next(iter(outputs.values())))
         return cls(
             place=place_B,
+            num_drones=num_images // num_rows - 1,
             satellite=outputs.map(lambda values: values[:num_rows]),
             drone=outputs.map(lambda values: values[num_rows:].unflatten(0, (num_rows, -1))),
         )
@@ -60,11 +74,14 @@ class StepTensors:
     everyone: Rows
     """All ranks' rows of what the terms gather, in the order of ranks, with gradients to each."""
 
-    first_row: int
-    """Where this rank's rows begin among everyone's."""
-
     scale: Tensor
     """Learned inverse temperature of contrasts."""
+
+    parts: nn.Module
+    """The method's training parts, for parameters that are no output of an image."""
+
+    measures: dict[str, Tensor]
+    """What terms note down beside their loss, to be logged under these names."""
 
 
 @dataclass(frozen=True, kw_only=True)

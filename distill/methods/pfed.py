@@ -1,30 +1,46 @@
-"""PFED (spec pfed): one ConvNeXt for both views, taught by a larger model's outputs."""
+"""PFED (spec pfed): one student for both views, taught by itself and by a larger model."""
+
+# Shapes: V = images of a rank, B = its rows, G = rows of all ranks, k = drone views of a row,
+# C = training places, D = width of a descriptor.
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from data_shards.errors import RecipeError
 from distill.config import (
     DistillConfig,
     ModelConfig,
     ObjectivesConfig,
     OptimizerConfig,
+    SelfDistillationConfig,
 )
 from distill.methods.method import StepTensors, Term
 from distill.models import Outputs, RetrievalModel, Shapes, build_model
+from distill.models.heads import StageHead
+from distill.models.outputs import at_least_float32
 from distill.objectives.cross_entropy import cross_entropy
+from distill.objectives.deep_supervision import deep_supervision
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.info_nce import info_nce
 from distill.objectives.logit_distillation import logit_distillation
+from distill.objectives.proxy_anchor import proxy_anchor
+from distill.objectives.self_distillation import self_distillation
+from distill.objectives.triplet import cross_domain_triplet
+from distill.objectives.uapa import alignment_temperature, entropy, uapa
 from distill.optim import GroupSpec
 from distill.phases import Phase
 
+GROUPS = ("backbone_decayed", "backbone_not_decayed", "head_decayed", "head_not_decayed")
+"""Matrices and kernels decay, vectors and scalars do not; heads are all that is no backbone."""
+
 
 class Pfed:
-    """One phase, two groups of AdamW: matrices and kernels decay, vectors and scalars do not."""
+    """One phase, four groups of AdamW."""
 
     views: Literal["joint", "apart"] = "joint"
 
@@ -34,19 +50,23 @@ class Pfed:
     def training_parts(
         self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
     ) -> nn.Module:
-        """Return the projection, where a term compares descriptors with the teacher's."""
-        width = 0 if teacher is None else math.prod(teacher["descriptor"])
-        meets_teacher = "feature_distillation" in config.objectives.weights
-        return TrainingParts(model.width, teacher_width=width if meets_teacher else 0)
+        """Return what the recipe's terms read beside the outputs of the model.
+
+        Raises:
+            RecipeError: the weights of stages are more or fewer than the model has stages.
+        """
+        read = {name for term in self.terms(config.objectives).values() for name in term.reads}
+        return TrainingParts(config, model, read=read, teacher=teacher)
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
         """Return the terms of the recipe that have a weight, by name (spec pfed 4)."""
-        logits, smoothing = frozenset({"logits"}), objectives.cross_entropy.label_smoothing
         terms = {
             "cross_entropy": Term(
-                reads=logits,
+                reads=frozenset({"logits"}),
                 loss=lambda step: cross_entropy(
-                    step.student["logits"], step.place, label_smoothing=smoothing
+                    step.student["logits"],
+                    step.place,
+                    label_smoothing=objectives.cross_entropy.label_smoothing,
                 ),
             ),
             "info_nce": Term(
@@ -54,8 +74,41 @@ class Pfed:
                 gathers=frozenset({"unit"}),
                 loss=partial(symmetric_info_nce, smoothing=objectives.info_nce.label_smoothing),
             ),
+            "triplet": Term(
+                reads=frozenset({"unit"}),
+                gathers=frozenset({"unit"}),
+                loss=partial(both_ways_triplet, margin=objectives.triplet.margin),
+            ),
+            "proxy_anchor": Term(
+                reads=frozenset({"unit", "proxies"}),
+                gathers=frozenset({"unit"}),
+                loss=lambda step: proxy_anchor(
+                    torch.cat(step.everyone.both("unit")),
+                    step.parts.get_parameter("proxies"),
+                    torch.cat(step.everyone.places),
+                    scale=objectives.proxy_anchor.scale,
+                    margin=objectives.proxy_anchor.margin,
+                ),
+            ),
+            "deep_supervision": Term(
+                reads=frozenset({"stage_logits"}),
+                loss=lambda step: deep_supervision(
+                    step.student["stage_logits"].unbind(1),
+                    step.place,
+                    weights=objectives.deep_supervision.stage_weights,
+                ),
+            ),
+            "self_distillation": Term(
+                reads=frozenset({"stage_logits", "logits"}),
+                loss=partial(between_stages, config=objectives.self_distillation),
+            ),
+            "uapa": Term(
+                reads=frozenset({"logits", "entropy"}),
+                gathers=frozenset({"entropy"}),
+                loss=partial(aligned_views, base=objectives.uapa.temperature),
+            ),
             "logit_distillation": Term(
-                reads=logits,
+                reads=frozenset({"logits"}),
                 loss=lambda step: logit_distillation(
                     step.student["logits"],
                     step.teacher["logits"],
@@ -75,55 +128,146 @@ class Pfed:
         return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
 
     def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
-        """Divide what learns into what decays, matrices and kernels, and what does not."""
-        learning = [parameter for parameter in step.parameters() if parameter.requires_grad]
-        alike = partial(GroupSpec, rule="adamw", learning_rate=config.learning_rate)
+        """Divide what learns into backbone and heads, and each into what decays or does not."""
+        backbone = {id(p) for p in step.get_submodule("model.backbone").parameters()}
+        members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+        for parameter in step.parameters():
+            if parameter.requires_grad:
+                where = "backbone" if id(parameter) in backbone else "head"
+                members[f"{where}_{'' if parameter.ndim > 1 else 'not_'}decayed"].append(parameter)
         return [
-            alike(
-                name="decayed",
-                parameters=[parameter for parameter in learning if parameter.ndim > 1],
-                weight_decay=config.weight_decay,
-            ),
-            alike(
-                name="not_decayed",
-                parameters=[parameter for parameter in learning if parameter.ndim <= 1],
-            ),
+            GroupSpec(
+                name=name,
+                parameters=parameters,
+                rule="adamw",
+                learning_rate=config.learning_rate
+                * (config.backbone_factor if name.startswith("backbone") else 1.0),
+                weight_decay=0.0 if name.endswith("not_decayed") else config.weight_decay,
+            )
+            for name, parameters in members.items()
         ]
 
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
-        groups = frozenset({"decayed", "not_decayed"})
-        return (Phase(terms=tuple(config.objectives.weights), enabled_groups=groups),)
+        terms = tuple(config.objectives.weights)
+        return (Phase(terms=terms, enabled_groups=frozenset(GROUPS)),)
 
     def before_step(self, model: RetrievalModel, step: int) -> None:
         """Leave the model alone: nothing in it follows the number of steps."""
 
 
 class TrainingParts(nn.Module):
-    """The projection in which a student's descriptor meets that of a teacher of another width."""
+    """Stage heads, projection and proxies: what training has and the exported model has not."""
 
-    def __init__(self, width: int, *, teacher_width: int) -> None:
-        """Build it; `teacher_width` is 0 where no term compares descriptors."""
+    def __init__(
+        self,
+        config: DistillConfig,
+        model: RetrievalModel,
+        *,
+        read: set[str],
+        teacher: Shapes | None,
+    ) -> None:
+        """Build what is in `read`; `teacher` has the shapes of what students are compared with."""
         super().__init__()
-        self.projection = (
-            nn.Linear(width, teacher_width, bias=False)
-            if teacher_width not in (0, width)
-            else nn.Identity()
-        )
+        num_places = model.shapes["logits"][-1]
+        width = model.width if teacher is None else math.prod(teacher["descriptor"])
+        self.projection: nn.Module = nn.Identity()
+        if "projected" in read and width != model.width:
+            self.projection = nn.Linear(model.width, width, bias=False)
+        self.stage_heads = nn.ModuleList()
+        if "stage_logits" in read:
+            model.num_stages = len(model.stage_widths)
+            _refuse_stages(config.objectives, model.num_stages - 1)
+            self.stage_heads.extend(
+                StageHead(stage_width, num_places, config.model)
+                for stage_width in model.stage_widths[:-1]
+            )
+        self.proxies: nn.Parameter | None = None
+        if "proxies" in read:
+            self.proxies = nn.Parameter(torch.empty(num_places, model.width))
+            nn.init.kaiming_normal_(self.proxies, mode="fan_out")
+        self.has_entropy = "entropy" in read
 
     def forward(self, student: Outputs) -> Outputs:
-        """Return `projected`, student descriptors in the teacher's width [V, D of the teacher]."""
-        return Outputs(projected=self.projection(student["descriptor"].flatten(1)))
+        """Return what the terms read, of V images.
+
+        `projected` [V, D of the teacher], `stage_logits` [V, stages before the last, C],
+        `entropy` [V, 1].
+        """
+        found = Outputs(projected=self.projection(student["descriptor"].flatten(1)))
+        if self.stage_heads:
+            stages = [
+                head(student[f"stage_{n}"]) for n, head in enumerate(self.stage_heads, start=1)
+            ]
+            found["stage_logits"] = torch.stack(stages, dim=1)
+        if self.has_entropy:
+            found["entropy"] = entropy(at_least_float32(student["logits"])).unsqueeze(1)
+        return found
 
 
 def symmetric_info_nce(step: StepTensors, *, smoothing: float) -> Tensor:
-    """Average both directions, and the k drone views: no place stands twice in any contrast."""
-    satellite_BD, drone_BkD = step.own.satellite["unit"], step.own.drone["unit"]
-    satellite_GD, drone_GkD = step.everyone.satellite["unit"], step.everyone.drone["unit"]
-    target_B = torch.arange(len(satellite_BD), device=satellite_BD.device) + step.first_row
-    one_way = partial(info_nce, target_B=target_B, scale=step.scale, label_smoothing=smoothing)
+    """Average both directions: every image looks for its place among all ranks' other view."""
     losses = [
-        one_way(query, gallery)
-        for drone_BD, drone_GD in zip(drone_BkD.unbind(1), drone_GkD.unbind(1), strict=True)
-        for query, gallery in ((drone_BD, satellite_GD), (satellite_BD, drone_GD))
+        info_nce(
+            query,
+            gallery,
+            place[:, None] == other[None],
+            scale=step.scale,
+            label_smoothing=smoothing,
+        )
+        for query, gallery, place, other in across_views(step)
     ]
     return torch.stack(losses).mean()
+
+
+def both_ways_triplet(step: StepTensors, *, margin: float) -> Tensor:
+    """Average over the images of both views; `triplet_active` is the share with a loss left."""
+    hinges = torch.cat(
+        [
+            cross_domain_triplet(anchor, gallery, place, other, margin=margin)
+            for anchor, gallery, place, other in across_views(step)
+        ]
+    )
+    step.measures["triplet_active"] = (hinges > 0).float().mean()
+    return hinges.mean()
+
+
+def across_views(step: StepTensors) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield own unit descriptors of a view, everyone's of the other, and the places of both.
+
+    Tiles and all drone views, then drone views and all tiles.
+    """
+    own, everyone = step.own.both("unit"), step.everyone.both("unit")
+    for view in (0, 1):
+        yield own[view], everyone[1 - view], step.own.places[view], step.everyone.places[1 - view]
+
+
+def between_stages(step: StepTensors, *, config: SelfDistillationConfig) -> Tensor:
+    """Compare the probabilities of the stages, the class head's last."""
+    return self_distillation(
+        [*step.student["stage_logits"].unbind(1), step.student["logits"]],
+        weights=config.stage_weights,
+        temperature=config.temperature,
+        direction=config.direction,
+        chain=config.chain,
+        detach=config.detach,
+    )
+
+
+def aligned_views(step: StepTensors, *, base: float) -> Tensor:
+    """Draw each drone view's probabilities to its tile's, softer the less sure drone views are."""
+    satellite_BC, drone_BkC = step.own.satellite["logits"], step.own.drone["logits"]
+    satellite_GE, drone_GE = step.everyone.both("entropy")
+    temperature = alignment_temperature(drone_GE.mean(), satellite_GE.mean(), base=base)
+    step.measures["uapa_temperature"] = temperature
+    tiles_VC = satellite_BC.repeat_interleave(drone_BkC.shape[1], dim=0)
+    return uapa(tiles_VC, drone_BkC.flatten(0, 1), temperature=temperature)
+
+
+def _refuse_stages(objectives: ObjectivesConfig, num_stages: int) -> None:
+    for name in ("deep_supervision", "self_distillation"):
+        term = getattr(objectives, name)
+        if term.weight and len(term.stage_weights) != num_stages:
+            raise RecipeError(
+                f"objectives.{name}.stage_weights has {len(term.stage_weights)} numbers and the "
+                f"model {num_stages} stages before its last; give one for each"
+            )

@@ -1,27 +1,44 @@
-"""The backbones a recipe can name: timm's ConvNeXts, and two small ones for a CPU.
+"""The backbones a recipe can name: any of timm's with feature maps, and two small ones for a CPU.
 
 A backbone's layers say here how their cost is counted.
 """
 
-from collections.abc import Callable
+# Shapes: B = images, D = width of a map, H x W = its positions.
+
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import timm
+import torch
 from timm.models.convnext import ConvNeXt
-from torch import nn
+from torch import Tensor, nn
+
+from data_shards.errors import RecipeError
+from data_shards.nearest import choose
+from distill.models.preprocess import MEAN, STD
 
 Backbone = Callable[[float], nn.Module]
-"""Drop-path rate to a network that has `forward_features` and `num_features`."""
-
-
-def _from_timm(name: str, drop_path: float) -> nn.Module:
-    """Build a timm model without classifier or pooling, weights as initialised."""
-    return _without_head(timm.create_model(name, pretrained=False, drop_path_rate=drop_path))
-
+"""Drop-path rate to a network of timm's kind, without anything behind its last feature map."""
 
 SMALL_KERNEL = 3
 """At 64 px the maps are 16 to 2 pixels wide, and 7 x 7 convolutions were half of a step."""
+
+NUM_STAGES = 4
+"""Maps that stage heads look at, the last one included."""
+
+
+def _from_timm(name: str, drop_path: float) -> nn.Module:
+    """Build a timm model, weights as initialised; transformers take any multiple of their patch."""
+    options: dict[str, Any] = {"pretrained": False, "num_classes": 0}
+    with torch.device("meta"):
+        is_transformer = hasattr(timm.create_model(name, **options), "dynamic_img_size")
+    if is_transformer:
+        options["dynamic_img_size"] = True
+    network: nn.Module = timm.create_model(name, drop_path_rate=drop_path, **options)
+    if prune := getattr(network, "prune_intermediate_layers", None):
+        prune(1, prune_norm=False, prune_head=True)  # what some have behind their last map
+    return _without_head(network)
 
 
 def _small(width: int, depths: tuple[int, ...], drop_path: float) -> nn.Module:
@@ -50,8 +67,19 @@ TIMM_ARCHS = (
     "convnext_pico",
     "convnext_nano",
     "convnext_tiny",
+    "convnext_tiny.dinov3_lvd1689m",
     "convnext_small",
     "convnext_base",
+    "vit_small_patch14_dinov2.lvd142m",
+    "vit_small_patch14_reg4_dinov2.lvd142m",
+    "vit_base_patch14_dinov2.lvd142m",
+    "vit_base_patch14_reg4_dinov2.lvd142m",
+    "vit_large_patch14_dinov2.lvd142m",
+    "vit_large_patch14_reg4_dinov2.lvd142m",
+    "vit_small_patch16_dinov3.lvd1689m",
+    "vit_base_patch16_dinov3.lvd1689m",
+    "vit_large_patch16_dinov3.lvd1689m",
+    "vit_large_patch16_dinov3.sat493m",
 )
 
 ARCHS: dict[str, Backbone] = {
@@ -59,8 +87,90 @@ ARCHS: dict[str, Backbone] = {
     "convnext_milli": partial(_small, 32, (1, 1, 4, 2)),
     "convnext_micro": partial(_small, 24, (1, 1, 3, 1)),
 }
-"""Name in a recipe to builder; `milli` and `micro` are sized to be trained from nothing on two CPU
-cores."""
+"""First-class names to builders; `milli` and `micro` are sized to be trained from nothing on two
+CPU cores. Any other model of timm that has intermediate feature maps can be named too."""
+
+
+def build_backbone(arch: str, *, drop_path: float) -> nn.Module:
+    """Build a backbone with fresh weights.
+
+    Raises:
+        RecipeError: neither we nor timm know the arch (the nearest name is told), or it has no
+            feature maps.
+    """
+    if arch not in ARCHS and not timm.is_model(arch):
+        choose(arch, ARCHS, what="model.arch", error=RecipeError)
+    network = ARCHS.get(arch, partial(_from_timm, arch))(drop_path)
+    if not hasattr(network, "forward_intermediates"):
+        raise RecipeError(
+            f"model.arch {arch} has no intermediate feature maps in timm; choose one of "
+            f"{', '.join(ARCHS)}, or another timm model that has"
+        )
+    return network
+
+
+def pixel_statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of the pixels, from 0 to 1, that a backbone was pretrained on."""
+    if not timm.is_model(arch):
+        return MEAN, STD
+    known = timm.get_pretrained_cfg(arch)
+    return (tuple(known.mean), tuple(known.std)) if known else (MEAN, STD)
+
+
+def stage_ends(network: nn.Module) -> list[int]:
+    """Return which of timm's intermediate maps end the last stages, at most four, the deepest last.
+
+    A transformer has no stages: its blocks are divided evenly.
+    """
+    depth = len(network.feature_info)  # type: ignore[arg-type]
+    num_stages = depth if depth <= NUM_STAGES + 1 else NUM_STAGES
+    ends = [depth * (number + 1) // num_stages - 1 for number in range(num_stages)]
+    return ends[-NUM_STAGES:]
+
+
+def feature_maps(
+    network: nn.Module, images_BCHW: Tensor, *, ends: Sequence[int], is_normed: bool
+) -> list[Tensor]:
+    """Return the maps [B, D, H, W] at some of `stage_ends`.
+
+    Of a transformer these are the patches alone, without class token and registers; `is_normed`
+    puts its final norm behind them.
+    """
+    maps: list[Tensor] = network.forward_intermediates(  # type: ignore[operator]
+        images_BCHW, indices=list(ends), norm=is_normed, intermediates_only=True
+    )
+    return maps
+
+
+def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
+    """Let the last `count` transformer blocks, or stages of a convolutional network, learn.
+
+    What comes before them, patch embedding included, keeps its weights; autograd records nothing of
+    it, so its activations are not stored.
+
+    Raises:
+        RecipeError: the network has fewer.
+    """
+    units = next(
+        (list(units) for name in ("blocks", "stages") if (units := getattr(network, name, None))),
+        [],
+    )
+    if count > len(units):
+        raise RecipeError(
+            f"model.train_blocks is {count} and {arch} has {len(units)} blocks; give at most "
+            f"{len(units)}, or null to train all of it"
+        )
+    network.requires_grad_(requires_grad=False)
+    for unit in units[len(units) - count :]:
+        unit.requires_grad_(requires_grad=True)
+    if isinstance(norm := getattr(network, "norm", None), nn.Module):
+        norm.requires_grad_(requires_grad=count > 0)
+
+
+def patch_of(network: nn.Module) -> int:
+    """Return the side in pixels that a transformer's images must be a multiple of; 1 for others."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return int(patch if isinstance(patch, int) else patch[0])
 
 
 @runtime_checkable

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from distill.config import ModelConfig
+from distill.models.outputs import at_least_float32
+
 
 class GeM(nn.Module):
     """Generalized mean with a learned power (Radenovic et al. 2018); power 1 is the mean."""
@@ -15,7 +18,7 @@ class GeM(nn.Module):
 
     def forward(self, map_BDHW: Tensor) -> Tensor:
         """Return descriptors [B, D]."""
-        clamped = map_BDHW.float().clamp(min=self.eps)
+        clamped = at_least_float32(map_BDHW).clamp(min=self.eps)
         pooled: Tensor = clamped.pow(self.power).mean(dim=(2, 3)).pow(1 / self.power)
         return pooled
 
@@ -25,7 +28,7 @@ class Mean(nn.Module):
 
     def forward(self, map_BDHW: Tensor) -> Tensor:
         """Return descriptors [B, D]."""
-        return map_BDHW.float().mean(dim=(2, 3))
+        return at_least_float32(map_BDHW).mean(dim=(2, 3))
 
 
 POOLS: dict[str, type[nn.Module]] = {"gem": GeM, "mean": Mean}
@@ -49,3 +52,20 @@ def class_head(width: int, num_places: int, *, bottleneck: int, dropout: float) 
     return nn.Sequential(
         *layers, nn.BatchNorm1d(bottleneck or width), nn.Dropout(dropout), classifier
     )
+
+
+class StageHead(nn.Module):
+    """Class logits of an earlier stage; it exists in training only (spec pfed 3 and 4.1)."""
+
+    def __init__(self, width: int, num_places: int, config: ModelConfig) -> None:
+        """Pool and classify as the model itself does, with a power of its own."""
+        super().__init__()
+        self.pool = POOLS[config.pool]()
+        self.head = class_head(
+            width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
+        )
+
+    def forward(self, map_BDHW: Tensor) -> Tensor:
+        """Return class logits [B, C]."""
+        logits: Tensor = self.head(self.pool(map_BDHW))
+        return logits

@@ -5,6 +5,7 @@
 import math
 from collections.abc import Callable, Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,6 +24,10 @@ class Outputs(dict[str, Tensor]):
 
     def select(self, names: Iterable[str]) -> "Outputs":
         return Outputs({name: self[name] for name in names})
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def unit(parts_BPD: Tensor) -> Tensor:

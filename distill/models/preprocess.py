@@ -1,7 +1,7 @@
 """uint8 pixels to network inputs, on the device that computes."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -16,3 +16,22 @@ def normalize(images_NHWC: Tensor) -> Tensor:
     mean = torch.tensor(MEAN, device=images_NHWC.device) * 255
     std = torch.tensor(STD, device=images_NHWC.device) * 255
     return ((images_NHWC.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def renormalize(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+    """Return what brings `normalize`d images to other statistics of pixels, from 0 to 1."""
+    return nn.Identity() if (mean, std) == (MEAN, STD) else _Renormalize(mean, std)
+
+
+class _Renormalize(nn.Module):
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        scale, shift = torch.tensor(STD), torch.tensor(MEAN) - torch.tensor(mean)
+        self.register_buffer("scale", (scale / torch.tensor(std)).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", (shift / torch.tensor(std)).view(3, 1, 1), persistent=False)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW * self.scale + self.shift

@@ -1,21 +1,30 @@
 """The network every recipe trains: backbone, descriptor, class logits for training."""
 
+# Shapes: B = images, P = parts of a descriptor, D = width of a part, C = training places.
+
 from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
-from data_shards.nearest import choose
 from distill.config import ModelConfig
-from distill.models.backbones import ARCHS
+from distill.models.backbones import (
+    build_backbone,
+    feature_maps,
+    patch_of,
+    pixel_statistics,
+    stage_ends,
+    train_last_blocks,
+)
 from distill.models.heads import POOLS, class_head
 from distill.models.outputs import Outputs, Shapes, unit
-from distill.models.weights import load_backbone
+from distill.models.preprocess import renormalize
+from distill.models.weights import Origin, load_backbone
 
 
 class RetrievalModel(nn.Module):
-    """One network for both views (spec pfed 3): the descriptor is the pooled last feature map."""
+    """One network for both views (spec pfed 2 and 3): the descriptor is the pooled last map."""
 
     def __init__(self, config: ModelConfig, *, num_places: int) -> None:
         """Build with fresh weights.
@@ -24,31 +33,60 @@ class RetrievalModel(nn.Module):
             RecipeError: the arch is unknown.
         """
         super().__init__()
-        self.backbone = ARCHS[choose(config.arch, ARCHS, what="model.arch", error=RecipeError)](
-            config.drop_path
-        )
-        self.width = int(self.backbone.num_features)  # type: ignore[arg-type]
-        """Numbers of a descriptor, over all its parts."""
+        self.backbone = build_backbone(config.arch, drop_path=config.drop_path)
+        self.pixels = renormalize(*pixel_statistics(config.arch))
+        self.has_norm = config.final_norm
+        if not self.has_norm and hasattr(self.backbone, "norm"):
+            self.backbone.norm = nn.Identity()
+        self.ends = stage_ends(self.backbone)
+        info = self.backbone.feature_info
+        self.stage_widths = [int(info[end]["num_chs"]) for end in self.ends]  # type: ignore[index]
+        """Widths of the maps at the ends of the last stages, the deepest last."""
         self.pool = POOLS[config.pool]()
+        own_width = self.stage_widths[-1]
+        is_own = config.descriptor_width == "own"
+        assert config.descriptor_width != "teacher", "the session says which number that is"
+        self.width = own_width if is_own else int(config.descriptor_width)
+        """Numbers of a descriptor, over all its parts."""
         self.head = class_head(
             self.width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
         )
+        self.projection: nn.Module = nn.Identity()
+        if not is_own:
+            self.projection = nn.Linear(own_width, self.width, bias=False)
         self.shapes: Shapes = {"descriptor": (1, self.width), "logits": (num_places,)}
         """Names and shapes of what `forward` returns for one image."""
+        self.num_stages = 1
+        """Maps that `forward` hands on; training asks for more where stage heads look at them."""
+        self.origin = Origin()
+        """Where the backbone's weights came from."""
 
     def forward(self, images_BCHW: Tensor) -> Outputs:
-        """Return descriptor and class logits of normalized images."""
-        parts_BPD = self.parts(images_BCHW)
-        return Outputs(descriptor=parts_BPD, logits=self.head(parts_BPD.flatten(1)))
+        """Return descriptor and class logits of normalized images, and the earlier stages' maps."""
+        *earlier, last = self._maps(images_BCHW, self.num_stages)
+        parts_BPD = self._described(last)
+        outputs = Outputs(descriptor=parts_BPD, logits=self.head(parts_BPD.flatten(1)))
+        outputs |= {f"stage_{number}": values for number, values in enumerate(earlier, start=1)}
+        return outputs
 
     def parts(self, images_BCHW: Tensor) -> Tensor:
         """Return descriptors [B, P, D] in their parts, not normalised; the class head is left out.
 
         What inference runs, and what another network overrides.
         """
-        features: Tensor = self.backbone.forward_features(images_BCHW)  # type: ignore[operator]
-        pooled_BD: Tensor = self.pool(features)
-        return pooled_BD.unsqueeze(1)
+        (last,) = self._maps(images_BCHW, 1)
+        return self._described(last)
+
+    def _maps(self, images_BCHW: Tensor, num_stages: int) -> list[Tensor]:
+        """Return the maps of the last stages, the deepest last."""
+        ends = self.ends[-num_stages:]
+        return feature_maps(
+            self.backbone, self.pixels(images_BCHW), ends=ends, is_normed=self.has_norm
+        )
+
+    def _described(self, map_BDHW: Tensor) -> Tensor:
+        projected: Tensor = self.projection(self.pool(map_BDHW))
+        return projected.unsqueeze(1)
 
     def describe(self, images_BCHW: Tensor, *, flip: bool = False) -> Tensor:
         """Return unit descriptors [B, P * D].
@@ -64,6 +102,20 @@ class RetrievalModel(nn.Module):
         """Keep out of the optimizer what makes outputs that no loss term reads."""
         self.head.requires_grad_("logits" in read)
 
+    def refuse_size(self, image_size: int, *, key: str) -> None:
+        """Refuse images that its patches do not divide; `key` of the recipe says their size.
+
+        Raises:
+            RecipeError: so it is, with the nearest sizes.
+        """
+        patch = patch_of(self.backbone)
+        if image_size % patch:
+            below = image_size // patch * patch
+            raise RecipeError(
+                f"{key} {image_size} is no multiple of the model's patch of {patch} px; give "
+                f"{below or patch} or {below + patch}"
+            )
+
 
 def build_model(config: ModelConfig, *, num_places: int) -> RetrievalModel:
     """Build a model and give its backbone the weights that the recipe names.
@@ -72,7 +124,9 @@ def build_model(config: ModelConfig, *, num_places: int) -> RetrievalModel:
         RecipeError: arch or weights are unknown, or the weights do not fit.
     """
     model = RetrievalModel(config, num_places=num_places)
-    load_backbone(model.backbone, arch=config.arch, weights=config.weights)
+    model.origin = load_backbone(model.backbone, arch=config.arch, weights=config.weights)
+    if config.train_blocks is not None:
+        train_last_blocks(model.backbone, config.train_blocks, arch=config.arch)
     return model
 
 

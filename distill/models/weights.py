@@ -1,35 +1,66 @@
 """The weights a backbone starts from: none, timm's, or a file; every key must fit."""
 
+import hashlib
+import os
 import pickle
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import timm
 import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 
-CLASSIFIER = ("head.fc.", "head.norm.", "head.weight", "head.bias", "norm.weight", "norm.bias")
-"""What timm's ConvNeXt checkpoints hold behind the last feature map; descriptors do not use it."""
+BEHIND = (
+    "head.",
+    "head_dist.",
+    "norm.",
+    "fc_norm.",
+    "norm_pre.",
+    "classifier.",
+    "fc.",
+    "mask_token",
+)
+"""What checkpoints hold behind the last feature map, or for pretraining; descriptors do without."""
 
 NOT_A_PICKLE = (pickle.UnpicklingError, EOFError, KeyError, AttributeError)
 """How `torch.load` refuses a file that is damaged, or holds more than tensors."""
 
 
-def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the weights of a backbone came from; it travels with whatever is trained from them."""
+
+    source: str = "none"
+    """`none` for fresh weights, a name of timm's, or the path that the recipe gave."""
+
+    sha256: str = ""
+    """Of the file."""
+
+    licence: str = ""
+    """As timm states it for these weights; empty where nobody stated it."""
+
+
+def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
     """Load `weights` (`none`, `timm` or a path) into a backbone, strictly.
+
+    Random weights are never a fallback: `none` must be asked for.
 
     Raises:
         RecipeError: the weights cannot be had here, or do not fit; the sentence says what to fetch.
     """
     if weights == "none":
-        return
-    state = _from_timm(arch) if weights == "timm" else _from_file(Path(weights))
-    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
-    own = set(backbone.state_dict())
-    missing, extra = sorted(own - state.keys()), sorted(state.keys() - own)
+        return Origin()
+    file = find_timm_weights(arch) if weights == "timm" else Path(weights)
+    own = backbone.state_dict()
+    state = fitting(read_weights(file), backbone)
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
         raise RecipeError(
             f"model.weights {weights} do not fit {arch}: {len(missing)} keys missing "
@@ -42,9 +73,36 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> None:
         raise RecipeError(
             f"model.weights {weights} do not fit {arch}: {' '.join(str(error).split())[:300]}"
         ) from error
+    # An arch without a tag may have been trained by anybody; timm's own choice is known.
+    is_known = weights == "timm" or "." in arch
+    known = timm.get_pretrained_cfg(arch) if is_known and timm.is_model(arch) else None
+    return Origin(
+        source=_hub_id(arch) if weights == "timm" else weights,
+        sha256=file_sha256(file),
+        licence=str(known.license or "") if known else "",
+    )
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
+def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Return a state in the names of `backbone`, without what stands behind its last map.
+
+    Names of the models' authors are translated as timm does it.
+    """
+    own = backbone.state_dict().keys()
+    if own - state.keys():
+        module = import_module(type(backbone).__module__)
+        # Where they are not its authors' names either, the caller tells which they are.
+        with suppress(KeyError, RuntimeError, AttributeError):
+            state = module.checkpoint_filter_fn(state, backbone)
+    return {key: value for key, value in state.items() if key in own or not key.startswith(BEHIND)}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of a `.safetensors` or `.pth` file.
+
+    Raises:
+        RecipeError: it cannot be read, or holds something else.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -65,23 +123,38 @@ def _from_file(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _from_timm(arch: str) -> dict[str, Tensor]:
-    advice = (
-        "or set model.weights to the path of a weight file, or to none to start from random weights"
-    )
-    if arch not in timm.list_models(pretrained=True) and not timm.list_models(
-        f"{arch}.*", pretrained=True
-    ):
+def file_sha256(path: Path) -> str:
+    """Return the digest of a file, as checkpoints, caches and cards record it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hub_id(arch: str) -> str:
+    return str(getattr(timm.get_pretrained_cfg(arch), "hf_hub_id", None) or "")
+
+
+def find_timm_weights(arch: str) -> Path:
+    """Return the file of timm's weights: from the cache of this machine, else fetched once.
+
+    Raises:
+        RecipeError: timm has none, or they are not here and cannot be fetched.
+    """
+    if not timm.is_model(arch) or not _hub_id(arch):
         raise RecipeError(
             f"model.weights: timm has no weights of {arch}; set model.weights to none or to a path"
         )
+    hub, name = _hub_id(arch), "model.safetensors"
+    found = try_to_load_from_cache(hub, name)
+    if isinstance(found, str):
+        return Path(found)
     try:
-        return dict(timm.create_model(arch, pretrained=True).state_dict())
+        if os.environ.get("HF_HUB_OFFLINE"):
+            raise OSError("HF_HUB_OFFLINE is set")
+        return Path(hf_hub_download(hub, name))
     except Exception as error:  # noqa: BLE001 - hub, disk and network fail in many ways; all mean the same to a user
-        hub = timm.get_pretrained_cfg(arch)
-        name = getattr(hub, "hf_hub_id", None) or arch
         raise RecipeError(
             f"model.weights: timm's weights of {arch} are not on this machine and could not be "
-            f"fetched; on a machine with a network fetch {name} (model.safetensors), copy it here "
-            f"and give its path, {advice}"
+            f"fetched; on a machine with a network fetch {hub} ({name}), copy it here and give its "
+            "path, or set model.weights to the path of a weight file, or to none to start from "
+            "random weights"
         ) from error

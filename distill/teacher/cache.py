@@ -26,9 +26,9 @@ from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import copy_to_node
 from data_shards.schema import Role
 from data_shards.shards import RowNumbers, ShardSet
-from distill.checkpoint import file_sha256
 from distill.models import Shapes
 from distill.models.preprocess import PREPROCESSING
+from distill.models.weights import file_sha256
 
 CACHE_VERSION = 1
 """Raised when the code would compute other outputs from the same weights and pixels."""

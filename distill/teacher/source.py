@@ -33,6 +33,9 @@ class Teacher(Protocol):
     shapes: Shapes
     """Of the outputs for one image."""
 
+    image_size: int | None
+    """Size of the images that it looks at in every step; None when it looks at none."""
+
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the outputs [V, ...] of a batch."""
 
@@ -43,6 +46,7 @@ class CachedTeacher:
     def __init__(self, cache: FeatureCache, device: torch.device) -> None:
         """Serve `cache` to `device`."""
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
+        self.image_size: int | None = None
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -53,15 +57,18 @@ class CachedTeacher:
 
 
 class LiveTeacher:
-    """Runs the frozen teacher on the same pixels that the student sees."""
+    """Runs the frozen teacher on the same crops that the student sees, at its own size."""
 
-    def __init__(self, teacher: LoadedModel, shapes: Shapes, device: torch.device) -> None:
+    def __init__(
+        self, teacher: LoadedModel, shapes: Shapes, image_size: int, device: torch.device
+    ) -> None:
         """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
         self.model, self.shapes = to_device(teacher.model, device), shapes
+        self.image_size: int | None = image_size
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
-        images = torch.cat([batch.satellite, batch.drone])
+        images = torch.cat([batch.teacher_satellite, batch.teacher_drone])
         return teacher_outputs(self.model, images, self.shapes)
 
 
@@ -77,7 +84,8 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
     """Load the teacher of a recipe, and check that its logits stand for the places of these shards.
 
     Raises:
-        RecipeError: the recipe names none, or it was trained on other places or another image size.
+        RecipeError: the recipe names none, or it was trained on other places, or its patches do not
+            divide the size it is to look at.
         CheckpointError: there is no trained model where the recipe says.
     """
     if config.teacher.run is None:
@@ -92,11 +100,15 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
             f"than {config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
             "these shards"
         )
-    if teacher.image_size != config.data.image_size:
-        raise RecipeError(
-            f"teacher {config.teacher.run} was trained at {teacher.image_size} px and the recipe "
-            f"says data.image_size {config.data.image_size}; both see the same pixels, so make "
-            "them equal"
+    size = teacher_size(config, teacher)
+    teacher.model.refuse_size(size, key="teacher.image_size")
+    if size != teacher.image_size and rank() == 0:
+        log.warning(
+            "teacher %s was trained at %d px and will look at %d; leave teacher.image_size out "
+            "unless that is meant",
+            config.teacher.run,
+            teacher.image_size,
+            size,
         )
     if teacher.resampling != config.data.resampling and rank() == 0:
         log.warning(
@@ -125,7 +137,8 @@ def _refuse_missing(run: Path, config: DistillConfig) -> None:
         words += ["--expected_world_size", "null"]  # however many trained it so far
     else:
         words += ["--data.shards", str(config.data.shards)]
-        words += ["--data.image_size", str(config.data.image_size)]
+        size = config.teacher.image_size or config.data.image_size
+        words += ["--data.image_size", str(size)]
     raise CheckpointError(
         f"no trained model at {run}; train the teacher{' to its end' if own.is_file() else ''}: "
         f"skydistill train {shlex.join(words)}"
@@ -149,11 +162,16 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         teacher_sha256=teacher.sha256,
         outputs={name: list(shape) for name, shape in _shapes(config, teacher).items()},
         shards=shards.fingerprint,
-        image_size=config.data.image_size,
+        image_size=teacher_size(config, teacher),
         augment=augment_values(config.augment),
         decoder=decoder_name(config.data.resampling),
         dtype=config.teacher.cache_dtype,
     )
+
+
+def teacher_size(config: DistillConfig, teacher: LoadedModel) -> int:
+    """Return the size in pixels at which a teacher looks at the student's crops."""
+    return config.teacher.image_size or teacher.image_size
 
 
 def _shapes(config: DistillConfig, teacher: LoadedModel) -> Shapes:
@@ -173,7 +191,8 @@ def open_teacher(
         return None
     teacher = load_teacher(config, shards)
     if config.teacher.source == "live":
-        return LiveTeacher(teacher, _shapes(config, teacher), device)
+        size = teacher_size(config, teacher)
+        return LiveTeacher(teacher, _shapes(config, teacher), size, device)
     key = cache_key(config, shards, teacher)
     folder = config.teacher.cache or Path()
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)

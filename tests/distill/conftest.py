@@ -36,6 +36,11 @@ NO_SERVER = "http://127.0.0.1:9"
 ALL_TERMS = {
     "cross_entropy": {"weight": 0.5, "label_smoothing": 0.1},
     "info_nce": {"weight": 1.0},
+    "triplet": {"weight": 1.0},
+    "proxy_anchor": {"weight": 0.1},
+    "deep_supervision": {"weight": 1.0},
+    "self_distillation": {"weight": 0.5},
+    "uapa": {"weight": 0.2},
     "logit_distillation": {"weight": 0.5},
     "feature_distillation": {"weight": 2.0},
 }

@@ -55,13 +55,19 @@ class Toy(nn.Module):
         self.width = 2 * WIDTH
         self.body = nn.Linear(SIZE * SIZE * 3, 2 * WIDTH)
         self.head = nn.Linear(2 * WIDTH, PLACES)
+        self.shapes = {"descriptor": (2, WIDTH), "logits": (PLACES,)}
+        self.stage_widths, self.num_stages = [3, 4, 5, 2 * WIDTH], 1
 
     def learn(self, read: Collection[str]) -> None:
         self.head.requires_grad_("logits" in read)
 
     def forward(self, images: Tensor) -> Outputs:
         descriptor = self.body(images.flatten(1).to(self.body.weight.dtype)).tanh()
-        return Outputs(descriptor=descriptor.unflatten(1, (2, WIDTH)), logits=self.head(descriptor))
+        outputs = Outputs(descriptor=descriptor.unflatten(1, (2, WIDTH)))
+        outputs["logits"] = self.head(descriptor)
+        for number, width in enumerate(self.stage_widths[: self.num_stages - 1], start=1):
+            outputs[f"stage_{number}"] = descriptor[:, :width, None, None] + 1.5
+        return outputs
 
 
 def batch(k: int, dtype: torch.dtype) -> DeviceBatch:
@@ -76,6 +82,8 @@ def batch(k: int, dtype: torch.dtype) -> DeviceBatch:
         satellite=images[:ROWS],
         drone=images[ROWS:],
         place=torch.arange(ROWS) % PLACES,
+        teacher_satellite=images[:ROWS],
+        teacher_drone=images[ROWS:],
         keys=np.arange(views),
         slots=np.zeros(views, dtype=np.int64),
         teacher=Outputs(descriptor=descriptor, logits=logits),
@@ -114,21 +122,19 @@ def worst_gradients(accelerator: Accelerator, config: DistillConfig) -> Iterator
                 terms = {n: replace(getattr(config.objectives, n), weight=0.0) for n in weights}
                 for n, weight in chosen.items():
                     terms[n] = replace(terms[n], weight=weight)
-                here = mock.Mock(objectives=replace(config.objectives, **terms))
+                here = mock.Mock(objectives=replace(config.objectives, **terms), model=config.model)
                 modules = []
                 for _ in range(2):
                     torch.manual_seed(3)
                     module = step.DistillStep(here, METHODS["pfed"], Toy(), teacher=TEACHER)  # type: ignore[arg-type]
+                    module.parts.eval()  # batch statistics are each rank's own
                     modules.append(module.to(dtype))
                 together, alone = accelerator.prepare(modules[0]), modules[1]
                 whole = batch(k, dtype)
-                found = together(part(whole, accelerator.process_index, k), list(chosen))
+                found, _ = together(part(whole, accelerator.process_index, k), list(chosen))
                 accelerator.backward(step.weigh(found, chosen))
-                with (
-                    mock.patch.object(step, "gather_with_grad", lambda tensor: tensor),
-                    mock.patch.object(step, "rank", lambda: 0),
-                ):
-                    step.weigh(alone(whole, list(chosen)), chosen).backward()
+                with mock.patch.object(step, "gather_with_grad", lambda tensor: tensor):
+                    step.weigh(alone(whole, list(chosen))[0], chosen).backward()
                 expected, seen = gradients(alone), gradients(together)
                 assert expected.keys() == seen.keys() and expected
                 largest = max(grad.abs().max() for grad in expected.values())
@@ -141,6 +147,7 @@ def gathered_rows(rank: int) -> list[object]:
     rows = 10 * rank + torch.arange(2.0)
     own = Rows(
         place=rows.long(),
+        num_drones=2,
         satellite=Outputs(unit=rows[:, None]),
         drone=Outputs(unit=rows[:, None, None] + torch.tensor([0.1, 0.2])[:, None]),
     )

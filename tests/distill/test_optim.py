@@ -200,19 +200,23 @@ def test_groups_change_no_bit_of_the_gradient_norm():
     assert norms[0] == norms[1] == clip_grad_norm_(model.parameters(), NEVER)
 
 
-def test_matrices_decay_and_vectors_do_not(make_config):
+def test_matrices_decay_and_the_backbone_learns_at_its_own_rate(make_config):
     model = build_model(ModelConfig(arch="convnext_micro", weights="none"), num_places=4)
     step = DistillStep(make_config(), METHODS["pfed"], model, teacher=None)
-    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.3)
-    decayed, free = METHODS["pfed"].groups(step, config)
-    assert (decayed.weight_decay, free.weight_decay) == (0.3, 0.0)
-    assert {group.learning_rate for group in (decayed, free)} == {0.1}
+    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.3, backbone_factor=0.1)
+    groups = {group.name: group for group in METHODS["pfed"].groups(step, config)}
     names = {id(parameter): name for name, parameter in step.named_parameters()}
-    assert {"model.pool.power", "log_scale"} <= {names[id(p)] for p in free.parameters}
-    assert all(parameter.ndim > 1 for parameter in decayed.parameters)
-    assert all(parameter.ndim <= 1 for parameter in free.parameters)
+    for name, group in groups.items():
+        is_free, is_backbone = name.endswith("not_decayed"), name.startswith("backbone")
+        assert group.weight_decay == (0.0 if is_free else 0.3)
+        assert group.learning_rate == pytest.approx(0.01 if is_backbone else 0.1)
+        assert all((parameter.ndim <= 1) == is_free for parameter in group.parameters)
+        where = {names[id(p)].startswith("model.backbone") for p in group.parameters}
+        assert where <= {is_backbone}
+    free = groups["head_not_decayed"].parameters
+    assert {"model.pool.power", "log_scale"} <= {names[id(p)] for p in free}
     # Every parameter that learns is there once; the class head learns nothing from InfoNCE.
     learning = [name for name, parameter in step.named_parameters() if parameter.requires_grad]
-    grouped = [names[id(p)] for group in (decayed, free) for p in group.parameters]
+    grouped = [names[id(p)] for group in groups.values() for p in group.parameters]
     assert sorted(grouped) == sorted(learning)
     assert not any(name.startswith("model.head") for name in learning)

@@ -33,6 +33,8 @@ def batch() -> DeviceBatch:
         satellite=images[:ROWS],
         drone=images[ROWS:],
         place=torch.arange(ROWS),
+        teacher_satellite=images[:ROWS],
+        teacher_drone=images[ROWS:],
         keys=np.arange(len(images)),
         slots=np.zeros(len(images), dtype=np.int64),
     )
@@ -43,15 +45,15 @@ def test_the_learned_scale_stops_at_its_limit_and_can_come_back(make_config, bat
     assert step.log_scale.exp().item() == pytest.approx(1 / 0.07)
     with torch.no_grad():
         step.log_scale.fill_(20.0)
-    step(batch, ["info_nce"])["info_nce"].backward()
+    step(batch, ["info_nce"])[0]["info_nce"].backward()
     assert step.log_scale.exp().item() == pytest.approx(MAX_SCALE)
     assert step.log_scale.grad is not None and step.log_scale.grad.item() != 0
 
 
 def test_only_the_terms_that_are_asked_for_are_computed(make_config, batch):
     step = make_step(make_config(objectives={"cross_entropy": {"weight": 1.0}}))
-    assert list(step(batch, ["cross_entropy"])) == ["cross_entropy"]
-    assert list(step(batch, ["info_nce", "cross_entropy"])) == ["info_nce", "cross_entropy"]
+    assert list(step(batch, ["cross_entropy"])[0]) == ["cross_entropy"]
+    assert list(step(batch, ["info_nce", "cross_entropy"])[0]) == ["info_nce", "cross_entropy"]
 
 
 def test_views_apart_differ_by_their_batch_statistics_alone(make_config, batch):
@@ -61,11 +63,11 @@ def test_views_apart_differ_by_their_batch_statistics_alone(make_config, batch):
     config = make_config(objectives={"cross_entropy": {"weight": 1.0}})
     names = ["info_nce", "cross_entropy"]
     joint, apart = make_step(config), make_step(config, Apart())
-    one, two = joint(batch, names), apart(batch, names)
+    (one, _), (two, _) = joint(batch, names), apart(batch, names)
     assert torch.allclose(one["info_nce"], two["info_nce"], rtol=1e-6)  # no statistics before it
     assert not torch.allclose(one["cross_entropy"], two["cross_entropy"], rtol=1e-6)
     joint, apart = make_step(config).eval(), make_step(config, Apart()).eval()
-    one, two = joint(batch, names), apart(batch, names)
+    (one, _), (two, _) = joint(batch, names), apart(batch, names)
     assert all(torch.allclose(one[name], two[name], rtol=1e-5) for name in names)
 
 
