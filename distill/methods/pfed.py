@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from distill.config import (
@@ -115,14 +114,19 @@ class TrainingParts(nn.Module):
 
 
 def symmetric_info_nce(step: StepTensors, *, smoothing: float) -> Tensor:
-    """Average both directions, and the k drone views: no place stands twice in any contrast."""
-    satellite_BD, drone_BkD = step.own.satellite["unit"], step.own.drone["unit"]
-    satellite_GD, drone_GkD = step.everyone.satellite["unit"], step.everyone.drone["unit"]
-    target_B = torch.arange(len(satellite_BD), device=satellite_BD.device) + step.first_row
-    one_way = partial(info_nce, target_B=target_B, scale=step.scale, label_smoothing=smoothing)
-    losses = [
-        one_way(query, gallery)
-        for drone_BD, drone_GD in zip(drone_BkD.unbind(1), drone_GkD.unbind(1), strict=True)
-        for query, gallery in ((drone_BD, satellite_GD), (satellite_BD, drone_GD))
-    ]
-    return torch.stack(losses).mean()
+    """Average both directions: each tile asks all drone views of everyone, each view all tiles."""
+    own, everyone = step.own, step.everyone
+    same_BG = own.place[:, None] == everyone.place
+    num_drones = own.drone["unit"].shape[1]
+    one_way = partial(info_nce, scale=step.scale, label_smoothing=smoothing)
+    to_drones = one_way(
+        own.satellite["unit"],
+        everyone.drone["unit"].flatten(0, 1),
+        same_BG.repeat_interleave(num_drones, dim=1),
+    )
+    to_satellites = one_way(
+        own.drone["unit"].flatten(0, 1),
+        everyone.satellite["unit"],
+        same_BG.repeat_interleave(num_drones, dim=0),
+    )
+    return (to_drones + to_satellites) / 2
