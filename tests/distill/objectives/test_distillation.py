@@ -1,12 +1,25 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.logit_distillation import logit_distillation
+from distill.objectives.self_distillation import self_distillation
 from tests.distill.objectives.conftest import divergence, dot
+
+WEIGHTS = [0.1, 0.2, 0.3]
+
+# Which stage teaches which, counted from 0, in the order of WEIGHTS.
+LESSONS = [
+    ("inverse", False, [(0, 3), (1, 3), (2, 3)]),
+    ("inverse", True, [(0, 1), (1, 2), (2, 3)]),
+    ("ordinary", False, [(3, 0), (3, 1), (3, 2)]),
+    ("ordinary", True, [(1, 0), (2, 1), (3, 2)]),
+]
 
 
 def test_logit_distillation_by_hand():
@@ -43,10 +56,76 @@ def test_feature_distillation_by_a_slow_loop(numbers: torch.Generator):
     assert loss == pytest.approx(unit.square().sum(1).mean().item() / 2, rel=1e-5)
 
 
+def random_stages(numbers: torch.Generator, dtype=torch.float32) -> list[Tensor]:
+    stages = [torch.randn(5, 6, generator=numbers, dtype=dtype) * 3 for _ in range(4)]
+    return [stage.requires_grad_() for stage in stages]
+
+
+def test_self_distillation_by_hand():
+    stages = [torch.tensor([[2 * math.log(3.0), 0.0]]), torch.tensor([[0.0, 0.0]])]
+    one = partial(self_distillation, stages, weights=[0.5], temperature=2.0, detach=True)
+    inverse = one(direction="inverse", chain=False).item()
+    assert inverse == pytest.approx(0.5 * 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)))
+    ordinary = one(direction="ordinary", chain=False).item()
+    assert ordinary == pytest.approx(0.5 * 4 * (0.5 * math.log(2 / 3) + 0.5 * math.log(2)))
+    for direction, value in (("inverse", inverse), ("ordinary", ordinary)):
+        assert one(direction=direction, chain=True).item() == value  # two stages are neighbours
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize(("direction", "chain", "lessons"), LESSONS)
+def test_self_distillation_by_a_slow_loop(numbers, direction, chain, lessons, detach):
+    stages = random_stages(numbers)
+    expected = 0.0
+    for weight, (teaching, learning) in zip(WEIGHTS, lessons, strict=True):
+        rows = zip(stages[teaching].tolist(), stages[learning].tolist(), strict=True)
+        expected += weight * sum(divergence(p, q, 4) for p, q in rows) / 5
+    loss = self_distillation(
+        stages, weights=WEIGHTS, temperature=4.0, direction=direction, chain=chain, detach=detach
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize(("direction", "chain", "lessons"), LESSONS)
+def test_self_distillation_moves_the_stages_that_learn(numbers, direction, chain, lessons, detach):
+    stages = random_stages(numbers)
+    loss = self_distillation(
+        stages, weights=WEIGHTS, temperature=4.0, direction=direction, chain=chain, detach=detach
+    )
+    found = torch.autograd.grad(loss, stages, allow_unused=True, materialize_grads=True)
+    expected = [torch.zeros(5, 6) for _ in stages]
+    for weight, (teaching, learning) in zip(WEIGHTS, lessons, strict=True):
+        p, q = (F.softmax(stages[at].detach() / 4, dim=1) for at in (teaching, learning))
+        expected[learning] += weight * 4 / 5 * (q - p)
+        if not detach:
+            surprise = (p / q).log()
+            mean = (p * surprise).sum(dim=1, keepdim=True)
+            expected[teaching] += weight * 4 / 5 * p * (surprise - mean)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert any(not grad.any() for grad in found) is detach
+
+
+def test_self_distillation_has_one_weight_for_each_earlier_stage(numbers: torch.Generator):
+    with pytest.raises(ValueError, match="zip"):
+        self_distillation(
+            random_stages(numbers),
+            weights=[1.0],
+            temperature=4.0,
+            direction="inverse",
+            chain=False,
+            detach=True,
+        )
+
+
 def test_distillation_is_zero_for_equals(numbers: torch.Generator):
     values = torch.randn(6, 9, generator=numbers)
     losses = [
         logit_distillation(values, values, temperature=4.0),
         feature_distillation(values, 3 * values),
     ]
+    for direction, chain, _ in LESSONS:
+        stages = {"weights": WEIGHTS, "temperature": 4.0, "direction": direction, "chain": chain}
+        losses.append(self_distillation([values] * 4, **stages, detach=True))
     assert [loss.item() for loss in losses] == pytest.approx([0] * len(losses), abs=1e-6)
