@@ -5,11 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import gradcheck
 
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.logit_distillation import logit_distillation
 from distill.objectives.self_distillation import self_distillation
-from tests.distill.objectives.conftest import divergence, dot
+from distill.objectives.uapa import alignment_temperature, entropy, uapa
+from tests.distill.objectives.conftest import divergence, dot, softmax
 
 WEIGHTS = [0.1, 0.2, 0.3]
 
@@ -119,11 +121,72 @@ def test_self_distillation_has_one_weight_for_each_earlier_stage(numbers: torch.
         )
 
 
+def test_entropy_by_hand_and_by_a_slow_loop(numbers: torch.Generator):
+    logits = torch.tensor([[0.0] * 4, [1000.0, 0.0, 0.0, 0.0], [math.log(3.0), 0.0, -1e9, -1e9]])
+    mixed = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert entropy(logits).tolist() == pytest.approx([math.log(4), 0, mixed], abs=1e-6)
+    logits = torch.randn(3, 7, generator=numbers)
+    expected = [-sum(p * math.log(p) for p in softmax(row)) for row in logits.tolist()]
+    assert entropy(logits).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_temperature_of_alignment_rises_with_the_doubt_of_the_drone():
+    most = math.log(701)
+    drone = torch.tensor([most, 2.0, math.log(3.0), 0.0, 0.0])
+    satellite = torch.tensor([0.0, 2.0, 0.0, math.log(3.0), most])
+    temperature = alignment_temperature(drone, satellite, base=4.0)
+    assert temperature[1:4].tolist() == pytest.approx([6.0, 4 * 1.75, 4 * 1.25])
+    assert temperature.min() > 4 and temperature.max() < 8
+    single = alignment_temperature(drone[2], satellite[2], base=1.0)
+    assert single.shape == () and single.item() == pytest.approx(1.75)
+
+
+def test_the_temperature_of_alignment_has_no_gradient(numbers: torch.Generator):
+    logits = torch.randn(3, 7, generator=numbers).requires_grad_()
+    temperature = alignment_temperature(entropy(logits), entropy(2 * logits), base=4.0)
+    assert not temperature.requires_grad
+
+
+def test_uapa_by_hand():
+    satellite, drone = torch.tensor([[6 * math.log(3.0), 0.0]]), torch.tensor([[0.0, 0.0]])
+    loss = uapa(satellite, drone, temperature=torch.tensor(6.0)).item()
+    assert loss == pytest.approx(36 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)))
+
+
+@pytest.mark.parametrize("temperatures", [[5.0] * 4, [4.1, 5.0, 6.0, 7.9]], ids=["one", "each"])
+def test_uapa_by_a_slow_loop(numbers: torch.Generator, temperatures: list[float]):
+    satellite, drone = (torch.randn(4, 5, generator=numbers) * 3 for _ in range(2))
+    expected = 0.0
+    for tile, view, temperature in zip(
+        satellite.tolist(), drone.tolist(), temperatures, strict=True
+    ):
+        expected += divergence(tile, view, temperature) / 4
+    loss = uapa(satellite, drone, temperature=torch.tensor(temperatures))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    if len(set(temperatures)) == 1:
+        single = uapa(satellite, drone, temperature=torch.tensor(temperatures[0]))
+        assert torch.allclose(single, loss, rtol=1e-6)
+        assert torch.allclose(
+            single, logit_distillation(drone, satellite, temperature=temperatures[0]), rtol=1e-6
+        )
+
+
+def test_uapa_moves_the_drone_alone(numbers: torch.Generator):
+    satellite, drone = (
+        torch.randn(3, 4, generator=numbers, dtype=torch.float64).requires_grad_() for _ in range(2)
+    )
+    temperature = alignment_temperature(entropy(drone), entropy(satellite), base=4.0)
+    assert gradcheck(partial(uapa, satellite.detach(), temperature=temperature), (drone,))
+    uapa(satellite, drone, temperature=temperature).backward()
+    assert satellite.grad is None and drone.grad.any()
+
+
 def test_distillation_is_zero_for_equals(numbers: torch.Generator):
     values = torch.randn(6, 9, generator=numbers)
     losses = [
         logit_distillation(values, values, temperature=4.0),
         feature_distillation(values, 3 * values),
+        uapa(values, values, temperature=torch.tensor(6.0)),
     ]
     for direction, chain, _ in LESSONS:
         stages = {"weights": WEIGHTS, "temperature": 4.0, "direction": direction, "chain": chain}

@@ -1,0 +1,40 @@
+"""Drone predictions towards those of the satellite, softened where the drone is less certain."""
+
+# Shapes: B = pairs of a drone view and its satellite tile, C = training places.
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def entropy(logits_BC: Tensor) -> Tensor:
+    """Return the entropy [B] of the class probabilities, in nats (U of spec pfed 4.4)."""
+    logp_BC = F.log_softmax(logits_BC, dim=1)
+    return -(logp_BC.exp() * logp_BC).sum(dim=1)
+
+
+def alignment_temperature(
+    drone_entropy: Tensor, satellite_entropy: Tensor, *, base: float
+) -> Tensor:
+    """Return T = T0 (1 + sigmoid(U_drone - U_satellite)), without a gradient (spec pfed 4.4).
+
+    The entropies are means over the batch, or those of each pair [B].
+    """
+    return base * (1 + torch.sigmoid((drone_entropy - satellite_entropy).detach()))
+
+
+def uapa(satellite_BC: Tensor, drone_BC: Tensor, *, temperature: Tensor) -> Tensor:
+    """Return T^2 KL(softmax(satellite / T) || softmax(drone / T)), mean over B.
+
+    Uncertainty-aware prediction alignment; spec pfed 4.4. The satellite side gets no gradient.
+
+    Args:
+        satellite_BC: logits of each pair's satellite tile, which teach.
+        drone_BC: logits of each pair's drone view.
+        temperature: one for all pairs, or one of each pair [B].
+    """
+    row = temperature.unsqueeze(-1)
+    satellite_logp_BC = F.log_softmax(satellite_BC.detach() / row, dim=1)
+    drone_logp_BC = F.log_softmax(drone_BC / row, dim=1)
+    kl_BC = F.kl_div(drone_logp_BC, satellite_logp_BC, reduction="none", log_target=True)
+    return (temperature**2 * kl_BC.sum(dim=1)).mean()
