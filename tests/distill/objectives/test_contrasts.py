@@ -1,11 +1,14 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import gradcheck
 
 from distill.objectives.info_nce import info_nce
+from distill.objectives.triplet import cross_domain_triplet
 from tests.distill.objectives.conftest import dot, softmax
 
 
@@ -46,3 +49,56 @@ def test_info_nce_of_one_positive_is_cross_entropy_of_its_index(
     loss = info_nce(query, gallery, positive, scale=10.0, label_smoothing=smoothing)
     by_index = F.cross_entropy(10 * query @ gallery.T, target, label_smoothing=smoothing)
     assert torch.allclose(loss, by_index, rtol=1e-6)
+
+
+def test_triplet_by_hand():
+    # Distances from (1, 0): sqrt(2) to (0, 1), 2 to (-1, 0), 0 to itself.
+    other = torch.tensor([[0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])
+    anchor = torch.tensor([[1.0, 0.0]])
+    hinge = partial(cross_domain_triplet, anchor, other, torch.tensor([7]))
+    assert hinge(torch.tensor([7, 8, 7]), margin=0.3).item() == 0  # sqrt(2) - 2 + 0.3 < 0
+    near = hinge(torch.tensor([7, 8, 7]), margin=1.0).item()
+    assert near == pytest.approx(math.sqrt(2) - 2 + 1)
+    assert hinge(torch.tensor([8, 7, 9]), margin=0.3).item() == pytest.approx(2 - 0 + 0.3)
+
+
+def test_triplet_by_a_slow_loop(numbers: torch.Generator):
+    anchor, other = random_units(numbers, 6), random_units(numbers, 10)
+    place, other_place = [0, 1, 2, 3, 4, 0], [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+    expected = []
+    for row, own in zip(anchor.tolist(), place, strict=True):
+        distances = [math.dist(row, image) for image in other.tolist()]
+        farthest = max(d for d, p in zip(distances, other_place, strict=True) if p == own)
+        nearest = min(d for d, p in zip(distances, other_place, strict=True) if p != own)
+        expected.append(max(0.0, farthest - nearest + 0.3))
+    assert max(expected) > 0
+    places = torch.tensor(place), torch.tensor(other_place)
+    hinge = cross_domain_triplet(anchor, other, *places, margin=0.3)
+    assert hinge.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_triplet_gradient_is_that_of_the_hardest_pair(numbers: torch.Generator):
+    anchor, other = (random_units(numbers, n, torch.float64).requires_grad_() for n in (3, 6))
+    places = torch.arange(3), torch.arange(6) % 3
+    assert gradcheck(partial(cross_domain_triplet, margin=2.0), (anchor, other, *places))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_triplet_of_identical_vectors_is_the_margin_with_a_finite_gradient(dtype):
+    anchor = F.normalize(torch.ones(2, 5, dtype=dtype), dim=1).requires_grad_()
+    other = F.normalize(torch.ones(4, 5, dtype=dtype), dim=1).requires_grad_()
+    places = torch.tensor([0, 1]), torch.tensor([0, 1, 0, 1])
+    hinge = cross_domain_triplet(anchor, other, *places, margin=0.3)
+    hinge.sum().backward()
+    assert hinge.tolist() == pytest.approx([0.3, 0.3])
+    assert anchor.grad.abs().max() == 0 and other.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("other_place", [7, 8], ids=["no negative", "no positive"])
+def test_triplet_of_an_anchor_without_a_pair_is_zero(numbers: torch.Generator, other_place: int):
+    anchor, other = (random_units(numbers, n).requires_grad_() for n in (2, 3))
+    places = torch.tensor([7, 7]), torch.full((3,), other_place)
+    hinge = cross_domain_triplet(anchor, other, *places, margin=5.0)
+    hinge.sum().backward()
+    assert hinge.tolist() == [0, 0]
+    assert anchor.grad.abs().max() == 0 and other.grad.abs().max() == 0
