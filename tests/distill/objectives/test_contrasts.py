@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from distill.objectives.info_nce import info_nce
+from distill.objectives.proxy_anchor import proxy_anchor
 from distill.objectives.triplet import cross_domain_triplet
 from tests.distill.objectives.conftest import dot, softmax
 
@@ -102,3 +103,45 @@ def test_triplet_of_an_anchor_without_a_pair_is_zero(numbers: torch.Generator, o
     hinge.sum().backward()
     assert hinge.tolist() == [0, 0]
     assert anchor.grad.abs().max() == 0 and other.grad.abs().max() == 0
+
+
+def test_proxy_anchor_by_hand():
+    # One image on its own proxy and at a right angle to the other; alpha 2, delta 0.5.
+    image, proxies = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 0.2]])
+    loss = proxy_anchor(image, proxies, torch.tensor([0]), scale=2.0, margin=0.5).item()
+    pull = math.log(1 + math.exp(-2 * (1 - 0.5)))
+    push = math.log(1 + math.exp(2 * (0 + 0.5)))
+    assert loss == pytest.approx(pull / 1 + push / 2)
+
+
+def test_proxy_anchor_by_a_slow_loop(numbers: torch.Generator):
+    images, proxies = random_units(numbers, 7), torch.randn(5, 4, generator=numbers)
+    place = [0, 3, 3, 1, 0, 3, 1]  # nobody shows places 2 and 4
+    expected = 0.0
+    for at, proxy in enumerate(F.normalize(proxies, dim=1).tolist()):
+        pull = push = 0.0
+        for image, own in zip(images.tolist(), place, strict=True):
+            if own == at:
+                pull += math.exp(-32 * (dot(image, proxy) - 0.1))
+            else:
+                push += math.exp(32 * (dot(image, proxy) + 0.1))
+        expected += math.log(1 + pull) / 3 + math.log(1 + push) / 5
+    loss = proxy_anchor(images, proxies, torch.tensor(place))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_proxy_anchor_gradient_reaches_images_and_proxies(numbers: torch.Generator):
+    images = random_units(numbers, 5, torch.float64).requires_grad_()
+    proxies = torch.randn(4, 4, generator=numbers, dtype=torch.float64).requires_grad_()
+    assert gradcheck(proxy_anchor, (images, proxies, torch.tensor([0, 1, 1, 3, 0])))
+
+
+@pytest.mark.parametrize("scale", [32.0, 1000.0])
+def test_proxy_anchor_of_a_collapsed_batch_is_finite(scale: float):
+    images = F.normalize(torch.ones(6, 4), dim=1).requires_grad_()
+    proxies = torch.ones(3, 4).requires_grad_()
+    loss = proxy_anchor(images, proxies, torch.zeros(6, dtype=torch.long), scale=scale)
+    loss.backward()
+    # Two proxies push all six images, whose cosine is 1; the pull is all but nothing.
+    assert loss.item() == pytest.approx(2 / 3 * (scale * 1.1 + math.log(6)), rel=1e-5)
+    assert images.grad.isfinite().all() and proxies.grad.isfinite().all()
