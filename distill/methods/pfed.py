@@ -30,7 +30,7 @@ from distill.objectives.info_nce import info_nce
 from distill.objectives.logit_distillation import logit_distillation
 from distill.objectives.proxy_anchor import proxy_anchor
 from distill.objectives.self_distillation import self_distillation
-from distill.objectives.triplet import cross_domain_triplet
+from distill.objectives.triplet import triplet
 from distill.objectives.uapa import alignment_temperature, entropy, uapa
 from distill.optim import GroupSpec
 from distill.phases import Phase
@@ -223,7 +223,7 @@ def both_ways_triplet(step: StepTensors, *, margin: float) -> Tensor:
     """Average over the images of both views; `triplet_active` is the share with a loss left."""
     hinges = torch.cat(
         [
-            cross_domain_triplet(anchor, gallery, place, other, margin=margin)
+            triplet(anchor, gallery, place, other, margin=margin)
             for anchor, gallery, place, other in across_views(step)
         ]
     )

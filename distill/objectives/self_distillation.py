@@ -36,7 +36,7 @@ def self_distillation(
     pairs = zip(earlier, stage_logp[1:] if chain else [last] * len(earlier), strict=True)
     terms = []
     for weight, pair in zip(weights, pairs, strict=True):
-        teaching_VC, learning_VC = pair if direction == "ordinary" else pair[::-1]
+        teaching_VC, learning_VC = pair if direction == "inverse" else pair[::-1]
         teaching_VC = teaching_VC.detach() if detach else teaching_VC
         kl = F.kl_div(learning_VC, teaching_VC, reduction="batchmean", log_target=True)
         terms.append(weight * kl)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_domain_triplet(
+def triplet(
     anchor_BD: Tensor, other_GD: Tensor, place_B: Tensor, place_G: Tensor, *, margin: float
 ) -> Tensor:
     """Return max(0, hardest positive - hardest negative + margin) of each anchor [B].
