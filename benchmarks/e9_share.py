@@ -105,6 +105,7 @@ def student(arch: str, pixels: int) -> LoadedModel:
         layout="university1652",
         recipe={},
         sha256="",
+        descriptor_space="",
         path=Path("student"),
         run=None,
     )

@@ -46,6 +46,9 @@ class LoadedModel:
     sha256: str
     """Of the weight file."""
 
+    descriptor_space: str
+    """Where its unit descriptors live: `sha256`, or that of the teacher whose space they share."""
+
     path: Path
     run: RunPaths | None
     """The run it lies in, if it does."""
@@ -59,16 +62,22 @@ def save_weights(
     places: Sequence[str],
     layout: str,
     step: int,
+    descriptor_space: str = "",
 ) -> None:
-    """Write `model.safetensors` and its card; the file alone suffices to load the model."""
+    """Write `model.safetensors` and its card; the file alone suffices to load the model.
+
+    `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
+    its own.
+    """
     meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
+    meta["descriptor_space"] = descriptor_space
     aside = paths.weights.with_name(paths.weights.name + ".partial")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
         # One entry: safetensors writes several in any order, and the digest names the teacher.
         save_file(state, aside, metadata={WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)})
         aside.replace(paths.weights)
-        write_text_aside(paths.card, _card(config, model, step=step))
+        write_text_aside(paths.card, _card(config, model, step=step, space=descriptor_space))
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(
@@ -115,6 +124,7 @@ def load_student(path: Path) -> LoadedModel:
             f"{file} does not fit this version of skydistill, or is of another model ({reason}); "
             "give the weights of a run"
         ) from error
+    sha256 = file_sha256(file)
     return LoadedModel(
         model=model.eval().requires_grad_(requires_grad=False),
         name=recipe["name"],
@@ -125,7 +135,8 @@ def load_student(path: Path) -> LoadedModel:
         places=places,
         layout=meta.get("layout", ""),
         recipe=recipe,
-        sha256=file_sha256(file),
+        sha256=sha256,
+        descriptor_space=meta.get("descriptor_space") or sha256,
         path=file,
         run=RunPaths(file.parent) if RunPaths(file.parent).recipe.is_file() else None,
     )
@@ -156,7 +167,7 @@ def _runs_in_words(folder: Path) -> str:
     return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
 
 
-def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:
+def _card(config: DistillConfig, model: RetrievalModel, *, step: int, space: str) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
     return (
@@ -167,6 +178,7 @@ def _card(config: DistillConfig, model: RetrievalModel, *, step: int) -> str:
         f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
         f"{config.data.resampling}, ImageNet mean and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
+        f"- descriptor_space: {space or 'its own, named by the sha256 of its weights'}\n"
         f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
         f"- teacher: {config.teacher.run or 'none'}\n\n"
         "Load it with `distill.weights_file.load_student`, evaluate it by `skydistill evaluate`.\n"

@@ -26,6 +26,7 @@ ANSWERS = 10
 """Names that a submission gives per query."""
 
 NEEDED_BY = {
+    "gallery_checkpoint": "checkpoint",
     "information": "multi_view",
     "view_distance": "multi_view",
     "rerank_top": "rerank",
@@ -35,6 +36,9 @@ NEEDED_BY = {
 }
 """Option to the one without which it says nothing."""
 
+OF_ONE_NETWORK = ("conditions", "multi_view", "rerank", "descriptors_out", "submission")
+"""Options that are not combined with `gallery_checkpoint`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -42,6 +46,10 @@ class EvaluateConfig:
 
     checkpoint: Path | None = None
     """Run folder of a finished training, or a weight file (`.safetensors`)."""
+
+    gallery_checkpoint: Path | None = None
+    """Run folder or weight file of the teacher in whose space `--checkpoint` describes: also search
+    its gallery, by its own queries and by those of `--checkpoint`."""
 
     shards: str = ""
     """Shard folder, made by `skydistill shard`, or an address of one (`http://...`,
@@ -68,7 +76,8 @@ class EvaluateConfig:
     nothing is written unless this is given."""
 
     image_size: int = 0
-    """Width and height of model inputs in pixels; 0 takes the size the model was trained at."""
+    """Width and height of model inputs in pixels; 0 takes the size the model was trained at, as
+    the network of `--gallery-checkpoint` always does."""
 
     resampling: Resampling | None = None
     """How images come to that size; by default as in training."""
@@ -157,6 +166,7 @@ class EvaluateConfig:
             raise RecipeError("--normalize is about --features: a model's descriptors are scaled")
         self._refuse_unfit_outputs()
         self._refuse_foreign_names()
+        self._refuse_unpaired_options()
         refuse_idle_options(self, NEEDED_BY)
         if self.rerank and self.submission is not None and self.rerank_top < ANSWERS:
             raise RecipeError(
@@ -193,6 +203,15 @@ class EvaluateConfig:
             raise RecipeError(
                 "--submission names tiles of --shards alone, and --distractors puts others among "
                 "them that its benchmark does not know; leave one of the two out"
+            )
+
+    def _refuse_unpaired_options(self) -> None:
+        """Refuse what is asked of one network where there are two."""
+        asked = [f"--{name.replace('_', '-')}" for name in OF_ONE_NETWORK if getattr(self, name)]
+        if self.gallery_checkpoint is not None and asked:
+            raise RecipeError(
+                "--gallery-checkpoint is about two networks and does not combine with "
+                f"{' or '.join(asked)}; leave one of them out"
             )
 
 

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from data_shards.progress import show_progress
-from data_shards.shards import RowNumbers
+from data_shards.shards import ImageTable, RowNumbers
 from distill.collectives import rank
 from evaluation.conditions import Condition
 from evaluation.describe import Change, Descriptors, describe
 from evaluation.multi_view.rows import multi_view_results
 from evaluation.ranking.k_reciprocal import rank_again, reorder
 from evaluation.reranking import rerank_settings
-from evaluation.result import Result
+from evaluation.result import Pairing, Result
 from evaluation.searches import Search
 from evaluation.setting import Setting
 from evaluation.verdict import Verdict
@@ -28,6 +28,9 @@ class Described:
     descriptors: Descriptors
     in_conditions: Mapping[str, Descriptors]
     """Condition to the drone queries in it."""
+
+    by_gallery_network: Descriptors | None
+    """The same images by the network of `--gallery-checkpoint`."""
 
     seconds: float
 
@@ -50,9 +53,13 @@ class Judged:
 
 
 def describe_all(setting: Setting) -> Described:
-    """Describe every image once, and drone queries once per condition; every rank calls it."""
+    """Describe every image once per network, and drone queries once per condition.
+
+    Every rank calls it.
+    """
     started = time.monotonic()
-    descriptors = _described(setting, setting.searches.rows, title="describing")
+    gallery, rows = setting.gallery, setting.searches.rows
+    descriptors = _described(setting, rows, title="describing")
     in_conditions = {
         condition.name: _described(
             setting,
@@ -62,9 +69,11 @@ def describe_all(setting: Setting) -> Described:
         )
         for condition in setting.conditions
     }
+    by_gallery_network = _described(gallery, rows, title="describing") if gallery else None
     return Described(
         descriptors=descriptors,
         in_conditions=in_conditions,
+        by_gallery_network=by_gallery_network,
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -76,9 +85,9 @@ def judge_all(setting: Setting, described: Described) -> Judged:
     descriptors = described.descriptors
     verdicts = {search.protocol.name: search.judged(descriptors, images) for search in searches}
     results = [search.result(verdicts[search.protocol.name].ranking) for search in searches]
-    for search in searches:
-        asked = search.without_distractors(images)
-        results.append(asked.result(asked.judged(descriptors, images).ranking))
+    asked = [search.without_distractors(images) for search in searches]
+    results += [search.result(search.judged(descriptors, images).ranking) for search in asked]
+    results += _paired(described, [*searches, *asked], images)
     for search in setting.searches.from_the_air:
         for name, queries in described.in_conditions.items():
             verdict = search.judged(descriptors, images, queries=queries)
@@ -91,6 +100,23 @@ def judge_all(setting: Setting, described: Described) -> Judged:
         verdicts=verdicts,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _paired(
+    described: Described, searches: Sequence[Search], images: ImageTable
+) -> Iterator[Result]:
+    """Yield the rows in the gallery of the gallery network; every rank calls it."""
+    gallery = described.by_gallery_network
+    if gallery is None:
+        return
+    askers: dict[Pairing, Descriptors] = {
+        "gallery-network": gallery,
+        "asymmetric": described.descriptors,
+    }
+    for pairing, queries in askers.items():
+        for search in searches:
+            verdict = search.judged(gallery, images, queries=queries)
+            yield replace(search.result(verdict.ranking), pairing=pairing)
 
 
 def _laid_over(condition: Condition) -> Change:

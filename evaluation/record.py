@@ -18,7 +18,7 @@ from evaluation.figures.distances import distance_to_truth
 from evaluation.figures.report_figures import FIGURE_NAMES, draw_all, remove_figures
 from evaluation.figures.tables import latex, markdown
 from evaluation.judging import Described, Judged
-from evaluation.report import Report
+from evaluation.report import GalleryNetwork, Report
 from evaluation.setting import USUAL_FIGURES, Setting
 from evaluation.verdict import tracked
 
@@ -49,6 +49,7 @@ def make_report(
         results=judged.results,
         cost=cost,
         speed=speed,
+        gallery_network=_gallery_network(setting.gallery) if setting.gallery else None,
         image_size=setting.image_size,
         descriptor_width=some_verdict.query_QD.shape[1],
         flip=setting.config.flip,
@@ -66,6 +67,19 @@ def make_report(
         ranks=world_size(),
         seconds=round(described.seconds + judged.seconds, 3),
         ranking_seconds=judged.seconds,
+    )
+
+
+def _gallery_network(setting: Setting) -> GalleryNetwork:
+    loaded = setting.loaded
+    return GalleryNetwork(
+        name=loaded.name,
+        arch=loaded.recipe["model"]["arch"],
+        trained_on=setting.trained_on,
+        image_size=setting.image_size,
+        resampling=setting.resampling,
+        checkpoint=str(loaded.path),
+        checkpoint_sha256=loaded.sha256,
     )
 
 

@@ -18,6 +18,19 @@ REPORT_NAME = "evaluation.json"
 
 
 @dataclass(frozen=True, kw_only=True)
+class GalleryNetwork:
+    """The second network, of `--gallery-checkpoint`: name and layout are those of its training."""
+
+    name: str
+    arch: str
+    trained_on: str
+    image_size: int
+    resampling: str
+    checkpoint: str = field(compare=False)
+    checkpoint_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything needed to read, compare and repeat one evaluation."""
 
@@ -41,8 +54,13 @@ class Report:
     """Headline rows first, in the order of the protocol."""
 
     cost: Cost
+    """Of the network that describes the queries, as all else that is said of a model here."""
+
     speed: tuple[Speed, ...] = ()
-    """Empty unless it was asked for."""
+    """Of the same; empty unless it was asked for."""
+
+    gallery_network: GalleryNetwork | None = None
+    """Of the `gallery-network` and `asymmetric` rows, if there are any."""
 
     image_size: int
     descriptor_width: int
@@ -148,7 +166,9 @@ def report_of(values: Any, *, where: str) -> Report:
             f"{where} is a report of schema version {version}, this program reads "
             f"{SCHEMA_VERSION}; evaluate again"
         )
+    values = {"gallery_network": None} | values  # reports from before there was any
     try:
+        gallery = values["gallery_network"]
         costs = {name: values["cost"][name] for name in Cost.__dataclass_fields__}
         built = {name: values[name] for name in Report.__dataclass_fields__}
         return Report(
@@ -157,6 +177,7 @@ def report_of(values: Any, *, where: str) -> Report:
                 "results": _results(values["results"]),
                 "cost": Cost(**costs),
                 "speed": _speeds(values["speed"]),
+                "gallery_network": gallery and GalleryNetwork(**gallery),
                 "distractors": tuple(values["distractors"]),
                 "absent": tuple(values["absent"]),
             }

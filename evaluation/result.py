@@ -8,7 +8,12 @@ Gallery = Literal["full", "no-distractors"]
 """`full` keeps the places that nobody asks for, as the official evaluators do; `no-distractors`
 leaves them out, as Sample4Geo, MEAN and their descendants do (spec pfed 1.3)."""
 
+Pairing = Literal["query-network", "gallery-network", "asymmetric"]
+"""Who described what: the one network, or that of `--gallery-checkpoint`, queries and gallery; or
+the one the queries, and that the gallery."""
+
 SINGLE, CLEAN = "single", "clean"
+ONE_NETWORK: Pairing = "query-network"
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@1%", "ap")
 """As fractions, in the order of tables."""
@@ -28,6 +33,8 @@ class Result:
     """Height of the drone images in metres, where the protocol is split by it."""
 
     gallery: Gallery = "full"
+
+    pairing: Pairing = ONE_NETWORK
 
     views: str = SINGLE
     """Drone images per description: `single`, `mean`, `random-10`, `refined-10`."""
@@ -50,12 +57,14 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Short and unique within a report: `d2s`, `d2s/150m`, `s2d/no-distractors/refined-10`."""
+        """Short and unique within a report: `d2s`, `d2s/150m`, `s2d/no-distractors/asymmetric`."""
         parts = [self.direction]
         if self.altitude_m is not None:
             parts.append(f"{self.altitude_m}m")
         if self.gallery != "full":
             parts.append(self.gallery)
+        if self.pairing != ONE_NETWORK:
+            parts.append(self.pairing)
         if self.views != SINGLE:
             parts.append(self.views)
         if self.seed is not None:
@@ -71,6 +80,7 @@ class Result:
         """Whether this is the plain official protocol: full gallery, one clean image, no tricks."""
         return (
             self.gallery == "full"
+            and self.pairing == ONE_NETWORK
             and self.views == SINGLE
             and self.condition == CLEAN
             and not self.rerank

@@ -1,7 +1,7 @@
 """What one evaluation measures: a model, images, and everything that was asked about them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -67,6 +67,9 @@ class Setting:
     trained_on: str
     """Layout of the training images; empty where it is not known."""
 
+    gallery: "Setting | None" = None
+    """The same with the network of `--gallery-checkpoint`, at the size that it was trained at."""
+
     @property
     def dataset(self) -> str:
         """Layout of the test images."""
@@ -110,11 +113,14 @@ def open_setting(config: EvaluateConfig, device: torch.device) -> Setting:
     assert config.checkpoint is not None, "checked by the config"
     conditions = chosen_conditions(config.conditions)
     loaded = load_student(config.checkpoint)
+    gallery = config.gallery_checkpoint and load_student(config.gallery_checkpoint)
+    if gallery:
+        _refuse_another_space(loaded, gallery)
     shards = _open_shards(config)
     searches = find_searches(shards)
     _refuse_impossible(config, searches, shards)
     to_device(loaded.model, device)
-    return Setting(
+    setting = Setting(
         config=config,
         loaded=loaded,
         shards=shards,
@@ -124,6 +130,31 @@ def open_setting(config: EvaluateConfig, device: torch.device) -> Setting:
         resampling=config.resampling or loaded.resampling,
         trained_on=layout_trained_on(loaded),
     )
+    if not gallery:
+        return setting
+    to_device(gallery.model, device)
+    by_gallery = replace(
+        setting,
+        loaded=gallery,
+        image_size=gallery.image_size,
+        resampling=gallery.resampling,
+        trained_on=layout_trained_on(gallery),
+    )
+    return replace(setting, gallery=by_gallery)
+
+
+def _refuse_another_space(loaded: LoadedModel, gallery: LoadedModel) -> None:
+    """Refuse two networks whose descriptors say nothing to each other."""
+    (space, width), (other, other_width) = (
+        (one.descriptor_space, one.model.width) for one in (loaded, gallery)
+    )
+    if (space, width) != (other, other_width):
+        raise DescriptorError(
+            f"{loaded.path} describes by {width} numbers in the space {space[:12]}, and "
+            f"{gallery.path} by {other_width} in the space {other[:12]}, so neither can search the "
+            "other's gallery; train the student with model.descriptor_width: teacher, from this "
+            "teacher"
+        )
 
 
 def layout_trained_on(loaded: LoadedModel) -> str:

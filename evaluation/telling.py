@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from evaluation.conditions import VERSION
 from evaluation.exports import descriptor_files, submission_files
 from evaluation.report import Report, read_report
 from evaluation.reranking import rerank_settings
-from evaluation.result import CLEAN, SINGLE, Result
+from evaluation.result import CLEAN, ONE_NETWORK, SINGLE, Result
 from evaluation.setting import Setting
 from evaluation.standard_output import standard_output
 
@@ -35,10 +34,11 @@ def _plan(setting: Setting) -> Iterator[str]:
     config, searches = setting.config, setting.searches
     images = len(np.unique(np.concatenate(searches.rows)))
     mirrored = ", each with its mirror image" if config.flip else ""
-    yield (
-        f"would describe {images:,} images with {setting.loaded.name} at {setting.image_size} px "
-        f"({setting.resampling}){mirrored}"
-    )
+    for one in filter(None, (setting, setting.gallery)):
+        yield (
+            f"would describe {images:,} images with {one.loaded.name} at {one.image_size} px "
+            f"({one.resampling}){mirrored}"
+        )
     if setting.is_zero_shot:
         yield f"zero-shot: trained on {setting.trained_on}, tested on {setting.dataset}"
     yield from _planned_searches(setting)
@@ -57,6 +57,9 @@ def _planned_searches(setting: Setting) -> Iterator[str]:
             f"{len(asked.gallery_rows):,} without distractors"
         )
     config = setting.config
+    if setting.gallery:
+        names = f"{setting.gallery.loaded.name}, by its queries and by {setting.loaded.name}'s"
+        yield f"would search all of it in the gallery of {names}"
     for condition in setting.conditions:
         rows = np.unique(np.concatenate([s.query_rows for s in setting.searches.from_the_air]))
         yield f"would describe {len(rows):,} drone queries again in {condition.name}"
@@ -103,9 +106,10 @@ def _will_have(setting: Setting, row: Result) -> bool:
     """Return whether this evaluation makes the row of an earlier one again."""
     config = setting.config
     fused = {"mean", f"random-{config.multi_view}", f"refined-{config.multi_view}"}
-    name = replace(row, gallery="full", views=SINGLE, seed=None, condition=CLEAN, rerank="").name
+    protocols = [search.protocol for search in setting.searches.answered]
     return (
-        name in {search.protocol.name for search in setting.searches.answered}
+        (row.direction, row.altitude_m) in {(one.direction, one.altitude_m) for one in protocols}
+        and (row.pairing == ONE_NETWORK or setting.gallery is not None)
         and (row.views == SINGLE or (config.multi_view > 0 and row.views in fused))
         and row.condition in {CLEAN, *(condition.name for condition in setting.conditions)}
         and (not row.rerank or (config.rerank and row.rerank == rerank_settings(config).words))
@@ -126,6 +130,9 @@ def _others(setting: Setting, earlier: Report) -> Iterator[str]:
     }
     if earlier.fusion and config.multi_view:
         facts[f"views chosen by {earlier.fusion}"] = (earlier.fusion, config.fusion)
+    if earlier.gallery_network and setting.gallery:
+        sha256 = earlier.gallery_network.checkpoint_sha256
+        facts["another gallery network"] = (sha256, setting.gallery.loaded.sha256)
     if earlier.conditions_version and setting.conditions:
         facts["conditions of another version"] = (earlier.conditions_version, VERSION)
     yield from (name for name, (before, now) in facts.items() if before != now)

@@ -19,7 +19,7 @@ LEAN = ("distill", "launch")
 BUDGETS = {
     "data_shards": {"lines": 12_300, "files": 96},
     "distill": {"lines": 7_500},
-    "evaluation": {"lines": 12_200, "files": 94},
+    "evaluation": {"lines": 12_350, "files": 94},  # 150 more by issue 10, asymmetric retrieval
     "launch": {"lines": 2_000},
 }
 MAX_USED_ONCE = 0.15

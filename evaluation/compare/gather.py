@@ -146,8 +146,9 @@ def _joined(one: Entry, other: Entry) -> Entry:
     if len(other.report.results) > len(one.report.results):
         one, other = other, one
     report, further = one.report, other.report
-    for how in ("fusion", "conditions_version"):
-        if getattr(report, how) and getattr(further, how) not in (0, "", getattr(report, how)):
+    ways = ("fusion", "conditions_version", "gallery_network")
+    for how in ways:
+        if len({getattr(report, how), getattr(further, how)} - {0, "", None}) > 1:
             return one  # rows of one name would mean two things
     names = {result.name for result in report.results}
     return replace(
@@ -156,8 +157,7 @@ def _joined(one: Entry, other: Entry) -> Entry:
             report,
             results=report.results + tuple(r for r in further.results if r.name not in names),
             speed=report.speed or further.speed,
-            fusion=report.fusion or further.fusion,
-            conditions_version=report.conditions_version or further.conditions_version,
+            **{how: getattr(report, how) or getattr(further, how) for how in ways},
         ),
     )
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from evaluation.efficiency.cost import Speed
 from evaluation.figures.units import percent, short
-from evaluation.report import Report
-from evaluation.result import CLEAN, METRICS, SINGLE, Result
+from evaluation.report import GalleryNetwork, Report
+from evaluation.result import CLEAN, METRICS, ONE_NETWORK, SINGLE, Result
 
 COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@1%", "AP", "guessing")
 
@@ -27,6 +27,8 @@ DATASETS = {"university1652": "University-1652", "sues200": "SUES-200"}
 TITLES = {
     "headline": "official protocol, full gallery",
     "no-distractors": "gallery without distractors",
+    "gallery-network": "queries and gallery by the gallery network",
+    "asymmetric": "asymmetric: queries by the query network, gallery by the gallery network",
     "views": "several drone views per place",
     "condition": "weather and light over the drone queries",
     "rerank": "ranked again",
@@ -109,16 +111,19 @@ def notes(report: Report) -> tuple[str, ...]:
     if cost.bops:
         operations += f", {short(cost.bops)} BOPs, {short(cost.ops)} OPs (BOPs / 64 + MACs)"
     flip = ", mirrored images added" if report.flip else ""
-    further = len(report.distractors)
+    further, gallery = len(report.distractors), report.gallery_network
+    whose = "query network: " if gallery else ""
     return (
         *_counts(report.headlines()),
         *([f"galleries with the images of {_folders(further)} more"] if further else []),
         *_few_views(report.results),
         *(_distance(name, numbers) for name, numbers in report.distances.items()),
         *([f"no images for {', '.join(report.absent)}"] if report.absent else []),
-        f"{short(cost.parameters)} parameters, {operations} per image of {cost.image_size} px",
-        *map(_speed, report.speed),
-        f"images of {report.image_size} px, {report.resampling}{flip}",
+        f"{whose}{short(cost.parameters)} parameters, {operations} per image of "
+        f"{cost.image_size} px",
+        *(whose + _speed(speed) for speed in report.speed),
+        f"{whose}images of {report.image_size} px, {report.resampling}{flip}",
+        *([f"gallery network: {_in_words(gallery)}{flip}"] if gallery else []),
         f"{report.seconds:.1f} s in all, {report.ranking_seconds:.1f} s without describing",
     )
 
@@ -142,6 +147,14 @@ def _distance(name: str, numbers: Mapping[str, float]) -> str:
     return (
         f"{name}: first answer within 50 m of the truth for {percent(numbers['within_50m'])}, "
         f"within 250 m for {percent(numbers['within_250m'])}"
+    )
+
+
+def _in_words(network: GalleryNetwork) -> str:
+    trained_on = DATASETS.get(network.trained_on, network.trained_on) or "unknown images"
+    return (
+        f"{network.name}, {network.arch}, trained on {trained_on}; images of {network.image_size} "
+        f"px, {network.resampling}"
     )
 
 
@@ -220,6 +233,7 @@ def _kind(result: Result) -> str:
         "rerank": bool(result.rerank),
         "condition": result.condition != CLEAN,
         "views": result.views != SINGLE,
+        result.pairing: result.pairing != ONE_NETWORK,
         "no-distractors": result.gallery != "full",
         "headline": True,
     }
