@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data_shards.errors import WorldSizeError
 from data_shards.loader import Batch, TrainLoader
+from data_shards.planning.plan import Plan
 from data_shards.processors import processors
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch, on_device
@@ -63,6 +64,9 @@ class Session:
     """Of rank 0; other ranks have none that is started."""
 
     state: RunState
+    descriptor_space: str = ""
+    """That of the teacher, where the student's projection into it is kept."""
+
     phase: Phase | None = None
     """The one that model and optimizer were brought into."""
 
@@ -163,22 +167,10 @@ def open_session(
     plan = make_plan(config, shards)
     teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
     wait_for_slow_ranks("teacher")
-    own_size = teacher.image_size if teacher else None
-    loader = TrainLoader(
-        shards,
-        plan,
-        augment=config.augment,
-        image_size=config.data.image_size,
-        resampling=config.data.resampling,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        threads=decode_threads(config),
-        teacher_size=own_size if own_size != config.data.image_size else None,
-    )
     set_seed(config.seed)
     method = METHODS[config.method]
-    asked = config
-    if config.model.descriptor_width == "teacher" and teacher is not None:
+    asked, is_kept = config, config.model.descriptor_width == "teacher"
+    if teacher is not None and is_kept:
         width = math.prod(teacher.shapes["descriptor"])
         config = replace(config, model=replace(config.model, descriptor_width=width))
     model = to_device(
@@ -210,9 +202,32 @@ def open_session(
         groups=groups,
         optimizer=optimizer,
         teacher=teacher,
-        loader=loader,
+        loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
         state=state,
+        descriptor_space=teacher.space if teacher and is_kept else "",
+    )
+
+
+def _open_loader(
+    config: DistillConfig,
+    accelerator: Accelerator,
+    shards: ShardSet,
+    plan: Plan,
+    teacher: Teacher | None,
+) -> TrainLoader:
+    """Return the loader of this rank; a live teacher's images are rendered where they differ."""
+    size = teacher.image_size if teacher else None
+    return TrainLoader(
+        shards,
+        plan,
+        augment=config.augment,
+        image_size=config.data.image_size,
+        resampling=config.data.resampling,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        threads=decode_threads(config),
+        teacher_size=size if size != config.data.image_size else None,
     )
 
 

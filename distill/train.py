@@ -135,6 +135,7 @@ def finish(session: Session) -> None:
         places=class_places(session.shards),
         layout=session.shards.manifest.layout,
         step=session.state.step,
+        descriptor_space=session.descriptor_space,
     )
     paths = session.paths
     for path in (paths.recipe, paths.environment, paths.card, paths.weights):

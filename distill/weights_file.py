@@ -5,7 +5,7 @@ Nothing here unpickles anything.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from distill.checkpoint import STATE_NAME
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
-from distill.models.weights import file_sha256
+from distill.models.weights import Origin, file_sha256
 from distill.run_folder import RunPaths
 
 WEIGHTS_FORMAT = "skydistill-weights-1"
@@ -70,7 +70,7 @@ def save_weights(
     its own.
     """
     meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
-    meta["descriptor_space"] = descriptor_space
+    meta |= {"descriptor_space": descriptor_space, "origin": asdict(model.origin)}
     aside = paths.weights.with_name(paths.weights.name + ".partial")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
@@ -117,6 +117,7 @@ def load_student(path: Path) -> LoadedModel:
             build_config(ModelConfig, values, where=str(file)), num_places=len(places)
         )
         model.load_state_dict(state)
+        model.origin = Origin(**meta.get("origin", {}))
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
     except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -167,14 +168,22 @@ def _runs_in_words(folder: Path) -> str:
     return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
 
 
+def _in_words(origin: Origin) -> str:
+    """Tell where weights came from, and under which licence what is derived from them stands."""
+    if origin.source == "none":
+        return "fresh weights"
+    licence = origin.licence or "not stated, ask whoever gave them"
+    return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {licence}"
+
+
 def _card(config: DistillConfig, model: RetrievalModel, *, step: int, space: str) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
     return (
         f"# {config.name}\n\n"
         f"- role: {config.role}, method: {config.method}\n"
-        f"- backbone: {config.model.arch}, started from: {config.model.weights}, {count:,} "
-        "parameters with class head\n"
+        f"- backbone: {config.model.arch}, {count:,} parameters with class head\n"
+        f"- started from: {_in_words(model.origin)}\n"
         f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
         f"{config.data.resampling}, ImageNet mean and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"

@@ -32,7 +32,7 @@ class DeepSupervisionConfig:
 class SelfDistillationConfig:
     """Class probabilities of the stages towards each other (spec pfed 4.2)."""
 
-    weight: float = bounded(0.0, at_least=0)
+    weight: float = bounded(0.0, at_least=0, needs=("objectives.deep_supervision.weight",))
     """Weight in the total loss; 0 leaves the term out."""
 
     stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)

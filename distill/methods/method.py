@@ -84,17 +84,17 @@ class StepTensors:
     """What terms note down beside their loss, to be logged under these names."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Term:
     """One named loss of a step."""
 
     loss: Callable[[StepTensors], Tensor]
     """A scalar: this rank's mean."""
 
-    reads: frozenset[str]
+    reads: tuple[str, ...]
     """Outputs of the student that it depends on, and `scale`; what makes others does not learn."""
 
-    gathers: frozenset[str] = frozenset()
+    gathers: tuple[str, ...] = ()
     """Outputs of the student that it wants of all ranks."""
 
 

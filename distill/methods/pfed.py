@@ -17,6 +17,7 @@ from distill.config import (
     ModelConfig,
     ObjectivesConfig,
     OptimizerConfig,
+    ProxyAnchorConfig,
     SelfDistillationConfig,
 )
 from distill.methods.method import StepTensors, Term
@@ -60,67 +61,44 @@ class Pfed:
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
         """Return the terms of the recipe that have a weight, by name (spec pfed 4)."""
+        o = objectives
         terms = {
             "cross_entropy": Term(
-                reads=frozenset({"logits"}),
-                loss=lambda step: cross_entropy(
-                    step.student["logits"],
-                    step.place,
-                    label_smoothing=objectives.cross_entropy.label_smoothing,
-                ),
+                partial(labelled, smoothing=o.cross_entropy.label_smoothing), reads=("logits",)
             ),
             "info_nce": Term(
-                reads=frozenset({"unit", "scale"}),
-                gathers=frozenset({"unit"}),
-                loss=partial(symmetric_info_nce, smoothing=objectives.info_nce.label_smoothing),
+                partial(symmetric_info_nce, smoothing=o.info_nce.label_smoothing),
+                reads=("unit", "scale"),
+                gathers=("unit",),
             ),
             "triplet": Term(
-                reads=frozenset({"unit"}),
-                gathers=frozenset({"unit"}),
-                loss=partial(both_ways_triplet, margin=objectives.triplet.margin),
+                partial(both_ways_triplet, margin=o.triplet.margin),
+                reads=("unit",),
+                gathers=("unit",),
             ),
             "proxy_anchor": Term(
-                reads=frozenset({"unit", "proxies"}),
-                gathers=frozenset({"unit"}),
-                loss=lambda step: proxy_anchor(
-                    torch.cat(step.everyone.both("unit")),
-                    step.parts.get_parameter("proxies"),
-                    torch.cat(step.everyone.places),
-                    scale=objectives.proxy_anchor.scale,
-                    margin=objectives.proxy_anchor.margin,
-                ),
+                partial(anchored, config=o.proxy_anchor),
+                reads=("unit", "proxies"),
+                gathers=("unit",),
             ),
             "deep_supervision": Term(
-                reads=frozenset({"stage_logits"}),
-                loss=lambda step: deep_supervision(
-                    step.student["stage_logits"].unbind(1),
-                    step.place,
-                    weights=objectives.deep_supervision.stage_weights,
-                ),
+                partial(labelled_stages, weights=o.deep_supervision.stage_weights),
+                reads=("stage_logits",),
             ),
             "self_distillation": Term(
-                reads=frozenset({"stage_logits", "logits"}),
-                loss=partial(between_stages, config=objectives.self_distillation),
+                partial(between_stages, config=o.self_distillation),
+                reads=("stage_logits", "logits"),
             ),
             "uapa": Term(
-                reads=frozenset({"logits", "entropy"}),
-                gathers=frozenset({"entropy"}),
-                loss=partial(aligned_views, base=objectives.uapa.temperature),
+                partial(aligned_views, base=o.uapa.temperature),
+                reads=("logits", "entropy"),
+                gathers=("entropy",),
             ),
             "logit_distillation": Term(
-                reads=frozenset({"logits"}),
-                loss=lambda step: logit_distillation(
-                    step.student["logits"],
-                    step.teacher["logits"],
-                    temperature=objectives.logit_distillation.temperature,
-                ),
+                partial(taught_logits, temperature=o.logit_distillation.temperature),
+                reads=("logits",),
             ),
-            "feature_distillation": Term(
-                reads=frozenset({"projected"}),
-                loss=lambda step: feature_distillation(
-                    step.student["projected"], step.teacher["descriptor"].flatten(1)
-                ),
-            ),
+            "feature_distillation": Term(taught_descriptor, reads=("projected",)),
         }
         return {name: terms[name] for name in objectives.weights}
 
@@ -202,6 +180,35 @@ class TrainingParts(nn.Module):
         if self.has_entropy:
             found["entropy"] = entropy(at_least_float32(student["logits"])).unsqueeze(1)
         return found
+
+
+def labelled(step: StepTensors, *, smoothing: float) -> Tensor:
+    return cross_entropy(step.student["logits"], step.place, label_smoothing=smoothing)
+
+
+def labelled_stages(step: StepTensors, *, weights: tuple[float, ...]) -> Tensor:
+    return deep_supervision(step.student["stage_logits"].unbind(1), step.place, weights=weights)
+
+
+def taught_logits(step: StepTensors, *, temperature: float) -> Tensor:
+    return logit_distillation(
+        step.student["logits"], step.teacher["logits"], temperature=temperature
+    )
+
+
+def taught_descriptor(step: StepTensors) -> Tensor:
+    return feature_distillation(step.student["projected"], step.teacher["descriptor"].flatten(1))
+
+
+def anchored(step: StepTensors, *, config: ProxyAnchorConfig) -> Tensor:
+    """Compare the images of all ranks with the proxies of their places."""
+    return proxy_anchor(
+        torch.cat(step.everyone.both("unit")),
+        step.parts.get_parameter("proxies"),
+        torch.cat(step.everyone.places),
+        scale=config.scale,
+        margin=config.margin,
+    )
 
 
 def symmetric_info_nce(step: StepTensors, *, smoothing: float) -> Tensor:

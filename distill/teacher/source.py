@@ -33,6 +33,9 @@ class Teacher(Protocol):
     shapes: Shapes
     """Of the outputs for one image."""
 
+    space: str
+    """The space that its descriptors live in."""
+
     image_size: int | None
     """Size of the images that it looks at in every step; None when it looks at none."""
 
@@ -43,8 +46,9 @@ class Teacher(Protocol):
 class CachedTeacher:
     """Reads the outputs of the very image in its very augmentation slot from disk."""
 
-    def __init__(self, cache: FeatureCache, device: torch.device) -> None:
+    def __init__(self, cache: FeatureCache, *, space: str, device: torch.device) -> None:
         """Serve `cache` to `device`."""
+        self.space = space
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
         self.image_size: int | None = None
 
@@ -65,6 +69,7 @@ class LiveTeacher:
         """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
         self.model, self.shapes = to_device(teacher.model, device), shapes
         self.image_size: int | None = image_size
+        self.space = teacher.descriptor_space
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -198,4 +203,4 @@ def open_teacher(
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
     if config.data.stage:
         cache = cache.staged(local_cache(config.data))
-    return CachedTeacher(cache, device)
+    return CachedTeacher(cache, space=teacher.descriptor_space, device=device)

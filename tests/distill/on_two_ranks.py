@@ -31,7 +31,7 @@ from distill.config import (
     ScheduleConfig,
 )
 from distill.methods import METHODS, Rows
-from distill.methods.pfed import Pfed
+from distill.methods.pfed import GROUPS, Pfed
 from distill.models import Outputs, Shapes
 from distill.phases import Phase
 from distill.preemption import StopFlag
@@ -43,7 +43,6 @@ from distill.tracking import Tracker
 from distill.train import train
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
-GROUPS = frozenset({"decayed", "not_decayed"})
 TEACHER: Shapes = {"descriptor": (1, TEACHER_WIDTH), "logits": (PLACES,)}
 
 
@@ -116,6 +115,8 @@ def worst_gradients(accelerator: Accelerator, config: DistillConfig) -> Iterator
     """Compare the gradient of two ranks with that of one process which sees the whole batch."""
     weights = config.objectives.weights
     cases = {name: {name: 1.0} for name in weights} | {"total": weights}
+    # Stages that only teach learn by their labels alone.
+    cases["self_distillation"] |= {"deep_supervision": 1.0, "cross_entropy": 1.0}
     for dtype in (torch.float32, torch.float64):
         for k in (1, 2):
             for name, chosen in cases.items():
@@ -251,8 +252,8 @@ class TwoPhases(Pfed):
     """The class head is trained first: one phase leaves without a gradient what the other moves."""
 
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
-        first = Phase(steps=2, terms=("cross_entropy",), enabled_groups=GROUPS)
-        return first, Phase(terms=("info_nce",), enabled_groups=GROUPS)
+        first = Phase(steps=2, terms=("cross_entropy",), enabled_groups=frozenset(GROUPS))
+        return first, Phase(terms=("info_nce",), enabled_groups=frozenset(GROUPS))
 
 
 def phased_run(config: DistillConfig, out: Path) -> str:

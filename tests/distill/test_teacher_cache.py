@@ -106,7 +106,7 @@ def test_training_from_the_cache_is_training_with_the_live_teacher(distilled, ca
     live = losses(distilled(out=out("live"), teacher={"source": "live"}))
     exact = distilled(out=out("exact"), teacher={"cache_dtype": "float32"})
     build(exact)
-    assert len(live) == 6 and len(live[0]) == 5
+    assert len(live) == 6 and len(live[0]) == 10
     assert np.allclose(losses(exact), live, rtol=1e-6, atol=1e-6)
     half = losses(replace(cached, out=tmp_path / "half"))
     assert np.allclose(half, live, rtol=5e-3, atol=5e-3)
@@ -125,7 +125,7 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
     loaded = load_teacher(config, session.shards)
-    live = LiveTeacher(loaded, loaded.model.shapes, CPU)
+    live = LiveTeacher(loaded, loaded.model.shapes, loaded.image_size, CPU)
     slots = set()
     for planned in session.loader.batches(first_step=0, num_steps=4):
         batch = session.on_device(planned)

@@ -19,7 +19,11 @@ def test_metric_lines_have_the_names_of_the_recipe(distilled, make_config):
         "train/grad_norm",
         "train/learning_rate",
         "train/images_per_second",
+        "train/triplet_active",
+        "train/uapa_temperature",
     }
+    assert 0 <= lines[0]["metrics"]["train/triplet_active"] <= 1
+    assert 4 < lines[0]["metrics"]["train/uapa_temperature"] < 8
     weights = session.config.objectives.weights
     for metrics in (line["metrics"] for line in lines):
         total = sum(weight * metrics[f"train/{name}"] for name, weight in weights.items())

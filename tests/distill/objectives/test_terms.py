@@ -27,11 +27,15 @@ def random_step(numbers: torch.Generator, places: list[int], k: int, first: int)
     satellite = F.normalize(torch.randn(len(places), 5, generator=numbers), dim=1)
     drone = F.normalize(torch.randn(len(places), k, 5, generator=numbers), dim=2)
     everyone = Rows(
-        place=torch.tensor(places), satellite=Outputs(unit=satellite), drone=Outputs(unit=drone)
+        place=torch.tensor(places),
+        num_drones=k,
+        satellite=Outputs(unit=satellite),
+        drone=Outputs(unit=drone),
     )
     rows = slice(first, first + 2)
     own = Rows(
         place=everyone.place[rows],
+        num_drones=k,
         satellite=everyone.satellite.map(lambda values: values[rows]),
         drone=everyone.drone.map(lambda values: values[rows]),
     )
@@ -41,8 +45,9 @@ def random_step(numbers: torch.Generator, places: list[int], k: int, first: int)
         place=torch.empty(0),
         own=own,
         everyone=everyone,
-        first_row=first,
         scale=torch.tensor(8.0),
+        parts=torch.nn.Identity(),
+        measures={},
     )
 
 
