@@ -3,6 +3,7 @@
 The only module of this package that looks ahead, to hand the loop its probe.
 """
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,9 @@ def train(argv: Sequence[str]) -> int:
 
 
 def cache(argv: Sequence[str]) -> int:
-    """Run the teacher of a recipe over its shards, once."""
+    """Run the teacher of a recipe over its shards, once; or tell what a finished cache is."""
+    if "--info" in argv:
+        return _tell_cache([word for word in argv if word != "--json"], as_json="--json" in argv)
     with one_rank_tells():
         asked = _read_arguments(argv, prog="skydistill cache")
         if asked is None:
@@ -87,6 +90,23 @@ def cache(argv: Sequence[str]) -> int:
         if not asked.is_dry:
             return cache_once(config)
         _dry_cache(config)
+    return DONE
+
+
+def _tell_cache(words: Sequence[str], *, as_json: bool) -> int:
+    """Print the facts of a finished cache, one a line or as JSON."""
+    from distill.teacher.cache import cache_facts
+
+    if len(words) != 2 or words[0] != "--info":
+        raise RecipeError("skydistill cache --info FOLDER [--json] takes one folder and no recipe")
+    facts = cache_facts(Path(words[1]))
+    if as_json:
+        sys.stdout.write(json.dumps(facts) + "\n")
+        return DONE
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{output} {shape}" for output, shape in value.items())
+        sys.stdout.write(f"{name:22}{value}\n")
     return DONE
 
 
@@ -102,7 +122,10 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> _Asked | None:
     words = list(argv)
     if "-h" in words or "--help" in words:
         print_recipe_help(
-            DistillConfig, prog=prog, usage=f"{prog} [RECIPE.yaml] [--dry-run] [--key value ...]"
+            DistillConfig,
+            prog=prog,
+            usage=f"{prog} [RECIPE.yaml] [--dry-run] [--key value ...]"
+            + (" | --info FOLDER [--json]" if prog.endswith("cache") else ""),
         )
         return None
     is_dry = "--dry-run" in words
@@ -172,8 +195,8 @@ def _dry_cache(config: DistillConfig) -> None:
     shards = open_without_images(config.data)
     key = cache_key(config, shards, load_teacher(config, shards))
     rows = sum(count for _, count in cached_shards(shards).values()) * config.augment.slots
-    size = rows * key.width * (2 if key.dtype == "float16" else 4)
+    size = rows * key.row.itemsize
     log_on_rank_zero(
-        f"would write {rows} rows of {key.width} numbers ({size / 2**20:.1f} MiB) to "
-        f"{config.teacher.cache}"
+        f"would write {rows} rows of {key.row.itemsize} bytes ({key.codec}, {size / 2**20:.1f} "
+        f"MiB) to {config.teacher.cache}"
     )

@@ -1,7 +1,7 @@
 """What a training recipe can say. No torch: a login node checks a recipe in a blink."""
 
 from distill.config.data import DataConfig, MiningConfig
-from distill.config.model import ModelConfig, TeacherConfig
+from distill.config.model import CodecName, ModelConfig, TeacherConfig
 from distill.config.objectives import (
     CrossEntropyConfig,
     DeepSupervisionConfig,
@@ -18,6 +18,7 @@ from distill.config.optim import OptimizerConfig, ScheduleConfig
 from distill.config.recipe import DistillConfig, Precision, TrackingConfig
 
 __all__ = [
+    "CodecName",
     "CrossEntropyConfig",
     "DataConfig",
     "DeepSupervisionConfig",

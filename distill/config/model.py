@@ -6,6 +6,8 @@ from typing import Literal
 
 from distill.config.fields import bounded
 
+CodecName = Literal["float32", "float16", "int8"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -53,7 +55,7 @@ class TeacherConfig:
 
     source: Literal["cache", "live"] = "cache"
     """`cache` reads the teacher's outputs from disk, `live` runs it in every step; both train the
-    same."""
+    same, bit for bit with `codec` float32 (on CPUs)."""
 
     cache: Path | None = None
     """Folder of the teacher cache, made by `skydistill cache` from this recipe."""
@@ -62,5 +64,5 @@ class TeacherConfig:
     """Size in pixels at which the teacher looks at the same augmented crops; by default the size it
     was trained at."""
 
-    cache_dtype: Literal["float16", "float32"] = "float16"
-    """How cached outputs are stored."""
+    codec: CodecName = "float16"
+    """How cached outputs are stored; int8 has one scale per output and row."""

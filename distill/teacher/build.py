@@ -9,38 +9,38 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 import json
 import logging
 import os
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from data_shards.augment.variations import Variations
 from data_shards.errors import CacheError
-from data_shards.loader import image_batches, slot_variations
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
-from data_shards.schema import View
-from data_shards.shards import RowNumbers, ShardSet
+from data_shards.shards import ShardSet
 from distill.collectives import broadcast_object, rank, wait_for_all, world_size
 from distill.config import DistillConfig
 from distill.models import to_device
-from distill.teacher.cache import META_NAME, CacheKey, cached_shards, finish_cache, rows_name
-from distill.teacher.source import cache_key, teacher_outputs
+from distill.teacher.cache import (
+    KEY_NAME,
+    META_NAME,
+    CacheKey,
+    cached_shards,
+    finish_cache,
+    rows_name,
+)
+from distill.teacher.codec import CODECS
+from distill.teacher.source import TEACHER_BATCH, cache_key, slot_outputs
 from distill.weights_file import LoadedModel
 
 log = logging.getLogger(__name__)
 
-KEY_NAME = "building.json"
-"""Key of an unfinished cache, so that only the same build continues it."""
-
 ZEROS_AT_ONCE = 2**20
-
-Rows = npt.NDArray[np.floating]
 
 
 def build_cache(
@@ -70,7 +70,7 @@ def build_cache(
             finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
             if finished is None:
                 return False
-            _write_shards(
+            seconds = _write_shards(
                 config,
                 shards,
                 to_device(teacher.model, device),
@@ -82,7 +82,7 @@ def build_cache(
                 progress=progress,
             )
             if rank() == 0:
-                finish_cache(folder, key)
+                finish_cache(folder, key, teacher=teacher.name, seconds=seconds)
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:
@@ -104,34 +104,47 @@ def _write_shards(
     device: torch.device,
     threads: int,
     progress: Progress,
-) -> None:
-    """Write the rows of every shard that an earlier build did not finish."""
-    spans = cached_shards(shards)
-    total, done = sum(count for _, count in spans.values()) * config.augment.slots, 0
+) -> float:
+    """Write the rows of every shard that an earlier build did not finish.
+
+    Return the wall seconds that all shards took, those of earlier builds too.
+    """
+    spans, slots, codec = cached_shards(shards), config.augment.slots, CODECS[key.codec]
+    total, done = sum(count for _, count in spans.values()) * slots, 0
+    before = json.loads((folder / KEY_NAME).read_text())["seconds"] if rank() == 0 else 0.0
+    started = time.perf_counter()
     for name, (first, count) in spans.items():
         if rows_name(name) not in finished:
             final = folder / rows_name(name)
             aside = final.with_suffix(".partial")
-            rows = _map_rows(aside, (count, config.augment.slots, key.width), key.dtype)
-            for at in _fill(
-                rows,
+            rows = _map_rows(aside, (count, slots), key.row)
+            of_shard = rows.reshape(-1)
+            starts = range(rank() * TEACHER_BATCH, rows.size, world_size() * TEACHER_BATCH)
+            own = [np.arange(at, min(at + TEACHER_BATCH, rows.size)) for at in starts]
+            at = np.concatenate([np.empty(0, dtype=np.int64), *own])
+            batches = slot_outputs(
                 config,
                 shards,
                 model,
-                names=list(key.outputs),
-                image_size=key.image_size,
-                first=first,
+                first + at // slots,
+                at % slots,
+                key=key,
                 device=device,
                 threads=threads,
-            ):
-                progress(done + at, total)
+            )
+            for part, outputs in zip(own, batches, strict=True):
+                of_shard[part] = codec.encode(outputs)
+                progress(done + min(int(part[-1]) + 1, rows.size), total)
             rows.flush()
             wait_for_all()
             if rank() == 0:
+                so_far = before + time.perf_counter() - started
+                write_json(folder / KEY_NAME, {"key": asdict(key), "seconds": so_far})
                 aside.replace(final)
-        done += count * config.augment.slots
+        done += count * slots
         progress(done, total)
     wait_for_all()
+    return float(before + time.perf_counter() - started)
 
 
 def _is_finished(folder: Path, key: CacheKey) -> bool:
@@ -165,19 +178,20 @@ def _begin(folder: Path, key: CacheKey) -> set[str] | None:
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"
         )
     try:
-        is_same = not key.differences(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError):
+        begun = json.loads(path.read_text())
+        is_same = not key.differences(begun["key"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         is_same = False
     if not is_same:
         for left_over in [*folder.glob("*.npy"), *folder.glob("*.partial")]:
             left_over.unlink()
-    write_json(path, asdict(key))
+        write_json(path, {"key": asdict(key), "seconds": 0.0})
     return {rows.name for rows in folder.glob("*.npy")}
 
 
 def _map_rows(
-    path: Path, shape: tuple[int, int, int], dtype: str
-) -> "np.memmap[tuple[int, int, int], np.dtype[np.floating]]":
+    path: Path, shape: tuple[int, int], dtype: np.dtype[np.void]
+) -> "np.memmap[tuple[int, int], np.dtype[np.void]]":
     """Create the file on rank 0, in full length, and map it on every rank."""
     if rank() == 0:
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
@@ -197,48 +211,3 @@ def _allocate(path: Path, *, header_bytes: int) -> None:
         file.seek(header_bytes)  # macOS has no such call, but zeros take their place too
         while left := size - file.tell():
             file.write(bytes(min(left, ZEROS_AT_ONCE)))
-
-
-def _fill(
-    into: Rows,
-    config: DistillConfig,
-    shards: ShardSet,
-    model: torch.nn.Module,
-    *,
-    names: Collection[str],
-    image_size: int,
-    first: int,
-    device: torch.device,
-    threads: int,
-) -> Iterator[int]:
-    """Compute this rank's rows of one shard, yielding how many rows of all ranks are about done."""
-    slots, batch = config.augment.slots, config.data.global_batch
-    total = len(into) * slots
-    starts = range(rank() * batch, total, world_size() * batch)
-    own = np.concatenate(
-        [np.arange(start, min(start + batch, total)) for start in starts]
-        or [np.empty(0, dtype=np.int64)]
-    )
-    image, slot = own // slots, own % slots
-    rows: RowNumbers = first + image
-    view = View(int(shards.images.view[first]))
-
-    def variations(part: slice) -> Variations:
-        return slot_variations(shards, config.augment, rows[part], slot[part], view=view)
-
-    at = 0
-    for part, images in image_batches(
-        shards,
-        rows,
-        image_size=image_size,
-        resampling=config.data.resampling,
-        batch_size=batch,
-        threads=threads,
-        variations=variations,
-    ):
-        outputs = teacher_outputs(model, torch.from_numpy(images).to(device), names)
-        row = torch.cat([output.float().flatten(1) for output in outputs.values()], dim=1)
-        chosen = slice(at, at + len(part))
-        into[image[chosen], slot[chosen]] = row.cpu().numpy()
-        at += len(part)
-        yield min(at * world_size(), total)

@@ -6,7 +6,6 @@ in it; a cache with another key is refused by naming what differs (spec performa
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import AUGMENT_VERSION
@@ -26,19 +26,24 @@ from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import copy_to_node
 from data_shards.schema import Role
 from data_shards.shards import RowNumbers, ShardSet
-from distill.models import Shapes
+from distill.config import CodecName
+from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
 from distill.models.weights import file_sha256
+from distill.teacher.codec import CODECS, Rows
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when the code would compute other outputs from the same weights and pixels."""
 
 META_NAME = "cache.json"
 
+KEY_NAME = "building.json"
+"""Key of an unfinished cache, so that only the same build continues it, and its seconds so far."""
+
 LIBRARIES = ("torch", "timm", "numpy", "opencv-python-headless", "pillow", "simplejpeg")
 """Those that turn bytes into pixels, and pixels into outputs."""
 
-FloatArray = npt.NDArray[np.floating[Any]]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ class CacheKey:
 
     augment_version: int = AUGMENT_VERSION
     preprocessing: str = PREPROCESSING
-    dtype: str = "float16"
+    codec: CodecName = "float16"
     version: int = CACHE_VERSION
     libraries: dict[str, str] = field(default_factory=lambda: library_versions())
 
@@ -74,9 +79,9 @@ class CacheKey:
         return {name: tuple(shape) for name, shape in self.outputs.items()}
 
     @property
-    def width(self) -> int:
-        """Numbers per row."""
-        return sum(math.prod(shape) for shape in self.outputs.values())
+    def row(self) -> np.dtype[np.void]:
+        """What one row is on disk."""
+        return CODECS[self.codec].dtype(self.shapes)
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name the fields in which `other` (as read from disk) differs, in words of the recipe."""
@@ -141,13 +146,14 @@ class FeatureCache:
 
         self.shard_of, self.slots = shards.images.shard, int(key.augment["slots"])
         self._first: dict[int, int] = {}
-        self._rows: dict[int, FloatArray] = {}
+        self._rows: dict[int, Rows] = {}
         names = [entry.name for entry in shards.manifest.shards]
         for name, (first, count) in cached_shards(shards).items():
             rows = np.load(folder / rows_name(name), mmap_mode="r")
-            if rows.shape != (count, self.slots, key.width):
-                raise ValueError(f"{rows_name(name)} has shape {rows.shape}")
-            self._first[names.index(name)], self._rows[names.index(name)] = first, rows
+            if rows.shape != (count, self.slots) or rows.dtype != key.row:
+                raise ValueError(f"{rows_name(name)} has shape {rows.shape} of {rows.dtype}")
+            number = names.index(name)
+            self._first[number], self._rows[number] = first, rows.reshape(-1)
 
     @classmethod
     def open(cls, folder: Path, *, shards: ShardSet, key: CacheKey, recipe: str) -> "FeatureCache":
@@ -212,22 +218,70 @@ class FeatureCache:
         return copied
 
     def lookup(
-        self, rows: RowNumbers, slots: npt.NDArray[np.int64]
-    ) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the named outputs [N, ...] of N images in their slots, as float32."""
-        found = np.empty((len(rows), self.key.width), dtype=np.float32)
-        for shard in np.unique(self.shard_of[rows]).tolist():
-            at = np.flatnonzero(self.shard_of[rows] == shard)
-            found[at] = self._rows[shard][rows[at] - self._first[shard], slots[at]]
-        outputs, start = {}, 0
-        for name, shape in self.key.outputs.items():
-            end = start + math.prod(shape)
-            outputs[name] = found[:, start:end].reshape(-1, *shape)
-            start = end
-        return outputs
+        self, rows: RowNumbers, slots: npt.NDArray[np.int64], device: torch.device = CPU
+    ) -> Outputs:
+        """Return the named outputs [N, ...] of N images in their slots, float32 on `device`."""
+        shard = self.shard_of[rows]
+        order = np.argsort(shard, kind="stable")
+        numbers, starts = np.unique(shard[order], return_index=True)
+        found = np.empty(len(rows), dtype=self.key.row)
+        for number, at in zip(numbers.tolist(), np.split(order, starts)[1:], strict=True):
+            of_shard = (rows[at] - self._first[number]) * self.slots + slots[at]
+            found[at] = self._rows[number].take(of_shard)
+        return CODECS[self.key.codec].decode(found, device)
 
 
-def finish_cache(folder: Path, key: CacheKey) -> None:
-    """Write the meta file that makes a cache valid, with the digest of every rows file."""
+def finish_cache(folder: Path, key: CacheKey, *, teacher: str, seconds: float) -> None:
+    """Write the meta file that makes a cache valid, with the digest of every rows file.
+
+    Args:
+        folder: the cache.
+        key: what it was made from.
+        teacher: name of the teacher's run.
+        seconds: wall time that its rows took, on all ranks together.
+    """
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
-    write_json(folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests})
+    facts = {"teacher": teacher, "seconds": round(seconds, 3)}
+    write_json(
+        folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests, **facts}
+    )
+
+
+def cache_facts(folder: Path) -> dict[str, Any]:
+    """Return what a finished cache is, by names that a report uses, without its shards.
+
+    Raises:
+        CacheError: there is none, it is unfinished, or a file of it is cut short or missing.
+    """
+    if not (folder / META_NAME).is_file():
+        begun = len(list(folder.glob("*.npy"))) if (folder / KEY_NAME).is_file() else None
+        told = "no teacher cache" if begun is None else f"unfinished, {begun} shards are written"
+        raise CacheError(f"{folder} holds no finished teacher cache ({told}); run skydistill cache")
+    try:
+        meta = json.loads((folder / META_NAME).read_text())
+        key, seconds = CacheKey(**meta["key"]), float(meta["seconds"])
+        files = [np.load(folder / name, mmap_mode="r") for name in meta["sha256"]]
+        if key.digest != meta["digest"] or any(rows.dtype != key.row for rows in files):
+            raise ValueError(f"{META_NAME} does not fit its rows")
+        rows = sum(rows.size for rows in files)
+        return {
+            "folder": str(folder),
+            "teacher": meta["teacher"],
+            "teacher_sha256": key.teacher_sha256,
+            "outputs": key.outputs,
+            "codec": key.codec,
+            "slots": key.augment["slots"],
+            "image_size": key.image_size,
+            "augment.family": key.augment["family"],
+            "shards": key.shards,
+            "rows": rows,
+            "bytes_per_row": key.row.itemsize,
+            "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+            "seconds": seconds,
+            "seconds_per_1000_rows": round(1000 * seconds / rows, 4),
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(
+            f"teacher cache {folder} is damaged, or of another version ({error}); remove it and "
+            "run skydistill cache"
+        ) from error

@@ -2,29 +2,50 @@
 
 import logging
 import shlex
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from data_shards.errors import CheckpointError, RecipeError
-from data_shards.shards import ShardSet
+from data_shards.augment.variations import Variations
+from data_shards.errors import CacheError, CheckpointError, RecipeError
+from data_shards.loader import image_batches, slot_variations
+from data_shards.processors import processors
+from data_shards.schema import Role, View
+from data_shards.shards import RowNumbers, ShardSet
 from distill.batches import DeviceBatch
 from distill.collectives import rank
 from distill.config import DistillConfig
-from distill.inputs import local_cache
+from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, normalize, to_device
 from distill.run_folder import RunPaths
 from distill.teacher.cache import CacheKey, FeatureCache, augment_values, decoder_name
+from distill.teacher.codec import CODECS
 from distill.weights_file import LoadedModel, load_student
 
 log = logging.getLogger(__name__)
 
 TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
 """What a sentence proposes to someone who has no teacher yet."""
+
+TEACHER_BATCH = 32
+"""Images of every forward pass of a teacher, the last one padded. Kernels are chosen by the size of
+a batch, and others round otherwise; with one size an image has the same outputs in any company (on
+CPUs, to the last bit), so that a cache holds exactly what the live teacher says."""
+
+AUDITED_SHARE, LEAST_AUDITED, MOST_AUDITED = 0.001, 8, 512
+"""Rows of a cache that the live teacher computes again when training starts."""
+
+OTHER_PROCESSOR = 5e-3
+"""What another processor may make of the same weights and pixels (TF32 on GPUs rounds at 5e-4), as
+a part of an output's largest number; what an audit allows beyond the codec's own error."""
 
 
 class Teacher(Protocol):
@@ -54,10 +75,7 @@ class CachedTeacher:
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
-        found = self.cache.lookup(batch.keys, batch.slots)
-        return Outputs(
-            {name: torch.from_numpy(values).to(self.device) for name, values in found.items()}
-        )
+        return self.cache.lookup(batch.keys, batch.slots, self.device)
 
 
 class LiveTeacher:
@@ -78,11 +96,51 @@ class LiveTeacher:
 
 
 @torch.no_grad()  # not inference_mode: autograd must be able to save what losses compare with
-def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor, names: Iterable[str]) -> Outputs:
+def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor, names: Collection[str]) -> Outputs:
     """Run a frozen teacher on uint8 images, and keep the outputs of these names."""
     assert not model.training, "a teacher is in eval mode for good"
-    outputs: Outputs = model(normalize(images_NHWC))
-    return outputs.select(names)
+    parts = []
+    for part in images_NHWC.split(TEACHER_BATCH):
+        padded = F.pad(part, (0, 0) * 3 + (0, TEACHER_BATCH - len(part)))
+        outputs: Outputs = model(normalize(padded))
+        parts.append({name: outputs[name][: len(part)] for name in names})
+    return Outputs({name: torch.cat([part[name] for part in parts]) for name in names})
+
+
+def slot_outputs(
+    config: DistillConfig,
+    shards: ShardSet,
+    model: torch.nn.Module,
+    rows: RowNumbers,
+    slots: npt.NDArray[np.int64],
+    *,
+    key: CacheKey,
+    device: torch.device,
+    threads: int,
+) -> Iterator[Outputs]:
+    """Yield what a frozen teacher on `device` says of image rows [N] of one view in slots [N].
+
+    In order, at most `TEACHER_BATCH` at a time. The image is decoded, varied and described: what
+    is stored of a mirrored slot is the mirrored image's own description.
+
+    Raises:
+        ShardError: an image cannot be decoded.
+    """
+
+    def variations(part: slice) -> Variations:
+        view = View(int(shards.images.view[rows[part][0]]))
+        return slot_variations(shards, config.augment, rows[part], slots[part], view=view)
+
+    for _, images in image_batches(
+        shards,
+        rows,
+        image_size=key.image_size,
+        resampling=config.data.resampling,
+        batch_size=TEACHER_BATCH,
+        threads=threads,
+        variations=variations,
+    ):
+        yield teacher_outputs(model, torch.from_numpy(images).to(device), key.outputs)
 
 
 def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
@@ -170,7 +228,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         image_size=teacher_size(config, teacher),
         augment=augment_values(config.augment),
         decoder=decoder_name(config.data.resampling),
-        dtype=config.teacher.cache_dtype,
+        codec=config.teacher.codec,
     )
 
 
@@ -203,4 +261,62 @@ def open_teacher(
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
     if config.data.stage:
         cache = cache.staged(local_cache(config.data))
+    if rank() == 0:
+        audit(cache, config, to_device(teacher.model, device), device)
     return CachedTeacher(cache, space=teacher.descriptor_space, device=device)
+
+
+def audit(
+    cache: FeatureCache, config: DistillConfig, model: torch.nn.Module, device: torch.device
+) -> None:
+    """Compute some rows of a cache again, always the same, by the frozen teacher `model`.
+
+    Raises:
+        CacheError: an output differs by more than codec and processor explain.
+    """
+    started, images = time.perf_counter(), cache.shards.images
+    is_read = (images.roles & Role.TRAIN != 0) & np.isin(images.view, PAIRED_VIEWS)
+    trained = np.flatnonzero(is_read)
+    total, allowed = len(trained) * cache.slots, CODECS[cache.key.codec].error + OTHER_PROCESSOR
+    count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
+    chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
+    worst = 0.0
+    for view in PAIRED_VIEWS:
+        of_view = chosen[images.view[trained[chosen // cache.slots]] == view]
+        rows, slots = trained[of_view // cache.slots], of_view % cache.slots
+        start, stored = 0, cache.lookup(rows, slots, device)
+        for live in slot_outputs(
+            config,
+            cache.shards,
+            model,
+            rows,
+            slots,
+            key=cache.key,
+            device=device,
+            threads=config.data.threads or processors(),  # other ranks wait for this one
+        ):
+            for name, values in live.items():
+                largest = values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny)
+                part = stored[name][start : start + len(values)]
+                differs = ((part - values).flatten(1).abs().amax(1) / largest).cpu()
+                at = int(differs.nan_to_num(nan=torch.inf).argmax())
+                if not differs[at] <= allowed:
+                    raise CacheError(
+                        f"teacher cache {cache.folder} does not hold what the teacher says: "
+                        f"{cache.shards.describe(int(rows[start + at]))} in slot "
+                        f"{slots[start + at]}, output {name}, differs by {differs[at]:.2g} of its "
+                        f"largest number ({allowed:.2g} is allowed); remove the cache, and run "
+                        "skydistill cache again"
+                    )
+                worst = max(worst, float(differs[at]))
+            start += len(values)
+    log.info(
+        "audited %d of %d rows of teacher cache %s in %.2f s: they differ by %.1g of the largest "
+        "number at most (%.1g is allowed)",
+        count,
+        total,
+        cache.folder,
+        time.perf_counter() - started,
+        worst,
+        allowed,
+    )

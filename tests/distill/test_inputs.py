@@ -21,7 +21,7 @@ from distill.teacher.cache import META_NAME
 from distill.tracking import Tracker
 from tests.data_shards.remote.shard_server import ShardServer, serving
 from tests.distill.conftest import ALL_TERMS, metric_lines, tiny_config, write_recipe
-from tests.distill.test_teacher_cache import build, open_cache
+from tests.distill.test_teacher_cache import build, files, open_cache
 
 SHORT = {"num_steps": 2, "warmup_steps": 1}
 TRAIN_TARS = {"train-drone-000000.tar": 1, "train-satellite-000000.tar": 1}
@@ -114,8 +114,7 @@ def test_a_teacher_reads_from_a_server(distilled, server, teacher_cache, tmp_pat
     served = {"shards": server.address, "local_cache": str(tmp_path / "node")}
     config = distilled(data=served)
     assert run(cache, config) == 0
-    for rows in teacher_cache.iterdir():
-        assert rows.read_bytes() == (config.teacher.cache / rows.name).read_bytes()
+    assert files(teacher_cache) == files(config.teacher.cache)
 
 
 def test_a_staged_cache_answers_the_same(built: DistillConfig, tmp_path: Path) -> None:
