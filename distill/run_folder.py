@@ -89,6 +89,11 @@ class RunPaths:
         return self.folder / "model.safetensors"
 
     @property
+    def training_parts(self) -> Path:
+        """What training had beside the model, for a run that starts from this one."""
+        return self.folder / "training_parts.safetensors"
+
+    @property
     def card(self) -> Path:
         """What the weights are, in words."""
         return self.folder / "MODEL_CARD.md"

@@ -34,6 +34,7 @@ from distill.run_folder import RunPaths, flat_recipe, open_run_folder
 from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
+from distill.weights_file import start_from
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -182,6 +183,8 @@ def open_session(
         if accelerator.is_main_process:
             paths = open_run_folder(asked, world_size=accelerator.num_processes)
     wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
+    if config.start is not None:
+        start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
     groups = GroupedOptimizer(
         method.groups(wrapped, config.optimizer),

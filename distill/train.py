@@ -17,7 +17,7 @@ from distill.preemption import StopFlag
 from distill.session import Session
 from distill.step import weigh
 from distill.teacher.source import class_places
-from distill.weights_file import save_weights
+from distill.weights_file import save_training_parts, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,7 @@ def finish(session: Session) -> None:
         step=session.state.step,
         descriptor_space=session.descriptor_space,
     )
+    save_training_parts(session.paths, session.accelerator.unwrap_model(session.step))
     paths = session.paths
     for path in (paths.recipe, paths.environment, paths.card, paths.weights):
         session.tracker.log_artifact(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from data_shards.config import Resampling
 from data_shards.errors import CheckpointError, SkyDistillError
@@ -84,6 +85,55 @@ def save_weights(
             f"{paths.weights} could not be written ({error}); free space and start again: the "
             "run resumes"
         ) from error
+
+
+def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
+    """Write what a step has beside its model: stage heads, projection, proxies, scale.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    parts = {
+        name: value.detach().cpu().contiguous()
+        for name, value in step.state_dict().items()
+        if not name.startswith("model.")
+    }
+    aside = paths.training_parts.with_name(paths.training_parts.name + ".partial")
+    try:
+        save_file(parts, aside)
+        aside.replace(paths.training_parts)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{paths.training_parts} could not be written ({error}); free space and start again: "
+            "the run resumes"
+        ) from error
+
+
+def start_from(step: nn.Module, run: Path, *, places: Sequence[str]) -> None:
+    """Give a step the model of a finished run, and its training parts where both have them.
+
+    Raises:
+        CheckpointError: the run has not ended, or is of other places or another network.
+    """
+    earlier, paths = load_student(run), RunPaths(run)
+    if earlier.places != tuple(places) or not paths.training_parts.is_file():
+        raise CheckpointError(
+            f"start: {run} is no finished run on these places; give the run folder of one"
+        )
+    own = step.state_dict()
+    parts = {
+        name: value
+        for name, value in load_file(paths.training_parts).items()
+        if name in own and own[name].shape == value.shape
+    }
+    try:
+        step.get_submodule("model").load_state_dict(earlier.model.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"start: the model of {run} is another ({' '.join(str(error).split())[:300]}); give "
+            "model.* as that run has it"
+        ) from error
+    step.load_state_dict(own | step.state_dict() | parts)
 
 
 def load_student(path: Path) -> LoadedModel:

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from data_shards.errors import DivergedError
+from data_shards.errors import CheckpointError, DivergedError
 from distill import train as loop
 from distill.models import RetrievalModel, inference
 from tests.distill.conftest import metric_lines, run_alone
@@ -93,3 +93,24 @@ def test_the_recipe_is_saved_beside_the_weights(make_config):
     session = run_alone(make_config())
     assert "arch: convnext_micro" in session.paths.recipe.read_text()
     assert json.loads(session.paths.environment.read_text())["world_size"] == 1
+
+
+def test_a_run_starts_from_the_model_and_the_stage_heads_of_another(make_config, tmp_path):
+    stages = {"deep_supervision": {"weight": 1.0}}
+    first = run_alone(make_config(objectives=stages, out=str(tmp_path / "first")))
+    second = make_config(
+        seed=7,
+        start=str(tmp_path / "first"),
+        objectives={**stages, "proxy_anchor": {"weight": 1.0}},
+        schedule={"num_steps": 1, "warmup_steps": 0},
+        optimizer={"learning_rate": 1e-30, "weight_decay": 0.0},
+    )
+    ended, begun = first.step.state_dict(), run_alone(second).step.state_dict()
+    assert begun.keys() - ended.keys() == {"parts.proxies"}
+    moved = {name for name in ended if not torch.allclose(ended[name].float(), begun[name].float())}
+    assert all("running" in name or "num_batches" in name for name in moved)
+    with pytest.raises(CheckpointError, match="no trained model at"):
+        run_alone(make_config(start=str(tmp_path / "nowhere"), out=str(tmp_path / "third")))
+    other = {"arch": "convnext_milli"}
+    with pytest.raises(CheckpointError, match="is another"):
+        run_alone(make_config(start=str(tmp_path / "first"), out=str(tmp_path / "x"), model=other))
