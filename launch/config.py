@@ -1,7 +1,8 @@
-"""What the demo can be told. No torch."""
+"""What the demo and a sweep can be told. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from data_shards.errors import RecipeError
 
@@ -36,3 +37,46 @@ class DemoConfig:
             raise RecipeError(f"--processes ({self.processes}) must be at least 1")
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"--seed ({self.seed}) must be at least 0 and below 2^32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRow:
+    """One row of a sweep: a run of a recipe, or the teacher cache of one."""
+
+    name: str
+    """Its name in tables; the run folder is RUNS/NAME-SEED."""
+
+    recipe: Path
+    """What it does, below the options of the sweep and its own."""
+
+    verb: Literal["train", "cache"] = "train"
+    """`train`, with an evaluation behind it, or `cache`."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keys of the recipe to values; `{runs}` and `{seed}` in a text stand for those of the row."""
+
+    evaluate: bool = True
+    """Whether the trained model is evaluated on the test set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Rows that are done one after another, for every seed: later ones build on earlier ones."""
+
+    out: Path
+    """Folder of the runs, their logs and their MLflow store."""
+
+    shards: Path
+    """Shards of all rows."""
+
+    rows: tuple[SweepRow, ...]
+    """What is done, in this order."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Seeds that every row is done with."""
+
+    processes: int = 2
+    """Ranks that train together."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keys of every row's recipe to values."""

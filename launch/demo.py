@@ -121,30 +121,33 @@ def verb_argv(verb: str, *words: object) -> list[str]:
     return [*SKYDISTILL, verb, *map(str, words)]
 
 
+def launched_argv(verb: str, recipe: Path, *words: object, processes: int) -> list[str]:
+    """Return the command of `train` or `cache` on several ranks of this machine."""
+    # An entry point is named as a module, so that it needs no checkout.
+    module = "distill.cache" if verb == "cache" else "distill.run"
+    launcher = ["--config_file", find_recipe(CPU_LAUNCH), "--num_processes", processes]
+    launcher += ["-m", module, find_recipe(recipe), "--expected_world_size", processes]
+    return [*ACCELERATE_LAUNCH, *map(str, [*launcher, *words])]
+
+
 def _launched(config: DemoConfig, run: str, *, title: str, is_cache: bool = False) -> Stage:
     """Return the stage that trains a run, or that runs the teacher for it."""
     from data_shards.planning.plan import ranks_share
     from distill.config import DistillConfig
 
-    paths, recipe = DemoPaths(config.out), find_recipe(Path("configs/pfed") / RECIPES[run])
+    paths, recipe = DemoPaths(config.out), Path("configs/pfed") / RECIPES[run]
     global_batch = load_recipe(DistillConfig, recipe).data.global_batch
     ranks_share(global_batch=global_batch, world_size=config.processes)
-    # An entry point is named as a module, so that it needs no checkout.
-    module = "distill.cache" if is_cache else "distill.run"
-    words: list[object] = [
-        "--config_file",
-        find_recipe(CPU_LAUNCH),
-        "--num_processes",
-        config.processes,
-    ]
-    words += ["-m", module, recipe, "--data.shards", paths.shards, "--out", paths.runs / run]
-    words += ["--seed", config.seed, "--expected_world_size", config.processes]
+    words: list[object] = ["--data.shards", paths.shards, "--out", paths.runs / run]
+    words += ["--seed", config.seed]
     if run == "student_distilled":
         words += ["--teacher.run", paths.runs / "teacher", "--teacher.cache", paths.cache]
     return Stage(
         name="cache" if is_cache else run,
         title=title,
-        argv=[*ACCELERATE_LAUNCH, *map(str, words)],
+        argv=launched_argv(
+            "cache" if is_cache else "train", recipe, *words, processes=config.processes
+        ),
         processes=config.processes,
         run=None if is_cache else run,
     )

@@ -16,6 +16,12 @@ def demo(words: Sequence[str]) -> int:
     return demo(words)
 
 
+def sweep(words: Sequence[str]) -> int:
+    from launch.cli import sweep
+
+    return sweep(words)
+
+
 def synth(words: Sequence[str]) -> int:
     from data_shards.cli import synth
 
@@ -75,6 +81,7 @@ VERBS: dict[str, tuple[Verb, str]] = {
         demo,
         "the whole journey on a synthetic world, on two processes, with a table and figures",
     ),
+    "sweep": (sweep, "the rows of a sweep file, one after another: teachers, caches, students"),
     "synth": (synth, "render a synthetic world in the folder layout of a public data set"),
     "shard": (shard, "raw folders to verified tar shards with index and manifest"),
     "verify": (verify, "whether a shard folder is whole: every tar, index, pair and count"),

@@ -18,6 +18,7 @@ PACKAGES = ("data_shards", "distill", "evaluation", "launch")
 READERS = {
     "bicrossnet": ("distill.config", "DistillConfig"),
     "pfed": ("distill.config", "DistillConfig"),
+    "sweeps": ("launch.config", "SweepConfig"),
 }
 ALL_YAML = sorted((ROOT / "configs").rglob("*.y*ml"))
 ACCELERATE = [path for path in ALL_YAML if path.parent.name == "accelerate"]
