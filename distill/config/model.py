@@ -64,5 +64,8 @@ class TeacherConfig:
     """Size in pixels at which the teacher looks at the same augmented crops; by default the size it
     was trained at."""
 
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the teacher's forward pass, live or for the cache."""
+
     codec: CodecName = "float16"
     """How cached outputs are stored; int8 has one scale per output and row."""

@@ -35,7 +35,7 @@ from distill.teacher.cache import (
     rows_name,
 )
 from distill.teacher.codec import CODECS
-from distill.teacher.source import TEACHER_BATCH, cache_key, slot_outputs
+from distill.teacher.source import cache_key, slot_outputs, teacher_batch
 from distill.weights_file import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,9 @@ def _write_shards(
             aside = final.with_suffix(".partial")
             rows = _map_rows(aside, (count, slots), key.row)
             of_shard = rows.reshape(-1)
-            starts = range(rank() * TEACHER_BATCH, rows.size, world_size() * TEACHER_BATCH)
-            own = [np.arange(at, min(at + TEACHER_BATCH, rows.size)) for at in starts]
+            batch = teacher_batch(device)
+            starts = range(rank() * batch, rows.size, world_size() * batch)
+            own = [np.arange(at, min(at + batch, rows.size)) for at in starts]
             at = np.concatenate([np.empty(0, dtype=np.int64), *own])
             batches = slot_outputs(
                 config,

@@ -65,6 +65,7 @@ class CacheKey:
     augment_version: int = AUGMENT_VERSION
     preprocessing: str = PREPROCESSING
     codec: CodecName = "float16"
+    precision: str = "fp32"
     version: int = CACHE_VERSION
     libraries: dict[str, str] = field(default_factory=lambda: library_versions())
 

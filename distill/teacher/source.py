@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
 """What a sentence proposes to someone who has no teacher yet."""
 
-TEACHER_BATCH = 32
+CPU_BATCH, GPU_BATCH = 32, 256
 """Images of every forward pass of a teacher, the last one padded. Kernels are chosen by the size of
 a batch, and others round otherwise; with one size an image has the same outputs in any company (on
 CPUs, to the last bit), so that a cache holds exactly what the live teacher says."""
@@ -43,9 +43,10 @@ CPUs, to the last bit), so that a cache holds exactly what the live teacher says
 AUDITED_SHARE, LEAST_AUDITED, MOST_AUDITED = 0.001, 8, 512
 """Rows of a cache that the live teacher computes again when training starts."""
 
-OTHER_PROCESSOR = 5e-3
-"""What another processor may make of the same weights and pixels (TF32 on GPUs rounds at 5e-4), as
-a part of an output's largest number; what an audit allows beyond the codec's own error."""
+OTHER_PROCESSOR = {"fp32": 5e-3, "bf16": 5e-2}
+"""What another processor may make of the same weights and pixels (TF32 on GPUs rounds at 5e-4, bf16
+at 4e-3 in every layer), as a part of an output's largest number; what an audit allows beyond the
+codec's own error."""
 
 
 class Teacher(Protocol):
@@ -82,28 +83,43 @@ class LiveTeacher:
     """Runs the frozen teacher on the same crops that the student sees, at its own size."""
 
     def __init__(
-        self, teacher: LoadedModel, shapes: Shapes, image_size: int, device: torch.device
+        self,
+        teacher: LoadedModel,
+        shapes: Shapes,
+        *,
+        image_size: int,
+        precision: str,
+        device: torch.device,
     ) -> None:
         """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
         self.model, self.shapes = to_device(teacher.model, device), shapes
         self.image_size: int | None = image_size
+        self.precision = precision
         self.space = teacher.descriptor_space
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
         images = torch.cat([batch.teacher_satellite, batch.teacher_drone])
-        return teacher_outputs(self.model, images, self.shapes)
+        return teacher_outputs(self.model, images, self.shapes, precision=self.precision)
+
+
+def teacher_batch(device: torch.device) -> int:
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
 @torch.no_grad()  # not inference_mode: autograd must be able to save what losses compare with
-def teacher_outputs(model: torch.nn.Module, images_NHWC: Tensor, names: Collection[str]) -> Outputs:
-    """Run a frozen teacher on uint8 images, and keep the outputs of these names."""
+def teacher_outputs(
+    model: torch.nn.Module, images_NHWC: Tensor, names: Collection[str], *, precision: str
+) -> Outputs:
+    """Run a frozen teacher on uint8 images, and keep the outputs of these names as float32."""
     assert not model.training, "a teacher is in eval mode for good"
-    parts = []
-    for part in images_NHWC.split(TEACHER_BATCH):
-        padded = F.pad(part, (0, 0) * 3 + (0, TEACHER_BATCH - len(part)))
-        outputs: Outputs = model(normalize(padded))
-        parts.append({name: outputs[name][: len(part)] for name in names})
+    parts, device = [], images_NHWC.device
+    batch = teacher_batch(device)
+    for part in images_NHWC.split(batch):
+        padded = F.pad(part, (0, 0) * 3 + (0, batch - len(part)))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            outputs: Outputs = model(normalize(padded))
+        parts.append({name: outputs[name][: len(part)].float() for name in names})
     return Outputs({name: torch.cat([part[name] for part in parts]) for name in names})
 
 
@@ -120,7 +136,7 @@ def slot_outputs(
 ) -> Iterator[Outputs]:
     """Yield what a frozen teacher on `device` says of image rows [N] of one view in slots [N].
 
-    In order, at most `TEACHER_BATCH` at a time. The image is decoded, varied and described: what
+    In order, at most a `teacher_batch` at a time. The image is decoded, varied and described: what
     is stored of a mirrored slot is the mirrored image's own description.
 
     Raises:
@@ -136,11 +152,12 @@ def slot_outputs(
         rows,
         image_size=key.image_size,
         resampling=config.data.resampling,
-        batch_size=TEACHER_BATCH,
+        batch_size=teacher_batch(device),
         threads=threads,
         variations=variations,
     ):
-        yield teacher_outputs(model, torch.from_numpy(images).to(device), key.outputs)
+        pixels = torch.from_numpy(images).to(device)
+        yield teacher_outputs(model, pixels, key.outputs, precision=key.precision)
 
 
 def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
@@ -229,6 +246,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         augment=augment_values(config.augment),
         decoder=decoder_name(config.data.resampling),
         codec=config.teacher.codec,
+        precision=config.teacher.precision,
     )
 
 
@@ -255,7 +273,13 @@ def open_teacher(
     teacher = load_teacher(config, shards)
     if config.teacher.source == "live":
         size = teacher_size(config, teacher)
-        return LiveTeacher(teacher, _shapes(config, teacher), size, device)
+        return LiveTeacher(
+            teacher,
+            _shapes(config, teacher),
+            image_size=size,
+            precision=config.teacher.precision,
+            device=device,
+        )
     key = cache_key(config, shards, teacher)
     folder = config.teacher.cache or Path()
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
@@ -277,7 +301,8 @@ def audit(
     started, images = time.perf_counter(), cache.shards.images
     is_read = (images.roles & Role.TRAIN != 0) & np.isin(images.view, PAIRED_VIEWS)
     trained = np.flatnonzero(is_read)
-    total, allowed = len(trained) * cache.slots, CODECS[cache.key.codec].error + OTHER_PROCESSOR
+    total = len(trained) * cache.slots
+    allowed = CODECS[cache.key.codec].error + OTHER_PROCESSOR[cache.key.precision]
     count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
     chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
     worst = 0.0

@@ -21,7 +21,7 @@ from distill.teacher import build as teacher_build
 from distill.teacher.build import build_cache
 from distill.teacher.cache import CacheKey, FeatureCache, cached_shards
 from distill.teacher.source import (
-    TEACHER_BATCH,
+    CPU_BATCH,
     CachedTeacher,
     LiveTeacher,
     cache_key,
@@ -86,7 +86,9 @@ def test_lookup_by_hand(cached):
             threads=1,
             variations=variations.__getitem__,
         )
-        live = teacher_outputs(teacher.model, torch.from_numpy(images), ["descriptor", "logits"])
+        live = teacher_outputs(
+            teacher.model, torch.from_numpy(images), ["descriptor", "logits"], precision="fp32"
+        )
         found = cache.lookup(rows, slots)
         assert list(found) == ["descriptor", "logits"]
         for name, wanted in live.items():
@@ -132,7 +134,9 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
     loaded = load_teacher(config, session.shards)
-    live = LiveTeacher(loaded, loaded.model.shapes, loaded.image_size, CPU)
+    live = LiveTeacher(
+        loaded, loaded.model.shapes, image_size=loaded.image_size, precision="fp32", device=CPU
+    )
     slots = set()
     for planned in session.loader.batches(first_step=0, num_steps=4):
         batch = session.on_device(planned)
@@ -162,6 +166,7 @@ def test_nothing_changed_is_a_hit(cached):
         ("augment.family", {"augment": {"family": "mccg"}}),
         ("augment.family", {"augment": {"family": "mean"}}),
         ("decoder", {"data": {"resampling": "opencv-area"}}),
+        ("precision", {"teacher": {"precision": "bf16"}}),
         ("codec", {"teacher": {"codec": "float32"}}),
     ],
 )
@@ -217,13 +222,13 @@ def test_an_image_has_the_same_outputs_in_any_company(arch):
     """What makes live and cached training equal: whatever batch an image comes in, and where."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(arch=arch, weights="none"), num_places=7).eval()
-    images = torch.randint(0, 256, (TEACHER_BATCH + 5, 32, 32, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (CPU_BATCH + 5, 32, 32, 3), dtype=torch.uint8)
     names = ["descriptor", "logits"]
-    together = teacher_outputs(model, images, names)
+    together = teacher_outputs(model, images, names, precision="fp32")
     order = torch.randperm(len(images))
-    shuffled = teacher_outputs(model, images[order], names)
+    shuffled = teacher_outputs(model, images[order], names, precision="fp32")
     for at in range(len(images)):
-        alone = teacher_outputs(model, images[at : at + 1], names)
+        alone = teacher_outputs(model, images[at : at + 1], names, precision="fp32")
         assert all(torch.equal(alone[name][0], together[name][at]) for name in names)
     assert all(torch.equal(shuffled[name], together[name][order]) for name in names)
 
