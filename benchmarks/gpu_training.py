@@ -1,0 +1,284 @@
+"""Goals T4 and C7 (GPU): images a second in training, and what a teacher cache saves there.
+
+The step is ours as `distill/train.py` takes it (model, terms, gradients, GroupedOptimizer), bf16,
+channels last, the backbone compiled; pixels lie on the device, the loader has its own goals. C7's
+cache is a memory-mapped file of rows, read by number, decoded and sent to the device in every
+step; its rows are the outputs of the very teacher that runs live, which is shown before anything
+is timed.
+
+`--toy` shrinks everything and runs on a CPU: it shows that the script is right, and times nothing
+that means anything.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from line import report
+
+from distill.batches import DeviceBatch
+from distill.config import (
+    CrossEntropyConfig,
+    DistillConfig,
+    FeatureDistillationConfig,
+    InfoNceConfig,
+    LogitDistillationConfig,
+    ModelConfig,
+    ObjectivesConfig,
+    TeacherConfig,
+)
+from distill.methods import METHODS
+from distill.models import RetrievalModel, build_model, to_device
+from distill.optim import GroupedOptimizer
+from distill.step import DistillStep, weigh
+from distill.teacher.codec import CODECS
+from distill.teacher.source import freeze, teacher_outputs
+
+PLACES, SEED, NUM_BATCHES = 701, 0, 4
+T4_MUST, C1_MUST, C2_MUST = {224: 3000, 384: 1000}, 1.05, 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large everything is."""
+
+    arch: str = "convnext_tiny"
+    teachers: tuple[str, ...] = ("vit_base_patch14_dinov2", "vit_large_patch14_dinov2")
+    sizes: tuple[int, ...] = (224, 384)
+    rows: int = 128
+    warm_up: int = 10
+    steps: int = 30
+    rounds: int = 5
+
+
+TOY = Scale(
+    arch="convnext_micro",
+    teachers=("convnext_milli",),
+    sizes=(64,),
+    rows=4,
+    warm_up=1,
+    steps=2,
+    rounds=2,
+)
+
+
+def objectives(*, is_taught: bool) -> ObjectivesConfig:
+    """Return the terms of a student alone, or of one that is taught."""
+    weight = 1.0 if is_taught else 0.0
+    return ObjectivesConfig(
+        cross_entropy=CrossEntropyConfig(weight=1.0),
+        info_nce=InfoNceConfig(weight=1.0),
+        logit_distillation=LogitDistillationConfig(weight=weight),
+        feature_distillation=FeatureDistillationConfig(weight=weight),
+    )
+
+
+class Trainer:
+    """One student and its step, as a session has them."""
+
+    def __init__(self, scale: Scale, *, image_size: int, teacher: RetrievalModel | None) -> None:
+        is_taught = teacher is not None
+        self.config = DistillConfig(
+            role="distilled" if is_taught else "alone",
+            model=ModelConfig(arch=scale.arch, weights="none"),
+            objectives=objectives(is_taught=is_taught),
+            teacher=TeacherConfig(run=Path("unused"), source="live"),
+        )
+        has_gpu = torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=not has_gpu, mixed_precision="bf16")
+        self.device, method = self.accelerator.device, METHODS["pfed"]
+        torch.manual_seed(SEED)
+        model = to_device(build_model(self.config.model, num_places=PLACES), self.device)
+        if has_gpu:
+            backbone = model.backbone
+            backbone.forward_intermediates = torch.compile(backbone.forward_intermediates)
+        step = DistillStep(
+            self.config, method, model, teacher=teacher.shapes if teacher else None
+        ).to(self.device)
+        groups = method.groups(step, self.config.optimizer)
+        optimizer = GroupedOptimizer(groups, order=step.parameters(), max_grad_norm=1.0)
+        self.step, self.optimizer = self.accelerator.prepare(step, optimizer)
+        self.batches = [self.batch(number, scale.rows, image_size) for number in range(NUM_BATCHES)]
+
+    def batch(self, number: int, rows: int, image_size: int) -> DeviceBatch:
+        """Return random pixels on the device, one drone view a row."""
+        numbers = torch.Generator().manual_seed(number)
+        shape = (2 * rows, image_size, image_size, 3)
+        images = torch.randint(0, 256, shape, generator=numbers, dtype=torch.uint8).to(self.device)
+        place = torch.randperm(PLACES, generator=numbers)[:rows].to(self.device)
+        keys = np.arange(2 * rows) + 2 * rows * number
+        return DeviceBatch(
+            step=0,
+            satellite=images[:rows],
+            drone=images[rows:],
+            teacher_satellite=images[:rows],
+            teacher_drone=images[rows:],
+            place=place,
+            keys=keys,
+            slots=np.zeros_like(keys),
+        )
+
+    def train(self, number: int, ask: Callable[[DeviceBatch], DeviceBatch]) -> None:
+        """Take one step of the loop."""
+        batch = ask(self.batches[number % NUM_BATCHES])
+        with self.accelerator.autocast():
+            terms, _ = self.step(batch, list(self.config.objectives.weights))
+            total = weigh(terms, self.config.objectives.weights)
+        self.accelerator.backward(total)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def seconds(self, scale: Scale, ask: Callable[[DeviceBatch], DeviceBatch]) -> float:
+        """Return the seconds of a step, over `scale.steps` of them."""
+        self.wait()
+        begun = time.perf_counter()
+        for number in range(scale.steps):
+            self.train(number, ask)
+        self.wait()
+        return (time.perf_counter() - begun) / scale.steps
+
+    def wait(self) -> None:
+        """Return when the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def unchanged(batch: DeviceBatch) -> DeviceBatch:
+    """Ask no teacher."""
+    return batch
+
+
+def by_turns(
+    scale: Scale, runs: dict[str, tuple[Trainer, Callable[[DeviceBatch], DeviceBatch]]]
+) -> dict[str, list[float]]:
+    """Return the seconds of a step of every run, once a round."""
+    for trainer, ask in runs.values():
+        for number in range(scale.warm_up):
+            trainer.train(number, ask)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(scale.rounds):
+        for name, (trainer, ask) in runs.items():
+            seconds[name].append(trainer.seconds(scale, ask))
+    return seconds
+
+
+def speed(scale: Scale) -> dict[str, dict[str, int]]:
+    """Return images a second of a student alone, at every size."""
+    found = {}
+    for size in scale.sizes:
+        trainer = Trainer(scale, image_size=size, teacher=None)
+        seconds = by_turns(scale, {"alone": (trainer, unchanged)})["alone"]
+        rates = sorted(round(2 * scale.rows / one) for one in seconds)
+        found[str(size)] = {
+            "img/s": round(median(rates)),
+            "least": rates[0],
+            "most": rates[-1],
+        }
+    return found
+
+
+class Taught:
+    """A teacher and its cache, as two ways to ask for the same outputs."""
+
+    def __init__(self, trainer: Trainer, teacher: RetrievalModel, folder: Path) -> None:
+        self.teacher, self.device = to_device(teacher, trainer.device), trainer.device
+        self.codec, self.shapes = CODECS["float16"], METHODS["pfed"].teacher_outputs(teacher)
+        num_rows = sum(len(batch.keys) for batch in trainer.batches)
+        rows = np.lib.format.open_memmap(
+            folder / "rows.npy", mode="w+", dtype=self.codec.dtype(self.shapes), shape=(num_rows,)
+        )
+        for batch in trainer.batches:
+            rows[batch.keys] = self.codec.encode(self.live(batch).teacher)
+        rows.flush()
+        self.rows = np.load(folder / "rows.npy", mmap_mode="r")
+
+    def live(self, batch: DeviceBatch) -> DeviceBatch:
+        """Run the teacher."""
+        images = torch.cat([batch.teacher_satellite, batch.teacher_drone])
+        said = teacher_outputs(self.teacher, images, self.shapes, precision="bf16")
+        return replace(batch, teacher=said)
+
+    def cached(self, batch: DeviceBatch) -> DeviceBatch:
+        """Read what it said."""
+        return replace(batch, teacher=self.codec.decode(self.rows[batch.keys], self.device))
+
+    def assert_alike(self, batch: DeviceBatch) -> None:
+        """Compare both."""
+        said, kept = self.live(batch).teacher, self.cached(batch).teacher
+        for name, values in said.items():
+            error = float((values - kept[name]).norm() / values.norm())
+            assert error < 1e-3, f"{name} of the cache is off by {error}"
+
+    def seconds(self, scale: Scale, trainer: Trainer) -> float:
+        """Return the seconds that the teacher alone takes over a batch."""
+        taken = []
+        for _ in range(scale.rounds):
+            trainer.wait()
+            begun = time.perf_counter()
+            for batch in trainer.batches:
+                self.live(batch)
+            trainer.wait()
+            taken.append((time.perf_counter() - begun) / NUM_BATCHES)
+        return median(taken)
+
+
+def saved(scale: Scale, arch: str, folder: Path) -> dict[str, object]:
+    """Return what the cache of one teacher saves, from runs that take turns."""
+    teacher = build_model(ModelConfig(arch=arch, weights="none", bottleneck=0), num_places=PLACES)
+    freeze(teacher)
+    alone = Trainer(scale, image_size=scale.sizes[0], teacher=None)
+    trainer = Trainer(scale, image_size=scale.sizes[0], teacher=teacher)
+    taught = Taught(trainer, teacher, folder)
+    for batch in trainer.batches:
+        taught.assert_alike(batch)
+    runs = {
+        "alone": (alone, unchanged),
+        "cached": (trainer, taught.cached),
+        "live": (trainer, taught.live),
+    }
+    seconds = by_turns(scale, runs)
+    step = {name: median(values) for name, values in seconds.items()}
+    of_teacher = taught.seconds(scale, trainer)
+    most = (step["cached"] + of_teacher) / step["cached"]
+    pairs = zip(seconds["cached"], seconds["alone"], strict=True)
+    return {
+        "ms": {name: round(1000 * value, 2) for name, value in step.items()},
+        "teacher ms": round(1000 * of_teacher, 2),
+        "C1 cached / alone": round(median(cached / without for cached, without in pairs), 3),
+        "live / cached": round(step["live"] / step["cached"], 3),
+        "S_max": round(most, 3),
+        "C2 of S_max": round(step["live"] / step["cached"] / most, 3),
+    }
+
+
+def main() -> int:
+    """Print one line per goal."""
+    is_toy = "--toy" in sys.argv[1:]
+    if not torch.cuda.is_available() and not is_toy:
+        print("T4 and C7 need a CUDA device; --toy tries the script without one", file=sys.stderr)
+        return 0
+    scale = TOY if is_toy else Scale()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, toy size"
+    facts = {"device": device, "torch": torch.__version__, "rows": scale.rows}
+    rates = speed(scale)
+    holds = all(rate["img/s"] >= T4_MUST.get(int(size), 0) for size, rate in rates.items())
+    must: object = {f"img/s at {size}": rate for size, rate in T4_MUST.items()}
+    codes = [report("T4", value=facts | rates, must=must, passed=holds, seed=SEED)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = {arch: saved(scale, arch, Path(folder)) for arch in scale.teachers}
+    first = found[scale.teachers[0]]
+    holds = first["C1 cached / alone"] <= C1_MUST and first["C2 of S_max"] >= C2_MUST
+    must = f"cached / alone <= {C1_MUST}, live / cached >= {C2_MUST} of S_max"
+    codes.append(report("C7", value=facts | found, must=must, passed=holds, seed=SEED))
+    return 0 if is_toy else max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
