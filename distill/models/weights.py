@@ -75,12 +75,17 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
         ) from error
     # An arch without a tag may have been trained by anybody; timm's own choice is known.
     is_known = weights == "timm" or "." in arch
-    known = timm.get_pretrained_cfg(arch) if is_known and timm.is_model(arch) else None
     return Origin(
         source=_hub_id(arch) if weights == "timm" else weights,
         sha256=file_sha256(file),
-        licence=str(known.license or "") if known else "",
+        licence=licence_of(arch) if is_known else "",
     )
+
+
+def licence_of(arch: str) -> str:
+    """Return the licence that timm states for its weights of an arch; empty where it has none."""
+    known = timm.get_pretrained_cfg(arch) if timm.is_model(arch) else None
+    return str(known.license or "") if known else ""
 
 
 def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

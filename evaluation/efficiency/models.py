@@ -1,7 +1,7 @@
 """Every model a recipe can name, with what it costs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from data_shards.errors import RecipeError
 from data_shards.nearest import choose
 from distill.config import ModelConfig
 from distill.models import ARCHS, RetrievalModel
+from distill.models.backbones import patch_of
+from distill.models.weights import licence_of
 from evaluation.efficiency.config import Precision
 from evaluation.efficiency.cost import Cost, Speed
 from evaluation.efficiency.counts import cost
@@ -32,6 +34,9 @@ class ListedModel:
     """As `model.arch` of a recipe."""
 
     descriptor_width: int
+    licence: str
+    """Of timm's pretrained weights; empty where there are none."""
+
     cost: Cost
     speed: Speed | None
     """None unless it was asked for."""
@@ -56,16 +61,24 @@ def counted_models(names: Sequence[str], *, image_size: int) -> list[ListedModel
         RecipeError: there is no model of such a name.
     """
     chosen = [choose(name, ARCHS, what="model", error=RecipeError) for name in names]
-    listed = list(_counted(chosen or list(ARCHS), image_size))
+    listed = list(_counted(chosen or list(ARCHS), image_size, is_all=not chosen))
     return listed if chosen else sorted(listed, key=lambda model: model.cost.parameters)
 
 
-def _counted(names: Sequence[str], image_size: int) -> Iterator[ListedModel]:
+def _counted(names: Sequence[str], image_size: int, *, is_all: bool) -> Iterator[ListedModel]:
     for name in names:
         with torch.device("meta"):
             model = _fresh(name)
-        counted = cost(model, image_size=image_size)
-        yield ListedModel(name=name, descriptor_width=model.width, cost=counted, speed=None)
+        if is_all and image_size % patch_of(model.backbone):
+            continue  # its patches do not divide this size
+        model.refuse_size(image_size, key="--image-size")
+        yield ListedModel(
+            name=name,
+            descriptor_width=model.width,
+            licence=licence_of(name),
+            cost=cost(model, image_size=image_size),
+            speed=None,
+        )
 
 
 def measured_model(
@@ -87,9 +100,7 @@ def measured_model(
         threads=threads,
         most_seconds=most_seconds,
     )
-    return ListedModel(
-        name=model.name, descriptor_width=model.descriptor_width, cost=model.cost, speed=speed
-    )
+    return replace(model, speed=speed)
 
 
 def _fresh(name: str) -> RetrievalModel:
@@ -109,8 +120,10 @@ def models_table(models: Sequence[ListedModel]) -> Table:
     headers += ["OPs", "/ pair", *(["ms/batch", "images/s", "MiB"] if is_measured else ())]
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("licence")
     for model in models:
-        table.add_row(model.name, *_cells(model, is_binary=is_binary, is_measured=is_measured))
+        cells = _cells(model, is_binary=is_binary, is_measured=is_measured)
+        table.add_row(model.name, *cells, model.licence)
     return table
 
 
