@@ -3,8 +3,8 @@
 The teacher, a small ConvNeXt, learned for half a minute; its caches hold the same synthetic world
 in every codec. `nearest` is how many rows keep their nearest neighbour: drone rows among the tiles
 of all places in slot 0 (what retrieval asks), and all rows among all others (four variations of one
-picture lie close together: the hardest question, and the one held to the goal). Rows/s are lookups
-of 1,024 random rows of 768 numbers over 8 files, page cache warm, by one thread.
+picture lie close together). Rows/s are lookups of 1,024 random rows of 768 numbers over 8 files,
+page cache warm, by one thread.
 """
 
 import sys
@@ -120,10 +120,10 @@ def main() -> int:
                 "bytes per row of 768": wide.row.itemsize,
                 "rows/s per core": rates,
             }
-            passed &= float(error.mean()) <= MUST[codec] and kept[1] >= MUST_NEAREST
+            passed &= float(error.mean()) <= MUST[codec] and min(kept) >= MUST_NEAREST
             passed &= codec != "float16" or rates[0] >= MUST_ROWS_PER_S
         value["rows"] = len(exact)
-    must = f"relative L2 <= {MUST}, nearest row >= {MUST_NEAREST}, float16 >= 1 M rows/s"
+    must = f"relative L2 <= {MUST}, nearest >= {MUST_NEAREST}, float16 >= 1 M rows/s"
     return report("C3", value=value, must=must, passed=passed, seed=SEED)
 
 
