@@ -146,8 +146,9 @@ class FeatureCache:
         """What keeps `folder` from being evicted while this cache is open."""
 
         self.shard_of, self.slots = shards.images.shard, int(key.augment["slots"])
-        self._first: dict[int, int] = {}
+        self._first = np.zeros(len(shards.manifest.shards), dtype=np.int64)
         self._rows: dict[int, Rows] = {}
+        self._row = key.row
         names = [entry.name for entry in shards.manifest.shards]
         for name, (first, count) in cached_shards(shards).items():
             rows = np.load(folder / rows_name(name), mmap_mode="r")
@@ -224,11 +225,13 @@ class FeatureCache:
         """Return the named outputs [N, ...] of N images in their slots, float32 on `device`."""
         shard = self.shard_of[rows]
         order = np.argsort(shard, kind="stable")
-        numbers, starts = np.unique(shard[order], return_index=True)
-        found = np.empty(len(rows), dtype=self.key.row)
-        for number, at in zip(numbers.tolist(), np.split(order, starts)[1:], strict=True):
-            of_shard = (rows[at] - self._first[number]) * self.slots + slots[at]
-            found[at] = self._rows[number].take(of_shard)
+        of_shard = ((rows - self._first[shard]) * self.slots + slots)[order]
+        counts = np.bincount(shard)
+        ends = np.cumsum(counts).tolist()
+        found = np.empty(len(rows), dtype=self._row)
+        for number in np.flatnonzero(counts).tolist():
+            part = slice(ends[number - 1] if number else 0, ends[number])
+            found[order[part]] = self._rows[number].take(of_shard[part])
         return CODECS[self.key.codec].decode(found, device)
 
 
