@@ -31,7 +31,7 @@ from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 from distill.models import normalize, to_device
 from distill.teacher.cache import FeatureCache, cached_shards
-from distill.teacher.source import TEACHER_BATCH, cache_key, load_teacher, teacher_outputs
+from distill.teacher.source import CPU_BATCH, cache_key, load_teacher, teacher_outputs
 
 SEED, MUST, SIZE, ARCH = 0, 0.9, 128, "convnext_atto"
 ROUNDS = 5
@@ -55,7 +55,7 @@ def varied_batches(config: DistillConfig, shards: ShardSet) -> Iterator[torch.Te
             rows,
             image_size=SIZE,
             resampling=config.data.resampling,
-            batch_size=TEACHER_BATCH,
+            batch_size=CPU_BATCH,
             threads=1,
             variations=variations.__getitem__,
         ):
@@ -106,7 +106,9 @@ def main() -> int:
         cache = FeatureCache.open(folder / "cache", shards=shards, key=key, recipe="")
         rows = np.concatenate([np.arange(at, at + n) for at, n in cached_shards(shards).values()])
         stored = cache.lookup(rows.repeat(cache.slots), np.tile(np.arange(cache.slots), len(rows)))
-        said = [teacher_outputs(model, images, list(stored)) for images in batches]
+        said = [
+            teacher_outputs(model, images, list(stored), precision="fp32") for images in batches
+        ]
         for output, values in stored.items():
             assert torch.equal(values, torch.cat([part[output] for part in said]))
         numbers = count()

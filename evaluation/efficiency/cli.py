@@ -11,6 +11,7 @@ from evaluation.efficiency.config import ModelsConfig
 from evaluation.efficiency.models import (
     CONVENTION,
     counted_models,
+    licence_lines,
     measured_line,
     measured_model,
     models_table,
@@ -39,6 +40,7 @@ def models(argv: Sequence[str]) -> int:
     console = Console(file=sys.stdout, highlight=False, width=width)
     console.print(models_table(listed))
     console.print(CONVENTION)
+    console.print(licence_lines(listed))
     if listed[0].speed is not None:
         console.print(measured_line(listed[0].speed))
     return 0

@@ -120,10 +120,8 @@ def models_table(models: Sequence[ListedModel]) -> Table:
     headers += ["OPs", "/ pair", *(["ms/batch", "images/s", "MiB"] if is_measured else ())]
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("licence")
     for model in models:
-        cells = _cells(model, is_binary=is_binary, is_measured=is_measured)
-        table.add_row(model.name, *cells, model.licence)
+        table.add_row(model.name, *_cells(model, is_binary=is_binary, is_measured=is_measured))
     return table
 
 
@@ -141,6 +139,17 @@ def _cells(model: ListedModel, *, is_binary: bool, is_measured: bool) -> list[st
         )
         cells += ["" if value is None else f"{value:,.1f}" for value in told]
     return cells
+
+
+def licence_lines(models: Sequence[ListedModel]) -> str:
+    """Name the licences of timm's weights, each with its models."""
+    names: dict[str, list[str]] = {}
+    for model in models:
+        if model.licence:
+            names.setdefault(model.licence, []).append(model.name)
+    return "\n".join(
+        f"Weights of timm under {licence}: {', '.join(of)}." for licence, of in names.items()
+    )
 
 
 def measured_line(speed: Speed) -> str:

@@ -135,4 +135,4 @@ def test_any_timm_model_with_maps_can_be_named_and_others_are_told(monkeypatch):
     assert [outputs[f"stage_{n}"].shape[1] for n in (1, 2, 3)] == [64, 128, 256]
     with pytest.raises(RecipeError, match="convnext_tiny"):
         build("convnext_tinny")
-    assert "vit_base_patch14_dinov2.lvd142m" in ARCHS
+    assert "vit_base_patch14_dinov2" in ARCHS
