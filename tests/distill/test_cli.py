@@ -50,7 +50,6 @@ def ended(capsys, tmp_path):
         (["--data.global_batch", "11"], "global batch 11"),
         (["--expected_world_size", "2"], "expects 2 processes and 1 run"),
         (["--teacher.run", "nowhere"], "no trained model at nowhere"),
-        (["--data.image_size", "48"], "was trained at 32 px"),
         (["--data.validation_fraction", "0.01"], "holds out none for the probe"),
         ([], "no finished teacher cache at"),
     ],

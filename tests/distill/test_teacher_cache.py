@@ -150,6 +150,26 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     assert "opencv-linear and will see images resized by pillow-bicubic" in caplog.text
 
 
+def test_a_teacher_at_its_own_size_sees_the_same_crops_live_and_cached(
+    distilled, tiny_shards, tmp_path
+):
+    larger = save_newborn(tmp_path / "larger", tiny_shards, seed=5, image_size=64)
+    changes = {"run": str(larger), "codec": "float32"}
+    cached, live = (
+        distilled(out=str(tmp_path / source), teacher={"source": source, **changes})
+        for source in ("cache", "live")
+    )
+    build(cached)
+    assert open_cache(cached).key.image_size == 64
+    session = open_alone(live)
+    (planned,) = session.loader.batches(first_step=0, num_steps=1)
+    assert planned.satellite.shape[1:3] == (32, 32) and planned.teacher_drone.shape[1:3] == (64, 64)
+    # Half the larger crop is the smaller one: both show the same part of the picture.
+    halved = planned.teacher_satellite.reshape(-1, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    assert np.abs(halved - planned.satellite).mean() < 3
+    assert losses(cached) == losses(live)
+
+
 def test_nothing_changed_is_a_hit(cached):
     before = {path: path.stat().st_mtime_ns for path in cached.teacher.cache.iterdir()}
     assert build(cached) is False
