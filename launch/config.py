@@ -75,6 +75,9 @@ class SweepConfig:
     seeds: tuple[int, ...] = (0,)
     """Seeds that every row is done with."""
 
+    accelerate: Path = Path("configs/accelerate/cpu.yaml")
+    """How ranks are launched."""
+
     processes: int = 2
     """Ranks that train together."""
 

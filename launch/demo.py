@@ -121,11 +121,13 @@ def verb_argv(verb: str, *words: object) -> list[str]:
     return [*SKYDISTILL, verb, *map(str, words)]
 
 
-def launched_argv(verb: str, recipe: Path, *words: object, processes: int) -> list[str]:
+def launched_argv(
+    verb: str, recipe: Path, *words: object, processes: int, accelerate: Path = CPU_LAUNCH
+) -> list[str]:
     """Return the command of `train` or `cache` on several ranks of this machine."""
     # An entry point is named as a module, so that it needs no checkout.
     module = "distill.cache" if verb == "cache" else "distill.run"
-    launcher = ["--config_file", find_recipe(CPU_LAUNCH), "--num_processes", processes]
+    launcher = ["--config_file", find_recipe(accelerate), "--num_processes", processes]
     launcher += ["-m", module, find_recipe(recipe), "--expected_world_size", processes]
     return [*ACCELERATE_LAUNCH, *map(str, [*launcher, *words])]
 

@@ -43,7 +43,13 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
     yield Stage(
         name=name,
         title=f"{row.verb} {row.name}, seed {seed}",
-        argv=launched_argv(row.verb, row.recipe, *words, processes=config.processes),
+        argv=launched_argv(
+            row.verb,
+            row.recipe,
+            *words,
+            processes=config.processes,
+            accelerate=config.accelerate,
+        ),
         processes=config.processes,
         run=name if row.verb == "train" else None,
     )

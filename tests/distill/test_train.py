@@ -6,6 +6,7 @@ import torch
 from data_shards.errors import CheckpointError, DivergedError
 from distill import train as loop
 from distill.models import RetrievalModel, inference
+from distill.weights_file import load_student
 from tests.distill.conftest import metric_lines, run_alone
 
 
@@ -114,3 +115,28 @@ def test_a_run_starts_from_the_model_and_the_stage_heads_of_another(make_config,
     other = {"arch": "convnext_milli"}
     with pytest.raises(CheckpointError, match="is another"):
         run_alone(make_config(start=str(tmp_path / "first"), out=str(tmp_path / "x"), model=other))
+
+
+def test_a_student_in_its_teacher_s_space_keeps_the_projection_and_says_so(distilled, teacher_run):
+    config = distilled(
+        teacher={"source": "live"}, model={"descriptor_width": "teacher"}, save_every_steps=3
+    )
+    run_alone(config, stop_after=4)
+    session = run_alone(config)  # resumed, by the recipe as it was written
+    teacher, student = load_student(teacher_run), load_student(session.paths.folder)
+    assert student.descriptor_space == teacher.descriptor_space == teacher.sha256
+    assert student.model.width == teacher.model.width != student.model.stage_widths[-1]
+    assert student.model.projection.weight.shape == (teacher.model.width, 192)
+    assert f"descriptor_space: {teacher.sha256}" in session.paths.card.read_text()
+    assert "descriptor_width: teacher" in session.paths.recipe.read_text()
+
+
+def test_the_same_recipe_gives_the_same_losses_to_the_last_bit(distilled, tmp_path):
+    def losses(name: str, **changes) -> list[dict[str, float]]:
+        paths = run_alone(distilled(out=str(tmp_path / name), **changes)).paths
+        lines = [line["metrics"] for line in metric_lines(paths)]
+        return [{k: v for k, v in line.items() if k != "train/images_per_second"} for line in lines]
+
+    live = {"teacher": {"source": "live"}}
+    assert losses("one", **live) == losses("two", **live)
+    assert losses("three", seed=1, **live)[0] != losses("four", **live)[0]

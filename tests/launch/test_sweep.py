@@ -1,0 +1,109 @@
+"""Sweeps: every shipped table makes commands, and a tiny one is done, once."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_shards.errors import RecipeError
+from data_shards.recipe import load_recipe
+from data_shards.shards import ShardSet
+from distill.run_folder import read_exit
+from launch.cli import sweep
+from launch.config import SweepConfig
+from launch.sweep import sweep_stages
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "configs/sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_rows_of_a_shipped_sweep_are_recipes_that_hold_together(path: Path) -> None:
+    config = load_recipe(SweepConfig, path)
+    stages = sweep_stages(config)
+    assert len({stage.name for stage in stages}) == len(stages)
+    trained = {f"{row.name}-{seed}" for row in config.rows for seed in config.seeds}
+    for stage in stages:
+        used = [word for word in stage.argv if "/runs/" in word and "cache" not in word]
+        assert {Path(word).name for word in used} <= trained | {"teacher-0"}
+
+
+@pytest.fixture
+def table(tmp_path: Path, tiny_shards: ShardSet) -> Path:
+    small = {
+        "model.arch": "convnext_micro",
+        "data.image_size": 32,
+        "data.global_batch": 4,
+        "data.validation_fraction": 0,
+        "schedule": {"num_steps": 2, "warmup_steps": 1},
+    }
+    values = {
+        "out": str(tmp_path / "out"),
+        "shards": str(tiny_shards.folder),
+        "processes": 1,
+        "seeds": [3],
+        "options": small,
+        "rows": [
+            {"name": "step1", "recipe": "configs/pfed/demo_alone.yaml"},
+            {
+                "name": "step2",
+                "recipe": "configs/pfed/demo_alone.yaml",
+                "options": {"start": "{runs}/step1-{seed}"},
+                "evaluate": False,
+            },
+        ],
+    }
+    path = tmp_path / "table.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.slow
+def test_rows_are_done_in_order_and_once(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert sweep([str(table), "--local"]) == 0
+    runs = tmp_path / "out/runs"
+    for name in ("step1-3", "step2-3"):
+        ended = read_exit(runs / name)
+        assert ended is not None and ended["code"] == 0
+    assert "start: " + str(runs / "step1-3") in (runs / "step2-3/recipe.yaml").read_text()
+    assert json.loads((runs / "step1-3/evaluation.json").read_text())["results"]
+    assert not (runs / "step2-3/evaluation.json").exists()
+    assert "3 commands done, 0 were done before" in capsys.readouterr().out
+    assert sweep([str(table), "--local"]) == 0
+    assert "0 commands done, 3 were done before" in capsys.readouterr().out
+
+
+def test_a_dry_run_lists_commands_and_starts_none(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep([str(table), "--dry-run"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line for line in listed if line.startswith("#")] == [
+        "# train step1, seed 3",
+        "# evaluate step1, seed 3",
+        "# train step2, seed 3",
+    ]
+    assert "--schedule '{num_steps: 2, warmup_steps: 1}'" in listed[1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"recipe": "configs/pfed/nowhere.yaml"}, "nowhere.yaml does not exist"),
+        ({"options": {"data.image_sise": 32}}, "image_sise is unknown .did you mean"),
+        ({"verb": "teach"}, "teach"),
+    ],
+)
+def test_a_row_that_cannot_be_done_is_told_before_any_is(
+    table: Path, change: dict[str, object], sentence: str
+) -> None:
+    values = yaml.safe_load(table.read_text())
+    values["rows"][1] |= change
+    table.write_text(yaml.safe_dump(values))
+    with pytest.raises(RecipeError, match=sentence):
+        sweep([str(table)])
