@@ -1,13 +1,15 @@
-"""Goals T4 and C7 (GPU): images a second in training, and what a teacher cache saves there.
+"""Goals C1 and C2 (CPU), T4 and C7 (GPU): what a teacher cache saves, and images a second.
 
-The step is ours as `distill/train.py` takes it (model, terms, gradients, GroupedOptimizer), bf16,
-channels last, the backbone compiled; pixels lie on the device, the loader has its own goals. C7's
+The step is ours as `distill/train.py` takes it (model, terms, gradients, GroupedOptimizer), on a
+GPU in bf16 with the backbone compiled; pixels lie on the device, the loader has its own goals. The
 cache is a memory-mapped file of rows, read by number, decoded and sent to the device in every
 step; its rows are the outputs of the very teacher that runs live, which is shown before anything
-is timed.
+is timed. A cached step has two terms more than one of the student alone.
 
-`--toy` shrinks everything and runs on a CPU: it shows that the script is right, and times nothing
-that means anything.
+C2 compares with what cannot be beaten: on reuse S_max = (T_s + T_t) / T_s, in a first run of E
+epochs over K slots (1 + r) / (1 + r K / E), where r = T_t / T_s is measured in the same run.
+
+`--toy` shrinks everything: it shows that the script is right, and its times mean nothing.
 """
 
 import sys
@@ -42,6 +44,7 @@ from distill.teacher.codec import CODECS
 from distill.teacher.source import freeze, teacher_outputs
 
 PLACES, SEED, NUM_BATCHES = 701, 0, 4
+EPOCHS, SLOTS = 10, 2
 T4_MUST, C1_MUST, C2_MUST = {224: 3000, 384: 1000}, 1.05, 0.95
 
 
@@ -57,6 +60,10 @@ class Scale:
     steps: int = 30
     rounds: int = 5
 
+
+CPU = Scale(
+    teachers=("vit_small_patch14_dinov2",), sizes=(224,), rows=16, warm_up=1, steps=1, rounds=5
+)
 
 TOY = Scale(
     arch="convnext_micro",
@@ -92,7 +99,8 @@ class Trainer:
             teacher=TeacherConfig(run=Path("unused"), source="live"),
         )
         has_gpu = torch.cuda.is_available()
-        self.accelerator = Accelerator(cpu=not has_gpu, mixed_precision="bf16")
+        precision = "bf16" if has_gpu else "no"
+        self.accelerator = Accelerator(cpu=not has_gpu, mixed_precision=precision)
         self.device, method = self.accelerator.device, METHODS["pfed"]
         torch.manual_seed(SEED)
         model = to_device(build_model(self.config.model, num_places=PLACES), self.device)
@@ -190,6 +198,7 @@ class Taught:
     def __init__(self, trainer: Trainer, teacher: RetrievalModel, folder: Path) -> None:
         self.teacher, self.device = to_device(teacher, trainer.device), trainer.device
         self.codec, self.shapes = CODECS["float16"], METHODS["pfed"].teacher_outputs(teacher)
+        begun = time.perf_counter()
         num_rows = sum(len(batch.keys) for batch in trainer.batches)
         rows = np.lib.format.open_memmap(
             folder / "rows.npy", mode="w+", dtype=self.codec.dtype(self.shapes), shape=(num_rows,)
@@ -197,12 +206,16 @@ class Taught:
         for batch in trainer.batches:
             rows[batch.keys] = self.codec.encode(self.live(batch).teacher)
         rows.flush()
+        trainer.wait()
+        self.build_seconds = (time.perf_counter() - begun) / NUM_BATCHES
+        """Of the outputs of one batch, in one slot."""
         self.rows = np.load(folder / "rows.npy", mmap_mode="r")
 
     def live(self, batch: DeviceBatch) -> DeviceBatch:
         """Run the teacher."""
         images = torch.cat([batch.teacher_satellite, batch.teacher_drone])
-        said = teacher_outputs(self.teacher, images, self.shapes, precision="bf16")
+        precision = "bf16" if self.device.type == "cuda" else "fp32"
+        said = teacher_outputs(self.teacher, images, self.shapes, precision=precision)
         return replace(batch, teacher=said)
 
     def cached(self, batch: DeviceBatch) -> DeviceBatch:
@@ -248,6 +261,9 @@ def saved(scale: Scale, arch: str, folder: Path) -> dict[str, object]:
     of_teacher = taught.seconds(scale, trainer)
     most = (step["cached"] + of_teacher) / step["cached"]
     pairs = zip(seconds["cached"], seconds["alone"], strict=True)
+    ratio = of_teacher / step["cached"]
+    first = EPOCHS * step["live"] / (SLOTS * taught.build_seconds + EPOCHS * step["cached"])
+    formula = (1 + ratio) / (1 + ratio * SLOTS / EPOCHS)
     return {
         "ms": {name: round(1000 * value, 2) for name, value in step.items()},
         "teacher ms": round(1000 * of_teacher, 2),
@@ -255,28 +271,33 @@ def saved(scale: Scale, arch: str, folder: Path) -> dict[str, object]:
         "live / cached": round(step["live"] / step["cached"], 3),
         "S_max": round(most, 3),
         "C2 of S_max": round(step["live"] / step["cached"] / most, 3),
+        f"first run, E={EPOCHS} K={SLOTS}": round(first, 3),
+        "C2 of the formula": round(first / formula, 3),
     }
 
 
 def main() -> int:
     """Print one line per goal."""
-    is_toy = "--toy" in sys.argv[1:]
-    if not torch.cuda.is_available() and not is_toy:
-        print("T4 and C7 need a CUDA device; --toy tries the script without one", file=sys.stderr)
-        return 0
-    scale = TOY if is_toy else Scale()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, toy size"
-    facts = {"device": device, "torch": torch.__version__, "rows": scale.rows}
-    rates = speed(scale)
-    holds = all(rate["img/s"] >= T4_MUST.get(int(size), 0) for size, rate in rates.items())
-    must: object = {f"img/s at {size}": rate for size, rate in T4_MUST.items()}
-    codes = [report("T4", value=facts | rates, must=must, passed=holds, seed=SEED)]
+    has_gpu, is_toy = torch.cuda.is_available(), "--toy" in sys.argv[1:]
+    scale = TOY if is_toy else Scale() if has_gpu else CPU
+    device = torch.cuda.get_device_name() if has_gpu else f"{torch.get_num_threads()} CPU threads"
+    facts = {"device": device, "torch": torch.__version__, "rows": scale.rows, "toy": is_toy}
+    codes = []
+    if has_gpu or is_toy:
+        rates = speed(scale)
+        holds = all(rate["img/s"] >= T4_MUST.get(int(size), 0) for size, rate in rates.items())
+        must = {f"img/s at {size}": rate for size, rate in T4_MUST.items()}
+        codes.append(report("T4", value=facts | rates, must=must, passed=holds, seed=SEED))
     with tempfile.TemporaryDirectory() as folder:
         found = {arch: saved(scale, arch, Path(folder)) for arch in scale.teachers}
     first = found[scale.teachers[0]]
-    holds = first["C1 cached / alone"] <= C1_MUST and first["C2 of S_max"] >= C2_MUST
-    must = f"cached / alone <= {C1_MUST}, live / cached >= {C2_MUST} of S_max"
-    codes.append(report("C7", value=facts | found, must=must, passed=holds, seed=SEED))
+    holds = (
+        first["C1 cached / alone"] <= C1_MUST
+        and min(first["C2 of S_max"], first["C2 of the formula"]) >= C2_MUST
+    )
+    words = f"cached / alone <= {C1_MUST}, both speed-ups >= {C2_MUST} of their bounds"
+    goal = "C7" if has_gpu else "C1 and C2"
+    codes.append(report(goal, value=facts | found, must=words, passed=holds, seed=SEED))
     return 0 if is_toy else max(codes)
 
 
