@@ -1,7 +1,10 @@
 """A sweep on one machine: rows of a table as commands, each done once, one after another."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -76,6 +79,7 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
         DemoFailedError: a row failed; the sentence names it, its reason and its log.
     """
     from distill.run_folder import read_exit
+    from distill.teacher.cache import cache_facts
 
     paths = DemoPaths(config.out)
     left = [
@@ -90,4 +94,21 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
                 run_stage(stage, paths, view)
     done = len(stages) - len(left)
     sys.stdout.write(f"{len(left)} commands done, {done} were done before; runs: {paths.runs}\n")
+    for cache, count in students_of_caches(stages).items():
+        seconds = cache_facts(Path(cache))["seconds"]
+        sys.stdout.write(
+            f"{cache}: {seconds:.0f} teacher seconds for {count} students, {seconds / count:.0f} "
+            "each\n"
+        )
     return 0
+
+
+def students_of_caches(stages: Sequence[Stage]) -> Counter[str]:
+    """Count the students that read each teacher cache."""
+    return Counter(
+        value
+        for stage in stages
+        if stage.run
+        for option, value in pairwise(stage.argv)
+        if option == "--teacher.cache"
+    )

@@ -82,7 +82,9 @@ def build_cache(
                 progress=progress,
             )
             if rank() == 0:
-                finish_cache(folder, key, teacher=teacher.name, seconds=seconds)
+                finish_cache(
+                    folder, key, teacher=teacher.name, origin=teacher.model.origin, seconds=seconds
+                )
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:

@@ -29,7 +29,7 @@ from data_shards.shards import RowNumbers, ShardSet
 from distill.config import CodecName
 from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
-from distill.models.weights import file_sha256
+from distill.models.weights import Origin, file_sha256
 from distill.teacher.codec import CODECS, Rows
 
 CACHE_VERSION = 2
@@ -235,17 +235,20 @@ class FeatureCache:
         return CODECS[self.key.codec].decode(found, device)
 
 
-def finish_cache(folder: Path, key: CacheKey, *, teacher: str, seconds: float) -> None:
+def finish_cache(
+    folder: Path, key: CacheKey, *, teacher: str, origin: Origin, seconds: float
+) -> None:
     """Write the meta file that makes a cache valid, with the digest of every rows file.
 
     Args:
         folder: the cache.
         key: what it was made from.
         teacher: name of the teacher's run.
+        origin: where the weights that it was trained from came from.
         seconds: wall time that its rows took, on all ranks together.
     """
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
-    facts = {"teacher": teacher, "seconds": round(seconds, 3)}
+    facts = {"teacher": teacher, "origin": asdict(origin), "seconds": round(seconds, 3)}
     write_json(
         folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests, **facts}
     )
@@ -272,6 +275,8 @@ def cache_facts(folder: Path) -> dict[str, Any]:
             "folder": str(folder),
             "teacher": meta["teacher"],
             "teacher_sha256": key.teacher_sha256,
+            "teacher_started_from": meta["origin"]["source"],
+            "teacher_licence": meta["origin"]["licence"] or "not stated",
             "outputs": key.outputs,
             "codec": key.codec,
             "slots": key.augment["slots"],

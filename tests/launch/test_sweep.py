@@ -12,7 +12,7 @@ from data_shards.shards import ShardSet
 from distill.run_folder import read_exit
 from launch.cli import sweep
 from launch.config import SweepConfig
-from launch.sweep import sweep_stages
+from launch.sweep import students_of_caches, sweep_stages
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "configs/sweeps").glob("*.yaml"))
@@ -107,3 +107,10 @@ def test_a_row_that_cannot_be_done_is_told_before_any_is(
     table.write_text(yaml.safe_dump(values))
     with pytest.raises(RecipeError, match=sentence):
         sweep([str(table)])
+
+
+def test_the_students_of_one_teacher_pass_are_counted() -> None:
+    config = load_recipe(SweepConfig, ROOT / "configs/sweeps/pfed_ablation.yaml")
+    counted = students_of_caches(sweep_stages(config))
+    caches = [f"outputs/pfed_ablation/runs/../cache-{seed}" for seed in config.seeds]
+    assert counted == dict.fromkeys(caches, 3), "logit, feature and teacher_only share one pass"
