@@ -7,7 +7,7 @@ pickled, and every rank's batches are ready before they are asked for.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, repeat
 from typing import TypeAlias, TypeVar
 
@@ -30,8 +30,8 @@ PREFETCHED_BATCHES = 2
 ImageBatch = npt.NDArray[np.uint8]
 """Images [N, height, width, RGB]."""
 
-ImagePlace: TypeAlias = "tuple[int, int, Pixels, Variations | None, int]"
-"""Image row, EXIF orientation, memory [S, S, RGB], how to vary it, and its number among those."""
+ImagePlace: TypeAlias = "tuple[int, int, tuple[Pixels, ...], tuple[Variations, ...] | None, int]"
+"""Image row, EXIF orientation, memories [S, S, RGB], how to vary it into each, and its number."""
 
 Filled = TypeVar("Filled")
 """What the threads fill with images."""
@@ -86,11 +86,11 @@ class ImageTask:
     rows: RowNumbers
     """Image rows [N]."""
 
-    into: ImageBatch
-    """Memory of the images [N, S, S, 3]."""
+    into: tuple[ImageBatch, ...]
+    """Memories of the images [N, S, S, 3], all filled from one decoding."""
 
-    variations: Variations | None
-    """How each is varied, or not at all."""
+    variations: tuple[Variations, ...] | None
+    """How each is varied into each of them, or not at all."""
 
 
 class TrainLoader:
@@ -108,18 +108,26 @@ class TrainLoader:
         world_size: int,
         threads: int,
         teacher_size: int | None = None,
+        crops_per_decode: int = 1,
     ) -> None:
         """Prepare rows [rank * b, (rank + 1) * b) of every global batch, b = batch / world size.
 
-        With `teacher_size` every image is rendered at that size too.
+        With `teacher_size` every image is rendered at that size too. With several crops per decode
+        so many steps follow each other with the same rows, each in another augmentation slot.
 
         Raises:
             PlanError: the global batch is not divisible by the world size.
         """
         self.shards, self.plan, self.augment = shards, plan, augment
         self.image_size, self.resampling, self.threads = image_size, resampling, threads
-        self.rank, self.world_size, self.teacher_size = rank, world_size, teacher_size
+        self.rank, self.world_size, self.crops_per_decode = rank, world_size, crops_per_decode
+        self.sizes = [image_size, *([] if teacher_size is None else [teacher_size])]
         ranks_share(global_batch=plan.global_batch, world_size=world_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every image comes as often as it is cropped."""
+        return self.plan.steps_per_epoch * self.crops_per_decode
 
     def batches(self, *, first_step: int, num_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step` to `num_steps` - 1; seeking costs one plan.
@@ -131,10 +139,13 @@ class TrainLoader:
         """
 
         def submitted(decoders: "_Decoders") -> Iterator[tuple[Batch, list[Future[None]]]]:
-            planned = self.planned(first_step=first_step, num_steps=num_steps, beside=decoders.pool)
-            for step, rows in planned:
-                batch, tasks = self._prepare(step, rows, decoders.memory)
-                yield batch, decoders.fill(tasks)
+            crops = self.crops_per_decode
+            first, end = first_step // crops, -(-num_steps // crops)
+            for at, rows in self.planned(first_step=first, num_steps=end, beside=decoders.pool):
+                steps = range(max(at * crops, first_step), min((at + 1) * crops, num_steps))
+                batches, tasks = self._prepare(steps, rows, decoders.memory)
+                filling = decoders.fill(tasks)
+                yield from ((batch, filling) for batch in batches)
 
         yield from _prefetched(
             submitted, _Decoders(self.shards, threads=self.threads, resampling=self.resampling)
@@ -166,44 +177,52 @@ class TrainLoader:
                 coming = beside.submit(self.plan.prepare, epoch + 1)
 
     def _prepare(
-        self, step: int, rows: PlanRows, memory: BatchMemory
-    ) -> tuple[Batch, list[ImageTask]]:
-        """Return the batch of a step with room for its images, and what fills them."""
-        slot = rows.visit % self.augment.slots
-        satellite = self._task(rows.satellite, slot, memory)
-        drone = self._task(rows.drone.reshape(-1), np.repeat(slot, rows.drone.shape[1]), memory)
-        batch = Batch(
-            step=step,
-            place=rows.place,
-            slot=slot,
-            satellite_rows=rows.satellite,
-            drone_rows=rows.drone,
-            satellite=satellite.into,
-            drone=drone.into,
-        )
-        tasks = [satellite, drone]
-        if self.teacher_size is not None:
-            larger = [
-                replace(task, into=memory.images(len(task.rows), self.teacher_size))
-                for task in tasks
-            ]
-            batch = replace(batch, teacher_satellite=larger[0].into, teacher_drone=larger[1].into)
-            tasks += larger
+        self, steps: range, rows: PlanRows, memory: BatchMemory
+    ) -> tuple[list[Batch], list[ImageTask]]:
+        """Return the batches of steps on the same rows, with room for images, and their tasks."""
+        crops, num_slots = self.crops_per_decode, self.augment.slots
+        slots = [(rows.visit * crops + step % crops) % num_slots for step in steps]
+        of_drones = [np.repeat(slot, rows.drone.shape[1]) for slot in slots]
+        tasks = [
+            self._task(rows.satellite, slots, memory),
+            self._task(rows.drone.reshape(-1), of_drones, memory),
+        ]
         if rows.third is not None:
-            third = self._task(rows.third, slot, memory)
-            batch = replace(batch, third_rows=rows.third, third=third.into)
-            tasks.append(third)
-        return batch, tasks
+            tasks.append(self._task(rows.third, slots, memory))
+        batches = []
+        for number, (step, slot) in enumerate(zip(steps, slots, strict=True)):
+            start = number * len(self.sizes)
+            satellite, drone, *third = (task.into[start] for task in tasks)
+            larger = [task.into[start + 1] for task in tasks[:2]] if self.sizes[1:] else [None] * 2
+            batches.append(
+                Batch(
+                    step=step,
+                    place=rows.place,
+                    slot=slot,
+                    satellite_rows=rows.satellite,
+                    drone_rows=rows.drone,
+                    satellite=satellite,
+                    drone=drone,
+                    teacher_satellite=larger[0],
+                    teacher_drone=larger[1],
+                    third_rows=rows.third,
+                    third=third[0] if third else None,
+                )
+            )
+        return batches, tasks
 
     def _task(
-        self, rows: RowNumbers, slots: npt.NDArray[np.int64], memory: BatchMemory
+        self, rows: RowNumbers, slots: list[npt.NDArray[np.int64]], memory: BatchMemory
     ) -> ImageTask:
-        """Return the task of N images of one view [N]."""
+        """Return the task of N images of one view [N] in each of several slots."""
         view = View(int(self.shards.images.view[rows[0]]))
+        varied = [
+            slot_variations(self.shards, self.augment, rows, slot, view=view) for slot in slots
+        ]
         return ImageTask(
             rows=rows,
-            into=memory.images(len(rows), self.image_size),
-            variations=slot_variations(self.shards, self.augment, rows, slots, view=view),
+            into=tuple(memory.images(len(rows), size) for _ in slots for size in self.sizes),
+            variations=tuple(one for one in varied for _ in self.sizes),
         )
 
 
@@ -251,12 +270,10 @@ def image_batches(
         for start in range(0, len(rows), batch_size):
             chosen = slice(start, start + batch_size)
             part = rows[chosen]
-            task = ImageTask(
-                rows=part,
-                into=decoders.memory.images(len(part), image_size),
-                variations=None if variations is None else variations(chosen),
-            )
-            yield (part, task.into), decoders.fill([task])
+            images = decoders.memory.images(len(part), image_size)
+            varied = None if variations is None else (variations(chosen),)
+            task = ImageTask(rows=part, into=(images,), variations=varied)
+            yield (part, images), decoders.fill([task])
 
     yield from _prefetched(submitted, _Decoders(shards, threads=threads, resampling=resampling))
 
@@ -286,9 +303,8 @@ class _Decoders:
     def _images(self, task: ImageTask) -> Iterator[ImagePlace]:
         """Return what is to be known of each image: plain numbers, read out of arrays at once."""
         orientation = self.shards.images.orientation[task.rows]
-        return zip(
-            task.rows.tolist(), orientation.tolist(), task.into, repeat(task.variations), count()
-        )
+        into = zip(*task.into, strict=True)
+        return zip(task.rows.tolist(), orientation.tolist(), into, repeat(task.variations), count())
 
     def _work(self, images: list[ImagePlace], numbers: "count[int]") -> None:
         for number in numbers:
@@ -300,17 +316,18 @@ class _Decoders:
         self,
         row: int,
         orientation: int,
-        into: Pixels,
-        variations: Variations | None,
+        into: tuple[Pixels, ...],
+        variations: tuple[Variations, ...] | None,
         at: int,
     ) -> None:
-        """Decode one image, vary it, and put it into its place of the batch."""
-        is_in_place = variations is None or variations.is_in_place(at)
+        """Decode one image, vary it, and put it into its places of the batches."""
+        is_alone = len(into) == 1
+        is_in_place = is_alone and (variations is None or variations[0].is_in_place(at))
         try:
             pixels = decode(
                 self.shards.read(row),
                 orientation=orientation,
-                into=into if is_in_place else None,
+                into=into[0] if is_in_place else None,
                 scratch=self._of_thread.scratch,
             )
         except DecodeError as error:
@@ -319,9 +336,10 @@ class _Decoders:
                 "shard again from intact images"
             ) from error
         if variations is None:
-            resize(pixels, size=into.shape[0], resampling=self.resampling, into=into)
-        else:
-            variations.apply(at, pixels, into, resampling=self.resampling)
+            resize(pixels, size=into[0].shape[0], resampling=self.resampling, into=into[0])
+            return
+        for place, varied in zip(into, variations, strict=True):
+            varied.apply(at, pixels, place, resampling=self.resampling)
 
 
 def _prefetched(

@@ -180,9 +180,10 @@ def _dry_train(config: DistillConfig) -> None:
         f"would train {len(plan.places)} places ({held_out} held out) on {world} ranks x "
         f"{rows} rows"
     )
-    epochs = config.schedule.num_steps / plan.steps_per_epoch
+    steps_per_epoch = plan.steps_per_epoch * config.data.crops_per_decode
+    epochs = config.schedule.num_steps / steps_per_epoch
     log_on_rank_zero(
-        f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch} "
+        f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {steps_per_epoch} "
         f"steps, into {config.run_folder}"
     )
 

@@ -41,7 +41,7 @@ def planned_batches(session: Session) -> Iterator[Batch]:
     Every rank takes every batch of it: between two epochs the ranks meet.
     """
     loader, state, mining = session.loader, session.state, session.config.data.mining
-    num_steps, steps_per_epoch = session.config.schedule.num_steps, loader.plan.steps_per_epoch
+    num_steps, steps_per_epoch = session.config.schedule.num_steps, loader.steps_per_epoch
     step = state.step
     while step < num_steps:
         epoch, index = divmod(step, steps_per_epoch)

@@ -230,6 +230,7 @@ def _open_loader(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         threads=decode_threads(config),
+        crops_per_decode=config.data.crops_per_decode,
         teacher_size=size if size != config.data.image_size else None,
     )
 

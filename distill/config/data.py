@@ -55,6 +55,10 @@ class DataConfig:
     drones_per_row: int = bounded(1, at_least=1)
     """Drone views beside each satellite tile."""
 
+    crops_per_decode: int = bounded(1, at_least=1)
+    """Steps that follow each other with the same images, decoded once, each in another augmentation
+    slot: where decoding is what a run waits for."""
+
     altitudes: tuple[float, ...] = ()
     """Train and probe on drone views of these heights only, in metres; all heights if empty."""
 

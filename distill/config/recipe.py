@@ -117,6 +117,11 @@ class DistillConfig:
                 f"role is {self.role}, but {'a' if needs_teacher else 'no'} distillation objective "
                 "has a weight; say distilled where one has, and alone or teacher where none has"
             )
+        if self.data.crops_per_decode > self.augment.slots:
+            problems.append(
+                f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
+                f"augment.slots ({self.augment.slots})"
+            )
         is_kept = self.model.descriptor_width == "teacher"
         if is_kept and not self.objectives.feature_distillation.weight:
             problems.append(
