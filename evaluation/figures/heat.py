@@ -76,7 +76,8 @@ def heat_pairs(
         pictures = [_pixels(shards, row) for row in (drone_row, satellite_row)]
         inputs = [resize(picture, size=image_size, resampling=resampling) for picture in pictures]
         map_BDHW = feature_maps(model, np.stack(inputs))
-        heat_BHW = contributions(map_BDHW, map_BDHW.flip(0), model.pool).cpu().numpy()
+        heat = contributions(map_BDHW, map_BDHW.flip(0), model.pool, model.projection)
+        heat_BHW = heat.cpu().numpy()
         drone, satellite = (
             resize(picture, size=THUMBNAIL_PIXELS, resampling="pillow-bicubic")
             for picture in pictures
@@ -113,7 +114,9 @@ def feature_maps(model: RetrievalModel, images_BPP3: Pixels) -> Tensor:
 
 
 @torch.no_grad()
-def contributions(map_BDHW: Tensor, other_BDHW: Tensor, pool: nn.Module) -> Tensor:
+def contributions(
+    map_BDHW: Tensor, other_BDHW: Tensor, pool: nn.Module, projection: nn.Module
+) -> Tensor:
     """Divide the cosine similarity of two images among the places of the first one [B, H, W].
 
     A generalized mean d_c = (mean_i x_ci^p)^(1/p) over n places i is the sum over them of
@@ -121,15 +124,19 @@ def contributions(map_BDHW: Tensor, other_BDHW: Tensor, pool: nn.Module) -> Tens
 
         sum_c x_ci^p / (n d_c^(p-1)) e_c / (|d| |e|),
 
-    exactly. For the plain mean (p = 1) this is the decomposition of Stylianou et al., "Visualizing
+    exactly; a linear projection W behind the pooling puts W' W e in the place of e, and |W d| |W e|
+    below. For the plain mean (p = 1) this is the decomposition of Stylianou et al., "Visualizing
     deep similarity networks" (WACV 2019); negative places speak against the pair.
     """
     power, least = _power(pool)
     map_BDHW = map_BDHW.double()
     clamped_BDHW = map_BDHW if least is None else map_BDHW.clamp(min=least)
     own_BD = pool(map_BDHW.float()).double()
-    other_BD = pool(other_BDHW.float()).double()
-    scale_BD = other_BD / (own_BD.norm(dim=1) * other_BD.norm(dim=1))[:, None]
+    described = [projection(pool(maps.float())).double() for maps in (map_BDHW, other_BDHW)]
+    lengths_B = described[0].norm(dim=1) * described[1].norm(dim=1)
+    is_linear = isinstance(projection, nn.Linear)
+    towards_BD = described[1] @ projection.weight.double() if is_linear else described[1]
+    scale_BD = towards_BD / lengths_B[:, None]
     if power != 1:
         scale_BD = scale_BD / own_BD ** (power - 1)
         clamped_BDHW = clamped_BDHW**power

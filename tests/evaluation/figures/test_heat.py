@@ -22,11 +22,15 @@ from evaluation.figures.heat import (
 
 
 @pytest.mark.parametrize("pool", [GeM(), GeM(power=1.7), Mean()], ids=["gem", "gem 1.7", "mean"])
-def test_shares_of_all_places_add_up_to_the_cosine_similarity(pool: nn.Module) -> None:
+@pytest.mark.parametrize("projection", [nn.Identity(), nn.Linear(8, 5, bias=False)])
+def test_shares_of_all_places_add_up_to_the_cosine_similarity(
+    pool: nn.Module, projection: nn.Module
+) -> None:
     drawn = torch.Generator().manual_seed(0)
     own, other = torch.randn(2, 3, 8, 4, 5, generator=drawn)
-    heat_BHW = contributions(own, other, pool)
-    cosine_B = F.cosine_similarity(pool(own), pool(other), dim=1).detach()
+    heat_BHW = contributions(own, other, pool, projection)
+    one, two = projection(pool(own)), projection(pool(other))
+    cosine_B = F.cosine_similarity(one, two, dim=1).detach()
     assert heat_BHW.shape == (3, 4, 5)
     torch.testing.assert_close(heat_BHW.sum(dim=(1, 2)).float(), cosine_B, rtol=1e-5, atol=1e-6)
 
@@ -35,7 +39,7 @@ def test_the_heat_lies_where_the_other_image_has_the_same_feature() -> None:
     own, other = torch.full((2, 1, 2, 3, 3), 1e-3).unbind(0)
     own[0, 0, 0, 0] = own[0, 1, 2, 2] = 5.0  # two things, one in each corner
     other[0, 0, 1, 1] = 5.0  # the other image has the first of them alone
-    heat_HW = contributions(own, other, GeM())[0]
+    heat_HW = contributions(own, other, GeM(), nn.Identity())[0]
     assert heat_HW.argmax() == 0
     assert heat_HW[0, 0] > 0.9 * heat_HW.sum() > 100 * heat_HW[2, 2]
 
