@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import chain, count
 from pathlib import Path
 from typing import cast
@@ -44,6 +44,9 @@ class RunState:
 
     shards: str = ""
     """Fingerprint of the shards that it is trained on."""
+
+    origin: dict[str, str] = field(default_factory=dict)
+    """Where the first weights came from: source, digest and licence."""
 
     neighbours: Neighbours | None = None
     """Hard samples that order the epoch under way, where they do."""
@@ -94,7 +97,7 @@ def _succeed_on_all_ranks(final: Path, work: Callable[[], object]) -> None:
 def _publish(aside: Path, final: Path, state: RunState) -> None:
     """Seal a written checkpoint with the digest of every file in it, and give it its name."""
     facts: dict[str, object] = {"step": state.step, "seconds": state.seconds}
-    facts["shards"] = state.shards
+    facts |= {"shards": state.shards, "origin": state.origin}
     if state.neighbours is not None:
         write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
         facts["neighbours"] = state.neighbours.digest

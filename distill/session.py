@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -174,17 +174,15 @@ def open_session(
     if teacher is not None and is_kept:
         width = math.prod(teacher.shapes["descriptor"])
         config = replace(config, model=replace(config.model, descriptor_width=width))
-    model = to_device(
-        method.build(config.model, num_places=len(class_places(shards))), accelerator.device
-    )
+    # What `start` gives is not fetched first.
+    first = config.model if config.start is None else replace(config.model, weights="none")
+    model = to_device(method.build(first, num_places=len(class_places(shards))), accelerator.device)
     model.refuse_size(config.data.image_size, key="data.image_size")
     paths = RunPaths(config.run_folder)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             paths = open_run_folder(asked, world_size=accelerator.num_processes)
     wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
-    if config.start is not None:
-        start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
     groups = GroupedOptimizer(
         method.groups(wrapped, config.optimizer),
@@ -193,7 +191,7 @@ def open_session(
     )
     step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
-    state = resume(accelerator, paths, shards=shards.fingerprint)
+    state = _begin(config, accelerator, shards, paths, accelerator.unwrap_model(step))
     return Session(
         config=config,
         accelerator=accelerator,
@@ -210,6 +208,23 @@ def open_session(
         state=state,
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
+
+
+def _begin(
+    config: DistillConfig,
+    accelerator: Accelerator,
+    shards: ShardSet,
+    paths: RunPaths,
+    step: DistillStep,
+) -> RunState:
+    """Go on from the newest checkpoint, else from the run that the recipe starts from, if any."""
+    state = resume(accelerator, paths, shards=shards.fingerprint)
+    if config.start is not None and not state.step:
+        step.model.origin = start_from(step, config.start, places=class_places(shards))
+        set_seed(config.seed, device_specific=True)
+    state.origin = state.origin or asdict(step.model.origin)
+    step.model.origin = Origin(**state.origin)
+    return state
 
 
 def _open_loader(

@@ -41,7 +41,7 @@ class DistillStep(nn.Module):
         start = math.log(1 / config.objectives.info_nce.temperature)
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad="scale" in read)
         self.parts = method.training_parts(config, model, teacher)
-        self.kept = {"descriptor", *read}
+        self.kept = {"descriptor", "logits", *read}
 
     def forward(
         self, batch: DeviceBatch, names: Collection[str]

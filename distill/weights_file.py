@@ -109,8 +109,10 @@ def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
         ) from error
 
 
-def start_from(step: nn.Module, run: Path, *, places: Sequence[str]) -> None:
+def start_from(step: nn.Module, run: Path, *, places: Sequence[str]) -> Origin:
     """Give a step the model of a finished run, and its training parts where both have them.
+
+    Returns where that run's first weights came from: what is trained from them has their licence.
 
     Raises:
         CheckpointError: the run has not ended, or is of other places or another network.
@@ -133,7 +135,8 @@ def start_from(step: nn.Module, run: Path, *, places: Sequence[str]) -> None:
             f"start: the model of {run} is another ({' '.join(str(error).split())[:300]}); give "
             "model.* as that run has it"
         ) from error
-    step.load_state_dict(own | step.state_dict() | parts)
+    step.load_state_dict(step.state_dict() | parts)
+    return earlier.model.origin
 
 
 def load_student(path: Path) -> LoadedModel:
@@ -233,7 +236,8 @@ def _card(config: DistillConfig, model: RetrievalModel, *, step: int, space: str
         f"# {config.name}\n\n"
         f"- role: {config.role}, method: {config.method}\n"
         f"- backbone: {config.model.arch}, {count:,} parameters with class head\n"
-        f"- started from: {_in_words(model.origin)}\n"
+        f"- started from: {f'run {config.start}, ' if config.start else ''}"
+        f"{_in_words(model.origin)}\n"
         f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
         f"{config.data.resampling}, ImageNet mean and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"

@@ -1,5 +1,6 @@
 """The named terms of the loss, each with its weight."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -157,6 +158,13 @@ class ObjectivesConfig:
     def weights(self) -> dict[str, float]:
         """Name to weight of every term that is computed."""
         return {name: part.weight for name, part in vars(self).items() if part.weight}
+
+    def problems(self) -> Iterator[str]:
+        """Report terms that together train nothing, or no descriptor."""
+        if not self.weights:
+            yield "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
+        elif not self.weights.keys() - {"deep_supervision", "self_distillation"}:
+            yield "only stages before the last are trained; set objectives.info_nce.weight"
 
     @property
     def needs_teacher(self) -> bool:

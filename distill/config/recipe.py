@@ -103,11 +103,7 @@ class DistillConfig:
             RecipeError: every problem, with its key and remedy.
         """
         needs_teacher, teacher = self.objectives.needs_teacher, self.teacher
-        problems = list(field_problems(self))
-        if not self.objectives.weights:
-            problems.append(
-                "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
-            )
+        problems = [*field_problems(self), *self.objectives.problems()]
         if needs_teacher and teacher.source == "cache" and teacher.cache is None:
             problems.append(
                 "a distillation objective needs teacher.cache; set it, or teacher.source to live"

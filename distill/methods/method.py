@@ -92,7 +92,7 @@ class Term:
     """A scalar: this rank's mean."""
 
     reads: tuple[str, ...]
-    """Outputs of the student that it depends on, and `scale`; what makes others does not learn."""
+    """Outputs of the student that it moves, and `scale`; what makes others does not learn."""
 
     gathers: tuple[str, ...] = ()
     """Outputs of the student that it wants of all ranks."""

@@ -87,7 +87,7 @@ class Pfed:
             ),
             "self_distillation": Term(
                 partial(between_stages, config=o.self_distillation),
-                reads=("stage_logits", "logits"),
+                reads=("stage_logits", *_moved_logits(o.self_distillation)),
             ),
             "uapa": Term(
                 partial(aligned_views, base=o.uapa.temperature),
@@ -268,6 +268,12 @@ def aligned_views(step: StepTensors, *, base: float) -> Tensor:
     step.measures["uapa_temperature"] = temperature
     tiles_VC = satellite_BC.repeat_interleave(drone_BkC.shape[1], dim=0)
     return uapa(tiles_VC, drone_BkC.flatten(0, 1), temperature=temperature)
+
+
+def _moved_logits(config: SelfDistillationConfig) -> tuple[str, ...]:
+    """Return `logits` where self-distillation moves them: not where the last stage only teaches."""
+    only_teaches = config.direction == "ordinary" and config.detach and not config.chain
+    return () if only_teaches else ("logits",)
 
 
 def _refuse_stages(objectives: ObjectivesConfig, num_stages: int) -> None:

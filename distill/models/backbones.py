@@ -31,11 +31,20 @@ NUM_STAGES = 4
 def _from_timm(name: str, drop_path: float) -> nn.Module:
     """Build a timm model, weights as initialised; transformers take any multiple of their patch."""
     options: dict[str, Any] = {"pretrained": False, "num_classes": 0}
-    with torch.device("meta"):
-        is_transformer = hasattr(timm.create_model(name, **options), "dynamic_img_size")
-    if is_transformer:
-        options["dynamic_img_size"] = True
-    network: nn.Module = timm.create_model(name, drop_path_rate=drop_path, **options)
+    try:
+        with torch.device("meta"):
+            whole: nn.Module = timm.create_model(name, pretrained=False)
+        if hasattr(whole, "dynamic_img_size"):
+            options["dynamic_img_size"] = True
+        if drop_path:
+            options["drop_path_rate"] = drop_path
+        network: nn.Module = timm.create_model(name, **options)
+    except (RuntimeError, TypeError) as error:
+        raise RecipeError(
+            f"model.arch {name} cannot be built by timm ({' '.join(str(error).split())[:200]}); "
+            "choose another name or tag, and leave out model.drop_path where it takes none"
+        ) from error
+    network.keys_of_whole = frozenset(whole.state_dict())  # type: ignore[assignment]
     if prune := getattr(network, "prune_intermediate_layers", None):
         prune(1, prune_norm=False, prune_head=True)  # what some have behind their last map
     return _without_head(network)
@@ -155,6 +164,11 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
         (list(units) for name in ("blocks", "stages") if (units := getattr(network, name, None))),
         [],
     )
+    if not units:
+        raise RecipeError(
+            f"model.train_blocks: {arch} is not made of blocks or stages that can be told apart; "
+            "leave it out"
+        )
     if count > len(units):
         raise RecipeError(
             f"model.train_blocks is {count} and {arch} has {len(units)} blocks; give at most "

@@ -36,6 +36,8 @@ class RetrievalModel(nn.Module):
         self.backbone = build_backbone(config.arch, drop_path=config.drop_path)
         self.pixels = renormalize(*pixel_statistics(config.arch))
         self.has_norm = config.final_norm
+        if self.has_norm and not list(getattr(self.backbone, "norm", nn.Identity()).parameters()):
+            raise RecipeError(f"model.final_norm: {config.arch} has none; leave it out")
         if not self.has_norm and hasattr(self.backbone, "norm"):
             self.backbone.norm = nn.Identity()
         self.ends = stage_ends(self.backbone)
@@ -52,7 +54,7 @@ class RetrievalModel(nn.Module):
             self.width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
         )
         self.projection: nn.Module = nn.Identity()
-        if not is_own:
+        if self.width != own_width:
             self.projection = nn.Linear(own_width, self.width, bias=False)
         self.shapes: Shapes = {"descriptor": (1, self.width), "logits": (num_places,)}
         """Names and shapes of what `forward` returns for one image."""

@@ -17,17 +17,8 @@ from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 
-BEHIND = (
-    "head.",
-    "head_dist.",
-    "norm.",
-    "fc_norm.",
-    "norm_pre.",
-    "classifier.",
-    "fc.",
-    "mask_token",
-)
-"""What checkpoints hold behind the last feature map, or for pretraining; descriptors do without."""
+BEHIND = ("head.", "mask_token")
+"""What checkpoints of transformers may hold beside timm's network."""
 
 NOT_A_PICKLE = (pickle.UnpicklingError, EOFError, KeyError, AttributeError)
 """How `torch.load` refuses a file that is damaged, or holds more than tensors."""
@@ -73,12 +64,10 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
         raise RecipeError(
             f"model.weights {weights} do not fit {arch}: {' '.join(str(error).split())[:300]}"
         ) from error
-    # An arch without a tag may have been trained by anybody; timm's own choice is known.
-    is_known = weights == "timm" or "." in arch
     return Origin(
         source=_hub_id(arch) if weights == "timm" else weights,
         sha256=file_sha256(file),
-        licence=licence_of(arch) if is_known else "",
+        licence=licence_of(arch) if weights == "timm" else "",  # a file may be anybody's
     )
 
 
@@ -99,7 +88,12 @@ def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
         # Where they are not its authors' names either, the caller tells which they are.
         with suppress(KeyError, RuntimeError, AttributeError):
             state = module.checkpoint_filter_fn(state, backbone)
-    return {key: value for key, value in state.items() if key in own or not key.startswith(BEHIND)}
+    behind: frozenset[str] = getattr(backbone, "keys_of_whole", frozenset())
+    return {
+        key: value
+        for key, value in state.items()
+        if key in own or not (key in behind or key.startswith(BEHIND))
+    }
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

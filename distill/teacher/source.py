@@ -36,9 +36,9 @@ TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
 """What a sentence proposes to someone who has no teacher yet."""
 
 CPU_BATCH, GPU_BATCH = 32, 256
-"""Images of every forward pass of a teacher, the last one padded. Kernels are chosen by the size of
-a batch, and others round otherwise; with one size an image has the same outputs in any company (on
-CPUs, to the last bit), so that a cache holds exactly what the live teacher says."""
+"""Images of every forward pass of a teacher; on CPUs the last one is padded. Kernels are chosen by
+the size of a batch, and others round otherwise; with one size an image has the same outputs in any
+company, to the last bit, so that a cache holds exactly what the live teacher says."""
 
 AUDITED_SHARE, LEAST_AUDITED, MOST_AUDITED = 0.001, 8, 512
 """Rows of a cache that the live teacher computes again when training starts."""
@@ -116,7 +116,8 @@ def teacher_outputs(
     parts, device = [], images_NHWC.device
     batch = teacher_batch(device)
     for part in images_NHWC.split(batch):
-        padded = F.pad(part, (0, 0) * 3 + (0, batch - len(part)))
+        missing = batch - len(part) if device.type == "cpu" else 0
+        padded = F.pad(part, (0, 0) * 3 + (0, missing))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             outputs: Outputs = model(normalize(padded))
         parts.append({name: outputs[name][: len(part)].float() for name in names})

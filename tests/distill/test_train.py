@@ -2,8 +2,9 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from data_shards.errors import CheckpointError, DivergedError
+from data_shards.errors import CheckpointError, DivergedError, RecipeError
 from distill import train as loop
 from distill.models import RetrievalModel, inference
 from distill.weights_file import load_student
@@ -110,8 +111,14 @@ def test_a_run_starts_from_the_model_and_the_stage_heads_of_another(make_config,
     assert begun.keys() - ended.keys() == {"parts.proxies"}
     moved = {name for name in ended if not torch.allclose(ended[name].float(), begun[name].float())}
     assert all("running" in name or "num_batches" in name for name in moved)
+    # Stopped and resumed, it does not ask for that run again.
+    third = make_config(out=str(tmp_path / "third"), start=str(tmp_path / "first"))
+    assert run_alone(third, stop_after=2).state.step == 2
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert run_alone(third).state.step == 6
+    (tmp_path / "moved").rename(tmp_path / "first")
     with pytest.raises(CheckpointError, match="no trained model at"):
-        run_alone(make_config(start=str(tmp_path / "nowhere"), out=str(tmp_path / "third")))
+        run_alone(make_config(start=str(tmp_path / "nowhere"), out=str(tmp_path / "fourth")))
     other = {"arch": "convnext_milli"}
     with pytest.raises(CheckpointError, match="is another"):
         run_alone(make_config(start=str(tmp_path / "first"), out=str(tmp_path / "x"), model=other))
@@ -140,3 +147,31 @@ def test_the_same_recipe_gives_the_same_losses_to_the_last_bit(distilled, tmp_pa
     live = {"teacher": {"source": "live"}}
     assert losses("one", **live) == losses("two", **live)
     assert losses("three", seed=1, **live)[0] != losses("four", **live)[0]
+
+
+def test_the_origin_of_first_weights_travels_through_every_start(make_config, tmp_path):
+    weights = tmp_path / "pretrained.safetensors"
+    fresh = run_alone(make_config(out=str(tmp_path / "fresh")))
+    state = {k: v.contiguous() for k, v in fresh.model.backbone.state_dict().items()}
+    save_file(state, weights)
+    one = make_config(out=str(tmp_path / "one"), model={"weights": str(weights)})
+    run_alone(one)
+    two = make_config(out=str(tmp_path / "two"), start=str(tmp_path / "one"))
+    run_alone(two, stop_after=3)
+    session = run_alone(two)
+    origin = load_student(tmp_path / "two").model.origin
+    assert origin.source == str(weights) and len(origin.sha256) == 64
+    card = session.paths.card.read_text()
+    assert f"started from: run {tmp_path / 'one'}, {weights}" in card and "not stated" in card
+
+
+def test_a_last_stage_that_only_teaches_its_logits_is_no_trouble(make_config):
+    objectives = {
+        "deep_supervision": {"weight": 1.0},
+        "self_distillation": {"weight": 1.0, "direction": "ordinary"},
+    }
+    session = run_alone(make_config(objectives=objectives))
+    learning = [p for p in session.step.parameters() if p.requires_grad]
+    assert all(parameter in session.groups.state for parameter in learning)
+    with pytest.raises(RecipeError, match="only stages before the last are trained"):
+        make_config(objectives=objectives | {"info_nce": {"weight": 0}})

@@ -102,7 +102,7 @@ def test_weights_of_the_authors_names_are_translated_and_their_origin_travels(tm
     loaded = model.backbone.state_dict()
     assert loaded.keys() == born.keys()
     assert torch.equal(loaded["blocks.3.mlp.fc1.weight"], born["blocks.3.mlp.fc1.weight"])
-    assert (model.origin.source, model.origin.licence) == (str(path), "apache-2.0")
+    assert (model.origin.source, model.origin.licence) == (str(path), "")
     assert len(model.origin.sha256) == 64
     del theirs["blocks.0.mlp.fc1.weight"]
     torch.save(theirs, path)
@@ -115,6 +115,29 @@ def test_nobody_s_licence_is_not_guessed(tmp_path):
     model = build("convnext_micro", weights=str(tmp_path / "own.safetensors"))
     assert model.origin.licence == "" and model.origin.source.endswith("own.safetensors")
     assert build("convnext_micro").origin.source == "none"
+
+
+@pytest.mark.parametrize("arch", ["mobilenetv3_small_050", "efficientnet_b0", "fastvit_t8"])
+def test_weights_of_a_whole_network_fit_what_its_maps_need(arch, tmp_path):
+    torch.manual_seed(1)
+    whole = timm.create_model(arch).state_dict()
+    save_file({key: value.contiguous() for key, value in whole.items()}, tmp_path / "w.safetensors")
+    loaded = build(arch, weights=str(tmp_path / "w.safetensors")).backbone.state_dict()
+    assert all(torch.equal(value, whole[key]) for key, value in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"arch": "vit_base_patch14_dinov2.lvd142"}, "cannot be built by timm .*lvd142"),
+        ({"arch": "densenet121", "drop_path": 0.1}, "cannot be built by timm .*drop_path"),
+        ({"arch": "resnet10t", "train_blocks": 1}, "resnet10t is not made of blocks"),
+        ({"arch": "beit_base_patch16_224", "final_norm": True}, "has none; leave it out"),
+    ],
+)
+def test_what_timm_cannot_do_is_told(changes, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        build(**changes)
 
 
 def test_a_backbone_of_other_pixels_gets_them():
