@@ -68,6 +68,9 @@ class Session:
     descriptor_space: str = ""
     """That of the teacher, where the student's projection into it is kept."""
 
+    phases: tuple[Phase, ...]
+    """Of the whole run, in order."""
+
     phase: Phase | None = None
     """The one that model and optimizer were brought into."""
 
@@ -80,7 +83,7 @@ class Session:
 
     def enter_phase(self, step: int) -> Phase:
         """Bring model and optimizer into the phase of optimizer step `step` (from 0)."""
-        phase = phase_at(self.method.phases(self.config), step)
+        phase = phase_at(self.phases, step)
         if phase != self.phase:
             self.groups.enable(phase.enabled_groups)
             self.step.train()
@@ -206,6 +209,7 @@ def open_session(
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
         state=state,
+        phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 

@@ -4,14 +4,15 @@ Nothing here unpickles anything.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from data_shards.config import Resampling
 from data_shards.errors import CheckpointError, SkyDistillError
@@ -72,19 +73,12 @@ def save_weights(
     """
     meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
     meta |= {"descriptor_space": descriptor_space, "origin": asdict(model.origin)}
-    aside = paths.weights.with_name(paths.weights.name + ".partial")
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    try:
-        # One entry: safetensors writes several in any order, and the digest names the teacher.
-        save_file(state, aside, metadata={WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)})
+    # One entry: safetensors writes several in any order, and the digest names the teacher.
+    entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
+    with _written_whole(paths.weights) as aside:
+        save_file(_on_host(model.state_dict()), aside, metadata=entry)
         aside.replace(paths.weights)
         write_text_aside(paths.card, _card(config, model, step=step, space=descriptor_space))
-    except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{paths.weights} could not be written ({error}); free space and start again: the "
-            "run resumes"
-        ) from error
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
@@ -93,19 +87,31 @@ def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
     Raises:
         CheckpointError: the disk is full.
     """
-    parts = {
-        name: value.detach().cpu().contiguous()
-        for name, value in step.state_dict().items()
-        if not name.startswith("model.")
-    }
-    aside = paths.training_parts.with_name(paths.training_parts.name + ".partial")
-    try:
-        save_file(parts, aside)
+    state = step.state_dict().items()
+    parts = {name: value for name, value in state if not name.startswith("model.")}
+    with _written_whole(paths.training_parts) as aside:
+        save_file(_on_host(parts), aside)
         aside.replace(paths.training_parts)
+
+
+def _on_host(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """Yield where to write a file before it takes its name; nothing half-written stays.
+
+    Raises:
+        CheckpointError: it could not be written.
+    """
+    aside = path.with_name(path.name + ".partial")
+    try:
+        yield aside
     except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{paths.training_parts} could not be written ({error}); free space and start again: "
-            "the run resumes"
+            f"{path} could not be written ({error}); free space and start again: the run resumes"
         ) from error
 
 
