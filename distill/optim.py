@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.optim.lion import lion
@@ -20,12 +20,13 @@ from torch.optim import Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from distill.config import ScheduleConfig
-
-Rule = Literal["adamw", "adam", "lion", "sgd"]
+from distill.config import Rule, ScheduleConfig
 
 EPS = 1e-8
 """Added to the square root of Adam's second moment."""
+
+DROP = 0.1
+"""What remains of a learning rate at each of its drops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +44,25 @@ class GroupSpec:
     weight_decay: float = 0.0
     """Decoupled in `adamw` and `lion`; added to the gradient in `adam` and `sgd`."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Of the moments; `sgd` takes the first as its momentum."""
+    betas: tuple[float, float] | None = None
+    """Of the moments, where they are not its rule's own; `sgd` takes the first as its momentum."""
 
     clamp: tuple[float, float] | None = None
     """Least and largest value of its parameters, restored after each of its steps."""
+
+    drop_steps: tuple[int, ...] = ()
+    """Where it does not follow the `drop_steps` of the schedule, its own."""
 
 
 class GroupedOptimizer(Optimizer):
     """Moves the enabled groups, each by its own rule, after clipping over all of them at once."""
 
     def __init__(
-        self, groups: Iterable[GroupSpec], *, order: Iterable[Parameter], max_grad_norm: float
+        self,
+        groups: Iterable[GroupSpec],
+        *,
+        order: Iterable[Parameter],
+        max_grad_norm: float | None,
     ) -> None:
         """Start with every group enabled.
 
@@ -62,7 +70,8 @@ class GroupedOptimizer(Optimizer):
             groups: what learns, and how.
             order: all parameters as the model lists them; the gradient norm of those that learn is
                 summed in this order, so that dividing them into groups changes no bit of it.
-            max_grad_norm: gradients of the enabled groups are scaled down to this norm.
+            max_grad_norm: gradients of the enabled groups are scaled down to this norm; None
+                leaves them.
         """
         super().__init__(
             [
@@ -73,8 +82,9 @@ class GroupedOptimizer(Optimizer):
                     "lr": group.learning_rate,
                     "initial_lr": group.learning_rate,
                     "weight_decay": group.weight_decay,
-                    "betas": group.betas,
+                    "betas": group.betas or (0.9, 0.99 if group.rule == "lion" else 0.999),
                     "clamp": group.clamp,
+                    "drop_steps": group.drop_steps,
                     "enabled": True,
                 }
                 for group in groups
@@ -124,7 +134,8 @@ class GroupedOptimizer(Optimizer):
         num_grads = sum(p.grad is not None for group in enabled for p in group["params"])
         assert len(learning) == num_grads, "parameters were replaced behind the optimizer's back"
         self.grad_norm = get_total_norm([p.grad for p in learning if p.grad is not None])
-        clip_grads_with_norm_(learning, self._max_grad_norm, self.grad_norm)
+        if self._max_grad_norm is not None:
+            clip_grads_with_norm_(learning, self._max_grad_norm, self.grad_norm)
         for group in enabled:
             parameters = [p for p in group["params"] if p.grad is not None]
             RULES[group["rule"]](parameters, self.state, group)
@@ -213,16 +224,24 @@ RULES: dict[Rule, MoveGroup] = {
 """Name to the function that moves parameters along their gradients."""
 
 
-def learning_rate_factor(schedule: ScheduleConfig, step: int) -> float:
-    """Return the learning rate of optimizer step `step` (from 0) as a fraction of the peak."""
+def learning_rate_factor(
+    schedule: ScheduleConfig, step: int, drop_steps: Sequence[int] = ()
+) -> float:
+    """Return the learning rate of optimizer step `step` (from 0) as a fraction of the peak.
+
+    `drop_steps` of a group stand for those of the schedule.
+    """
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
+    if drops := drop_steps or schedule.drop_steps:
+        return float(DROP ** sum(step >= drop for drop in drops))
     done = (step - schedule.warmup_steps) / max(1, schedule.num_steps - schedule.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
     return schedule.final_fraction + (1 - schedule.final_fraction) * cosine
 
 
-def set_learning_rates(optimizer: Optimizer, factor: float) -> None:
-    """Give every group its learning rate of this step."""
+def set_learning_rates(optimizer: Optimizer, schedule: ScheduleConfig, step: int) -> None:
+    """Give every group its learning rate of optimizer step `step`."""
     for group in optimizer.param_groups:
+        factor = learning_rate_factor(schedule, step, group["drop_steps"])
         group["lr"] = group["initial_lr"] * factor

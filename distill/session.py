@@ -90,7 +90,7 @@ class Session:
             for name in phase.eval_modules:
                 self.model.get_submodule(name).eval()
             self.phase = phase
-        self.method.before_step(self.model, step)
+        self.method.before_step(self.model, step, self.config.model)
         return phase
 
     @property

@@ -12,7 +12,7 @@ from data_shards.progress import Progress
 from distill.checkpoint import save_checkpoint
 from distill.mining import planned_batches
 from distill.models import RetrievalModel
-from distill.optim import learning_rate_factor, set_learning_rates
+from distill.optim import set_learning_rates
 from distill.preemption import StopFlag
 from distill.session import Session
 from distill.step import weigh
@@ -50,7 +50,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
             seen = {"total": total, **terms, **measures}
 
         # gradients
-        set_learning_rates(optimizer, learning_rate_factor(schedule, batch.step))
+        set_learning_rates(optimizer, schedule, batch.step)
         accelerator.backward(total)
         optimizer.step()
         optimizer.zero_grad()

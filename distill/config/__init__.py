@@ -4,6 +4,7 @@ from distill.config.data import DataConfig, MiningConfig
 from distill.config.model import CodecName, ModelConfig, TeacherConfig
 from distill.config.objectives import (
     CrossEntropyConfig,
+    CrossViewConfig,
     DeepSupervisionConfig,
     FeatureDistillationConfig,
     InfoNceConfig,
@@ -14,12 +15,13 @@ from distill.config.objectives import (
     TripletConfig,
     UapaConfig,
 )
-from distill.config.optim import OptimizerConfig, ScheduleConfig
+from distill.config.optim import OptimizerConfig, PhaseConfig, Rule, ScheduleConfig
 from distill.config.recipe import DistillConfig, Precision, TrackingConfig
 
 __all__ = [
     "CodecName",
     "CrossEntropyConfig",
+    "CrossViewConfig",
     "DataConfig",
     "DeepSupervisionConfig",
     "DistillConfig",
@@ -30,8 +32,10 @@ __all__ = [
     "ModelConfig",
     "ObjectivesConfig",
     "OptimizerConfig",
+    "PhaseConfig",
     "Precision",
     "ProxyAnchorConfig",
+    "Rule",
     "ScheduleConfig",
     "SelfDistillationConfig",
     "TeacherConfig",

@@ -41,13 +41,14 @@ class Bounds:
 
 
 def bounded(
-    default: float | str | None,
+    default: float | str | tuple[int, ...] | None,
     *,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
     needs: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
 ) -> Any:
     """Declare a field whose numbers have bounds; None or a word, where allowed, is never outside.
 
@@ -58,9 +59,11 @@ def bounded(
         at_most: largest allowed value.
         below: value that every allowed one falls short of.
         needs: dotted keys of the recipe that must be set when this one is not 0.
+        methods: the only methods that look at it; all if empty.
     """
     bounds = Bounds(at_least=at_least, above=above, at_most=at_most, below=below)
-    return field(default=default, metadata={"bounds": bounds, "needs": needs})
+    metadata = {"bounds": bounds, "needs": needs, "methods": methods}
+    return field(default=default, metadata=metadata)
 
 
 def seed(default: int = 0) -> Any:
@@ -69,7 +72,10 @@ def seed(default: int = 0) -> Any:
 
 def field_problems(recipe: object) -> Iterator[str]:
     """Report every number outside its bounds, and every key that another one lacks, at once."""
-    for key, value, metadata in _values(recipe):
+    for key, value, default, metadata in _values(recipe):
+        methods = metadata.get("methods")
+        if methods and value != default and recipe.method not in methods:  # type: ignore[attr-defined]
+            yield f"{key} ({value}) is nothing that {recipe.method} has; leave it out"  # type: ignore[attr-defined]
         bounds = metadata.get("bounds")
         is_number = isinstance(value, int | float)
         if bounds is not None and is_number and not bounds.allow(value):
@@ -79,11 +85,11 @@ def field_problems(recipe: object) -> Iterator[str]:
                 yield f"{key} ({value}) needs {needed}; set it, or {key} to 0"
 
 
-def _values(part: object, below: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield dotted key, value and metadata of every field of a config and of its parts."""
+def _values(part: object, below: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
+    """Yield dotted key, value, default and metadata of all fields of a config and of its parts."""
     for one in fields(part):  # type: ignore[arg-type]
         value = getattr(part, one.name)
         if is_dataclass(value):
             yield from _values(value, f"{below}{one.name}.")
         else:
-            yield f"{below}{one.name}", value, one.metadata
+            yield f"{below}{one.name}", value, one.default, one.metadata

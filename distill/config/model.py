@@ -21,11 +21,15 @@ class ModelConfig:
     """Where the backbone starts: `timm` (pretrained, fetched or cached), `none`, or the path of a
     weight file."""
 
-    pool: Literal["gem", "mean"] = "gem"
+    pool: Literal["gem", "mean"] = bounded("gem", methods=("pfed",))
     """How the last feature map becomes the descriptor: generalized mean (learned power) or mean."""
 
+    attention_map: Literal["whole", "pooled"] = bounded("whole", methods=("bicrossnet",))
+    """What attention looks at: the whole last map, or its mean, as the released code does."""
+
     bottleneck: int = bounded(512, at_least=0)
-    """Width between descriptor and class logits; 0 puts the classifier on the descriptor."""
+    """Width between descriptor and class logits; 0 puts the classifier on the descriptor. Of
+    bicrossnet, the width of each of the three parts of the descriptor."""
 
     dropout: float = bounded(0.5, at_least=0, below=1)
     """Dropout before the classifier."""
@@ -37,13 +41,19 @@ class ModelConfig:
     final_norm: bool = False
     """Whether the final norm of a transformer stands between its patches and the pooling."""
 
-    descriptor_width: Literal["own", "teacher"] | int = bounded("own", at_least=1)
+    descriptor_width: Literal["own", "teacher"] | int = bounded(
+        "own", at_least=1, methods=("pfed",)
+    )
     """Width of the descriptor: the backbone's `own`, or a number that a linear projection leads to.
     `teacher` keeps the projection in which feature_distillation brings a student into the space of
     its teacher, so that each can search the other's gallery."""
 
     drop_path: float = bounded(0.0, at_least=0, below=1)
     """Stochastic depth of the backbone."""
+
+    anneal_steps: int = bounded(0, at_least=0, methods=("bicrossnet",))
+    """Steps until the weights of a binary network are really binary (BNext) or their clamp has
+    reached its end (ReCU); 0 is there from the first step on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +76,12 @@ class TeacherConfig:
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the teacher's forward pass, live or for the cache."""
+
+    any_altitude: bool = False
+    """Whether the teacher may have been trained on drone views of other heights than these."""
+
+    mode: Literal["eval", "train"] = bounded("eval", methods=("bicrossnet",))
+    """`train` runs a live teacher with batch statistics and dropout, as the released code does."""
 
     codec: CodecName = "float16"
     """How cached outputs are stored; int8 has one scale per output and row."""

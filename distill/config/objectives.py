@@ -22,7 +22,7 @@ class CrossEntropyConfig:
 class DeepSupervisionConfig:
     """Class logits of the earlier stages against the place (spec pfed 4.1)."""
 
-    weight: float = bounded(0.0, at_least=0)
+    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
     """Weight in the total loss; 0 leaves the term out."""
 
     stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)
@@ -33,7 +33,9 @@ class DeepSupervisionConfig:
 class SelfDistillationConfig:
     """Class probabilities of the stages towards each other (spec pfed 4.2)."""
 
-    weight: float = bounded(0.0, at_least=0, needs=("objectives.deep_supervision.weight",))
+    weight: float = bounded(
+        0.0, at_least=0, needs=("objectives.deep_supervision.weight",), methods=("pfed",)
+    )
     """Weight in the total loss; 0 leaves the term out."""
 
     stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)
@@ -67,7 +69,7 @@ class TripletConfig:
 class ProxyAnchorConfig:
     """Descriptors against a learned proxy of each place (Kim et al. 2020; spec pfed 10)."""
 
-    weight: float = bounded(0.0, at_least=0)
+    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
     """Weight in the total loss; 0 leaves the term out."""
 
     scale: float = bounded(32.0, above=0)
@@ -81,7 +83,7 @@ class ProxyAnchorConfig:
 class UapaConfig:
     """Class probabilities of drone views towards those of their tile (spec pfed 4.4)."""
 
-    weight: float = bounded(0.0, at_least=0)
+    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
     """Weight in the total loss; 0 leaves the term out."""
 
     temperature: float = bounded(4.0, above=0)
@@ -92,7 +94,7 @@ class UapaConfig:
 class InfoNceConfig:
     """Drone descriptors against all satellites of the global batch, and back."""
 
-    weight: float = bounded(0.0, at_least=0)
+    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
     """Weight in the total loss; 0 leaves the term out."""
 
     temperature: float = bounded(0.07, at_least=0.01)
@@ -109,15 +111,30 @@ class LogitDistillationConfig:
     weight: float = bounded(0.0, at_least=0, needs=("teacher.run",))
     """Weight in the total loss; 0 leaves the term out."""
 
-    temperature: float = bounded(4.0, above=0)
-    """Softens both sides; the term is scaled by its square."""
+    temperature: float = bounded(4.0, above=0, methods=("pfed",))
+    """Softens both sides; the term is scaled by its square. bicrossnet compares the logits as they
+    are, by their mean squared difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureDistillationConfig:
-    """Descriptor of the student towards the teacher's, by cosine."""
+    """Descriptor of the student towards the teacher's.
+
+    pfed compares by cosine, bicrossnet by the mean squared difference of the parts.
+    """
 
     weight: float = bounded(0.0, at_least=0, needs=("teacher.run",))
+    """Weight in the total loss; 0 leaves the term out."""
+
+    behind_dropout: bool = bounded(False, methods=("bicrossnet",))
+    """Whether the student is compared behind its dropout, as in the released code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossViewConfig:
+    """Class probabilities of both views, branch by branch (spec bicrossnet 4.1)."""
+
+    weight: float = bounded(0.0, at_least=0, methods=("bicrossnet",))
     """Weight in the total loss; 0 leaves the term out."""
 
 
@@ -153,6 +170,9 @@ class ObjectivesConfig:
         default_factory=FeatureDistillationConfig
     )
     """Descriptor of the teacher."""
+
+    cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
+    """Divergence of the two views' class probabilities."""
 
     @property
     def weights(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from distill.config.data import DataConfig
 from distill.config.fields import bounded, field_problems, seed
 from distill.config.model import ModelConfig, TeacherConfig
 from distill.config.objectives import ObjectivesConfig
-from distill.config.optim import OptimizerConfig, ScheduleConfig
+from distill.config.optim import OptimizerConfig, PhaseConfig, ScheduleConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -41,7 +41,7 @@ class DistillConfig:
     out: Path | None = None
     """Run folder; by default `outputs/NAME`. A run found there is resumed."""
 
-    method: Literal["pfed"] = "pfed"
+    method: Literal["pfed", "bicrossnet"] = "pfed"
     """Which method's terms and outputs are meant."""
 
     role: Literal["teacher", "alone", "distilled"] = "distilled"
@@ -81,6 +81,9 @@ class DistillConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Length and learning rate."""
 
+    phases: tuple[PhaseConfig, ...] = bounded((), methods=("bicrossnet",))
+    """Gradual unfreezing: what learns, in order; everything from the first step on if empty."""
+
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow."""
 
@@ -113,6 +116,8 @@ class DistillConfig:
                 f"role is {self.role}, but {'a' if needs_teacher else 'no'} distillation objective "
                 "has a weight; say distilled where one has, and alone or teacher where none has"
             )
+        if teacher.mode == "train" and teacher.source == "cache":
+            problems.append("teacher.mode is train, and a cache holds eval; set source to live")
         if self.data.crops_per_decode > self.augment.slots:
             problems.append(
                 f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
@@ -129,8 +134,27 @@ class DistillConfig:
                 f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
                 f"schedule.num_steps ({self.schedule.num_steps})"
             )
+        problems += self._problems_of_phases()
         if problems:
             raise RecipeError(f"recipe {self.name}: " + "; ".join(problems))
+
+    def _problems_of_phases(self) -> list[str]:
+        """Report phases out of order, and such as train nothing."""
+        if not self.phases:
+            return []
+        *earlier, last = self.phases
+        trains, order = [phase.trains for phase in self.phases], ["head", "real", "all"]
+        problems = []
+        if trains != [part for part in order if part in trains]:
+            problems.append(f"phases train {', '.join(trains)}; their order is {', '.join(order)}")
+        if last.steps is not None or not all(phase.steps for phase in earlier):
+            problems.append("every phase but the last has steps; the last reaches to the run's end")
+        elif (begins := sum(phase.steps or 0 for phase in earlier)) >= self.schedule.num_steps:
+            problems.append(
+                f"the last phase begins at step {begins} and trains nothing; raise "
+                f"schedule.num_steps ({self.schedule.num_steps})"
+            )
+        return problems
 
     @property
     def run_folder(self) -> Path:

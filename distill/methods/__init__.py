@@ -1,9 +1,10 @@
 """The methods a recipe can name: each says which network, terms, groups and phases it has."""
 
+from distill.methods.bicrossnet import Bicrossnet
 from distill.methods.method import Method, Rows, StepTensors, Term
 from distill.methods.pfed import Pfed
 
-METHODS: dict[str, Method] = {"pfed": Pfed()}
+METHODS: dict[str, Method] = {"pfed": Pfed(), "bicrossnet": Bicrossnet()}
 """Name in a recipe to the method."""
 
 __all__ = ["METHODS", "Method", "Rows", "StepTensors", "Term"]

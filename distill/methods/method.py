@@ -124,5 +124,5 @@ class Method(Protocol):
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
         """Return the phases of a run, in order."""
 
-    def before_step(self, model: RetrievalModel, step: int) -> None:
+    def before_step(self, model: RetrievalModel, step: int, config: ModelConfig) -> None:
         """Bring what follows the number of steps (from 0), such as a temperature, up to date."""

@@ -103,6 +103,16 @@ class Pfed:
         return {name: terms[name] for name in objectives.weights}
 
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
+        """Return descriptor and logits.
+
+        Raises:
+            RecipeError: the teacher has branches.
+        """
+        if "features" in teacher.shapes:
+            raise RecipeError(
+                "the teacher has three branches, and pfed compares one descriptor; give a teacher "
+                "that was trained with method pfed"
+            )
         return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
 
     def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
@@ -117,7 +127,7 @@ class Pfed:
             GroupSpec(
                 name=name,
                 parameters=parameters,
-                rule="adamw",
+                rule=config.rule,
                 learning_rate=config.learning_rate
                 * (config.backbone_factor if name.startswith("backbone") else 1.0),
                 weight_decay=0.0 if name.endswith("not_decayed") else config.weight_decay,
@@ -129,7 +139,7 @@ class Pfed:
         terms = tuple(config.objectives.weights)
         return (Phase(terms=terms, enabled_groups=frozenset(GROUPS)),)
 
-    def before_step(self, model: RetrievalModel, step: int) -> None:
+    def before_step(self, model: RetrievalModel, step: int, config: ModelConfig) -> None:
         """Leave the model alone: nothing in it follows the number of steps."""
 
 

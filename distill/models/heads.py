@@ -1,10 +1,31 @@
-"""Feature map to descriptor, and descriptor to class logits."""
+"""What stands behind the last feature map: PFED's pooled descriptor, and its class logits."""
+
+# Shapes: B = images, D = width of a map or a descriptor, H x W = positions, C = training places.
+
+from collections.abc import Collection
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from distill.config import ModelConfig
-from distill.models.outputs import at_least_float32
+from distill.models.outputs import Outputs, Shapes, at_least_float32
+
+
+class Head(Protocol):
+    """A module from the last feature map to what a model says of its images."""
+
+    shapes: Shapes
+    """Names and shapes of what `forward` returns for one image; `descriptor` is [parts, width]."""
+
+    def __call__(self, map_BDHW: Tensor) -> Outputs:
+        """Return descriptors and class logits, as training wants them."""
+
+    def parts(self, map_BDHW: Tensor) -> Tensor:
+        """Return descriptors [B, P, D] in their parts, not normalised: all that inference runs."""
+
+    def learn(self, read: Collection[str]) -> None:
+        """Keep out of the optimizer what makes outputs that no loss term reads."""
 
 
 class GeM(nn.Module):
@@ -52,6 +73,38 @@ def class_head(width: int, num_places: int, *, bottleneck: int, dropout: float) 
     return nn.Sequential(
         *layers, nn.BatchNorm1d(bottleneck or width), nn.Dropout(dropout), classifier
     )
+
+
+class PooledHead(nn.Module):
+    """The pooled map is the descriptor, or leads to it by a projection (spec pfed 2 and 3)."""
+
+    def __init__(self, width: int, num_places: int, config: ModelConfig) -> None:
+        """Describe maps of `width` channels."""
+        super().__init__()
+        assert config.descriptor_width != "teacher", "the session says which number that is"
+        own = config.descriptor_width == "own"
+        described = width if own else int(config.descriptor_width)
+        self.pool = POOLS[config.pool]()
+        self.classifier = class_head(
+            described, num_places, bottleneck=config.bottleneck, dropout=config.dropout
+        )
+        self.projection: nn.Module = nn.Identity()
+        if described != width:
+            self.projection = nn.Linear(width, described, bias=False)
+        self.shapes: Shapes = {"descriptor": (1, described), "logits": (num_places,)}
+
+    def forward(self, map_BDHW: Tensor) -> Outputs:
+        """Return `descriptor` [B, 1, D] and `logits` [B, C]."""
+        parts_BPD = self.parts(map_BDHW)
+        return Outputs(descriptor=parts_BPD, logits=self.classifier(parts_BPD.flatten(1)))
+
+    def parts(self, map_BDHW: Tensor) -> Tensor:
+        """Return descriptors [B, 1, D], not normalised."""
+        projected: Tensor = self.projection(self.pool(map_BDHW))
+        return projected.unsqueeze(1)
+
+    def learn(self, read: Collection[str]) -> None:
+        self.classifier.requires_grad_("logits" in read)
 
 
 class StageHead(nn.Module):

@@ -1,8 +1,9 @@
-"""The network every recipe trains: backbone, descriptor, class logits for training."""
+"""The network every recipe trains: a backbone, and a head for descriptors and class logits."""
 
 # Shapes: B = images, P = parts of a descriptor, D = width of a part, C = training places.
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,21 @@ from distill.models.backbones import (
     stage_ends,
     train_last_blocks,
 )
-from distill.models.heads import POOLS, class_head
+from distill.models.heads import Head, PooledHead
 from distill.models.outputs import Outputs, Shapes, unit
 from distill.models.preprocess import renormalize
 from distill.models.weights import Origin, load_backbone
 
+HeadBuilder = Callable[[int, int, ModelConfig], Head]
+"""Width of the last map, training places and recipe to a `Head`."""
+
 
 class RetrievalModel(nn.Module):
-    """One network for both views (spec pfed 2 and 3): the descriptor is the pooled last map."""
+    """One network for both views: a backbone, and a head on its last feature map."""
 
-    def __init__(self, config: ModelConfig, *, num_places: int) -> None:
+    def __init__(
+        self, config: ModelConfig, *, num_places: int, head: HeadBuilder = PooledHead
+    ) -> None:
         """Build with fresh weights.
 
         Raises:
@@ -44,20 +50,11 @@ class RetrievalModel(nn.Module):
         info = self.backbone.feature_info
         self.stage_widths = [int(info[end]["num_chs"]) for end in self.ends]  # type: ignore[index]
         """Widths of the maps at the ends of the last stages, the deepest last."""
-        self.pool = POOLS[config.pool]()
-        own_width = self.stage_widths[-1]
-        is_own = config.descriptor_width == "own"
-        assert config.descriptor_width != "teacher", "the session says which number that is"
-        self.width = own_width if is_own else int(config.descriptor_width)
-        """Numbers of a descriptor, over all its parts."""
-        self.head = class_head(
-            self.width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
-        )
-        self.projection: nn.Module = nn.Identity()
-        if self.width != own_width:
-            self.projection = nn.Linear(own_width, self.width, bias=False)
-        self.shapes: Shapes = {"descriptor": (1, self.width), "logits": (num_places,)}
+        self.head = head(self.stage_widths[-1], num_places, config)
+        self.shapes: Shapes = self.head.shapes
         """Names and shapes of what `forward` returns for one image."""
+        self.width = math.prod(self.shapes["descriptor"])
+        """Numbers of a descriptor, over all its parts."""
         self.num_stages = 1
         """Maps that `forward` hands on; training asks for more where stage heads look at them."""
         self.origin = Origin()
@@ -66,18 +63,14 @@ class RetrievalModel(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Outputs:
         """Return descriptor and class logits of normalized images, and the earlier stages' maps."""
         *earlier, last = self._maps(images_BCHW, self.num_stages)
-        parts_BPD = self._described(last)
-        outputs = Outputs(descriptor=parts_BPD, logits=self.head(parts_BPD.flatten(1)))
+        outputs: Outputs = self.head(last)
         outputs |= {f"stage_{number}": values for number, values in enumerate(earlier, start=1)}
         return outputs
 
     def parts(self, images_BCHW: Tensor) -> Tensor:
-        """Return descriptors [B, P, D] in their parts, not normalised; the class head is left out.
-
-        What inference runs, and what another network overrides.
-        """
+        """Return descriptors [B, P, D] in their parts, not normalised: all that inference runs."""
         (last,) = self._maps(images_BCHW, 1)
-        return self._described(last)
+        return self.head.parts(last)
 
     def _maps(self, images_BCHW: Tensor, num_stages: int) -> list[Tensor]:
         """Return the maps of the last stages, the deepest last."""
@@ -85,10 +78,6 @@ class RetrievalModel(nn.Module):
         return feature_maps(
             self.backbone, self.pixels(images_BCHW), ends=ends, is_normed=self.has_norm
         )
-
-    def _described(self, map_BDHW: Tensor) -> Tensor:
-        projected: Tensor = self.projection(self.pool(map_BDHW))
-        return projected.unsqueeze(1)
 
     def describe(self, images_BCHW: Tensor, *, flip: bool = False) -> Tensor:
         """Return unit descriptors [B, P * D].
@@ -102,7 +91,7 @@ class RetrievalModel(nn.Module):
 
     def learn(self, read: Collection[str]) -> None:
         """Keep out of the optimizer what makes outputs that no loss term reads."""
-        self.head.requires_grad_("logits" in read)
+        self.head.learn(read)
 
     def refuse_size(self, image_size: int, *, key: str) -> None:
         """Refuse images that its patches do not divide; `key` of the recipe says their size.
@@ -119,13 +108,15 @@ class RetrievalModel(nn.Module):
             )
 
 
-def build_model(config: ModelConfig, *, num_places: int) -> RetrievalModel:
+def build_model(
+    config: ModelConfig, *, num_places: int, head: HeadBuilder = PooledHead
+) -> RetrievalModel:
     """Build a model and give its backbone the weights that the recipe names.
 
     Raises:
         RecipeError: arch or weights are unknown, or the weights do not fit.
     """
-    model = RetrievalModel(config, num_places=num_places)
+    model = RetrievalModel(config, num_places=num_places, head=head)
     model.origin = load_backbone(model.backbone, arch=config.arch, weights=config.weights)
     if config.train_blocks is not None:
         train_last_blocks(model.backbone, config.train_blocks, arch=config.arch)

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from data_shards.schema import Role, View
 from data_shards.shards import RowNumbers, ShardSet
 from distill.batches import DeviceBatch
 from distill.collectives import rank
-from distill.config import DistillConfig
+from distill.config import DistillConfig, TeacherConfig
 from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, normalize, to_device
@@ -88,19 +88,28 @@ class LiveTeacher:
         shapes: Shapes,
         *,
         image_size: int,
-        precision: str,
+        config: TeacherConfig,
         device: torch.device,
     ) -> None:
         """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
         self.model, self.shapes = to_device(teacher.model, device), shapes
+        self.is_as_released = config.mode == "train"
+        if self.is_as_released:
+            del self.model.train  # deaf no longer
+            self.model.train()
         self.image_size: int | None = image_size
-        self.precision = precision
+        self.precision = config.precision
         self.space = teacher.descriptor_space
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
-        images = torch.cat([batch.teacher_satellite, batch.teacher_drone])
-        return teacher_outputs(self.model, images, self.shapes, precision=self.precision)
+        views = batch.teacher_satellite, batch.teacher_drone
+        if not self.is_as_released:
+            images = torch.cat(views)
+            return teacher_outputs(self.model, images, self.shapes, precision=self.precision)
+        with torch.no_grad():  # each view by its own batch statistics, behind dropout
+            tiles, drones = (self.model(normalize(view)) for view in views)
+        return Outputs({name: torch.cat([tiles[name], drones[name]]) for name in self.shapes})
 
 
 def teacher_batch(device: torch.device) -> int:
@@ -181,6 +190,14 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
             f"than {config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
             "these shards"
         )
+    seen, wanted = set(teacher.recipe["data"]["altitudes"]), set(config.data.altitudes)
+    is_of_these = not seen or (wanted and wanted <= seen)
+    if not is_of_these and not config.teacher.any_altitude:
+        raise RecipeError(
+            f"teacher {config.teacher.run} was trained on drone views of {in_metres(seen)} alone, "
+            f"and this recipe's are of {in_metres(wanted) or 'all heights'}; train "
+            "a teacher on these, or set teacher.any_altitude to true"
+        )
     size = teacher_size(config, teacher)
     teacher.model.refuse_size(size, key="teacher.image_size")
     if size != teacher.image_size and rank() == 0:
@@ -201,6 +218,10 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     freeze(teacher.model)
     return teacher
+
+
+def in_metres(altitudes: Iterable[float]) -> str:
+    return ", ".join(f"{altitude:g} m" for altitude in sorted(altitudes))
 
 
 def _refuse_missing(run: Path, config: DistillConfig) -> None:
@@ -278,7 +299,7 @@ def open_teacher(
             teacher,
             _shapes(config, teacher),
             image_size=size,
-            precision=config.teacher.precision,
+            config=config.teacher,
             device=device,
         )
     key = cache_key(config, shards, teacher)

@@ -17,7 +17,7 @@ from data_shards.config import Resampling
 from data_shards.decode import decode, resize
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel, inference, normalize
-from distill.models.heads import GeM, Mean
+from distill.models.heads import GeM, Mean, PooledHead
 from evaluation.figures.canvas import (
     EDGE,
     QUIET,
@@ -76,7 +76,8 @@ def heat_pairs(
         pictures = [_pixels(shards, row) for row in (drone_row, satellite_row)]
         inputs = [resize(picture, size=image_size, resampling=resampling) for picture in pictures]
         map_BDHW = feature_maps(model, np.stack(inputs))
-        heat = contributions(map_BDHW, map_BDHW.flip(0), model.pool, model.projection)
+        head = pooled_head(model)
+        heat = contributions(map_BDHW, map_BDHW.flip(0), head.pool, head.projection)
         heat_BHW = heat.cpu().numpy()
         drone, satellite = (
             resize(picture, size=THUMBNAIL_PIXELS, resampling="pillow-bicubic")
@@ -104,13 +105,19 @@ def feature_maps(model: RetrievalModel, images_BPP3: Pixels) -> Tensor:
         seen.append(inputs[0].detach())
 
     device = next(model.parameters()).device
-    hook = model.pool.register_forward_pre_hook(keep)
+    hook = pooled_head(model).pool.register_forward_pre_hook(keep)
     try:
         with inference(model):
             model.describe(normalize(torch.from_numpy(images_BPP3).to(device)))
     finally:
         hook.remove()
     return seen[0]
+
+
+def pooled_head(model: RetrievalModel) -> PooledHead:
+    """Return the head whose descriptors are sums over places: attention's are not."""
+    assert isinstance(model.head, PooledHead)
+    return model.head
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from data_shards.config import Resampling
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel
+from distill.models.heads import PooledHead
 from evaluation.figures.canvas import save_figure
 from evaluation.figures.distances import DistanceCurve, distance_to_truth, draw_distances
 from evaluation.figures.heat import draw_heat_maps, heat_pairs
@@ -110,7 +111,8 @@ def draw_all(
     with _nothing_half_drawn(folder):
         for direction, figure in _panels(report, searched, shards).items():
             paths.append(save_figure(figure, folder / f"retrieval_{direction}.png"))
-        if pairs := _pairs(searched, shards):
+        pairs = _pairs(searched, shards)
+        if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
             found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
             side, _ = found[0].drone_heat.shape
             figure = draw_heat_maps(

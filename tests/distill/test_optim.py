@@ -214,9 +214,9 @@ def test_matrices_decay_and_the_backbone_learns_at_its_own_rate(make_config):
         where = {names[id(p)].startswith("model.backbone") for p in group.parameters}
         assert where <= {is_backbone}
     free = groups["head_not_decayed"].parameters
-    assert {"model.pool.power", "log_scale"} <= {names[id(p)] for p in free}
+    assert {"model.head.pool.power", "log_scale"} <= {names[id(p)] for p in free}
     # Every parameter that learns is there once; the class head learns nothing from InfoNCE.
     learning = [name for name, parameter in step.named_parameters() if parameter.requires_grad]
     grouped = [names[id(p)] for group in groups.values() for p in group.parameters]
     assert sorted(grouped) == sorted(learning)
-    assert not any(name.startswith("model.head") for name in learning)
+    assert not any(name.startswith("model.head.classifier") for name in learning)

@@ -10,7 +10,10 @@ from distill.phases import Phase, phase_at
 from tests.distill.conftest import run_alone
 
 HEAD_ONLY = Phase(
-    steps=2, terms=("cross_entropy",), enabled_groups=frozenset({"head"}), eval_modules=("head.0",)
+    steps=2,
+    terms=("cross_entropy",),
+    enabled_groups=frozenset({"head"}),
+    eval_modules=("head.classifier.0",),
 )
 ALL = Phase(terms=("info_nce", "cross_entropy"), enabled_groups=frozenset({"head", "other"}))
 
@@ -26,7 +29,7 @@ class Unfreezing(Pfed):
     """The class head for two steps on its own, then everything."""
 
     def groups(self, step, config):
-        head = [*step.model.head.parameters()]
+        head = [*step.model.head.classifier.parameters()]
         known = {id(parameter) for parameter in head}
         other = [p for p in step.parameters() if id(p) not in known and p.requires_grad]
         return [
@@ -37,8 +40,8 @@ class Unfreezing(Pfed):
     def phases(self, config):
         return (HEAD_ONLY, ALL)
 
-    def before_step(self, model, step):
-        model.head[0].momentum = 1 / (2 + step)  # statistics tell whether it was set
+    def before_step(self, model, step, config):
+        model.head.classifier[0].momentum = 1 / (2 + step)  # statistics tell whether it was set
 
 
 @pytest.fixture
@@ -52,16 +55,20 @@ def test_a_frozen_group_keeps_its_bits_until_its_phase(unfreezing):
 
     def look(model, step):
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        seen[step] = (state, model.head[0].training, model.backbone.training)
+        seen[step] = (state, model.head.classifier[0].training, model.backbone.training)
         return {}
 
     session = run_alone(unfreezing, probes=[look])
-    assert session.phase == ALL and session.model.head[0].momentum == 1 / 7
+    assert session.phase == ALL and session.model.head.classifier[0].momentum == 1 / 7
     assert [(seen[step][1:]) for step in (1, 2, 3, 6)] == [(False, True)] * 2 + [(True, True)] * 2
     first, second, third = (seen[step][0] for step in (1, 2, 3))
     for name, value in first.items():
         is_statistic = "running" in name or "num_batches" in name
-        if name.startswith("head.0") and is_statistic or not name.startswith("head"):
+        if (
+            name.startswith("head.classifier.0")
+            and is_statistic
+            or not name.startswith("head.classifier")
+        ):
             assert torch.equal(value, second[name]), name
         elif not is_statistic:
             assert not torch.equal(value, second[name]), name

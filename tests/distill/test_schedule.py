@@ -30,6 +30,15 @@ def test_every_group_has_a_fraction_of_its_own_peak():
     ]
     order = [*first.parameters(), *second.parameters()]
     optimizer = GroupedOptimizer(groups, order=order, max_grad_norm=1)
-    for factor in (0.5, 0.25):
-        set_learning_rates(optimizer, factor)
+    schedule = ScheduleConfig(num_steps=8, warmup_steps=4)
+    for step, factor in ((1, 0.5), (0, 0.25)):
+        set_learning_rates(optimizer, schedule, step)
         assert [group["lr"] for group in optimizer.param_groups] == [0.1 * factor, 0.01 * factor]
+
+
+def test_rates_drop_to_a_tenth_and_a_group_may_drop_later():
+    schedule = ScheduleConfig(num_steps=300, warmup_steps=0, drop_steps=(80, 120))
+    factor = [learning_rate_factor(schedule, step) for step in (0, 79, 80, 119, 120, 299)]
+    assert factor == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert learning_rate_factor(schedule, 80, (111, 151)) == 1
+    assert learning_rate_factor(schedule, 111, (111, 151)) == pytest.approx(0.1)

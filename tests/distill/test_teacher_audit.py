@@ -145,7 +145,9 @@ def test_a_mirrored_image_is_described_again_not_its_feature_map(distilled):
     images = normalize(torch.from_numpy(upright))
     with torch.no_grad():
         again = model.parts(images.flip(3))
-        mirrored_maps = model.pool(model.backbone.forward_features(images).flip(3)).unsqueeze(1)
+        mirrored_maps = model.head.pool(model.backbone.forward_features(images).flip(3)).unsqueeze(
+            1
+        )
     stored = opened.lookup(rows, rows * 0)["descriptor"]
     # Newborns say nearly the same of all images: compare what is left behind the mean.
     stored, again, mirrored_maps = (

@@ -133,7 +133,7 @@ def test_a_student_in_its_teacher_s_space_keeps_the_projection_and_says_so(disti
     teacher, student = load_student(teacher_run), load_student(session.paths.folder)
     assert student.descriptor_space == teacher.descriptor_space == teacher.sha256
     assert student.model.width == teacher.model.width != student.model.stage_widths[-1]
-    assert student.model.projection.weight.shape == (teacher.model.width, 192)
+    assert student.model.head.projection.weight.shape == (teacher.model.width, 192)
     assert f"descriptor_space: {teacher.sha256}" in session.paths.card.read_text()
     assert "descriptor_width: teacher" in session.paths.recipe.read_text()
 

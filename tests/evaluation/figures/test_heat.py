@@ -59,7 +59,7 @@ def test_a_pair_is_described_as_the_search_described_it(run: RunPaths, shards: S
         resampling=loaded.resampling,
     )
     assert loaded.model.training == was_training
-    assert not loaded.model.pool._forward_pre_hooks, "the hook is taken off again"
+    assert not loaded.model.head.pool._forward_pre_hooks, "the hook is taken off again"
     assert pair.drone_heat.shape == pair.satellite_heat.shape == (2, 2)
     assert pair.drone_heat.sum() == pytest.approx(pair.satellite_heat.sum(), abs=1e-5)
     assert 0 < pair.similarity <= 1 + 1e-6

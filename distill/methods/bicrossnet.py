@@ -1,0 +1,212 @@
+"""BiCrossNet (spec bicrossnet): a binary student, unfrozen in phases, taught by a ConvNeXt.
+
+Both networks have MCCG's head: three branches, each with logits and features of its own.
+"""
+
+# Shapes: V = images of a rank, B = its rows, k = drone views of a row, P = branches,
+# D = width of a branch, C = training places.
+
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data_shards.errors import RecipeError
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, OptimizerConfig
+from distill.methods.method import Rows, StepTensors, Term
+from distill.models import Outputs, RetrievalModel, Shapes, build_model
+from distill.models.binary import binary_parameters, set_temperature
+from distill.models.bnext import mixing_parameters
+from distill.models.mccg_head import MccgHead
+from distill.objectives.cross_entropy import cross_entropy
+from distill.objectives.cross_view import cross_view
+from distill.objectives.triplet import triplet
+from distill.optim import GroupSpec
+from distill.phases import Phase
+
+GROUPS = {
+    "head": frozenset({"head"}),
+    "real": frozenset({"head", "backbone", "mixing"}),
+    "all": frozenset({"head", "backbone", "mixing", "binary"}),
+}
+"""What a phase trains, to the groups of the optimizer that move in it."""
+
+LATENT_LIMITS = (-1.5, 1.5)
+"""Of the latent weights of binary layers (spec 2.2)."""
+
+LAST_TEMPERATURE = 1e-8
+"""Where annealing ends: a weight is its sign below 1e-7 (spec 2.2)."""
+
+
+class Bicrossnet:
+    """Real-valued weights by one rule, the latent weights of binary layers by another."""
+
+    views: Literal["joint", "apart"] = "apart"
+
+    def build(self, config: ModelConfig, *, num_places: int) -> RetrievalModel:
+        return build_model(config, num_places=num_places, head=MccgHead)
+
+    def training_parts(
+        self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
+    ) -> nn.Module:
+        """Return nothing that learns; branches are compared as they are.
+
+        Raises:
+            RecipeError: the teacher's branches have another width, or a phase trains nothing.
+        """
+        trains = [phase.trains for phase in config.phases]
+        if trains[-2:] == ["real", "all"] and not binary_parameters(model):
+            raise RecipeError(
+                f"phase all trains nothing beside phase real: {config.model.arch} has no binary "
+                "layers; leave one out"
+            )
+        if teacher is not None and teacher["features"] != model.shapes["features"]:
+            raise RecipeError(
+                f"the teacher's branches are {teacher['features'][1]} wide and the student's "
+                f"{config.model.bottleneck}; set model.bottleneck to the teacher's"
+            )
+        return NoParts()
+
+    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        """Return the terms of the recipe that have a weight, by name (spec bicrossnet 4.1)."""
+        o = objectives
+        features = "features" if o.feature_distillation.behind_dropout else "descriptor"
+        terms = {
+            "cross_entropy": Term(
+                partial(labelled_branches, smoothing=o.cross_entropy.label_smoothing),
+                reads=("logits",),
+            ),
+            "triplet": Term(
+                partial(triplet_of_branches, margin=o.triplet.margin),
+                reads=("features",),
+                gathers=("features",),
+            ),
+            "logit_distillation": Term(
+                partial(squared_difference, own="logits", taught="logits"), reads=("logits",)
+            ),
+            "feature_distillation": Term(
+                partial(squared_difference, own=features, taught="features"), reads=(features,)
+            ),
+            "cross_view": Term(divergence_of_views, reads=("logits",)),
+        }
+        return {name: terms[name] for name in objectives.weights}
+
+    def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
+        """Return the three logits and the three features.
+
+        Raises:
+            RecipeError: the teacher has no branches.
+        """
+        if "features" not in teacher.shapes:
+            raise RecipeError(
+                "the teacher has one descriptor, and bicrossnet compares three branches; give a "
+                "teacher that was trained with method bicrossnet"
+            )
+        return {name: teacher.shapes[name] for name in ("logits", "features")}
+
+    def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+        """Divide what learns into head, backbone, mixes, and binary weights (spec 5.2)."""
+        backbone = step.get_submodule("model.backbone")
+        where = {id(parameter): "backbone" for parameter in backbone.parameters()}
+        where |= {id(parameter): "mixing" for parameter in mixing_parameters(backbone).values()}
+        where |= {id(parameter): "binary" for parameter in binary_parameters(backbone).values()}
+        members: dict[str, list[nn.Parameter]] = {name: [] for name in sorted(GROUPS["all"])}
+        for parameter in step.parameters():
+            if parameter.requires_grad:
+                members[where.get(id(parameter), "head")].append(parameter)
+        factors = {"head": 1.0, "binary": config.binary_factor}
+        clamps = {"mixing": (0.0, 1.0), "binary": LATENT_LIMITS}
+        return [
+            GroupSpec(
+                name=name,
+                parameters=parameters,
+                rule=config.binary_rule if name == "binary" else config.rule,
+                learning_rate=config.learning_rate * factors.get(name, config.backbone_factor),
+                weight_decay=config.weight_decay,
+                clamp=clamps.get(name),
+            )
+            for name, parameters in members.items()
+        ]
+
+    def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
+        terms = tuple(config.objectives.weights)
+        if not config.phases:
+            return (Phase(terms=terms, enabled_groups=GROUPS["all"]),)
+        return tuple(
+            Phase(
+                terms=terms,
+                enabled_groups=GROUPS[phase.trains],
+                eval_modules=("backbone",) if phase.trains == "head" else (),
+                steps=phase.steps,
+            )
+            for phase in config.phases
+        )
+
+    def before_step(self, model: RetrievalModel, step: int, config: ModelConfig) -> None:
+        """Cool the weights towards their signs (spec 2.2)."""
+        progress = min(1.0, step / config.anneal_steps) if config.anneal_steps else 1.0
+        set_temperature(model, 0.0 if progress == 1 else LAST_TEMPERATURE**progress)
+
+
+class NoParts(nn.Module):
+    """Adds nothing to what the model says."""
+
+    def forward(self, student: Outputs) -> Outputs:
+        return Outputs()
+
+
+def labelled_branches(step: StepTensors, *, smoothing: float) -> Tensor:
+    """Add up the views' mean cross-entropies over images and branches."""
+    losses = [
+        cross_entropy(
+            logits_BPC.flatten(0, 1),
+            place_B.repeat_interleave(logits_BPC.shape[1]),
+            label_smoothing=smoothing,
+        )
+        for logits_BPC, place_B in zip(step.own.both("logits"), step.own.places, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def triplet_of_branches(step: StepTensors, *, margin: float) -> Tensor:
+    """Average over branches and the images of both views; anchors look at the other view alone.
+
+    `triplet_active` is the share of triplets with a loss left.
+    """
+    own, everyone = unit_branches(step.own), unit_branches(step.everyone)
+    places, others = step.own.places, step.everyone.places
+    hinges = torch.cat(
+        [
+            triplet(anchor_BD, other_GD, places[view], others[1 - view], margin=margin)
+            for view in (0, 1)
+            for anchor_BD, other_GD in zip(
+                own[view].unbind(1), everyone[1 - view].unbind(1), strict=True
+            )
+        ]
+    )
+    step.measures["triplet_active"] = (hinges > 0).float().mean()
+    return hinges.mean()
+
+
+def unit_branches(rows: Rows) -> list[Tensor]:
+    """Return features of tiles [B, P, D] and drone views [B * k, P, D], each branch of length 1."""
+    return [F.normalize(features_BPD, dim=2) for features_BPD in rows.both("features")]
+
+
+def squared_difference(step: StepTensors, *, own: str, taught: str) -> Tensor:
+    """Average the views' mean squared differences from the teacher, over all numbers."""
+    teacher = Rows.divide(step.teacher.select([taught]), step.own.place)
+    losses = [
+        F.mse_loss(student, target)
+        for student, target in zip(step.own.both(own), teacher.both(taught), strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def divergence_of_views(step: StepTensors) -> Tensor:
+    """Compare each drone view with its tile, branch by branch."""
+    tile_BPC, drone_BkPC = step.own.both("logits")
+    tile_BkPC = tile_BPC.repeat_interleave(step.own.num_drones, dim=0)
+    return cross_view(tile_BkPC.flatten(0, 1), drone_BkPC.flatten(0, 1))
