@@ -17,7 +17,7 @@ from data_shards.augment.variations import Variations
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.processors import processors
-from data_shards.schema import Role, View
+from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 from distill.batches import DeviceBatch
 from distill.collectives import rank
@@ -244,6 +244,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         outputs={name: list(shape) for name, shape in _shapes(config, teacher).items()},
         shards=shards.fingerprint,
         image_size=teacher_size(config, teacher),
+        altitudes=sorted(set(config.data.altitudes)),
         augment=augment_values(config.augment),
         decoder=decoder_name(config.data.resampling),
         codec=config.teacher.codec,
@@ -299,17 +300,15 @@ def audit(
     Raises:
         CacheError: an output differs by more than codec and processor explain.
     """
-    started, images = time.perf_counter(), cache.shards.images
-    is_read = (images.roles & Role.TRAIN != 0) & np.isin(images.view, PAIRED_VIEWS)
-    trained = np.flatnonzero(is_read)
-    total = len(trained) * cache.slots
+    started, described = time.perf_counter(), cache.described
+    total = len(described) * cache.slots
     allowed = CODECS[cache.key.codec].error + OTHER_PROCESSOR[cache.key.precision]
     count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
     chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
     worst = 0.0
     for view in PAIRED_VIEWS:
-        of_view = chosen[images.view[trained[chosen // cache.slots]] == view]
-        rows, slots = trained[of_view // cache.slots], of_view % cache.slots
+        of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]
+        rows, slots = described[of_view // cache.slots], of_view % cache.slots
         start, stored = 0, cache.lookup(rows, slots, device)
         for live in slot_outputs(
             config,
