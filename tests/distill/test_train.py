@@ -175,3 +175,25 @@ def test_a_last_stage_that_only_teaches_its_logits_is_no_trouble(make_config):
     assert all(parameter in session.groups.state for parameter in learning)
     with pytest.raises(RecipeError, match="only stages before the last are trained"):
         make_config(objectives=objectives | {"info_nce": {"weight": 0}})
+
+
+def test_frozen_units_keep_their_weights_and_batch_statistics(make_config):
+    seen = {}
+
+    def look(model: RetrievalModel, step: int) -> dict[str, float]:
+        seen[step] = {name: value.clone() for name, value in model.state_dict().items()}
+        with inference(model):
+            pass  # as a probe does
+        return {}
+
+    model = {"arch": "mobilenetv3_small_050", "train_blocks": 2}
+    session = run_alone(make_config(model=model, probe_every_steps=1), probes=[look])
+    first, last = seen[1], seen[6]
+    moved = {name for name, value in first.items() if not torch.equal(value, last[name])}
+    number = len(session.model.backbone.blocks)
+    learning = tuple(f"backbone.blocks.{n}." for n in (number - 2, number - 1))
+    assert {name for name in moved if name.startswith("backbone.")} == {
+        name for name in first if name.startswith(learning)
+    }
+    assert any("running_mean" in name for name in first if not name.startswith(learning))
+    assert any("running_mean" in name for name in moved)
