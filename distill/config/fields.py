@@ -41,7 +41,7 @@ class Bounds:
 
 
 def bounded(
-    default: float | str | None,
+    default: float | str | tuple[float, ...] | None,
     *,
     at_least: float | None = None,
     above: float | None = None,
@@ -71,8 +71,9 @@ def field_problems(recipe: object) -> Iterator[str]:
     """Report every number outside its bounds, and every key that another one lacks, at once."""
     for key, value, metadata in _values(recipe):
         bounds = metadata.get("bounds")
-        is_number = isinstance(value, int | float)
-        if bounds is not None and is_number and not bounds.allow(value):
+        values = value if isinstance(value, tuple) else (value,)
+        numbers = [number for number in values if isinstance(number, int | float)]
+        if bounds is not None and not all(map(bounds.allow, numbers)):
             yield f"{key} ({value}) must be {bounds.in_words}"
         for needed in metadata.get("needs", ()) if value else ():
             if not attrgetter(needed)(recipe):
