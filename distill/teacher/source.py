@@ -25,6 +25,7 @@ from distill.config import DistillConfig
 from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, normalize, to_device
+from distill.models.weights import Origin
 from distill.run_folder import RunPaths
 from distill.teacher.cache import CacheKey, FeatureCache, augment_values, decoder_name
 from distill.teacher.codec import CODECS
@@ -58,6 +59,9 @@ class Teacher(Protocol):
     space: str
     """The space that its descriptors live in."""
 
+    origin: Origin
+    """Where the weights that it was trained from came from."""
+
     image_size: int | None
     """Size of the images that it looks at in every step; None when it looks at none."""
 
@@ -68,9 +72,9 @@ class Teacher(Protocol):
 class CachedTeacher:
     """Reads the outputs of the very image in its very augmentation slot from disk."""
 
-    def __init__(self, cache: FeatureCache, *, space: str, device: torch.device) -> None:
-        """Serve `cache` to `device`."""
-        self.space = space
+    def __init__(self, cache: FeatureCache, teacher: LoadedModel, *, device: torch.device) -> None:
+        """Serve the `cache` of a `teacher` to `device`."""
+        self.space, self.origin = teacher.descriptor_space, teacher.model.origin
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
         self.image_size: int | None = None
 
@@ -95,7 +99,7 @@ class LiveTeacher:
         self.model, self.shapes = to_device(teacher.model, device), shapes
         self.image_size: int | None = image_size
         self.precision = precision
-        self.space = teacher.descriptor_space
+        self.space, self.origin = teacher.descriptor_space, teacher.model.origin
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -289,7 +293,7 @@ def open_teacher(
         cache = cache.staged(local_cache(config.data))
     if rank() == 0:
         audit(cache, config, to_device(teacher.model, device), device)
-    return CachedTeacher(cache, space=teacher.descriptor_space, device=device)
+    return CachedTeacher(cache, teacher, device=device)
 
 
 def audit(
