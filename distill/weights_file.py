@@ -232,8 +232,7 @@ def _in_words(origin: Origin) -> str:
     """Tell where weights came from, and under which licence what is derived from them stands."""
     if origin.source == "none":
         return "fresh weights"
-    licence = origin.licence or "not stated, ask whoever gave them"
-    return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {licence}"
+    return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {origin.licence_in_words}"
 
 
 def _card(

@@ -37,6 +37,12 @@ class Origin:
     licence: str = ""
     """As timm states it for these weights; empty where nobody stated it."""
 
+    @property
+    def licence_in_words(self) -> str:
+        if self.source == "none":
+            return "fresh weights, nothing to license"
+        return self.licence or "not stated, ask whoever gave them"
+
 
 def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
     """Load `weights` (`none`, `timm` or a path) into a backbone, strictly.

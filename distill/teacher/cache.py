@@ -287,6 +287,7 @@ def cache_facts(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / META_NAME).read_text())
         key, seconds = CacheKey(**meta["key"]), float(meta["seconds"])
+        origin = Origin(**meta["origin"])
         files = [np.load(folder / name, mmap_mode="r") for name in meta["sha256"]]
         if key.digest != meta["digest"] or any(rows.dtype != key.row for rows in files):
             raise ValueError(f"{META_NAME} does not fit its rows")
@@ -295,8 +296,8 @@ def cache_facts(folder: Path) -> dict[str, Any]:
             "folder": str(folder),
             "teacher": meta["teacher"],
             "teacher_sha256": key.teacher_sha256,
-            "teacher_started_from": meta["origin"]["source"],
-            "teacher_licence": meta["origin"]["licence"] or "not stated",
+            "teacher_started_from": origin.source,
+            "teacher_licence": origin.licence_in_words,
             "outputs": key.outputs,
             "codec": key.codec,
             "slots": key.augment["slots"],

@@ -17,6 +17,7 @@ from data_shards.verbs import run_verb
 from distill.cli import cache
 from distill.config import DistillConfig
 from distill.models import normalize
+from distill.teacher.cache import cache_facts
 from distill.teacher.source import load_teacher
 from tests.distill.conftest import open_alone, run_alone, save_newborn, tiny_config
 from tests.distill.test_teacher_cache import Killed, build, open_cache
@@ -95,6 +96,11 @@ def test_info_tells_what_a_cache_is(own, capsys):
     assert facts["bytes"] > 120 * facts["bytes_per_row"] and facts["slots"] == 2
     assert facts["shards"] == key.shards and facts["augment.family"] == "light"
     assert facts["seconds"] > 0
+    assert facts["teacher_licence"] == "fresh weights, nothing to license"
+    meta = json.loads((folder / "cache.json").read_text())
+    meta["origin"] |= {"source": "own.pth"}
+    (folder / "cache.json").write_text(json.dumps(meta))
+    assert cache_facts(folder)["teacher_licence"].startswith("not stated")
     assert facts["seconds_per_1000_rows"] == pytest.approx(facts["seconds"] / 0.12, rel=1e-2)
     code, out, _ = told(capsys, "--info", folder)
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(facts)
