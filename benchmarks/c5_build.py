@@ -41,14 +41,14 @@ ROOT = Path(__file__).parents[1]
 def varied_batches(config: DistillConfig, shards: ShardSet) -> Iterator[torch.Tensor]:
     """Yield the pixels of all rows, file after file, in the batches of the build."""
     slots = config.augment.slots
-    for first, images_there in cached_shards(shards).values():
-        rows = np.repeat(np.arange(first, first + images_there), slots)
+    for images_there in cached_shards(shards, config.data.altitudes).values():
+        rows = np.repeat(images_there, slots)
         variations = slot_variations(
             shards,
             config.augment,
             rows,
-            np.tile(np.arange(slots), images_there),
-            view=View(int(shards.images.view[first])),
+            np.tile(np.arange(slots), len(images_there)),
+            view=View(int(shards.images.view[rows[0]])),
         )
         for _, images in image_batches(
             shards,
@@ -104,7 +104,7 @@ def main() -> int:
         model, key = to_device(loaded.model, CPU), cache_key(config, shards, loaded)
         batches = list(varied_batches(config, shards))
         cache = FeatureCache.open(folder / "cache", shards=shards, key=key, recipe="")
-        rows = np.concatenate([np.arange(at, at + n) for at, n in cached_shards(shards).values()])
+        rows = cache.described
         stored = cache.lookup(rows.repeat(cache.slots), np.tile(np.arange(cache.slots), len(rows)))
         said = [
             teacher_outputs(model, images, list(stored), precision="fp32") for images in batches

@@ -46,12 +46,12 @@ def main() -> int:
         simulated_cache(folder, shards, key)
         by_hand = torch.from_numpy(random.standard_normal((FILES, 1, WIDTH)).astype(np.float32))
         written = CODECS[key.codec].encode(Outputs(descriptor=by_hand))
-        spans = cached_shards(shards)
-        images = np.array([first + count - 1 for first, count in spans.values()])
-        for row, (shard, (_, count)) in zip(written, spans.items(), strict=True):
+        described = cached_shards(shards, key.altitudes)
+        images = np.array([rows_there[-1] for rows_there in described.values()])
+        for row, (shard, rows_there) in zip(written, described.items(), strict=True):
             file = np.lib.format.open_memmap(folder / rows_name(shard), mode="r+")
-            assert file.shape == (count, SLOTS)
-            file[count - 1, SLOTS - 1] = row
+            assert file.shape == (len(rows_there), SLOTS)
+            file[-1, SLOTS - 1] = row
         opened = []
         for _ in range(ROUNDS):
             started = time.perf_counter()

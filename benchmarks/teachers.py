@@ -126,14 +126,18 @@ def simulated_shards(*, images: int, num_shards: int) -> ShardSet:
 def simulated_cache(folder: Path, shards: ShardSet, key: CacheKey) -> FeatureCache:
     """Write a cache whose rows are holes of a sparse file, as long as real ones; open it."""
     folder.mkdir()
-    spans = cached_shards(shards)
+    described = cached_shards(shards, key.altitudes)
     slots = int(key.augment["slots"])
-    for name, (_, count) in spans.items():
+    for name, images in described.items():
         path = folder / rows_name(name)
         header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype=key.row))
         with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header | {"shape": (count, slots)})
-            file.truncate(file.tell() + count * slots * key.row.itemsize)
-    meta = {"key": asdict(key), "digest": key.digest, "sha256": {rows_name(n): "" for n in spans}}
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (len(images), slots)})
+            file.truncate(file.tell() + len(images) * slots * key.row.itemsize)
+    meta = {
+        "key": asdict(key),
+        "digest": key.digest,
+        "sha256": {rows_name(n): "" for n in described},
+    }
     write_json(folder / META_NAME, meta | {"teacher": "none", "seconds": 1.0})
     return FeatureCache.open(folder, shards=shards, key=key, recipe="")

@@ -195,7 +195,8 @@ def _dry_cache(config: DistillConfig) -> None:
 
     shards = open_without_images(config.data)
     key = cache_key(config, shards, load_teacher(config, shards))
-    rows = sum(count for _, count in cached_shards(shards).values()) * config.augment.slots
+    described = cached_shards(shards, key.altitudes).values()
+    rows = sum(map(len, described)) * config.augment.slots
     size = rows * key.row.itemsize
     log_on_rank_zero(
         f"would write {rows} rows of {key.row.itemsize} bytes ({key.codec}, {size / 2**20:.1f} "

@@ -278,7 +278,7 @@ def _open_tracker(
                 "arch": config.model.arch,
                 "weights": origin.source,
                 "weights_sha256": origin.sha256[:12],
-                "weights_licence": origin.licence or "not stated",
+                "weights_licence": origin.licence_in_words,
                 "shards": shards.fingerprint[:12],
                 "world_size": str(accelerator.num_processes),
             },

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from data_shards.errors import RecipeError
 from distill.batches import DeviceBatch
 from distill.collectives import gather_with_grad
 from distill.config import DistillConfig
@@ -31,7 +32,11 @@ class DistillStep(nn.Module):
         *,
         teacher: Shapes | None,
     ) -> None:
-        """Wrap `model`; `teacher` has the shapes of what it is compared with, if with anything."""
+        """Wrap `model`; `teacher` has the shapes of what it is compared with, if with anything.
+
+        Raises:
+            RecipeError: no parameter learns.
+        """
         super().__init__()
         self.views = method.views
         self.terms = method.terms(config.objectives)
@@ -42,6 +47,11 @@ class DistillStep(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad="scale" in read)
         self.parts = method.training_parts(config, model, teacher)
         self.kept = {"descriptor", "logits", *read}
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise RecipeError(
+                f"recipe {config.name}: none of its {', '.join(self.terms)} moves a parameter, as "
+                "all of the backbone is frozen; set model.train_blocks to 1 or more"
+            )
 
     def forward(
         self, batch: DeviceBatch, names: Collection[str]

@@ -136,6 +136,7 @@ def finish(session: Session) -> None:
         layout=session.shards.manifest.layout,
         step=session.state.step,
         descriptor_space=session.descriptor_space,
+        teacher=session.teacher.origin if session.teacher else None,
     )
     save_training_parts(session.paths, session.accelerator.unwrap_model(session.step))
     paths = session.paths

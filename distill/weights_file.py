@@ -65,11 +65,12 @@ def save_weights(
     layout: str,
     step: int,
     descriptor_space: str = "",
+    teacher: Origin | None = None,
 ) -> None:
     """Write `model.safetensors` and its card; the file alone suffices to load the model.
 
     `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
-    its own.
+    its own. `teacher` is where the weights of the teacher that it learned from came from.
     """
     meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
     meta |= {"descriptor_space": descriptor_space, "origin": asdict(model.origin)}
@@ -78,7 +79,7 @@ def save_weights(
     with _written_whole(paths.weights) as aside:
         save_file(_on_host(model.state_dict()), aside, metadata=entry)
         aside.replace(paths.weights)
-        write_text_aside(paths.card, _card(config, model, step=step, space=descriptor_space))
+        write_text_aside(paths.card, _card(config, model, step, descriptor_space, teacher))
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
@@ -231,13 +232,15 @@ def _in_words(origin: Origin) -> str:
     """Tell where weights came from, and under which licence what is derived from them stands."""
     if origin.source == "none":
         return "fresh weights"
-    licence = origin.licence or "not stated, ask whoever gave them"
-    return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {licence}"
+    return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {origin.licence_in_words}"
 
 
-def _card(config: DistillConfig, model: RetrievalModel, *, step: int, space: str) -> str:
+def _card(
+    config: DistillConfig, model: RetrievalModel, step: int, space: str, teacher: Origin | None
+) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
     return (
         f"# {config.name}\n\n"
         f"- role: {config.role}, method: {config.method}\n"
@@ -249,6 +252,6 @@ def _card(config: DistillConfig, model: RetrievalModel, *, step: int, space: str
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
         f"- descriptor_space: {space or 'its own, named by the sha256 of its weights'}\n"
         f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
-        f"- teacher: {config.teacher.run or 'none'}\n\n"
+        f"- teacher: {told}\n\n"
         "Load it with `distill.weights_file.load_student`, evaluate it by `skydistill evaluate`.\n"
     )

@@ -50,6 +50,9 @@ class Stage:
     run: str | None = None
     """Run whose `exit.json` says how it went, for stages that train."""
 
+    cache: Path | None = None
+    """Teacher cache that a row of a sweep fills or learns from."""
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables of the command: ranks share the processors, one process takes what it wants."""

@@ -3,13 +3,12 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_shards.recipe import load_recipe
+from data_shards.recipe import load_recipe, to_values
 from launch.config import SweepConfig, SweepRow
 from launch.demo import Stage, launched_argv, run_stage, verb_argv
 from launch.demo_paths import DemoPaths
@@ -20,7 +19,8 @@ def sweep_stages(config: SweepConfig) -> list[Stage]:
     """Return the commands of a sweep, seed by seed.
 
     Raises:
-        RecipeError: a row names no recipe, or contradicts itself; nothing was started.
+        RecipeError: a row names no recipe, or contradicts itself, or its run folder holds a run of
+            another recipe; nothing was started.
     """
     return [
         stage
@@ -33,6 +33,7 @@ def sweep_stages(config: SweepConfig) -> list[Stage]:
 def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage]:
     """Yield the commands of one row: training or cache, then the evaluation of what was trained."""
     from distill.config import DistillConfig
+    from distill.run_folder import RunPaths, refuse_other_recipe
 
     paths, name = DemoPaths(config.out), f"{row.name}-{seed}"
     fixed: dict[str, Any] = {"name": row.name, "seed": seed, "data.shards": str(config.shards)}
@@ -42,7 +43,10 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         for key, value in {**config.options, **fixed, **row.options}.items()
         for word in (f"--{key}", _typed(value, runs=str(paths.runs), seed=seed))
     ]
-    load_recipe(DistillConfig, row.recipe, words)
+    recipe = load_recipe(DistillConfig, row.recipe, words)
+    if row.verb == "train":
+        refuse_other_recipe(RunPaths(recipe.run_folder), to_values(recipe))
+    is_taught = recipe.objectives.needs_teacher and recipe.teacher.source == "cache"
     yield Stage(
         name=name,
         title=f"{row.verb} {row.name}, seed {seed}",
@@ -55,6 +59,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         ),
         processes=config.processes,
         run=name if row.verb == "train" else None,
+        cache=recipe.teacher.cache if is_taught else None,
     )
     if row.verb == "train" and row.evaluate:
         checkpoint = ("--checkpoint", paths.runs / name, "--shards", config.shards)
@@ -95,7 +100,7 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
     done = len(stages) - len(left)
     sys.stdout.write(f"{len(left)} commands done, {done} were done before; runs: {paths.runs}\n")
     for cache, count in students_of_caches(stages).items():
-        seconds = cache_facts(Path(cache))["seconds"]
+        seconds = cache_facts(cache)["seconds"]
         sys.stdout.write(
             f"{cache}: {seconds:.0f} teacher seconds for {count} students, {seconds / count:.0f} "
             "each\n"
@@ -103,12 +108,6 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
     return 0
 
 
-def students_of_caches(stages: Sequence[Stage]) -> Counter[str]:
+def students_of_caches(stages: Sequence[Stage]) -> Counter[Path]:
     """Count the students that read each teacher cache."""
-    return Counter(
-        value
-        for stage in stages
-        if stage.run
-        for option, value in pairwise(stage.argv)
-        if option == "--teacher.cache"
-    )
+    return Counter(stage.cache for stage in stages if stage.run and stage.cache)

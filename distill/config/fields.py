@@ -41,7 +41,7 @@ class Bounds:
 
 
 def bounded(
-    default: float | str | tuple[int, ...] | None,
+    default: float | str | tuple[float, ...] | None,
     *,
     at_least: float | None = None,
     above: float | None = None,
@@ -77,8 +77,9 @@ def field_problems(recipe: object) -> Iterator[str]:
         if methods and value != default and recipe.method not in methods:  # type: ignore[attr-defined]
             yield f"{key} ({value}) is nothing that {recipe.method} has; leave it out"  # type: ignore[attr-defined]
         bounds = metadata.get("bounds")
-        is_number = isinstance(value, int | float)
-        if bounds is not None and is_number and not bounds.allow(value):
+        values = value if isinstance(value, tuple) else (value,)
+        numbers = [number for number in values if isinstance(number, int | float)]
+        if bounds is not None and not all(map(bounds.allow, numbers)):
             yield f"{key} ({value}) must be {bounds.in_words}"
         for needed in metadata.get("needs", ()) if value else ():
             if not attrgetter(needed)(recipe):

@@ -36,7 +36,8 @@ class ModelConfig:
 
     train_blocks: int | None = bounded(None, at_least=0)
     """Last transformer blocks (stages of a convolutional network) that learn; what comes before
-    keeps its weights and stores no activations. null trains all."""
+    keeps its weights and batch statistics, drops nothing and stores no activations. null trains
+    all."""
 
     final_norm: bool = False
     """Whether the final norm of a transformer stands between its patches and the pooling."""

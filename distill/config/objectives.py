@@ -25,7 +25,7 @@ class DeepSupervisionConfig:
     weight: float = bounded(0.0, at_least=0, methods=("pfed",))
     """Weight in the total loss; 0 leaves the term out."""
 
-    stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)
+    stage_weights: tuple[float, ...] = bounded((0.1, 0.2, 0.3), at_least=0)
     """Weight of each stage before the last, the shallowest first."""
 
 
@@ -38,7 +38,7 @@ class SelfDistillationConfig:
     )
     """Weight in the total loss; 0 leaves the term out."""
 
-    stage_weights: tuple[float, ...] = (0.1, 0.2, 0.3)
+    stage_weights: tuple[float, ...] = bounded((0.1, 0.2, 0.3), at_least=0)
     """Weight of each stage before the last, the shallowest first."""
 
     temperature: float = bounded(4.0, above=0)

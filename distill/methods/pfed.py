@@ -274,7 +274,7 @@ def aligned_views(step: StepTensors, *, base: float) -> Tensor:
     """Draw each drone view's probabilities to its tile's, softer the less sure drone views are."""
     satellite_BC, drone_BkC = step.own.satellite["logits"], step.own.drone["logits"]
     satellite_GE, drone_GE = step.everyone.both("entropy")
-    temperature = alignment_temperature(drone_GE.mean(), satellite_GE.mean(), base=base)
+    temperature = alignment_temperature(drone_GE, satellite_GE, base=base)
     step.measures["uapa_temperature"] = temperature
     tiles_VC = satellite_BC.repeat_interleave(drone_BkC.shape[1], dim=0)
     return uapa(tiles_VC, drone_BkC.flatten(0, 1), temperature=temperature)

@@ -176,8 +176,8 @@ def feature_maps(
 def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     """Let the last `count` transformer blocks, or stages of a convolutional network, learn.
 
-    What comes before them, patch embedding included, keeps its weights; autograd records nothing of
-    it, so its activations are not stored.
+    What comes before them, patch embedding included, keeps its weights and its batch statistics;
+    autograd records nothing of it, so its activations are not stored.
 
     Raises:
         RecipeError: the network has fewer.

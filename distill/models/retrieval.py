@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Callable, Collection
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,18 @@ class RetrievalModel(nn.Module):
         if flip:
             parts_BPD = parts_BPD + self.parts(images_BCHW.flip(3))
         return unit(parts_BPD)
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's own signature
+        """Enter training or eval mode; frozen parts of the backbone stay in eval mode.
+
+        Their batch statistics do not move, and nothing in them is dropped.
+        """
+        super().train(mode)
+        for module in self.backbone.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
+        return self
 
     def learn(self, read: Collection[str]) -> None:
         """Keep out of the optimizer what makes outputs that no loss term reads."""

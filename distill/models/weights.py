@@ -4,7 +4,7 @@ import hashlib
 import os
 import pickle
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -37,6 +37,12 @@ class Origin:
     licence: str = ""
     """As timm states it for these weights; empty where nobody stated it."""
 
+    @property
+    def licence_in_words(self) -> str:
+        if self.source == "none":
+            return "fresh weights, nothing to license"
+        return self.licence or "not stated, ask whoever gave them"
+
 
 def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
     """Load `weights` (`none`, `timm` or a path) into a backbone, strictly.
@@ -64,17 +70,16 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
         raise RecipeError(
             f"model.weights {weights} do not fit {arch}: {' '.join(str(error).split())[:300]}"
         ) from error
-    return Origin(
-        source=_hub_id(arch) if weights == "timm" else weights,
-        sha256=file_sha256(file),
-        licence=licence_of(arch) if weights == "timm" else "",  # a file may be anybody's
-    )
+    # A file may be anybody's: its licence is not guessed.
+    origin = origin_at_timm(arch) if weights == "timm" else Origin(source=weights)
+    return replace(origin, sha256=file_sha256(file))
 
 
-def licence_of(arch: str) -> str:
-    """Return the licence that timm states for its weights of an arch; empty where it has none."""
+def origin_at_timm(arch: str) -> Origin:
+    """Return source and licence of timm's weights of an arch; empty where it has or states none."""
     known = timm.get_pretrained_cfg(arch) if timm.is_model(arch) else None
-    return str(known.license or "") if known else ""
+    source, licence = (getattr(known, name, None) or "" for name in ("hf_hub_id", "license"))
+    return Origin(source=source, licence=licence)
 
 
 def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
@@ -128,21 +133,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hub_id(arch: str) -> str:
-    return str(getattr(timm.get_pretrained_cfg(arch), "hf_hub_id", None) or "")
-
-
 def find_timm_weights(arch: str) -> Path:
     """Return the file of timm's weights: from the cache of this machine, else fetched once.
 
     Raises:
         RecipeError: timm has none, or they are not here and cannot be fetched.
     """
-    if not timm.is_model(arch) or not _hub_id(arch):
+    hub, name = origin_at_timm(arch).source, "model.safetensors"
+    if not hub:
         raise RecipeError(
             f"model.weights: timm has no weights of {arch}; set model.weights to none or to a path"
         )
-    hub, name = _hub_id(arch), "model.safetensors"
     found = try_to_load_from_cache(hub, name)
     if isinstance(found, str):
         return Path(found)

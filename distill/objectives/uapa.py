@@ -13,14 +13,12 @@ def entropy(logits_BC: Tensor) -> Tensor:
     return -(logp_BC.exp() * logp_BC).sum(dim=1)
 
 
-def alignment_temperature(
-    drone_entropy: Tensor, satellite_entropy: Tensor, *, base: float
-) -> Tensor:
+def alignment_temperature(drone_N: Tensor, satellite_M: Tensor, *, base: float) -> Tensor:
     """Return T = T0 (1 + sigmoid(U_drone - U_satellite)), without a gradient (spec pfed 4.4).
 
-    The entropies are means over the batch, or those of each pair [B].
+    U are the means of the entropies of N drone views and M tiles.
     """
-    return base * (1 + torch.sigmoid((drone_entropy - satellite_entropy).detach()))
+    return base * (1 + torch.sigmoid((drone_N.mean() - satellite_M.mean()).detach()))
 
 
 def uapa(satellite_BC: Tensor, drone_BC: Tensor, *, temperature: Tensor) -> Tensor:
@@ -31,10 +29,10 @@ def uapa(satellite_BC: Tensor, drone_BC: Tensor, *, temperature: Tensor) -> Tens
     Args:
         satellite_BC: logits of each pair's satellite tile, which teach.
         drone_BC: logits of each pair's drone view.
-        temperature: one for all pairs, or one of each pair [B].
+        temperature: of all pairs, a scalar.
     """
-    row = temperature.unsqueeze(-1)
-    satellite_logp_BC = F.log_softmax(satellite_BC.detach() / row, dim=1)
-    drone_logp_BC = F.log_softmax(drone_BC / row, dim=1)
-    kl_BC = F.kl_div(drone_logp_BC, satellite_logp_BC, reduction="none", log_target=True)
-    return (temperature**2 * kl_BC.sum(dim=1)).mean()
+    satellite_logp_BC = F.log_softmax(satellite_BC.detach() / temperature, dim=1)
+    drone_logp_BC = F.log_softmax(drone_BC / temperature, dim=1)
+    return temperature**2 * F.kl_div(
+        drone_logp_BC, satellite_logp_BC, reduction="batchmean", log_target=True
+    )

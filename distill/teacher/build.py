@@ -111,15 +111,16 @@ def _write_shards(
 
     Return the wall seconds that all shards took, those of earlier builds too.
     """
-    spans, slots, codec = cached_shards(shards), config.augment.slots, CODECS[key.codec]
-    total, done = sum(count for _, count in spans.values()) * slots, 0
+    described, codec = cached_shards(shards, key.altitudes), CODECS[key.codec]
+    slots, done = config.augment.slots, 0
+    total = sum(map(len, described.values())) * slots
     before = json.loads((folder / KEY_NAME).read_text())["seconds"] if rank() == 0 else 0.0
     started = time.perf_counter()
-    for name, (first, count) in spans.items():
+    for name, images in described.items():
         if rows_name(name) not in finished:
             final = folder / rows_name(name)
             aside = final.with_suffix(".partial")
-            rows = _map_rows(aside, (count, slots), key.row)
+            rows = _map_rows(aside, (len(images), slots), key.row)
             of_shard = rows.reshape(-1)
             batch = teacher_batch(device)
             starts = range(rank() * batch, rows.size, world_size() * batch)
@@ -129,7 +130,7 @@ def _write_shards(
                 config,
                 shards,
                 model,
-                first + at // slots,
+                images[at // slots],
                 at % slots,
                 key=key,
                 device=device,
@@ -144,7 +145,7 @@ def _write_shards(
                 so_far = before + time.perf_counter() - started
                 write_json(folder / KEY_NAME, {"key": asdict(key), "seconds": so_far})
                 aside.replace(final)
-        done += count * slots
+        done += len(images) * slots
         progress(done, total)
     wait_for_all()
     return float(before + time.perf_counter() - started)

@@ -6,6 +6,7 @@ in it; a cache with another key is refused by naming what differs (spec performa
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,18 +22,20 @@ from data_shards.config import Resampling
 from data_shards.decode import DECODER
 from data_shards.errors import CacheError
 from data_shards.manifest import write_json
+from data_shards.planning.place_views import at_altitudes
 from data_shards.remote.fetch import WantedFile
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import copy_to_node
 from data_shards.schema import Role
 from data_shards.shards import RowNumbers, ShardSet
 from distill.config import CodecName
+from distill.inputs import PAIRED_VIEWS
 from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
 from distill.models.weights import Origin, file_sha256
 from distill.teacher.codec import CODECS, Rows
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raised when the code would compute other outputs from the same weights and pixels."""
 
 META_NAME = "cache.json"
@@ -61,6 +64,9 @@ class CacheKey:
     augment: dict[str, Any]
     decoder: str
     """Decoder and resampling."""
+
+    altitudes: list[float] = field(default_factory=list)
+    """Heights of the drone views that have rows, ascending; all heights if empty."""
 
     augment_version: int = AUGMENT_VERSION
     preprocessing: str = PREPROCESSING
@@ -121,14 +127,20 @@ def augment_values(augment: AugmentConfig) -> dict[str, Any]:
     return asdict(augment)
 
 
-def cached_shards(shards: ShardSet) -> dict[str, tuple[int, int]]:
-    """Return name to (first image row, rows) of the shards that hold training images."""
-    trained = np.unique(shards.images.shard[shards.images.roles & Role.TRAIN != 0])
-    spans = {}
-    for number in trained.tolist():
-        rows = np.flatnonzero(shards.images.shard == number)
-        spans[shards.manifest.shards[number].name] = (int(rows[0]), len(rows))
-    return spans
+def cached_shards(shards: ShardSet, altitudes: Sequence[float]) -> dict[str, RowNumbers]:
+    """Return name to image rows of the shards that a recipe trains on.
+
+    The rows are of all tiles, and of the drone views at `altitudes` (all heights if empty).
+
+    Raises:
+        PlanError: a height that no drone view has; the sentence names those there are.
+    """
+    images = shards.images
+    tiles, drones = (images.where(role=Role.TRAIN, view=view) for view in PAIRED_VIEWS)
+    rows = np.sort(np.concatenate([tiles, at_altitudes(shards, drones, altitudes)]))
+    numbers, starts = np.unique(images.shard[rows], return_index=True)
+    names = [shards.manifest.shards[number].name for number in numbers.tolist()]
+    return dict(zip(names, np.split(rows, starts[1:]), strict=True))
 
 
 def rows_name(shard: str) -> str:
@@ -146,16 +158,20 @@ class FeatureCache:
         """What keeps `folder` from being evicted while this cache is open."""
 
         self.shard_of, self.slots = shards.images.shard, int(key.augment["slots"])
-        self._first = np.zeros(len(shards.manifest.shards), dtype=np.int64)
         self._rows: dict[int, Rows] = {}
         self._row = key.row
-        names = [entry.name for entry in shards.manifest.shards]
-        for name, (first, count) in cached_shards(shards).items():
+        described = cached_shards(shards, key.altitudes)
+        self.described = np.concatenate(list(described.values()))
+        """Image rows that have an answer in every slot, ascending."""
+
+        # Where in its shard's file an image stands; behind the end of any file if it is in none.
+        self._at = np.full(len(shards.images), len(shards.images), dtype=np.int64)
+        for name, images in described.items():
             rows = np.load(folder / rows_name(name), mmap_mode="r")
-            if rows.shape != (count, self.slots) or rows.dtype != key.row:
+            if rows.shape != (len(images), self.slots) or rows.dtype != key.row:
                 raise ValueError(f"{rows_name(name)} has shape {rows.shape} of {rows.dtype}")
-            number = names.index(name)
-            self._first[number], self._rows[number] = first, rows.reshape(-1)
+            self._at[images] = np.arange(len(images))
+            self._rows[int(self.shard_of[images[0]])] = rows.reshape(-1)
 
     @classmethod
     def open(cls, folder: Path, *, shards: ShardSet, key: CacheKey, recipe: str) -> "FeatureCache":
@@ -222,10 +238,14 @@ class FeatureCache:
     def lookup(
         self, rows: RowNumbers, slots: npt.NDArray[np.int64], device: torch.device = CPU
     ) -> Outputs:
-        """Return the named outputs [N, ...] of N images in their slots, float32 on `device`."""
+        """Return the named outputs [N, ...] of N images in their slots, float32 on `device`.
+
+        Raises:
+            LookupError: an image is none of `described`.
+        """
         shard = self.shard_of[rows]
         order = np.argsort(shard, kind="stable")
-        of_shard = ((rows - self._first[shard]) * self.slots + slots)[order]
+        of_shard = (self._at[rows] * self.slots + slots)[order]
         counts = np.bincount(shard)
         ends = np.cumsum(counts).tolist()
         found = np.empty(len(rows), dtype=self._row)
@@ -267,6 +287,7 @@ def cache_facts(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / META_NAME).read_text())
         key, seconds = CacheKey(**meta["key"]), float(meta["seconds"])
+        origin = Origin(**meta["origin"])
         files = [np.load(folder / name, mmap_mode="r") for name in meta["sha256"]]
         if key.digest != meta["digest"] or any(rows.dtype != key.row for rows in files):
             raise ValueError(f"{META_NAME} does not fit its rows")
@@ -275,12 +296,13 @@ def cache_facts(folder: Path) -> dict[str, Any]:
             "folder": str(folder),
             "teacher": meta["teacher"],
             "teacher_sha256": key.teacher_sha256,
-            "teacher_started_from": meta["origin"]["source"],
-            "teacher_licence": meta["origin"]["licence"] or "not stated",
+            "teacher_started_from": origin.source,
+            "teacher_licence": origin.licence_in_words,
             "outputs": key.outputs,
             "codec": key.codec,
             "slots": key.augment["slots"],
             "image_size": key.image_size,
+            "altitudes": key.altitudes,
             "augment.family": key.augment["family"],
             "shards": key.shards,
             "rows": rows,

@@ -17,7 +17,7 @@ from data_shards.augment.variations import Variations
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.processors import processors
-from data_shards.schema import Role, View
+from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 from distill.batches import DeviceBatch
 from distill.collectives import rank
@@ -25,6 +25,7 @@ from distill.config import DistillConfig, TeacherConfig
 from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, normalize, to_device
+from distill.models.weights import Origin
 from distill.run_folder import RunPaths
 from distill.teacher.cache import CacheKey, FeatureCache, augment_values, decoder_name
 from distill.teacher.codec import CODECS
@@ -58,6 +59,9 @@ class Teacher(Protocol):
     space: str
     """The space that its descriptors live in."""
 
+    origin: Origin
+    """Where the weights that it was trained from came from."""
+
     image_size: int | None
     """Size of the images that it looks at in every step; None when it looks at none."""
 
@@ -68,9 +72,9 @@ class Teacher(Protocol):
 class CachedTeacher:
     """Reads the outputs of the very image in its very augmentation slot from disk."""
 
-    def __init__(self, cache: FeatureCache, *, space: str, device: torch.device) -> None:
-        """Serve `cache` to `device`."""
-        self.space = space
+    def __init__(self, cache: FeatureCache, teacher: LoadedModel, *, device: torch.device) -> None:
+        """Serve the `cache` of a `teacher` to `device`."""
+        self.space, self.origin = teacher.descriptor_space, teacher.model.origin
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
         self.image_size: int | None = None
 
@@ -98,8 +102,13 @@ class LiveTeacher:
             del self.model.train  # deaf no longer
             self.model.train()
         self.image_size: int | None = image_size
+<<<<<<< HEAD
         self.precision = config.precision
         self.space = teacher.descriptor_space
+=======
+        self.precision = precision
+        self.space, self.origin = teacher.descriptor_space, teacher.model.origin
+>>>>>>> work_a
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -265,6 +274,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         outputs={name: list(shape) for name, shape in _shapes(config, teacher).items()},
         shards=shards.fingerprint,
         image_size=teacher_size(config, teacher),
+        altitudes=sorted(set(config.data.altitudes)),
         augment=augment_values(config.augment),
         decoder=decoder_name(config.data.resampling),
         codec=config.teacher.codec,
@@ -309,7 +319,7 @@ def open_teacher(
         cache = cache.staged(local_cache(config.data))
     if rank() == 0:
         audit(cache, config, to_device(teacher.model, device), device)
-    return CachedTeacher(cache, space=teacher.descriptor_space, device=device)
+    return CachedTeacher(cache, teacher, device=device)
 
 
 def audit(
@@ -320,17 +330,15 @@ def audit(
     Raises:
         CacheError: an output differs by more than codec and processor explain.
     """
-    started, images = time.perf_counter(), cache.shards.images
-    is_read = (images.roles & Role.TRAIN != 0) & np.isin(images.view, PAIRED_VIEWS)
-    trained = np.flatnonzero(is_read)
-    total = len(trained) * cache.slots
+    started, described = time.perf_counter(), cache.described
+    total = len(described) * cache.slots
     allowed = CODECS[cache.key.codec].error + OTHER_PROCESSOR[cache.key.precision]
     count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
     chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
     worst = 0.0
     for view in PAIRED_VIEWS:
-        of_view = chosen[images.view[trained[chosen // cache.slots]] == view]
-        rows, slots = trained[of_view // cache.slots], of_view % cache.slots
+        of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]
+        rows, slots = described[of_view // cache.slots], of_view % cache.slots
         start, stored = 0, cache.lookup(rows, slots, device)
         for live in slot_outputs(
             config,

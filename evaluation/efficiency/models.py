@@ -13,7 +13,7 @@ from data_shards.nearest import choose
 from distill.config import ModelConfig
 from distill.models import ARCHS, RetrievalModel
 from distill.models.backbones import patch_of
-from distill.models.weights import licence_of
+from distill.models.weights import origin_at_timm
 from evaluation.efficiency.config import Precision
 from evaluation.efficiency.cost import Cost, Speed
 from evaluation.efficiency.counts import cost
@@ -34,8 +34,11 @@ class ListedModel:
     """As `model.arch` of a recipe."""
 
     descriptor_width: int
+    source: str
+    """Where timm's pretrained weights come from; empty where there are none."""
+
     licence: str
-    """Of timm's pretrained weights; empty where there are none."""
+    """Of these weights."""
 
     cost: Cost
     speed: Speed | None
@@ -75,7 +78,8 @@ def _counted(names: Sequence[str], image_size: int, *, is_all: bool) -> Iterator
         yield ListedModel(
             name=name,
             descriptor_width=model.width,
-            licence=licence_of(name),
+            source=origin_at_timm(name).source,
+            licence=origin_at_timm(name).licence,
             cost=cost(model, image_size=image_size),
             speed=None,
         )
@@ -142,13 +146,13 @@ def _cells(model: ListedModel, *, is_binary: bool, is_measured: bool) -> list[st
 
 
 def licence_lines(models: Sequence[ListedModel]) -> str:
-    """Name the licences of timm's weights, each with its models."""
-    names: dict[str, list[str]] = {}
+    """Name the licences of timm's weights, each with their sources."""
+    sources: dict[str, list[str]] = {}
     for model in models:
         if model.licence:
-            names.setdefault(model.licence, []).append(model.name)
+            sources.setdefault(model.licence, []).append(model.source)
     return "\n".join(
-        f"Weights of timm under {licence}: {', '.join(of)}." for licence, of in names.items()
+        f"Weights of timm under {licence}: {', '.join(of)}." for licence, of in sources.items()
     )
 
 

@@ -20,6 +20,7 @@ from data_shards.recipe import build_config, to_values
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 from distill.models import build_model
+from distill.models.weights import Origin
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths, open_run_folder
 from distill.session import Session, make_accelerator, open_session
@@ -93,7 +94,14 @@ def teacher_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: ShardSet)
     return save_newborn(tmp_path_factory.mktemp("teacher") / "run", tiny_shards, seed=5)
 
 
-def save_newborn(out: Path, shards: ShardSet, *, seed: int, image_size: int = 32) -> Path:
+def save_newborn(
+    out: Path,
+    shards: ShardSet,
+    *,
+    seed: int,
+    image_size: int = 32,
+    origin: Origin = Origin(),  # noqa: B008 - frozen
+) -> Path:
     """Write a run folder whose model was never trained."""
     config = build_config(
         DistillConfig,
@@ -110,6 +118,7 @@ def save_newborn(out: Path, shards: ShardSet, *, seed: int, image_size: int = 32
     torch.manual_seed(seed)
     places = list(class_places(shards))
     model = build_model(config.model, num_places=len(places))
+    model.origin = origin
     paths, layout = open_run_folder(config, world_size=1), shards.manifest.layout
     save_weights(paths, model, config, places=places, layout=layout, step=0)
     return out

@@ -52,6 +52,11 @@ def test_contradictions_are_told_all_at_once(make_config):
         ({"expected_world_size": 0}, "expected_world_size"),
         ({"model": {"dropout": 1.0}}, "model.dropout"),
         ({"objectives": {"info_nce": {"weight": -1}}}, "objectives.info_nce.weight"),
+        (
+            {"objectives": {"deep_supervision": {"stage_weights": [0.1, -0.2, 0.3]}}},
+            r"deep_supervision.stage_weights \(\(0.1, -0.2, 0.3\)\) must be at least 0",
+        ),
+        ({"objectives": {"self_distillation": {"stage_weights": [-1, 0, 0]}}}, "stage_weights"),
         ({"data": {"drones_per_row": 0}}, "data.drones_per_row"),
         ({"seed": -1}, r"seed \(-1\) must be"),
         ({"seed": 2**32}, r"seed \(4294967296\) must be"),

@@ -11,6 +11,7 @@ from distill.config.fields import Bounds, bounded, field_problems, seed
 class Inner:
     share: float = bounded(0.5, at_least=0, below=1)
     weight: float = bounded(0.0, at_least=0, needs=("path",))
+    stages: tuple[float, ...] = bounded((0.1, 0.0), at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,11 @@ def test_a_recipe_within_its_bounds_has_no_problem():
 
 
 def test_every_problem_is_told_at_once_by_its_dotted_key():
-    wrong = Outer(count=0, seed=2**32, inner=Inner(share=1.0, weight=0.5))
+    wrong = Outer(count=0, seed=2**32, inner=Inner(share=1.0, weight=0.5, stages=(1.0, -0.1)))
     assert list(field_problems(wrong)) == [
         "count (0) must be at least 1",
         "seed (4294967296) must be at least 0 and at most 4294967295",
         "inner.share (1.0) must be at least 0 and below 1",
         "inner.weight (0.5) needs path; set it, or inner.weight to 0",
+        "inner.stages ((1.0, -0.1)) must be at least 0",
     ]

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_shards.errors import RecipeError
 from distill.batches import DeviceBatch
 from distill.config import ModelConfig
 from distill.methods import METHODS
 from distill.methods.pfed import Pfed
 from distill.models import build_model, unit
 from distill.step import MAX_SCALE, DistillStep
+from tests.distill.conftest import open_alone
 
 ROWS, DRONES = 3, 2
 
@@ -79,3 +81,11 @@ def test_unit_descriptors_have_parts_of_equal_length():
     assert torch.allclose(lengths, torch.full((5, 3), 3**-0.5))
     cosine = torch.cosine_similarity(parts[:2], parts[2:4], dim=2).mean(1)
     assert torch.allclose((descriptor[:2] * descriptor[2:4]).sum(1), cosine, atol=1e-6)
+
+
+def test_a_recipe_of_which_nothing_learns_is_refused(make_config, tmp_path):
+    objectives = {"triplet": {"weight": 1.0}, "info_nce": {"weight": 0}}
+    config = make_config(objectives=objectives, model={"train_blocks": 0, "pool": "mean"})
+    with pytest.raises(RecipeError, match="none of its triplet moves a parameter.*train_blocks to"):
+        open_alone(config)
+    open_alone(make_config(objectives=objectives, model={"train_blocks": 0}, out=str(tmp_path)))

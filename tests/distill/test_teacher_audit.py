@@ -3,22 +3,25 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from data_shards.errors import CacheError
+from data_shards.errors import CacheError, PlanError
 from data_shards.loader import image_batches
 from data_shards.schema import Role, View
 from data_shards.verbs import run_verb
 from distill.cli import cache
 from distill.config import DistillConfig
 from distill.models import normalize
+from distill.teacher.cache import cache_facts
 from distill.teacher.source import load_teacher
-from tests.distill.conftest import open_alone
+from tests.distill.conftest import open_alone, run_alone, save_newborn, tiny_config
 from tests.distill.test_teacher_cache import Killed, build, open_cache
+from tests.evaluation.conftest import sharded, write_sues
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,11 @@ def test_info_tells_what_a_cache_is(own, capsys):
     assert facts["bytes"] > 120 * facts["bytes_per_row"] and facts["slots"] == 2
     assert facts["shards"] == key.shards and facts["augment.family"] == "light"
     assert facts["seconds"] > 0
+    assert facts["teacher_licence"] == "fresh weights, nothing to license"
+    meta = json.loads((folder / "cache.json").read_text())
+    meta["origin"] |= {"source": "own.pth"}
+    (folder / "cache.json").write_text(json.dumps(meta))
+    assert cache_facts(folder)["teacher_licence"].startswith("not stated")
     assert facts["seconds_per_1000_rows"] == pytest.approx(facts["seconds"] / 0.12, rel=1e-2)
     code, out, _ = told(capsys, "--info", folder)
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(facts)
@@ -155,3 +163,38 @@ def test_a_mirrored_image_is_described_again_not_its_feature_map(distilled):
     )
     assert F.cosine_similarity(stored, again).min() > 0.9999
     assert F.cosine_similarity(mirrored_maps, again).mean() < 0.95
+
+
+def test_only_the_heights_of_the_recipe_are_described(tmp_path, caplog):
+    raw = write_sues(tmp_path / "sues/raw")
+    shards = sharded(raw, "sues200", split=raw / "split.yaml")
+    save_newborn(tmp_path / "teacher", shards, seed=5)
+
+    def recipe(*altitudes: float) -> DistillConfig:
+        return tiny_config(
+            shards,
+            tmp_path / "run",
+            role="distilled",
+            data={"altitudes": list(altitudes), "global_batch": 2},
+            teacher={"run": str(tmp_path / "teacher"), "cache": str(tmp_path / "cache")},
+            objectives={"feature_distillation": {"weight": 1.0}},
+        )
+
+    config, images = recipe(300), shards.images
+    assert build(config) is True
+    cache = open_cache(config)
+    is_trained = (images.roles & Role.TRAIN != 0) & (images.altitude_m != 150)
+    assert cache.described.tolist() == np.flatnonzero(is_trained).tolist()
+    assert set(images.view[is_trained].tolist()) == {View.SATELLITE, View.DRONE}
+    rows = [np.load(path) for path in config.teacher.cache.glob("*.npy")]
+    assert sum(map(len, rows)) == len(cache.described)
+    with pytest.raises(LookupError):
+        cache.lookup(np.flatnonzero(images.altitude_m == 150)[:1], np.zeros(1, dtype=np.int64))
+    caplog.set_level("INFO")
+    run_alone(config)
+    assert f"audited 8 of {2 * len(cache.described)} rows" in caplog.text
+    for other in (recipe(), recipe(150), recipe(150, 300)):
+        with pytest.raises(CacheError, match="made from another altitudes;"):
+            open_cache(other)
+    with pytest.raises(PlanError, match="at 200 m; choose among 150, 300"):
+        build(replace(recipe(200), teacher=replace(config.teacher, cache=tmp_path / "none")))

@@ -7,8 +7,10 @@ from safetensors.torch import save_file
 from data_shards.errors import CheckpointError, DivergedError, RecipeError
 from distill import train as loop
 from distill.models import RetrievalModel, inference
+from distill.models.weights import Origin
 from distill.weights_file import load_student
-from tests.distill.conftest import metric_lines, run_alone
+from tests.distill.conftest import metric_lines, run_alone, save_newborn
+from tests.distill.test_teacher_cache import build
 
 
 def test_metric_lines_have_the_names_of_the_recipe(distilled, make_config):
@@ -165,6 +167,21 @@ def test_the_origin_of_first_weights_travels_through_every_start(make_config, tm
     assert f"started from: run {tmp_path / 'one'}, {weights}" in card and "not stated" in card
 
 
+@pytest.mark.parametrize("source", ["live", "cache"])
+def test_a_student_s_card_tells_where_its_teacher_started(
+    distilled, make_config, tiny_shards, tmp_path, source
+):
+    origin = Origin(source="timm/some.tag", sha256="ab" * 32, licence="apache-2.0")
+    save_newborn(tmp_path / "teacher", tiny_shards, seed=5, origin=origin)
+    config = distilled(teacher={"run": str(tmp_path / "teacher"), "source": source})
+    if source == "cache":
+        build(config)
+    told = f"teacher: {tmp_path / 'teacher'}, started from: timm/some.tag (sha256 abababababab), "
+    assert f"{told}licence: apache-2.0\n" in run_alone(config).paths.card.read_text()
+    alone = make_config(out=str(tmp_path / "alone"), teacher={"run": str(tmp_path / "teacher")})
+    assert "- teacher: none\n" in run_alone(alone).paths.card.read_text()
+
+
 def test_a_last_stage_that_only_teaches_its_logits_is_no_trouble(make_config):
     objectives = {
         "deep_supervision": {"weight": 1.0},
@@ -175,3 +192,25 @@ def test_a_last_stage_that_only_teaches_its_logits_is_no_trouble(make_config):
     assert all(parameter in session.groups.state for parameter in learning)
     with pytest.raises(RecipeError, match="only stages before the last are trained"):
         make_config(objectives=objectives | {"info_nce": {"weight": 0}})
+
+
+def test_frozen_units_keep_their_weights_and_batch_statistics(make_config):
+    seen = {}
+
+    def look(model: RetrievalModel, step: int) -> dict[str, float]:
+        seen[step] = {name: value.clone() for name, value in model.state_dict().items()}
+        with inference(model):
+            pass  # as a probe does
+        return {}
+
+    model = {"arch": "mobilenetv3_small_050", "train_blocks": 2}
+    session = run_alone(make_config(model=model, probe_every_steps=1), probes=[look])
+    first, last = seen[1], seen[6]
+    moved = {name for name, value in first.items() if not torch.equal(value, last[name])}
+    number = len(session.model.backbone.blocks)
+    learning = tuple(f"backbone.blocks.{n}." for n in (number - 2, number - 1))
+    assert {name for name in moved if name.startswith("backbone.")} == {
+        name for name in first if name.startswith(learning)
+    }
+    assert any("running_mean" in name for name in first if not name.startswith(learning))
+    assert any("running_mean" in name for name in moved)

@@ -75,6 +75,12 @@ def test_rows_are_done_in_order_and_once(
     assert "3 commands done, 0 were done before" in capsys.readouterr().out
     assert sweep([str(table), "--local"]) == 0
     assert "0 commands done, 3 were done before" in capsys.readouterr().out
+    values = yaml.safe_load(table.read_text())
+    values["rows"][1]["options"]["optimizer.learning_rate"] = 0.5
+    table.write_text(yaml.safe_dump(values))
+    says = r"step2-3 holds a run of another recipe \(differs in optimizer.learning_rate\)"
+    with pytest.raises(RecipeError, match=says):
+        sweep([str(table), "--local"])
 
 
 def test_a_dry_run_lists_commands_and_starts_none(
@@ -112,5 +118,19 @@ def test_a_row_that_cannot_be_done_is_told_before_any_is(
 def test_the_students_of_one_teacher_pass_are_counted() -> None:
     config = load_recipe(SweepConfig, ROOT / "configs/sweeps/pfed_ablation.yaml")
     counted = students_of_caches(sweep_stages(config))
-    caches = [f"outputs/pfed_ablation/runs/../cache-{seed}" for seed in config.seeds]
+    caches = [Path(f"outputs/pfed_ablation/runs/../cache-{seed}") for seed in config.seeds]
     assert counted == dict.fromkeys(caches, 3), "logit, feature and teacher_only share one pass"
+
+
+def test_who_learns_from_no_teacher_is_no_student_of_its_cache(table: Path) -> None:
+    values = yaml.safe_load(table.read_text())
+    values["options"] |= {"teacher.cache": "shared", "teacher.run": "teacher"}
+    live = {
+        "name": "live",
+        "recipe": "configs/pfed/demo.yaml",
+        "options": {"teacher.source": "live"},
+    }
+    values["rows"] += [{"name": "taught", "recipe": "configs/pfed/demo.yaml"}, live]
+    table.write_text(yaml.safe_dump(values))
+    stages = sweep_stages(load_recipe(SweepConfig, table))
+    assert students_of_caches(stages) == {Path("shared"): 1}

@@ -37,6 +37,7 @@ def test_the_costs_of_pfeds_student(capsys: pytest.CaptureFixture[str]) -> None:
     (tiny,) = listed(capsys, "convnext_tiny")
     cost = tiny["cost"]
     assert (tiny["descriptor_width"], round(cost["macs"] / 1e9, 4)) == (768, 4.4548)
+    assert (tiny["source"], tiny["licence"]) == ("timm/convnext_tiny.in12k_ft_in1k", "apache-2.0")
     assert cost["flops"] == 2 * cost["macs"]
     assert (cost["ops"], cost["ops_per_pair"]) == (cost["macs"], 2 * cost["macs"])
 
@@ -59,7 +60,7 @@ def test_the_table_fits_and_states_its_convention(capsys: pytest.CaptureFixture[
     assert all(name in shown for name in ARCHS)
     assert "4.455" in shown and "8.910" in shown and "BOPs/64" in shown and "224 px" in shown
     assert "…" not in shown and max(map(len, shown.splitlines())) <= 100
-    assert "under dinov3-license: vit_small_patch16_dinov3, convnext_tiny.dinov3" in shown
+    assert "under dinov3-license: timm/vit_small_patch16_dinov3.lvd1689m," in shown
 
 
 @pytest.mark.parametrize(
