@@ -1,6 +1,7 @@
 """Images in, named outputs and unit descriptors out: backbones, heads, first weights."""
 
-from distill.models.backbones import ARCHS, OneBitLayer
+from distill.models.backbones import ARCHS
+from distill.models.binary import OneBitLayer, binary_parameters
 from distill.models.inference import inference
 from distill.models.outputs import Outputs, Shapes, unit
 from distill.models.preprocess import normalize
@@ -12,6 +13,7 @@ __all__ = [
     "Outputs",
     "RetrievalModel",
     "Shapes",
+    "binary_parameters",
     "build_model",
     "inference",
     "normalize",

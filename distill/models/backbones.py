@@ -1,13 +1,10 @@
-"""The backbones a recipe can name: any of timm's with feature maps, and two small ones for a CPU.
-
-A backbone's layers say here how their cost is counted.
-"""
+"""The backbones a recipe can name: any of timm's with feature maps, small ones, binary ones."""
 
 # Shapes: B = images, D = width of a map, H x W = its positions.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import timm
 import torch
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 from data_shards.nearest import choose
+from distill.models.bnext import BNext
 from distill.models.preprocess import MEAN, STD
 
 Backbone = Callable[[float], nn.Module]
@@ -70,6 +68,15 @@ def _without_head(network: nn.Module) -> nn.Module:
     return network
 
 
+def _binary(build: Callable[[], nn.Module], drop_path: float) -> nn.Module:
+    """Build a network that knows no drop path."""
+    if drop_path:
+        raise RecipeError(
+            "model.drop_path: binary networks and their twins have none; leave it out"
+        )
+    return build()
+
+
 TIMM_ARCHS = (
     "convnext_atto",
     "convnext_femto",
@@ -91,13 +98,28 @@ TIMM_ARCHS = (
     "vit_large_patch16_dinov3.sat493m",
 )
 
+BNEXTS = {
+    "bnext_micro": (16, (1, 2, 2, 2)),
+    "bnext_tiny": (32, (1, 2, 2, 6, 2)),
+    "bnext_small": (48, (1, 2, 2, 6, 2)),
+    "bnext_middle": (48, (1, 4, 4, 8, 4)),
+    "bnext_large": (64, (1, 4, 4, 16, 4)),
+}
+"""Width of the stem, and blocks of each stage (spec bicrossnet 2.4)."""
+
 ARCHS: dict[str, Backbone] = {
     **{name: partial(_from_timm, name) for name in TIMM_ARCHS},
     "convnext_milli": partial(_small, 32, (1, 1, 4, 2)),
     "convnext_micro": partial(_small, 24, (1, 1, 3, 1)),
+    **{
+        f"{name}{suffix}": partial(_binary, partial(BNext, *sizes, is_binary=not suffix))
+        for name, sizes in BNEXTS.items()
+        for suffix in ("", "_float")
+    },
 }
 """First-class names to builders; `milli` and `micro` are sized to be trained from nothing on two
-CPU cores. Any other model of timm that has intermediate feature maps can be named too."""
+CPU cores, and a `float` is the same network without signs. Any other model of timm that has
+intermediate feature maps can be named too."""
 
 
 def build_backbone(arch: str, *, drop_path: float) -> nn.Module:
@@ -185,15 +207,3 @@ def patch_of(network: nn.Module) -> int:
     """Return the side in pixels that a transformer's images must be a multiple of; 1 for others."""
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
     return int(patch if isinstance(patch, int) else patch[0])
-
-
-@runtime_checkable
-class OneBitLayer(Protocol):
-    """A layer whose products at inference are of one-bit weights and one-bit activations.
-
-    Every multiply-accumulate inside its forward counts as a binary operation (spec bicrossnet 7.1);
-    what it does besides, such as a batch norm or a channel scale, belongs into a layer of its own.
-    """
-
-    one_bit_parameters: tuple[str, ...]
-    """Names of its own parameters that are stored in one bit each."""

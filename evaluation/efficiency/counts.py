@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.models import OneBitLayer, inference
+from distill.models import OneBitLayer, binary_parameters, inference
 from evaluation.efficiency.cost import Cost
 
 FLOPS_PER_MAC = 2
@@ -42,18 +42,11 @@ def cost(model: nn.Module, *, image_size: int) -> Cost:
         image_size=image_size,
         parameters=sum(part.numel() for part in model.parameters() if id(part) in read),
         binary_parameters=sum(
-            part.numel() for part in _one_bit_parameters(model) if id(part) in read
+            part.numel() for part in binary_parameters(model).values() if id(part) in read
         ),
         macs=(counter.get_total_flops() - one_bit.flops) // FLOPS_PER_MAC,
         bops=one_bit.flops // FLOPS_PER_MAC,
     )
-
-
-def _one_bit_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Return every one-bit parameter, shared ones once."""
-    layers = [layer for layer in model.modules() if isinstance(layer, OneBitLayer)]
-    parts = [getattr(layer, name) for layer in layers for name in layer.one_bit_parameters]
-    return list({id(part): part for part in parts}.values())
 
 
 class _Reads(TorchDispatchMode):

@@ -1,0 +1,111 @@
+"""Convolutions of one-bit weights and one-bit activations, trained through their signs.
+
+BNext's (spec bicrossnet 2.2). There is no factor behind the signs: a batch norm follows.
+"""
+
+# Shapes: B = images, C = input and D = output channels, K = side of a kernel, H x W = positions.
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+PASSING = 1.5
+"""Activations up to here, either side of zero, hand their gradient on (spec 2.2)."""
+
+COLD = 1e-7
+"""Below this temperature a weight is its sign, exactly."""
+
+
+@runtime_checkable
+class OneBitLayer(Protocol):
+    """A layer whose products at inference are of one-bit weights and one-bit activations.
+
+    Every multiply-accumulate inside its forward counts as a binary operation (spec bicrossnet 7.1);
+    what it does besides, such as a batch norm or a channel scale, belongs into a layer of its own.
+    """
+
+    one_bit_parameters: tuple[str, ...]
+    """Names of its own parameters that are stored in one bit each."""
+
+
+def binary_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the names and latent values of all parameters that are stored in one bit each."""
+    layers = [layer for layer in network.modules() if isinstance(layer, OneBitLayer)]
+    one_bit = {id(getattr(layer, name)) for layer in layers for name in layer.one_bit_parameters}
+    return {name: part for name, part in network.named_parameters() if id(part) in one_bit}
+
+
+class _SignOfActivation(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values.abs() <= PASSING)  # a byte each, where autograd would keep 4
+        return values.sign()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        is_passing: Tensor = ctx.saved_tensors[0]
+        return grad * is_passing
+
+
+class _Replace(Function):
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, used: Tensor) -> Tensor:
+        return used.view_as(used)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def sign_of_activation(values: Tensor) -> Tensor:
+    """Return -1, 0 or 1 each; the gradient passes where a value is within `PASSING`."""
+    signs: Tensor = _SignOfActivation.apply(values)
+    return signs
+
+
+def straight_through(latent: Tensor, used: Tensor) -> Tensor:
+    """Return `used`, to the bit; its gradient goes to `latent` as it is."""
+    replaced: Tensor = _Replace.apply(latent, used.detach())
+    return replaced
+
+
+class BinaryConv2d(nn.Conv2d):
+    """The convolution of the signs of its input with the signs of its weights (spec 2.2).
+
+    Build it as `nn.Conv2d`, without bias; padding is zero, neither -1 nor 1.
+
+    Whoever trains it clamps the latent weights to [-1.5, 1.5] after each of their steps. The spec
+    clamps them before each use in training: at temperatures up to 1.5 these are the same numbers
+    and the same gradients, and only weights saved by the spec can lie outside.
+    """
+
+    one_bit_parameters = ("weight",)
+
+    temperature = 0.0
+    """From `COLD` on the weights are clamp(weight / temperature, -1, 1), not yet binary."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.001)
+
+    def used_weight(self) -> Tensor:
+        """Return what the products take for the latent weights [D, C, K, K]."""
+        with torch.no_grad():
+            if self.temperature < COLD:
+                used = self.weight.sign()
+            else:
+                used = (self.weight / self.temperature).clamp(-1, 1)
+        return straight_through(self.weight, used)
+
+    def forward(self, map_BCHW: Tensor) -> Tensor:  # noqa: D102
+        signs_BCHW = sign_of_activation(map_BCHW)
+        map_BDHW: Tensor = self._conv_forward(signs_BCHW, self.used_weight(), None)
+        return map_BDHW
+
+
+def set_temperature(network: nn.Module, temperature: float) -> None:
+    """Set the temperature of every `BinaryConv2d`; it is no part of a checkpoint."""
+    for layer in network.modules():
+        if isinstance(layer, BinaryConv2d):
+            layer.temperature = temperature
