@@ -20,6 +20,7 @@ from distill.models import Outputs, RetrievalModel, Shapes, build_model
 from distill.models.binary import binary_parameters, set_temperature
 from distill.models.bnext import mixing_parameters
 from distill.models.mccg_head import MccgHead
+from distill.models.recu import set_tau, tau_at
 from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.cross_view import cross_view
 from distill.objectives.triplet import triplet
@@ -145,9 +146,10 @@ class Bicrossnet:
         )
 
     def before_step(self, model: RetrievalModel, step: int, config: ModelConfig) -> None:
-        """Cool the weights towards their signs (spec 2.2)."""
+        """Cool the weights towards their signs, or narrow their clamp (spec 2.2 and 2.6)."""
         progress = min(1.0, step / config.anneal_steps) if config.anneal_steps else 1.0
         set_temperature(model, 0.0 if progress == 1 else LAST_TEMPERATURE**progress)
+        set_tau(model, tau_at(progress))
 
 
 class NoParts(nn.Module):

@@ -15,6 +15,7 @@ from data_shards.errors import RecipeError
 from data_shards.nearest import choose
 from distill.models.bnext import BNext
 from distill.models.preprocess import MEAN, STD
+from distill.models.recu import ReCUResNet34
 
 Backbone = Callable[[float], nn.Module]
 """Drop-path rate to a network of timm's kind, without anything behind its last feature map."""
@@ -116,6 +117,7 @@ ARCHS: dict[str, Backbone] = {
         for name, sizes in BNEXTS.items()
         for suffix in ("", "_float")
     },
+    "recu_resnet34": partial(_binary, ReCUResNet34),
 }
 """First-class names to builders; `milli` and `micro` are sized to be trained from nothing on two
 CPU cores, and a `float` is the same network without signs. Any other model of timm that has
@@ -199,8 +201,9 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     network.requires_grad_(requires_grad=False)
     for unit in units[len(units) - count :]:
         unit.requires_grad_(requires_grad=True)
-    if isinstance(norm := getattr(network, "norm", None), nn.Module):
-        norm.requires_grad_(requires_grad=count > 0)
+    for name in ("norm", "act"):  # behind the last block
+        if isinstance(last := getattr(network, name, None), nn.Module):
+            last.requires_grad_(requires_grad=count > 0)
 
 
 def patch_of(network: nn.Module) -> int:

@@ -40,13 +40,13 @@ def binary_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 class _SignOfActivation(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        ctx.save_for_backward(values.abs() <= PASSING)  # a byte each, where autograd would keep 4
-        return values.sign()
+        signs = values.abs()
+        ctx.save_for_backward(signs <= PASSING)  # one byte each, where the values took four
+        return torch.sign(values, out=signs)  # new memory would cost more than the signs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        is_passing: Tensor = ctx.saved_tensors[0]
-        return grad * is_passing
+        return torch.where(ctx.saved_tensors[0], grad, 0)
 
 
 class _Replace(Function):

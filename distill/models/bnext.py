@@ -7,13 +7,13 @@ The residual stream is real; only the convolutions inside blocks are of one bit.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.models.binary import BinaryConv2d
+from distill.models.staged import StagedNetwork
 
 SQUEEZE = 8
 """Channels to one hidden unit of a gate."""
@@ -98,24 +98,18 @@ class Block(nn.Module):
         return torch.cat([pointwise(spatial) for pointwise in self.pointwise], dim=1)
 
 
-class BNext(nn.Module):
+class BNext(StagedNetwork):
     """A real stem at half of the resolution, and stages of binary blocks (spec 2.4).
 
     The first block of a stage doubles the width; but for the first stage it halves the resolution,
-    too. Nothing stands behind the last map, and no parameter is idle.
+    too. No parameter is idle.
     """
 
     def __init__(self, stem_width: int, depths: Sequence[int], *, is_binary: bool = True) -> None:
         """Build with fresh weights; without `is_binary` convolutions and activations stay real."""
-        super().__init__()
         conv = nn.Conv2d(3, stem_width, 3, stride=2, padding=1, bias=False)
         norm = nn.BatchNorm2d(stem_width)
-        self.stem = nn.Sequential(OrderedDict(conv=conv, norm=norm))
-        self.blocks = nn.ModuleList()
-        self.feature_info: list[dict[str, Any]] = []
-        """Of the map at the end of each stage, as timm describes it."""
-        self.ends: list[int] = []
-        """Numbers of the blocks that end a stage."""
+        super().__init__(nn.Sequential(OrderedDict(conv=conv, norm=norm)))
         width = stem_width
         for stage, depth in enumerate(depths):
             for number in range(depth):
@@ -129,27 +123,8 @@ class BNext(nn.Module):
                 )
                 self.blocks.append(block)
                 width *= 2 if is_first else 1
-            self.feature_info.append({"num_chs": width, "reduction": 2 ** (stage + 1)})
-            self.ends.append(len(self.blocks) - 1)
+            self.end_stage(width, reduction=2 ** (stage + 1))
         self.act = nn.PReLU(width)
-        """Behind the last block, and part of the last map."""
-
-    def forward_intermediates(
-        self,
-        images_BCHW: Tensor,
-        *,
-        indices: Sequence[int],
-        norm: bool = False,
-        intermediates_only: bool = True,
-    ) -> list[Tensor]:
-        """Return the maps at the ends of some stages, as timm's networks do; there is no norm."""
-        current, maps = self.stem(images_BCHW), []
-        for number, block in enumerate(self.blocks):
-            current = block(current)
-            if number in self.ends:
-                maps.append(current)
-        maps[-1] = self.act(current)
-        return [maps[index] for index in indices]
 
 
 def mixing_parameters(network: nn.Module) -> dict[str, nn.Parameter]:

@@ -102,13 +102,8 @@ class LiveTeacher:
             del self.model.train  # deaf no longer
             self.model.train()
         self.image_size: int | None = image_size
-<<<<<<< HEAD
         self.precision = config.precision
-        self.space = teacher.descriptor_space
-=======
-        self.precision = precision
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
->>>>>>> work_a
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
