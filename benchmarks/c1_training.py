@@ -110,7 +110,7 @@ class Trainer:
         step = DistillStep(
             self.config, method, model, teacher=teacher.shapes if teacher else None
         ).to(self.device)
-        groups = method.groups(step, self.config.optimizer)
+        groups = method.groups(step, self.config)
         optimizer = GroupedOptimizer(groups, order=step.parameters(), max_grad_norm=1.0)
         self.step, self.optimizer = self.accelerator.prepare(step, optimizer)
         self.batches = [self.batch(number, scale.rows, image_size) for number in range(NUM_BATCHES)]

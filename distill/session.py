@@ -10,7 +10,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from data_shards.errors import WorldSizeError
+from data_shards.errors import RecipeError, WorldSizeError
 from data_shards.loader import Batch, TrainLoader
 from data_shards.planning.plan import Plan
 from data_shards.processors import processors
@@ -106,7 +106,12 @@ def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -
 
     Raises:
         WorldSizeError: the processes that run are not those launched.
+        RecipeError: fp16 without a GPU.
     """
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise RecipeError(
+            "precision fp16 needs a GPU, and there is none here; set precision to bf16 or fp32"
+        )
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no" if precision == "fp32" else precision,
@@ -188,7 +193,7 @@ def open_session(
     wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
     wrapped.to(accelerator.device)
     groups = GroupedOptimizer(
-        method.groups(wrapped, config.optimizer),
+        method.groups(wrapped, config),
         order=wrapped.parameters(),
         max_grad_norm=config.optimizer.max_grad_norm,
     )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
-from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, OptimizerConfig
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
 from distill.methods.method import Rows, StepTensors, Term
 from distill.models import Outputs, RetrievalModel, Shapes, build_model
 from distill.models.binary import binary_parameters, set_temperature
@@ -107,7 +107,7 @@ class Bicrossnet:
             )
         return {name: teacher.shapes[name] for name in ("logits", "features")}
 
-    def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+    def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide what learns into head, backbone, mixes, and binary weights (spec 5.2)."""
         backbone = step.get_submodule("model.backbone")
         where = {id(parameter): "backbone" for parameter in backbone.parameters()}
@@ -117,21 +117,24 @@ class Bicrossnet:
         for parameter in step.parameters():
             if parameter.requires_grad:
                 members[where.get(id(parameter), "head")].append(parameter)
-        factors = {"head": 1.0, "binary": config.binary_factor}
+        o = config.optimizer
+        factors = {"head": 1.0, "binary": o.binary_factor}
         clamps = {"mixing": (0.0, 1.0), "binary": LATENT_LIMITS}
         return [
             GroupSpec(
                 name=name,
                 parameters=parameters,
-                rule=config.binary_rule if name == "binary" else config.rule,
-                learning_rate=config.learning_rate * factors.get(name, config.backbone_factor),
-                weight_decay=config.weight_decay,
+                rule=o.binary_rule if name == "binary" else o.rule,
+                learning_rate=o.learning_rate * factors.get(name, o.backbone_factor),
+                weight_decay=o.weight_decay,
                 clamp=clamps.get(name),
+                drop_steps=config.schedule.binary_drop_steps if name == "binary" else (),
             )
             for name, parameters in members.items()
         ]
 
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
+        """Return the recipe's phases, all of the same terms; a frozen backbone is in eval mode."""
         terms = tuple(config.objectives.weights)
         if not config.phases:
             return (Phase(terms=terms, enabled_groups=GROUPS["all"]),)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, OptimizerConfig
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
 from distill.models import Outputs, RetrievalModel, Shapes
 from distill.optim import GroupSpec
 from distill.phases import Phase
@@ -118,7 +118,7 @@ class Method(Protocol):
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
         """Return which outputs of a teacher the terms compare with: what a cache holds."""
 
-    def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+    def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide the parameters of a step that learn into groups of the optimizer."""
 
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:

@@ -16,7 +16,6 @@ from distill.config import (
     DistillConfig,
     ModelConfig,
     ObjectivesConfig,
-    OptimizerConfig,
     ProxyAnchorConfig,
     SelfDistillationConfig,
 )
@@ -115,8 +114,9 @@ class Pfed:
             )
         return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
 
-    def groups(self, step: nn.Module, config: OptimizerConfig) -> list[GroupSpec]:
+    def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide what learns into backbone and heads, and each into what decays or does not."""
+        o = config.optimizer
         backbone = {id(p) for p in step.get_submodule("model.backbone").parameters()}
         members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
         for parameter in step.parameters():
@@ -127,10 +127,10 @@ class Pfed:
             GroupSpec(
                 name=name,
                 parameters=parameters,
-                rule=config.rule,
-                learning_rate=config.learning_rate
-                * (config.backbone_factor if name.startswith("backbone") else 1.0),
-                weight_decay=0.0 if name.endswith("not_decayed") else config.weight_decay,
+                rule=o.rule,
+                learning_rate=o.learning_rate
+                * (o.backbone_factor if name.startswith("backbone") else 1.0),
+                weight_decay=0.0 if name.endswith("not_decayed") else o.weight_decay,
             )
             for name, parameters in members.items()
         ]

@@ -8,7 +8,7 @@ from timm.optim.lion import Lion
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from distill.config import ModelConfig, OptimizerConfig
+from distill.config import ModelConfig
 from distill.methods import METHODS
 from distill.models import build_model
 from distill.optim import RULES, GroupedOptimizer, GroupSpec
@@ -203,7 +203,9 @@ def test_groups_change_no_bit_of_the_gradient_norm():
 def test_matrices_decay_and_the_backbone_learns_at_its_own_rate(make_config):
     model = build_model(ModelConfig(arch="convnext_micro", weights="none"), num_places=4)
     step = DistillStep(make_config(), METHODS["pfed"], model, teacher=None)
-    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.3, backbone_factor=0.1)
+    config = make_config(
+        optimizer={"learning_rate": 0.1, "weight_decay": 0.3, "backbone_factor": 0.1}
+    )
     groups = {group.name: group for group in METHODS["pfed"].groups(step, config)}
     names = {id(parameter): name for name, parameter in step.named_parameters()}
     for name, group in groups.items():
