@@ -97,10 +97,10 @@ class LiveTeacher:
     ) -> None:
         """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
         self.model, self.shapes = to_device(teacher.model, device), shapes
+        self.device = device
         self.is_as_released = config.mode == "train"
         if self.is_as_released:
-            del self.model.train  # deaf no longer
-            self.model.train()
+            torch.nn.Module.train(self.model)  # all of it; its own `train` is deaf
         self.image_size: int | None = image_size
         self.precision = config.precision
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
@@ -111,9 +111,13 @@ class LiveTeacher:
         if not self.is_as_released:
             images = torch.cat(views)
             return teacher_outputs(self.model, images, self.shapes, precision=self.precision)
-        with torch.no_grad():  # each view by its own batch statistics, behind dropout
+        is_bf16 = self.precision == "bf16"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16):
+            # Each view by its own batch statistics, behind dropout.
             tiles, drones = (self.model(normalize(view)) for view in views)
-        return Outputs({name: torch.cat([tiles[name], drones[name]]) for name in self.shapes})
+        return Outputs(
+            {name: torch.cat([tiles[name], drones[name]]).float() for name in self.shapes}
+        )
 
 
 def teacher_batch(device: torch.device) -> int:

@@ -135,7 +135,11 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     assert isinstance(session.teacher, CachedTeacher)
     loaded = load_teacher(config, session.shards)
     live = LiveTeacher(
-        loaded, loaded.model.shapes, image_size=loaded.image_size, precision="fp32", device=CPU
+        loaded,
+        loaded.model.shapes,
+        image_size=loaded.image_size,
+        config=config.teacher,
+        device=CPU,
     )
     slots = set()
     for planned in session.loader.batches(first_step=0, num_steps=4):
