@@ -182,9 +182,9 @@ class ObjectivesConfig:
     def problems(self) -> Iterator[str]:
         """Report terms that together train nothing, or no descriptor."""
         if not self.weights:
-            yield "no objective has a weight, so nothing is trained; set objectives.info_nce.weight"
+            yield "no objective has a weight, so nothing is trained; set objectives.triplet.weight"
         elif not self.weights.keys() - {"deep_supervision", "self_distillation"}:
-            yield "only stages before the last are trained; set objectives.info_nce.weight"
+            yield "only stages before the last are trained; set objectives.triplet.weight"
 
     @property
     def needs_teacher(self) -> bool:
