@@ -1,10 +1,14 @@
-"""Plain numbers, in which the slow loops spell the formulas."""
+"""Plain numbers, in which the slow loops spell the formulas, and the step that a rank sees."""
 
 import math
 from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import nn
+
+from distill.methods import Rows, StepTensors
+from distill.models import Outputs
 
 
 @pytest.fixture
@@ -25,3 +29,24 @@ def divergence(teaching: Sequence[float], learning: Sequence[float], temperature
 
 def dot(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def part_of_a_rank(everyone: Rows, first: int, *, teacher: Outputs | None = None) -> StepTensors:
+    """The step of a rank that has two of all rows, from `first` on; `teacher` is of its images."""
+    rows = slice(first, first + 2)
+    own = Rows(
+        place=everyone.place[rows],
+        num_drones=everyone.num_drones,
+        satellite=everyone.satellite.map(lambda values: values[rows]),
+        drone=everyone.drone.map(lambda values: values[rows]),
+    )
+    return StepTensors(
+        student=Outputs(),
+        teacher=teacher or Outputs(),
+        place=torch.empty(0),
+        own=own,
+        everyone=everyone,
+        scale=torch.tensor(8.0),
+        parts=nn.Identity(),
+        measures={},
+    )

@@ -1,25 +1,43 @@
 """What a method makes of the objectives; two ranks are in test_two_ranks.py."""
 
 import math
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import distill.objectives
+from distill.config import ObjectivesConfig
 from distill.methods import METHODS, Rows, StepTensors
 from distill.methods.pfed import symmetric_info_nce
 from distill.models import Outputs
-from tests.distill.objectives.conftest import dot, softmax
+from tests.distill.objectives.conftest import dot, part_of_a_rank, softmax
+
+NOTHING = ObjectivesConfig()
 
 
-def test_a_term_has_one_name_everywhere(distilled, make_config):
-    objectives = distilled().objectives
-    names = list(vars(objectives))
-    assert list(METHODS["pfed"].terms(objectives)) == names == list(objectives.weights)
-    for name in names:
-        module = __import__(f"distill.objectives.{name}", fromlist=[name])
-        assert callable(getattr(module, name))
-    assert list(METHODS["pfed"].terms(make_config().objectives)) == ["info_nce"]
+@pytest.mark.parametrize("name", vars(NOTHING))
+def test_a_term_has_one_name_everywhere_and_belongs_to_the_methods_that_its_weight_tells(name):
+    assert callable(getattr(import_module(f"distill.objectives.{name}"), name))
+    config = replace(getattr(NOTHING, name), weight=1.0)
+    alone = replace(NOTHING, **{name: config})
+    (weight,) = (one for one in config.__dataclass_fields__.values() if one.name == "weight")
+    told = set(weight.metadata["methods"] or METHODS)
+    assert told and told <= METHODS.keys()
+    for method in told:
+        assert list(METHODS[method].terms(alone)) == [name]
+    for method in METHODS.keys() - told:
+        with pytest.raises(KeyError, match=name):
+            METHODS[method].terms(alone)
+
+
+def test_every_objective_has_a_weight_and_what_has_none_is_no_term():
+    files = Path(distill.objectives.__path__[0]).glob("[!_]*.py")
+    assert {path.stem for path in files} == vars(NOTHING).keys()
+    assert all(method.terms(NOTHING) == {} for method in METHODS.values())
 
 
 def random_step(numbers: torch.Generator, places: list[int], k: int, first: int) -> StepTensors:
@@ -32,23 +50,7 @@ def random_step(numbers: torch.Generator, places: list[int], k: int, first: int)
         satellite=Outputs(unit=satellite),
         drone=Outputs(unit=drone),
     )
-    rows = slice(first, first + 2)
-    own = Rows(
-        place=everyone.place[rows],
-        num_drones=k,
-        satellite=everyone.satellite.map(lambda values: values[rows]),
-        drone=everyone.drone.map(lambda values: values[rows]),
-    )
-    return StepTensors(
-        student=Outputs(),
-        teacher=Outputs(),
-        place=torch.empty(0),
-        own=own,
-        everyone=everyone,
-        scale=torch.tensor(8.0),
-        parts=torch.nn.Identity(),
-        measures={},
-    )
+    return part_of_a_rank(everyone, first)
 
 
 def slow_info_nce(query: list[float], gallery: list[tuple[list[float], int]], own: int) -> float:
