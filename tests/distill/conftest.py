@@ -19,7 +19,7 @@ from data_shards.progress import show_progress
 from data_shards.recipe import build_config, to_values
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
-from distill.models import build_model
+from distill.methods import METHODS
 from distill.models.weights import Origin
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths, open_run_folder
@@ -101,23 +101,21 @@ def save_newborn(
     seed: int,
     image_size: int = 32,
     origin: Origin = Origin(),  # noqa: B008 - frozen
+    **changes: Any,
 ) -> Path:
-    """Write a run folder whose model was never trained."""
-    config = build_config(
-        DistillConfig,
-        {
-            "name": "newborn",
-            "out": str(out),
-            "role": "teacher",
-            "data": {"shards": str(shards.folder), "image_size": image_size},
-            "model": {"arch": "convnext_milli", "weights": "none"},
-            "objectives": {"cross_entropy": {"weight": 1.0}},
-        },
-        where="test",
-    )
+    """Write a run folder whose model was never trained, of a recipe with `changes` laid over it."""
+    values = {
+        "name": "newborn",
+        "out": str(out),
+        "role": "teacher",
+        "data": {"shards": str(shards.folder), "image_size": image_size},
+        "model": {"arch": "convnext_milli", "weights": "none"},
+        "objectives": {"cross_entropy": {"weight": 1.0}},
+    }
+    config = build_config(DistillConfig, merge(values, changes), where="test")
     torch.manual_seed(seed)
     places = list(class_places(shards))
-    model = build_model(config.model, num_places=len(places))
+    model = METHODS[config.method].build(config.model, num_places=len(places))
     model.origin = origin
     paths, layout = open_run_folder(config, world_size=1), shards.manifest.layout
     save_weights(paths, model, config, places=places, layout=layout, step=0)
@@ -151,14 +149,21 @@ def run_alone(
     config: DistillConfig, *, probes: Sequence[Probe] = (), stop_after: int | None = None
 ) -> Session:
     """Train in this process; with `stop_after`, raise the flag at that step as a signal would."""
-    session, flag = open_alone(config), StopFlag()
+    return train_alone(open_alone(config), probes=probes, stop_after=stop_after)
+
+
+def train_alone(
+    session: Session, *, probes: Sequence[Probe] = (), stop_after: int | None = None
+) -> Session:
+    """Train a session that is open."""
+    flag = StopFlag()
 
     def watch(model: torch.nn.Module, step: int) -> dict[str, float]:
         flag.raised = step == stop_after
         return {}
 
     if stop_after is not None:
-        session.config = replace(config, probe_every_steps=1)
+        session.config = replace(session.config, probe_every_steps=1)
         probes = [*probes, watch]
     with show_progress("training", enabled=False) as progress:
         if train(session, probes=probes, progress=progress, flag=flag):
