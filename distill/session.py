@@ -186,11 +186,11 @@ def open_session(
     first = config.model if config.start is None else replace(config.model, weights="none")
     model = to_device(method.build(first, num_places=len(class_places(shards))), accelerator.device)
     model.refuse_size(config.data.image_size, key="data.image_size")
-    paths = RunPaths(config.run_folder)
+    wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
+    paths = RunPaths(config.run_folder)  # written when nothing of the recipe is left to refuse
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             paths = open_run_folder(asked, world_size=accelerator.num_processes)
-    wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
     wrapped.to(accelerator.device)
     groups = GroupedOptimizer(
         method.groups(wrapped, config),
