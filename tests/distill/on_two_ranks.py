@@ -23,12 +23,17 @@ from distill.batches import DeviceBatch
 from distill.checkpoint import RunState, resume, save_checkpoint
 from distill.config import (
     CrossEntropyConfig,
+    CrossViewConfig,
     DistillConfig,
+    FeatureDistillationConfig,
     InfoNceConfig,
+    LogitDistillationConfig,
     MiningConfig,
     ModelConfig,
     ObjectivesConfig,
+    PhaseConfig,
     ScheduleConfig,
+    TripletConfig,
 )
 from distill.methods import METHODS, Rows
 from distill.methods.pfed import GROUPS, Pfed
@@ -43,18 +48,32 @@ from distill.tracking import Tracker
 from distill.train import train
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
-TEACHER: Shapes = {"descriptor": (1, TEACHER_WIDTH), "logits": (PLACES,)}
+TEACHERS: dict[str, Shapes] = {
+    "pfed": {"descriptor": (1, TEACHER_WIDTH), "logits": (PLACES,)},
+    "bicrossnet": {"features": (2, WIDTH), "logits": (2, PLACES)},
+}
+BRANCHES = ObjectivesConfig(
+    cross_entropy=CrossEntropyConfig(weight=0.5, label_smoothing=0.1),
+    triplet=TripletConfig(weight=1.0),
+    logit_distillation=LogitDistillationConfig(weight=0.5),
+    feature_distillation=FeatureDistillationConfig(weight=2.0),
+    cross_view=CrossViewConfig(weight=0.2),
+)
+"""All that bicrossnet has."""
 
 
 class Toy(nn.Module):
     """As much of a `RetrievalModel` as a step needs, in any precision, with two parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: str) -> None:
         super().__init__()
-        self.width = 2 * WIDTH
+        self.width, self.has_branches = 2 * WIDTH, method == "bicrossnet"
         self.body = nn.Linear(SIZE * SIZE * 3, 2 * WIDTH)
-        self.head = nn.Linear(2 * WIDTH, PLACES)
-        self.shapes = {"descriptor": (2, WIDTH), "logits": (PLACES,)}
+        self.head = nn.Linear(WIDTH if self.has_branches else 2 * WIDTH, PLACES)
+        parts = (2, WIDTH)
+        self.shapes = {"descriptor": parts, "logits": (PLACES,)}
+        if self.has_branches:
+            self.shapes |= {"features": parts, "logits": (2, PLACES)}
         self.stage_widths, self.num_stages = [3, 4, 5, 2 * WIDTH], 1
 
     def learn(self, read: Collection[str]) -> None:
@@ -62,20 +81,23 @@ class Toy(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         descriptor = self.body(images.flatten(1).to(self.body.weight.dtype)).tanh()
-        outputs = Outputs(descriptor=descriptor.unflatten(1, (2, WIDTH)))
-        outputs["logits"] = self.head(descriptor)
+        parts = descriptor.unflatten(1, (2, WIDTH))
+        outputs = Outputs(descriptor=parts, features=parts + 0.1)
+        outputs["logits"] = self.head(parts if self.has_branches else descriptor)
         for number, width in enumerate(self.stage_widths[: self.num_stages - 1], start=1):
             outputs[f"stage_{number}"] = descriptor[:, :width, None, None] + 1.5
         return outputs
 
 
-def batch(k: int, dtype: torch.dtype) -> DeviceBatch:
+def batch(method: str, k: int, dtype: torch.dtype) -> DeviceBatch:
     """Return the whole global batch of a step, with k drone views a row."""
     numbers = torch.Generator().manual_seed(k)
     views = ROWS * (1 + k)
     images = torch.randint(0, 256, (views, SIZE, SIZE, 3), generator=numbers, dtype=torch.uint8)
-    descriptor = torch.randn(views, 1, TEACHER_WIDTH, generator=numbers, dtype=dtype)
-    logits = torch.randn(views, PLACES, generator=numbers, dtype=dtype)
+    teacher = {
+        name: torch.randn(views, *shape, generator=numbers, dtype=dtype)
+        for name, shape in TEACHERS[method].items()
+    }
     return DeviceBatch(
         step=0,
         satellite=images[:ROWS],
@@ -85,7 +107,7 @@ def batch(k: int, dtype: torch.dtype) -> DeviceBatch:
         teacher_drone=images[ROWS:],
         keys=np.arange(views),
         slots=np.zeros(views, dtype=np.int64),
-        teacher=Outputs(descriptor=descriptor, logits=logits),
+        teacher=Outputs(teacher),
     )
 
 
@@ -111,27 +133,36 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def worst_gradients(accelerator: Accelerator, config: DistillConfig) -> Iterator[tuple[str, float]]:
+def worst_gradients(
+    accelerator: Accelerator, method: str, objectives: ObjectivesConfig
+) -> Iterator[tuple[str, float]]:
     """Compare the gradient of two ranks with that of one process which sees the whole batch."""
-    weights = config.objectives.weights
+    weights = objectives.weights
     cases = {name: {name: 1.0} for name in weights} | {"total": weights}
-    # Stages that only teach learn by their labels alone.
-    cases["self_distillation"] |= {"deep_supervision": 1.0, "cross_entropy": 1.0}
+    if "self_distillation" in cases:  # stages that only teach learn by their labels alone
+        cases["self_distillation"] |= {"deep_supervision": 1.0, "cross_entropy": 1.0}
     for dtype in (torch.float32, torch.float64):
         for k in (1, 2):
             for name, chosen in cases.items():
-                terms = {n: replace(getattr(config.objectives, n), weight=0.0) for n in weights}
+                terms = {n: replace(getattr(objectives, n), weight=0.0) for n in weights}
                 for n, weight in chosen.items():
                     terms[n] = replace(terms[n], weight=weight)
-                here = mock.Mock(objectives=replace(config.objectives, **terms), model=config.model)
+                here = mock.Mock(
+                    objectives=replace(objectives, **terms), model=ModelConfig(), phases=()
+                )
                 modules = []
                 for _ in range(2):
                     torch.manual_seed(3)
-                    module = step.DistillStep(here, METHODS["pfed"], Toy(), teacher=TEACHER)  # type: ignore[arg-type]
+                    module = step.DistillStep(
+                        here,
+                        METHODS[method],
+                        Toy(method),  # type: ignore[arg-type]
+                        teacher=TEACHERS[method],
+                    )
                     module.parts.eval()  # batch statistics are each rank's own
                     modules.append(module.to(dtype))
                 together, alone = accelerator.prepare(modules[0]), modules[1]
-                whole = batch(k, dtype)
+                whole = batch(method, k, dtype)
                 found, _ = together(part(whole, accelerator.process_index, k), list(chosen))
                 accelerator.backward(step.weigh(found, chosen))
                 with mock.patch.object(step, "gather_with_grad", lambda tensor: tensor):
@@ -140,7 +171,7 @@ def worst_gradients(accelerator: Accelerator, config: DistillConfig) -> Iterator
                 assert expected.keys() == seen.keys() and expected
                 largest = max(grad.abs().max() for grad in expected.values())
                 error = max((seen[key] - expected[key]).abs().max() for key in expected)
-                yield f"{name} k={k} {str(dtype)[6:]}", float(error / largest)
+                yield f"{method} {name} k={k} {str(dtype)[6:]}", float(error / largest)
 
 
 def gathered_rows(rank: int) -> list[object]:
@@ -256,19 +287,38 @@ class TwoPhases(Pfed):
         return first, Phase(terms=("info_nce",), enabled_groups=frozenset(GROUPS))
 
 
-def phased_run(config: DistillConfig, out: Path) -> str:
-    """Train in phases of different terms; return the digest of the weights of this rank."""
+PHASED = {
+    "pfed": {
+        "model": ModelConfig(arch="convnext_micro", weights="none", bottleneck=0),
+        "objectives": ObjectivesConfig(
+            info_nce=InfoNceConfig(weight=1.0), cross_entropy=CrossEntropyConfig(weight=1.0)
+        ),
+    },
+    "bicrossnet": {
+        "model": ModelConfig(arch="bnext_micro", weights="none", bottleneck=8),
+        "objectives": ObjectivesConfig(
+            triplet=TripletConfig(weight=1.0), cross_entropy=CrossEntropyConfig(weight=1.0)
+        ),
+        "phases": (
+            PhaseConfig(trains="head", steps=1),
+            PhaseConfig(trains="real", steps=1),
+            PhaseConfig(trains="all"),
+        ),
+    },
+}
+
+
+def phased_run(config: DistillConfig, out: Path, *, method: str) -> str:
+    """Train in phases; return the digest of the weights of this rank."""
     config = replace(
         config,
         out=out,
         role="alone",
-        data=replace(config.data, global_batch=4, validation_fraction=0, threads=1),
-        model=ModelConfig(arch="convnext_micro", weights="none", bottleneck=0),
-        objectives=ObjectivesConfig(
-            info_nce=InfoNceConfig(weight=1.0), cross_entropy=CrossEntropyConfig(weight=1.0)
-        ),
+        method=method,
+        data=replace(config.data, global_batch=8, validation_fraction=0, threads=1),
         schedule=ScheduleConfig(num_steps=4, warmup_steps=1),
         log_every_steps=1,
+        **PHASED[method],
     )
     with (
         mock.patch.dict(METHODS, pfed=TwoPhases()),
@@ -288,14 +338,15 @@ def main(recipe: Path, out: Path) -> None:
     rank = accelerator.process_index
     paths = RunPaths(config.run_folder)
     seen: dict[str, object] = {"num_processes": accelerator.num_processes}
-    seen["gradients"] = dict(worst_gradients(accelerator, config))
+    seen["gradients"] = dict(worst_gradients(accelerator, "pfed", config.objectives))
+    seen["gradients"] |= dict(worst_gradients(accelerator, "bicrossnet", BRANCHES))
     seen["shared_gradient"] = gather_leaves_other_gradients_alone()
     seen["first_problem"] = collectives.first_problem(None if rank == 0 else "rank 1 has one")
     seen["everyone"] = gathered_rows(rank)
     seen["said"] = collectives.broadcast_object(f"by {rank}")
     seen["mined"] = mined_run(config, out / "straight", stops=[6])
     seen["mined_and_resumed"] = mined_run(config, out / "resumed", stops=[5, 6])
-    seen["phased"] = phased_run(config, out / "phased")
+    seen["phased"] = [phased_run(config, out / method, method=method) for method in PHASED]
     seen["waited"] = wait_for_one_that_is_slow(rank, out)
     seen["first_to_fail"] = [
         bool(x) for x in accelerator.gather(torch.tensor([collectives.is_first_to_fail()]))

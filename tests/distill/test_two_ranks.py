@@ -14,6 +14,7 @@ from distill.config import DistillConfig
 from distill.teacher.build import build_cache
 from distill.teacher.source import load_teacher
 from tests.distill.conftest import ALL_TERMS, launch, write_recipe
+from tests.distill.on_two_ranks import BRANCHES
 from tests.distill.test_teacher_cache import files
 
 SCRIPT = Path(__file__).with_name("on_two_ranks.py")
@@ -51,10 +52,14 @@ def seen(config: DistillConfig) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize("term", [*ALL_TERMS, "total"])
-def test_two_ranks_give_the_gradient_of_one(seen, term, k, dtype, tolerance):
+@pytest.mark.parametrize(
+    ("method", "term"),
+    [("pfed", term) for term in (*ALL_TERMS, "total")]
+    + [("bicrossnet", term) for term in (*BRANCHES.weights, "total")],
+)
+def test_two_ranks_give_the_gradient_of_one(seen, method, term, k, dtype, tolerance):
     for rank in seen:
-        assert rank["gradients"][f"{term} k={k} {dtype}"] <= tolerance
+        assert rank["gradients"][f"{method} {term} k={k} {dtype}"] <= tolerance
 
 
 def test_gather_leaves_other_gradients_alone(seen):
@@ -96,8 +101,9 @@ def test_a_mined_run_on_two_ranks_resumes_to_the_same_bits(seen):
     assert [rank["mined_and_resumed"] for rank in seen] == [one, one]
 
 
-def test_phases_of_different_terms_keep_two_ranks_alike(seen):
-    assert seen[0]["phased"] == seen[1]["phased"]
+@pytest.mark.parametrize("method", [0, 1], ids=["pfed, of different terms", "bicrossnet"])
+def test_phases_keep_two_ranks_alike(seen, method):
+    assert seen[0]["phased"][method] == seen[1]["phased"][method]
 
 
 def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
