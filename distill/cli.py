@@ -123,8 +123,8 @@ def import_weights(argv: Sequence[str]) -> int:
         save_tensors(config.out, network.get_submodule("backbone").state_dict())
     count = sum(parameter.numel() for parameter in network.parameters())
     sys.stdout.write(
-        f"{config.file} is a {found.kind.name}: {found.config.arch}, {count:,} parameters in use; "
-        f"written to {config.out} (sha256 {file_sha256(config.out)}): {use}\n"
+        f"{config.file} is read as {found.kind.name}: {found.config.arch}, {count:,} parameters in "
+        f"use; written to {config.out} (sha256 {file_sha256(config.out)}): {use}\n"
     )
     return DONE
 

@@ -143,7 +143,7 @@ def find_network(state: Mapping[str, Tensor], *, what: str) -> Found:
     if any(misfits.values()):
         told = ", ".join(f"{len(names)} keys {how} {names[:3]}" for how, names in misfits.items())
         raise RecipeError(
-            f"{what} is a {kind.name} that does not fit {found.config.arch}, the nearest size: "
+            f"{what}, read as {kind.name}, does not fit {found.config.arch}, the nearest size: "
             f"{told}; give the state dict of its authors as it is"
         )
     _refuse_warm(state, what=what)
