@@ -27,12 +27,15 @@ def test_the_gradient_of_an_activation_passes_up_to_one_and_a_half():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_signs_keep_type_and_layout(dtype):
+def test_signs_and_gradients_keep_type_and_layout(dtype):
     values = torch.randn(2, 8, 4, 4, dtype=dtype).to(memory_format=torch.channels_last)
-    before = values.clone()
-    signs = sign_of_activation(values)
-    assert signs.dtype == dtype and signs.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(signs, torch.sign(before)) and torch.equal(values, before)
+    values[0, 0, 0, :2] = torch.tensor([1.5, -1.5])
+    signs = sign_of_activation(values.requires_grad_())
+    (grad,) = torch.autograd.grad(signs, values, 2 * torch.ones_like(signs))
+    assert torch.equal(signs, values.sign())
+    assert torch.equal(grad, 2 * (values.abs() <= 1.5).to(dtype))
+    for tensor in (signs, grad):
+        assert tensor.dtype == dtype and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_gradient_of_a_weight_passes_whole():
