@@ -103,7 +103,8 @@ class BinaryConv2d(nn.Conv2d):
                 used = (self.weight / self.temperature).clamp(-1, 1)
         return straight_through(self.weight, used)
 
-    def forward(self, map_BCHW: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, map_BCHW: Tensor) -> Tensor:
+        """Return a map [B, D, H / stride, W / stride], of whole numbers once it is cold."""
         signs_BCHW = sign_of_activation(map_BCHW)
         map_BDHW: Tensor = self._conv_forward(signs_BCHW, self.used_weight(), None)
         return map_BDHW
