@@ -1,6 +1,7 @@
-"""The commands of training: `skydistill train` and `cache`, alone or under `accelerate launch`.
+"""The commands of training: `skydistill train`, `cache` and `import-weights`.
 
-The only module of this package that looks ahead, to hand the loop its probe.
+The first two run alone or under `accelerate launch`. The only module of this package that looks
+ahead, to hand the loop its probe.
 """
 
 import json
@@ -18,17 +19,26 @@ from data_shards.errors import RecipeError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.planning.plan import ranks_share
 from data_shards.planning.split import held_out_places
-from data_shards.recipe import load_recipe, print_recipe_help, to_values
+from data_shards.recipe import load_recipe, parse_command, print_recipe_help, to_values
 from data_shards.shards import ShardSet
 from data_shards.verbs import run_verb
 from distill.attempt import cache_once, one_rank_tells, train_once
-from distill.config import DistillConfig
+from distill.config import (
+    CrossEntropyConfig,
+    DataConfig,
+    DistillConfig,
+    ObjectivesConfig,
+    TripletConfig,
+)
+from distill.config.import_weights import ImportConfig
 from distill.inputs import open_without_images
 from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
 from distill.plan import make_plan
 from distill.run_folder import DONE, RunPaths
 
 if TYPE_CHECKING:
+    from distill.models import RetrievalModel
+    from distill.models.import_weights import Found
     from distill.train import Probe
 
 DEFAULT_RECIPE = Path("configs/pfed/demo.yaml")
@@ -91,6 +101,80 @@ def cache(argv: Sequence[str]) -> int:
             return cache_once(config)
         _dry_cache(config)
     return DONE
+
+
+def import_weights(argv: Sequence[str]) -> int:
+    """Write weights of BNext's, MCCG's or BiCrossNet's authors as SkyDistill reads them."""
+    config = parse_command(
+        ImportConfig, argv, prog="skydistill import-weights", positionals=["file", "out"]
+    )
+    from distill.models import RetrievalModel
+    from distill.models.import_weights import find_network, import_network
+    from distill.models.weights import file_sha256, read_weights
+    from distill.weights_file import save_tensors
+
+    state = read_weights(config.file, what="import-weights")
+    found = find_network(state, what=str(config.file))
+    network = import_network(state, found)
+    if isinstance(network, RetrievalModel):
+        use = _write_network(config, found, network)
+    else:
+        use = f"a backbone, for model.weights where model.arch is {found.config.arch}"
+        save_tensors(config.out, network.get_submodule("backbone").state_dict())
+    count = sum(parameter.numel() for parameter in network.parameters())
+    sys.stdout.write(
+        f"{config.file} is read as {found.kind.name}: {found.config.arch}, {count:,} parameters in "
+        f"use; written to {config.out} (sha256 {file_sha256(config.out)}): {use}\n"
+    )
+    return DONE
+
+
+def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel") -> str:
+    """Write an imported network with its head, and return what it can be used for."""
+    from distill.models.weights import Origin, file_sha256
+    from distill.teacher.source import class_places
+    from distill.weights_file import write_weights
+
+    data = DataConfig(
+        shards=config.shards or "", image_size=config.image_size, resampling="pillow-bicubic"
+    )
+    places, layout = tuple(map(str, range(found.num_places))), ""
+    if config.shards:
+        shards = open_without_images(data)
+        places, layout = class_places(shards), shards.manifest.layout
+    if len(places) != found.num_places:
+        raise RecipeError(
+            f"{config.file} tells {found.num_places} places apart and {config.shards} has "
+            f"{len(places)} to train on; give the shards of its own data set"
+        )
+    use = "evaluate it with --checkpoint, teach with it (teacher.run), or start from it (start)"
+    if not config.shards:
+        use = (
+            "evaluate it with --checkpoint; its places are numbered, so import it with --shards to "
+            "teach with it or to start from it"
+        )
+    assert found.kind.role is not None
+    model.origin = Origin(source=str(config.file), sha256=file_sha256(config.file))
+    write_weights(
+        config.out,
+        config.out.with_suffix(".md"),
+        model,
+        DistillConfig(
+            name=config.out.stem,
+            method="bicrossnet",
+            role=found.kind.role,
+            data=data,
+            model=found.config,
+            objectives=ObjectivesConfig(
+                cross_entropy=CrossEntropyConfig(weight=1.0), triplet=TripletConfig(weight=1.0)
+            ),
+        ),
+        places=places,
+        layout=layout,
+        step=0,
+        history=f"trained: elsewhere, as {found.kind.name}\n- use: {use}",
+    )
+    return use
 
 
 def _tell_cache(words: Sequence[str], *, as_json: bool) -> int:

@@ -4,8 +4,9 @@ import json
 import logging
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,10 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
     try:
         paths.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text_aside(paths.recipe, yaml.safe_dump(values, sort_keys=False))
-        libraries = {name: version(name) for name in LIBRARIES}
+        libraries = {}
+        for name in LIBRARIES:
+            with suppress(PackageNotFoundError):  # a run does without mlflow
+                libraries[name] = version(name)
         write_json(
             paths.environment,
             {"python": platform.python_version(), "libraries": libraries, "world_size": world_size},

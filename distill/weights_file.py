@@ -72,14 +72,46 @@ def save_weights(
     `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
     its own. `teacher` is where the weights of the teacher that it learned from came from.
     """
+    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
+    write_weights(
+        paths.weights,
+        paths.card,
+        model,
+        config,
+        places=places,
+        layout=layout,
+        step=step,
+        descriptor_space=descriptor_space,
+        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
+        f"- teacher: {told}",
+    )
+
+
+def write_weights(
+    file: Path,
+    card: Path,
+    model: RetrievalModel,
+    config: DistillConfig,
+    *,
+    places: Sequence[str],
+    layout: str,
+    step: int,
+    history: str,
+    descriptor_space: str = "",
+) -> None:
+    """Write a weight file and its card, which says by `history` how they came to be.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
     meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
     meta |= {"descriptor_space": descriptor_space, "origin": asdict(model.origin)}
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
-    with _written_whole(paths.weights) as aside:
-        save_file(_on_host(model.state_dict()), aside, metadata=entry)
-        aside.replace(paths.weights)
-        write_text_aside(paths.card, _card(config, model, step, descriptor_space, teacher))
+    save_tensors(file, model.state_dict(), entry)
+    with _written_whole(card):
+        write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
@@ -90,13 +122,22 @@ def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
     """
     state = step.state_dict().items()
     parts = {name: value for name, value in state if not name.startswith("model.")}
-    with _written_whole(paths.training_parts) as aside:
-        save_file(_on_host(parts), aside)
-        aside.replace(paths.training_parts)
+    save_tensors(paths.training_parts, parts)
 
 
-def _on_host(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+def save_tensors(
+    path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write named tensors to a `.safetensors` file, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full, or closed to us.
+    """
+    on_host = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with _written_whole(path) as aside:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(on_host, aside, metadata=metadata)
+        aside.replace(path)
 
 
 @contextmanager
@@ -112,27 +153,28 @@ def _written_whole(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{path} could not be written ({error}); free space and start again: the run resumes"
+            f"{path} could not be written ({error}); free space and run the same command again"
         ) from error
 
 
 def start_from(step: nn.Module, run: Path, *, places: Sequence[str]) -> Origin:
     """Give a step the model of a finished run, and its training parts where both have them.
 
-    Returns where that run's first weights came from: what is trained from them has their licence.
+    A weight file is a run without training parts. Returns where that run's first weights came from:
+    what is trained from them has their licence.
 
     Raises:
         CheckpointError: the run has not ended, or is of other places or another network.
     """
-    earlier, paths = load_student(run), RunPaths(run)
-    if earlier.places != tuple(places) or not paths.training_parts.is_file():
+    earlier, file = load_student(run), RunPaths(run).training_parts
+    if earlier.places != tuple(places) or run.is_dir() and not file.is_file():
         raise CheckpointError(
             f"start: {run} is no finished run on these places; give the run folder of one"
         )
     own = step.state_dict()
     parts = {
         name: value
-        for name, value in load_file(paths.training_parts).items()
+        for name, value in (load_file(file) if run.is_dir() else {}).items()
         if name in own and own[name].shape == value.shape
     }
     try:
@@ -235,12 +277,8 @@ def _in_words(origin: Origin) -> str:
     return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {origin.licence_in_words}"
 
 
-def _card(
-    config: DistillConfig, model: RetrievalModel, step: int, space: str, teacher: Origin | None
-) -> str:
+def _card(config: DistillConfig, model: RetrievalModel, *, history: str, space: str) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
-    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
-    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
     return (
         f"# {config.name}\n\n"
         f"- role: {config.role}, method: {config.method}\n"
@@ -251,7 +289,6 @@ def _card(
         f"{config.data.resampling}, ImageNet mean and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
         f"- descriptor_space: {space or 'its own, named by the sha256 of its weights'}\n"
-        f"- trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
-        f"- teacher: {told}\n\n"
+        f"- {history}\n\n"
         "Load it with `distill.weights_file.load_student`, evaluate it by `skydistill evaluate`.\n"
     )

@@ -113,6 +113,7 @@ def open_setting(config: EvaluateConfig, device: torch.device) -> Setting:
     assert config.checkpoint is not None, "checked by the config"
     conditions = chosen_conditions(config.conditions)
     loaded = load_student(config.checkpoint)
+    loaded.model.refuse_size(config.image_size, key="--image-size")
     gallery = config.gallery_checkpoint and load_student(config.gallery_checkpoint)
     if gallery:
         _refuse_another_space(loaded, gallery)

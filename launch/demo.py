@@ -30,11 +30,22 @@ WORLD = {
 """Small enough for two CPU cores: 2,160 pictures of 360 places."""
 
 RECIPES = {
-    "teacher": "demo_teacher.yaml",
-    "student_alone": "demo_alone.yaml",
-    "student_distilled": "demo.yaml",
+    "teacher": Path("configs/pfed/demo_teacher.yaml"),
+    "student_alone": Path("configs/pfed/demo_alone.yaml"),
+    "student_distilled": Path("configs/pfed/demo.yaml"),
+    "bicrossnet_teacher": Path("configs/bicrossnet/demo_teacher.yaml"),
+    "bicrossnet_alone": Path("configs/bicrossnet/demo_alone.yaml"),
+    "bicrossnet_distilled": Path("configs/bicrossnet/demo.yaml"),
 }
-"""Run to its shipped recipe; the last one is taught by the first."""
+"""Run to its shipped recipe."""
+
+METHODS = {
+    "PFED": ("teacher", "student_alone", "student_distilled"),
+    "BiCrossNet": ("bicrossnet_teacher", "bicrossnet_alone", "bicrossnet_distilled"),
+}
+"""Method to its runs; the first one teaches the last one."""
+
+TEACHERS = {distilled: teacher for teacher, _, distilled in METHODS.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +113,16 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
             title="write shards",
             argv=verb_argv("shard", paths.raw, paths.shards, *layout),
         ),
-        _launched(config, "teacher", title="train the teacher"),
-        _launched(config, "student_distilled", title="cache the teacher", is_cache=True),
-        _launched(config, "student_alone", title="train a student alone"),
-        _launched(config, "student_distilled", title="distill a student"),
+        *(
+            _launched(config, name, title=f"{method}: {title}", is_cache=title.startswith("cache"))
+            for method, (teacher, alone, distilled) in METHODS.items()
+            for name, title in (
+                (teacher, "train the teacher"),
+                (distilled, "cache the teacher"),
+                (alone, "train a student alone"),
+                (distilled, "distill a student"),
+            )
+        ),
         *(
             Stage(
                 name=f"evaluate_{run}",
@@ -140,15 +157,15 @@ def _launched(config: DemoConfig, run: str, *, title: str, is_cache: bool = Fals
     from data_shards.planning.plan import ranks_share
     from distill.config import DistillConfig
 
-    paths, recipe = DemoPaths(config.out), Path("configs/pfed") / RECIPES[run]
+    paths, recipe = DemoPaths(config.out), RECIPES[run]
     global_batch = load_recipe(DistillConfig, recipe).data.global_batch
     ranks_share(global_batch=global_batch, world_size=config.processes)
     words: list[object] = ["--data.shards", paths.shards, "--out", paths.runs / run]
     words += ["--seed", config.seed]
-    if run == "student_distilled":
-        words += ["--teacher.run", paths.runs / "teacher", "--teacher.cache", paths.cache]
+    if teacher := TEACHERS.get(run):
+        words += ["--teacher.run", paths.runs / teacher, "--teacher.cache", paths.cache(teacher)]
     return Stage(
-        name="cache" if is_cache else run,
+        name=f"cache_{teacher}" if is_cache else run,
         title=title,
         argv=launched_argv(
             "cache" if is_cache else "train", recipe, *words, processes=config.processes

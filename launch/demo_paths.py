@@ -20,10 +20,9 @@ class DemoPaths:
         """Tars, indexes and manifest."""
         return self.out / "shards"
 
-    @property
-    def cache(self) -> Path:
-        """The teacher's outputs."""
-        return self.out / "teacher_cache"
+    def cache(self, teacher: str) -> Path:
+        """Return where the outputs of a teacher go."""
+        return self.out / f"{teacher}_cache"
 
     @property
     def runs(self) -> Path:

@@ -76,6 +76,12 @@ def compare(words: Sequence[str]) -> int:
     return compare(words)
 
 
+def import_weights(words: Sequence[str]) -> int:
+    from distill.cli import import_weights
+
+    return import_weights(words)
+
+
 VERBS: dict[str, tuple[Verb, str]] = {
     "demo": (
         demo,
@@ -103,6 +109,10 @@ VERBS: dict[str, tuple[Verb, str]] = {
         "finished runs in one table, mean and deviation over seeds, beside the published numbers",
     ),
     "models": (models, "every model a recipe can name: parameters, operations, and its speed"),
+    "import-weights": (
+        import_weights,
+        "weights of BNext, MCCG and BiCrossNet as their authors saved them, made ours",
+    ),
 }
 """Verb to its function, which imports what it needs, and its sentence."""
 
@@ -123,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """Return the list of verbs with a sentence each."""
-    lines = "".join(f"  {name:<10}{sentence}\n" for name, (_, sentence) in VERBS.items())
+    lines = "".join(f"  {name:<15}{sentence}\n" for name, (_, sentence) in VERBS.items())
     return (
         "skydistill VERB ...: small drone-satellite geo-localization models, distilled from "
         "large ones\n\n"

@@ -2,14 +2,18 @@
 
 import ast
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data_shards", "distill", "evaluation", "launch")
@@ -37,6 +41,45 @@ def header_complaints(name: str, text: str) -> Iterator[str]:
         yield f"{name} does not open with its story: what, on what, how long, how to start it"
     if name not in "\n".join(header):
         yield f"{name} does not show the command that starts it, with its own path"
+
+
+def commands_in(text: str) -> set[str]:
+    """The commands of a story, indented by three blanks; four more end one, and so does a flag."""
+    pattern = r"^#   ((?:accelerate launch|skydistill) .*?)(?: --dry-run)?(?:    .*)?$"
+    return set(re.findall(pattern, text, flags=re.MULTILINE))
+
+
+def check_command(command: str) -> None:
+    """Read a command, or a sweep with its first seed, as far as that goes without data."""
+    from data_shards.planning.plan import ranks_share
+    from data_shards.recipe import load_recipe, parse_command
+    from distill.config import DistillConfig
+    from evaluation.config import EvaluateConfig
+    from launch.config import SweepConfig
+    from launch.sweep import sweep_stages
+
+    words = shlex.split(command)
+    if words[:2] == ["skydistill", "evaluate"]:
+        parse_command(EvaluateConfig, words[2:], prog="skydistill evaluate")
+        return
+    if words[:2] == ["skydistill", "sweep"]:
+        sweep = load_recipe(SweepConfig, ROOT / words[2], words[3:])
+        for stage in sweep_stages(replace(sweep, seeds=sweep.seeds[:1])):
+            check_command(re.sub(r"^OMP_NUM_THREADS=\d+ ", "", stage.typed))
+        return
+    launch = r"accelerate launch --config_file (\S+) (?:--num_processes (\d+) )?(\S+py|-m \S+) .*"
+    found = re.fullmatch(launch, command)
+    assert found, f"{command} is no command of this test; teach it"
+    launcher, ranks, entry_point = found.groups()
+    assert entry_point.startswith("-m ") or (ROOT / entry_point).is_file()
+    ranks = ranks or yaml.safe_load((ROOT / launcher).read_text())["num_processes"]
+    (at,) = (
+        at for at, word in enumerate(words) if re.search(r"configs/(?!accelerate).*yaml$", word)
+    )
+    config = load_recipe(DistillConfig, ROOT / words[at], words[at + 1 :])
+    ranks_share(global_batch=config.data.global_batch, world_size=int(ranks))
+    patch = re.search(r"patch(\d+)", config.model.arch)
+    assert config.data.image_size % int(patch[1] if patch else 1) == 0, "no multiple of the patch"
 
 
 def field_complaints(name: str, source: str) -> Iterator[str]:
@@ -69,6 +112,31 @@ def load(path: Path, text: str | None = None, *, aside: Path | None = None) -> A
 @pytest.mark.parametrize("path", ALL_YAML, ids=short)
 def test_yaml_opens_with_its_story(path: Path) -> None:
     assert list(header_complaints(short(path), path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=short)
+def test_the_commands_of_a_story_hold_together(path: Path) -> None:
+    commands = commands_in(path.read_text())
+    assert commands, "indent them by three"
+    for command in commands:
+        check_command(command)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("distill/run.py configs/pfed/university1652_teacher.yaml --data.image_size 384", "patch"),
+        ("--num_processes 7 distill/run.py configs/pfed/university1652_step1.yaml", "7 ranks"),
+        ("distill/run.py configs/pfed/university1652_step1.yaml --data.image_sise 9", "unknown"),
+        ("distill/cache.py configs/pfed/nowhere.yaml", "does not exist"),
+        ("distill/nowhere.py configs/pfed/demo.yaml", "assert"),
+    ],
+)
+def test_a_command_that_does_not_hold_together_is_reported(words: str, sentence: str) -> None:
+    from data_shards.errors import SkyDistillError
+
+    with pytest.raises((AssertionError, SkyDistillError), match=sentence):
+        check_command(f"accelerate launch --config_file configs/accelerate/ddp.yaml {words}")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=short)

@@ -52,7 +52,8 @@ class DistillConfig:
 
     start: Path | None = None
     """Run folder that this run starts from: its model, and what of its stage heads, projection and
-    scale this recipe has too. A run that was stopped is resumed instead."""
+    scale this recipe has too; or a weight file, for its model. A run that was stopped is resumed
+    instead."""
 
     expected_world_size: int | None = bounded(None, at_least=1)
     """Number of processes that must really run; the job fails when it is another."""

@@ -134,7 +134,7 @@ class Bicrossnet:
         ]
 
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
-        """Return the recipe's phases, all of the same terms; a frozen backbone is in eval mode."""
+        """Return the phases of the recipe; a backbone that waits is in eval mode (spec 5.1, 8)."""
         terms = tuple(config.objectives.weights)
         if not config.phases:
             return (Phase(terms=terms, enabled_groups=GROUPS["all"]),)

@@ -101,8 +101,8 @@ def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a `.safetensors` or `.pth` file.
+def read_weights(path: Path, *, what: str = "model.weights") -> dict[str, Tensor]:
+    """Return the named tensors of a `.safetensors` or `.pth` file; `what` begins the sentences.
 
     Raises:
         RecipeError: it cannot be read, or holds something else.
@@ -113,17 +113,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, *NOT_A_PICKLE) as error:
         raise RecipeError(
-            f"model.weights: {path} cannot be read ({' '.join(str(error).split())[:200]}); "
-            "give a .safetensors or .pth file, or none to start from random weights"
+            f"{what}: {path} cannot be read ({' '.join(str(error).split())[:200]}); give the named "
+            "tensors of a network, as .safetensors or as torch saves a state dict"
         ) from error
-    if not isinstance(state, dict):
-        raise RecipeError(
-            f"model.weights: {path} holds a {type(state).__name__}, not named tensors; give a "
-            "state dict"
-        )
     for wrapper in ("state_dict", "model"):
-        if isinstance(state.get(wrapper), dict):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise RecipeError(
+            f"{what}: {path} holds a {type(state).__name__}, not named tensors; give a state dict"
+        )
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 

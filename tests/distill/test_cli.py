@@ -16,10 +16,12 @@ from distill import cli
 from distill.cli import cache, train
 from distill.run_folder import RunPaths, read_exit, record_exit
 from tests.distill.conftest import (
+    ALL_TERMS,
     NO_SERVER,
     ROOT,
     launch,
     launch_and_stop,
+    metric_lines,
     save_newborn,
     write_recipe,
 )
@@ -252,12 +254,13 @@ def test_a_bug_of_one_rank_is_one_traceback(make_config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_job_goes_on_to_the_weights_of_one_that_was_not(make_config, tmp_path):
+def test_a_stopped_job_goes_on_to_the_losses_and_weights_of_one_that_was_not(make_config, tmp_path):
+    taught = {"logit_distillation", "feature_distillation"}
     changes = {
         "expected_world_size": 2,
         "schedule": {"num_steps": 30},
         "save_every_steps": 1000,
-        "objectives": {"cross_entropy": {"weight": 1.0}},
+        "objectives": {name: term for name, term in ALL_TERMS.items() if name not in taught},
         "data": {"drones_per_row": 2},
     }
     whole = make_config(out=str(tmp_path / "whole"), **changes)
@@ -285,5 +288,9 @@ def test_a_stopped_job_goes_on_to_the_weights_of_one_that_was_not(make_config, t
     one, two = load_file(RunPaths(whole.run_folder).weights), load_file(paths.weights)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
-    steps = [json.loads(line)["step"] for line in paths.metrics.read_text().splitlines()]
-    assert steps == list(range(1, 31))
+    lines = metric_lines(paths)
+    assert [line["step"] for line in lines] == list(range(1, 31))
+    assert {f"train/{name}" for name in config.objectives.weights} <= lines[0]["metrics"].keys()
+    for line, other in zip(lines, metric_lines(RunPaths(whole.run_folder)), strict=True):
+        speeds = [of["metrics"].pop("train/images_per_second") for of in (line, other)]
+        assert min(speeds) > 0 and line["metrics"] == other["metrics"]

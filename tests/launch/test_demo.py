@@ -21,10 +21,7 @@ from launch.process import run_logged
 
 @pytest.fixture
 def recipes() -> dict[str, DistillConfig]:
-    return {
-        run: load_recipe(DistillConfig, Path("configs/pfed") / name)
-        for run, name in RECIPES.items()
-    }
+    return {run: load_recipe(DistillConfig, path) for run, path in RECIPES.items()}
 
 
 def test_dry_run_prints_the_commands_and_writes_nothing(
@@ -33,26 +30,30 @@ def test_dry_run_prints_the_commands_and_writes_nothing(
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("accelerate launch") == 4
-    assert shown.count("skydistill evaluate") == 3
+    assert shown.count("accelerate launch") == 8
+    assert shown.count("skydistill evaluate") == 6
     assert not out.exists()
 
 
 def test_every_training_stage_asks_for_the_processes_it_launches() -> None:
     stages = demo_stages(DemoConfig(processes=2))
     trained = [stage for stage in stages if stage.run]
-    assert len(trained) == 3
+    assert len(trained) == 6
     for stage in trained:
         words = stage.argv
         assert words[words.index("--num_processes") + 1] == "2"
         assert words[words.index("--expected_world_size") + 1] == "2"
 
 
-def test_alone_and_distilled_differ_in_the_teacher_only(recipes: dict[str, DistillConfig]) -> None:
-    alone, distilled = recipes["student_alone"], recipes["student_distilled"]
-    for part in ("data", "augment", "model", "optimizer", "schedule", "seed"):
+@pytest.mark.parametrize("method", ["student", "bicrossnet"])
+def test_alone_and_distilled_differ_in_the_teacher_only(
+    recipes: dict[str, DistillConfig], method: str
+) -> None:
+    alone, distilled = recipes[f"{method}_alone"], recipes[f"{method}_distilled"]
+    for part in ("data", "augment", "model", "optimizer", "schedule", "phases", "seed"):
         assert getattr(alone, part) == getattr(distilled, part), part
     assert alone.objectives.info_nce == distilled.objectives.info_nce
+    assert alone.objectives.triplet == distilled.objectives.triplet
     assert alone.objectives.cross_entropy == distilled.objectives.cross_entropy
     assert distilled.objectives.needs_teacher
     assert not alone.objectives.needs_teacher
