@@ -169,7 +169,8 @@ def report_of(values: Any, *, where: str) -> Report:
     values = {"gallery_network": None} | values  # reports from before there was any
     try:
         gallery = values["gallery_network"]
-        costs = {name: values["cost"][name] for name in Cost.__dataclass_fields__}
+        names = values["cost"].keys() & Cost.__dataclass_fields__  # older reports have fewer
+        costs = {name: values["cost"][name] for name in names}
         built = {name: values[name] for name in Report.__dataclass_fields__}
         return Report(
             **built

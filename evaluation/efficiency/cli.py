@@ -21,18 +21,9 @@ from evaluation.efficiency.models import (
 def models(argv: Sequence[str]) -> int:
     """List every model with what it costs."""
     config = parse_command(ModelsConfig, argv, prog="skydistill models", positionals=("names",))
-    listed = counted_models(config.names, image_size=config.image_size)
+    listed = counted_models(config)
     if config.measure_speed:
-        listed = [
-            measured_model(
-                model,
-                batch_size=config.batch_size,
-                threads=config.threads,
-                precision=config.precision,
-                most_seconds=config.most_seconds,
-            )
-            for model in listed
-        ]
+        listed = [measured_model(model, config) for model in listed]
     if config.json:
         sys.stdout.write(json.dumps([model.to_json() for model in listed]) + "\n")
         return 0

@@ -25,6 +25,9 @@ class ModelsConfig:
     names: tuple[str, ...] = ()
     """Models to list, in this order; by default all of them, the smallest first."""
 
+    method: Literal["pfed", "bicrossnet"] = "pfed"
+    """Whose head stands on the backbone; that of a recipe's `method`."""
+
     image_size: int = PAPER_IMAGE_SIZE
     """Width and height of model inputs in pixels."""
 

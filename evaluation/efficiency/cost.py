@@ -22,6 +22,12 @@ class Cost:
     bops: int
     """Multiply-accumulates of one-bit numbers."""
 
+    elementwise: int = 0
+    """Norms, activations, pooling and biases as ptflops counts them; 0 in older reports."""
+
+    buffers: int = 0
+    """Numbers that are stored beside the parameters: batch statistics; 0 in older reports."""
+
     @property
     def flops(self) -> int:
         """Floating-point operations: two per multiply-accumulate of real numbers."""
@@ -36,6 +42,20 @@ class Cost:
     def ops_per_pair(self) -> float:
         """Of one drone image and one satellite tile, BiCrossNet's unit (spec bicrossnet 6.1)."""
         return 2 * self.ops
+
+    @property
+    def ptflops(self) -> float:
+        """OPs as ptflops 0.7.1 counts them, with elementwise work (spec bicrossnet 7.1)."""
+        return self.ops + self.elementwise
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of what inference needs, in float32 as a checkpoint holds it."""
+        return 4 * (self.parameters + self.buffers)
+
+    def packed_bytes(self, real: int = 4) -> float:
+        """One bit per binary weight, `real` bytes per other parameter; statistics are folded."""
+        return self.binary_parameters / 8 + real * (self.parameters - self.binary_parameters)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,27 +1,44 @@
 """What one description costs, counted: parameters and multiply-accumulates of the inference path.
 
 Convention: one multiply-accumulate (MAC) is two floating-point operations; convolutions, matrix
-products and attention count, elementwise work and normalization do not
-(`torch.utils.flop_counter`). MACs inside a `OneBitLayer` are binary (BOPs). What only training
-needs, such as class heads and projections towards a teacher, is not on the path.
+products and attention count (`torch.utils.flop_counter`). MACs inside a `OneBitLayer` are binary
+(BOPs). Elementwise work is counted apart, as ptflops does it. What only training needs, such as
+class heads and projections towards a teacher, is not on the path.
 
 Nothing is computed with numbers, so a model on the meta device will do.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from distill.models import OneBitLayer, binary_parameters, inference
 from evaluation.efficiency.cost import Cost
 
+aten = torch.ops.aten
+
 FLOPS_PER_MAC = 2
+
+PTFLOPS = {
+    aten.native_batch_norm.default: 2,
+    aten.cudnn_batch_norm.default: 2,
+    aten.native_layer_norm.default: 1,
+    aten._prelu_kernel.default: 2,
+    aten.relu.default: 2,
+    aten.gelu.default: 2,
+    aten.avg_pool2d.default: 2,
+    aten.max_pool2d_with_indices.default: 2,
+    aten.mean.dim: 2,
+}
+"""Operations per number that goes in, by ptflops 0.7.1 to 0.7.4 (backend `pytorch`), which count an
+activation and a pooling twice: as the module, and as the function that the module calls."""
 
 
 def cost(model: nn.Module, *, image_size: int) -> Cost:
@@ -29,80 +46,71 @@ def cost(model: nn.Module, *, image_size: int) -> Cost:
 
     Frozen parameters count, shared ones count once.
     """
-    counter, reads = FlopCounterMode(display=False), _Reads()
-    with (
-        single_image(model, image_size) as describe,
-        _one_bit_flops(model, counter) as one_bit,
-        reads,
-        counter,
-    ):
+    with single_image(model, image_size) as describe, _counting(model) as counter:
         describe()
-    read = {id(part) for part in model.parameters() if id(part) in reads.seen}
+
+    def numbers(tensors: Iterable[Tensor]) -> int:
+        return sum(tensor.numel() for tensor in set(tensors) if id(tensor) in counter.seen)
+
+    parameters = numbers(model.parameters())
     return Cost(
         image_size=image_size,
-        parameters=sum(part.numel() for part in model.parameters() if id(part) in read),
-        binary_parameters=sum(
-            part.numel() for part in binary_parameters(model).values() if id(part) in read
-        ),
-        macs=(counter.get_total_flops() - one_bit.flops) // FLOPS_PER_MAC,
-        bops=one_bit.flops // FLOPS_PER_MAC,
+        parameters=parameters,
+        binary_parameters=numbers(binary_parameters(model).values()),
+        macs=counter.macs,
+        bops=counter.bops,
+        elementwise=counter.elementwise,
+        buffers=numbers(model.state_dict(keep_vars=True).values()) - parameters,
     )
 
 
-class _Reads(TorchDispatchMode):
-    """Remembers which tensors operations read; parameters outlive it, so no number is reused."""
+class _Counter(TorchDispatchMode):
+    """Counts operations, and remembers which tensors they read; parameters outlive it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[int] = set()
+        self.macs = self.bops = self.elementwise = 0
+        self.depth = 0
+        """One-bit layers that the current operation is inside of."""
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., object],
+        func: OpOverload,
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> object:
+        result: Any = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs))
         self.seen.update(id(leaf) for leaf in leaves if isinstance(leaf, Tensor))
-        return func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            macs = formula(*args, **(kwargs or {}), out_val=result) // FLOPS_PER_MAC
+            self.bops += macs if self.depth else 0
+            self.macs += 0 if self.depth else macs
+        is_plane_mean = func is aten.mean.dim and len(args[1]) == 1  # no pooling
+        if func in PTFLOPS and not is_plane_mean:
+            self.elementwise += PTFLOPS[func] * args[0].numel()
+        has_bias = func is aten.convolution.default and args[2] is not None
+        if has_bias or func is aten.addmm.default:
+            self.elementwise += result.numel()
+        return result
 
-
-class _OneBitFlops:
-    """The part of a counter's total that fell inside one-bit layers."""
-
-    def __init__(self, counter: FlopCounterMode) -> None:
-        self.counter, self.flops = counter, 0
-        self._depth, self._before = 0, 0
-
-    def enter(self, layer: nn.Module, args: object) -> None:
-        """Remember the total when the outermost layer begins."""
-        if self._depth == 0:
-            self._before = self.counter.get_total_flops()
-        self._depth += 1
-
-    def leave(self, layer: nn.Module, args: object, output: object) -> None:
-        """Add what came since."""
-        self._depth -= 1
-        if self._depth == 0:
-            self.flops += self.counter.get_total_flops() - self._before
+    def step(self, change: int) -> None:
+        """Enter a one-bit layer, or leave it."""
+        self.depth += change
 
 
 @contextmanager
-def _one_bit_flops(model: nn.Module, counter: FlopCounterMode) -> Iterator[_OneBitFlops]:
-    """Watch the one-bit layers of a model."""
-    inside = _OneBitFlops(counter)
-    hooks = [
-        hook
-        for layer in model.modules()
-        if isinstance(layer, OneBitLayer)
-        for hook in (
-            layer.register_forward_pre_hook(inside.enter),
-            layer.register_forward_hook(inside.leave),
-        )
-    ]
+def _counting(model: nn.Module) -> Iterator[_Counter]:
+    """Count, and let the one-bit layers of a model tell when they begin and end."""
+    counter = _Counter()
+    layers = [layer for layer in model.modules() if isinstance(layer, OneBitLayer)]
+    hooks = [layer.register_forward_pre_hook(lambda *_: counter.step(1)) for layer in layers]
+    hooks += [layer.register_forward_hook(lambda *_: counter.step(-1)) for layer in layers]
     try:
-        yield inside
+        with counter:
+            yield counter
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,13 +66,13 @@ def measure_speed(
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             return describer.describe(normalize(images.to(device)))
 
-    timed = _on_gpu if device.type == "cuda" else _on_cpu
+    timed = partial(_timed, _on_gpu if device.type == "cuda" else _on_cpu, describe, batches)
     with inference(model), _threads(threads or processors()) as used:
         # What libraries keep from the first batch on is no part of what describing takes.
-        warmed = timed(describe, batches, 1, most_seconds / 10, least=1)
+        warmed = timed(1, most_seconds / 10, least=1)
         with _peak(device) as peak:
-            warmed += timed(describe, batches, warm_up - 1, most_seconds / 10, least=0)
-            milliseconds = timed(describe, batches, runs, most_seconds, least=LEAST_RUNS)
+            warmed += timed(warm_up - 1, most_seconds / 10, least=0)
+            milliseconds = timed(runs, most_seconds, least=LEAST_RUNS)
     return Speed(
         device=device_name(device),
         precision=precision,
@@ -98,7 +99,8 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-def _on_cpu(
+def _timed(
+    clock: Callable[..., float],
     describe: Callable[[Tensor], object],
     batches: Sequence[Tensor],
     runs: int,
@@ -110,35 +112,26 @@ def _on_cpu(
     milliseconds: list[float] = []
     begin = time.perf_counter()
     while len(milliseconds) < runs:
-        start = time.perf_counter()
-        if len(milliseconds) >= least and start - begin > most_seconds:
-            break
-        describe(batches[len(milliseconds) % len(batches)])
-        milliseconds.append(1000 * (time.perf_counter() - start))
-    return milliseconds
-
-
-def _on_gpu(
-    describe: Callable[[Tensor], object],
-    batches: Sequence[Tensor],
-    runs: int,
-    most_seconds: float,
-    *,
-    least: int,
-) -> list[float]:
-    """Return the milliseconds of each batch, by the GPU's own clock."""
-    milliseconds: list[float] = []
-    begin = time.perf_counter()
-    while len(milliseconds) < runs:
         if len(milliseconds) >= least and time.perf_counter() - begin > most_seconds:
             break
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        describe(batches[len(milliseconds) % len(batches)])
-        end.record()
-        end.synchronize()
-        milliseconds.append(start.elapsed_time(end))
+        milliseconds.append(clock(describe, batches[len(milliseconds) % len(batches)]))
     return milliseconds
+
+
+def _on_cpu(describe: Callable[[Tensor], object], batch: Tensor) -> float:
+    start = time.perf_counter()
+    describe(batch)
+    return 1000 * (time.perf_counter() - start)
+
+
+def _on_gpu(describe: Callable[[Tensor], object], batch: Tensor) -> float:
+    """Ask the GPU's own clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    describe(batch)
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
 
 
 @contextmanager

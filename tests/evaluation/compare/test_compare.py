@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
 from evaluation.compare.pages import WIDTH
+from evaluation.report import report_of
 from tests.evaluation.compare.conftest import (
     make_report,
     result,
@@ -279,8 +280,9 @@ def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
         lambda values: values["results"][0]["metrics"].pop("ap"),
         lambda values: values["results"][1]["metrics"].update(ap="high"),
         lambda values: values.update(cost=[]),
+        lambda values: values["cost"].pop("macs"),
     ],
-    ids=["words for rows", "no metrics", "a metric missing", "a word for a metric", "no cost"],
+    ids=["words", "no metrics", "a metric missing", "a word for a metric", "no cost", "no MACs"],
 )
 def test_a_damaged_report_is_told(compare, run_folder, break_it) -> None:
     path = run_folder("a", make_report()) / "evaluation.json"
@@ -288,6 +290,13 @@ def test_a_damaged_report_is_told(compare, run_folder, break_it) -> None:
     break_it(values)
     path.write_text(json.dumps(values))
     assert "is a damaged report" in compare(path).sentence
+
+
+def test_a_report_from_before_elementwise_work_was_counted_is_read() -> None:
+    report = make_report()
+    values = report.to_json()
+    del values["cost"]["elementwise"], values["cost"]["buffers"]
+    assert report_of(values, where="here").cost == report.cost
 
 
 def test_what_is_no_report_or_holds_nothing_is_told(compare, run_folder, tmp_path) -> None:
