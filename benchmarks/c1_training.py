@@ -9,7 +9,8 @@ is timed. A cached step has two terms more than one of the student alone.
 C2 compares with what cannot be beaten: on reuse S_max = (T_s + T_t) / T_s, in a first run of E
 epochs over K slots (1 + r) / (1 + r K / E), where r = T_t / T_s is measured in the same run.
 
-`--toy` shrinks everything: it shows that the script is right, and its times mean nothing.
+`--bicrossnet` takes BNext-T and a ConvNeXt-T of that method. `--toy` shrinks everything: it shows
+that the script is right, and its times mean nothing.
 """
 
 import sys
@@ -35,9 +36,10 @@ from distill.config import (
     ModelConfig,
     ObjectivesConfig,
     TeacherConfig,
+    TripletConfig,
 )
 from distill.methods import METHODS
-from distill.models import RetrievalModel, build_model, to_device
+from distill.models import RetrievalModel, to_device
 from distill.optim import GroupedOptimizer
 from distill.step import DistillStep, weigh
 from distill.teacher.codec import CODECS
@@ -52,6 +54,7 @@ T4_MUST, C1_MUST, C2_MUST = {224: 3000, 384: 1000}, 1.05, 0.95
 class Scale:
     """How large everything is."""
 
+    method: str = "pfed"
     arch: str = "convnext_tiny"
     teachers: tuple[str, ...] = ("vit_base_patch14_dinov2", "vit_large_patch14_dinov2")
     sizes: tuple[int, ...] = (224, 384)
@@ -65,6 +68,8 @@ CPU = Scale(
     teachers=("vit_small_patch14_dinov2",), sizes=(224,), rows=16, warm_up=1, steps=1, rounds=5
 )
 
+BICROSSNET = {"method": "bicrossnet", "arch": "bnext_tiny", "teachers": ("convnext_tiny",)}
+
 TOY = Scale(
     arch="convnext_micro",
     teachers=("convnext_milli",),
@@ -76,9 +81,15 @@ TOY = Scale(
 )
 
 
-def objectives(*, is_taught: bool) -> ObjectivesConfig:
+def objectives(method: str, *, is_taught: bool) -> ObjectivesConfig:
     """Return the terms of a student alone, or of one that is taught."""
     weight = 1.0 if is_taught else 0.0
+    if method == "bicrossnet":
+        return ObjectivesConfig(
+            cross_entropy=CrossEntropyConfig(weight=1.0),
+            triplet=TripletConfig(weight=1.0),
+            logit_distillation=LogitDistillationConfig(weight=2 * weight),
+        )
     return ObjectivesConfig(
         cross_entropy=CrossEntropyConfig(weight=1.0),
         info_nce=InfoNceConfig(weight=1.0),
@@ -93,17 +104,18 @@ class Trainer:
     def __init__(self, scale: Scale, *, image_size: int, teacher: RetrievalModel | None) -> None:
         is_taught = teacher is not None
         self.config = DistillConfig(
+            method=scale.method,
             role="distilled" if is_taught else "alone",
             model=ModelConfig(arch=scale.arch, weights="none"),
-            objectives=objectives(is_taught=is_taught),
+            objectives=objectives(scale.method, is_taught=is_taught),
             teacher=TeacherConfig(run=Path("unused"), source="live"),
         )
         has_gpu = torch.cuda.is_available()
         precision = "bf16" if has_gpu else "no"
         self.accelerator = Accelerator(cpu=not has_gpu, mixed_precision=precision)
-        self.device, method = self.accelerator.device, METHODS["pfed"]
+        self.device, method = self.accelerator.device, METHODS[scale.method]
         torch.manual_seed(SEED)
-        model = to_device(build_model(self.config.model, num_places=PLACES), self.device)
+        model = to_device(method.build(self.config.model, num_places=PLACES), self.device)
         if has_gpu:
             backbone = model.backbone
             backbone.forward_intermediates = torch.compile(backbone.forward_intermediates)
@@ -195,9 +207,11 @@ def speed(scale: Scale) -> dict[str, dict[str, int]]:
 class Taught:
     """A teacher and its cache, as two ways to ask for the same outputs."""
 
-    def __init__(self, trainer: Trainer, teacher: RetrievalModel, folder: Path) -> None:
+    def __init__(
+        self, scale: Scale, trainer: Trainer, teacher: RetrievalModel, folder: Path
+    ) -> None:
         self.teacher, self.device = to_device(teacher, trainer.device), trainer.device
-        self.codec, self.shapes = CODECS["float16"], METHODS["pfed"].teacher_outputs(teacher)
+        self.codec, self.shapes = CODECS["float16"], METHODS[scale.method].teacher_outputs(teacher)
         begun = time.perf_counter()
         num_rows = sum(len(batch.keys) for batch in trainer.batches)
         rows = np.lib.format.open_memmap(
@@ -244,11 +258,13 @@ class Taught:
 
 def saved(scale: Scale, arch: str, folder: Path) -> dict[str, object]:
     """Return what the cache of one teacher saves, from runs that take turns."""
-    teacher = build_model(ModelConfig(arch=arch, weights="none", bottleneck=0), num_places=PLACES)
+    bottleneck = 512 if scale.method == "bicrossnet" else 0
+    config = ModelConfig(arch=arch, weights="none", bottleneck=bottleneck)
+    teacher = METHODS[scale.method].build(config, num_places=PLACES)
     freeze(teacher)
     alone = Trainer(scale, image_size=scale.sizes[0], teacher=None)
     trainer = Trainer(scale, image_size=scale.sizes[0], teacher=teacher)
-    taught = Taught(trainer, teacher, folder)
+    taught = Taught(scale, trainer, teacher, folder)
     for batch in trainer.batches:
         taught.assert_alike(batch)
     runs = {
@@ -280,8 +296,12 @@ def main() -> int:
     """Print one line per goal."""
     has_gpu, is_toy = torch.cuda.is_available(), "--toy" in sys.argv[1:]
     scale = TOY if is_toy else Scale() if has_gpu else CPU
+    if "--bicrossnet" in sys.argv[1:]:
+        toy = {"arch": "bnext_micro", "teachers": ("convnext_milli",)} if is_toy else {}
+        scale = replace(scale, **BICROSSNET | toy)
     device = torch.cuda.get_device_name() if has_gpu else f"{torch.get_num_threads()} CPU threads"
     facts = {"device": device, "torch": torch.__version__, "rows": scale.rows, "toy": is_toy}
+    facts["method"] = scale.method
     codes = []
     if has_gpu or is_toy:
         rates = speed(scale)

@@ -130,6 +130,11 @@ class DistillConfig:
                 "model.descriptor_width is teacher, but nothing teaches the student its space; set "
                 "objectives.feature_distillation.weight"
             )
+        if self.model.anneal_steps >= self.schedule.num_steps:
+            problems.append(
+                f"model.anneal_steps ({self.model.anneal_steps}) must be below schedule.num_steps "
+                f"({self.schedule.num_steps}): an unfinished network is not the one evaluated"
+            )
         if self.schedule.warmup_steps >= self.schedule.num_steps:
             problems.append(
                 f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
