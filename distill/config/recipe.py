@@ -4,7 +4,9 @@ One recipe describes a teacher or a student; the same file, given to `skydistill
 teacher cache that its student reads.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -106,43 +108,43 @@ class DistillConfig:
         Raises:
             RecipeError: every problem, with its key and remedy.
         """
-        needs_teacher, teacher = self.objectives.needs_teacher, self.teacher
-        problems = [*field_problems(self), *self.objectives.problems()]
-        if needs_teacher and teacher.source == "cache" and teacher.cache is None:
-            problems.append(
-                "a distillation objective needs teacher.cache; set it, or teacher.source to live"
-            )
-        if needs_teacher != (self.role == "distilled"):
-            problems.append(
-                f"role is {self.role}, but {'a' if needs_teacher else 'no'} distillation objective "
-                "has a weight; say distilled where one has, and alone or teacher where none has"
-            )
-        if teacher.mode == "train" and teacher.source == "cache":
-            problems.append("teacher.mode is train, and a cache holds eval; set source to live")
-        if self.data.crops_per_decode > self.augment.slots:
-            problems.append(
-                f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
-                f"augment.slots ({self.augment.slots})"
-            )
-        is_kept = self.model.descriptor_width == "teacher"
-        if is_kept and not self.objectives.feature_distillation.weight:
-            problems.append(
-                "model.descriptor_width is teacher, but nothing teaches the student its space; set "
-                "objectives.feature_distillation.weight"
-            )
-        if self.model.anneal_steps >= self.schedule.num_steps:
-            problems.append(
-                f"model.anneal_steps ({self.model.anneal_steps}) must be below schedule.num_steps "
-                f"({self.schedule.num_steps}): an unfinished network is not the one evaluated"
-            )
-        if self.schedule.warmup_steps >= self.schedule.num_steps:
-            problems.append(
-                f"schedule.warmup_steps ({self.schedule.warmup_steps}) must be below "
-                f"schedule.num_steps ({self.schedule.num_steps})"
-            )
-        problems += self._problems_of_phases()
+        problems = [*field_problems(self), *self.objectives.problems(), *self._problems_of_phases()]
+        problems += [sentence for is_wrong, sentence in self._contradictions() if is_wrong]
         if problems:
             raise RecipeError(f"recipe {self.name}: " + "; ".join(problems))
+
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        """Yield whether two parts of the recipe contradict each other, and what to do then."""
+        is_taught, teacher = self.objectives.needs_teacher, self.teacher
+        yield (
+            is_taught and teacher.source == "cache" and teacher.cache is None,
+            "a distillation objective needs teacher.cache; set it, or teacher.source to live",
+        )
+        yield (
+            is_taught != (self.role == "distilled"),
+            f"role is {self.role}, but {'a' if is_taught else 'no'} distillation objective has a "
+            "weight; say distilled where one has, and alone or teacher where none has",
+        )
+        yield (
+            teacher.mode == "train" and teacher.source == "cache",
+            "teacher.mode is train, and a cache holds eval; set source to live",
+        )
+        yield (
+            self.data.crops_per_decode > self.augment.slots,
+            f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
+            f"augment.slots ({self.augment.slots})",
+        )
+        is_kept = self.model.descriptor_width == "teacher"
+        yield (
+            is_kept and not self.objectives.feature_distillation.weight,
+            "model.descriptor_width is teacher, but nothing teaches the student its space; set "
+            "objectives.feature_distillation.weight",
+        )
+        num_steps = self.schedule.num_steps
+        for key in ("schedule.warmup_steps", "model.anneal_steps"):  # else it never gets there
+            steps = attrgetter(key)(self)
+            sentence = f"{key} ({steps}) must be below schedule.num_steps ({num_steps})"
+            yield steps >= max(num_steps, 1), sentence
 
     def _problems_of_phases(self) -> list[str]:
         """Report phases out of order, and such as train nothing."""

@@ -70,6 +70,7 @@ def phases(*trains: str) -> list[dict[str, object]]:
         ({"phases": phases("real", "head", "all")}, "train real, head, all; their order is head"),
         ({"phases": phases("real", "real")}, "train real, real; their order is head, real, all"),
         ({"phases": [{"trains": "head", "steps": 2}]}, "every phase but the last has steps"),
+        ({"model": {"anneal_steps": 3}}, r"model.anneal_steps \(3\) must be below"),
         ({"phases": [{"trains": "head"}, {"trains": "all"}]}, "every phase but the last has steps"),
         (
             {"phases": [{"trains": "real", "steps": 3}, {"trains": "all"}]},
