@@ -207,6 +207,11 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
 
 
 def patch_of(network: nn.Module) -> int:
-    """Return the side in pixels that a transformer's images must be a multiple of; 1 for others."""
+    """Return the side in pixels that images must be a multiple of; 1 where any will do.
+
+    It is a transformer's patch, or what one position of a BNext's last map stands for.
+    """
+    if isinstance(network, BNext):
+        return int(network.feature_info[-1]["reduction"])
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
     return int(patch if isinstance(patch, int) else patch[0])

@@ -107,7 +107,7 @@ class RetrievalModel(nn.Module):
         self.head.learn(read)
 
     def refuse_size(self, image_size: int, *, key: str) -> None:
-        """Refuse images that its patches do not divide; `key` of the recipe says their size.
+        """Refuse images that it does not divide evenly; `key` of the recipe says their size.
 
         Raises:
             RecipeError: so it is, with the nearest sizes.
@@ -116,7 +116,7 @@ class RetrievalModel(nn.Module):
         if image_size % patch:
             below = image_size // patch * patch
             raise RecipeError(
-                f"{key} {image_size} is no multiple of the model's patch of {patch} px; give "
+                f"{key} {image_size} is no multiple of the model's grid of {patch} px; give "
                 f"{below or patch} or {below + patch}"
             )
 

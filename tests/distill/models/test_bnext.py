@@ -212,7 +212,7 @@ def test_a_sub_block_is_its_equations(kind, stride, training):
 
 def test_a_doubling_block_lays_two_pointwise_parts_side_by_side():
     block = network("bnext_micro").eval().blocks[1]
-    maps = torch.randn(1, 32, 8, 8)
+    maps = torch.randn(1, 16, 8, 8)
     spatial = block.spatial(maps)
     first, second = (part(spatial) for part in block.pointwise)
     assert torch.equal(block(maps), torch.cat([first, second], dim=1)) and spatial.shape[2] == 4
@@ -235,18 +235,18 @@ def used(monkeypatch) -> list[list[float]]:
 
 
 def test_every_layer_uses_two_weight_values_unless_it_is_warm(used):
-    backbone, images = network("bnext_micro"), torch.randn(1, 3, 32, 32)
-    backbone.forward_intermediates(images, indices=[3])
+    backbone, images = network("bnext_micro"), torch.randn(1, 3, 64, 64)
+    backbone.forward_intermediates(images, indices=[4])
     assert used == [[-1, 1]] * len(binary_parameters(backbone))
     used.clear()
     set_temperature(backbone, 1.0)
-    backbone.forward_intermediates(images, indices=[3])
+    backbone.forward_intermediates(images, indices=[4])
     assert used and all(len(values) > 2 for values in used)
 
 
 def test_every_parameter_learns_and_the_mixes_are_named():
-    backbone = network("bnext_micro")
-    maps = backbone.forward_intermediates(torch.randn(4, 3, 32, 32), indices=[3])
+    backbone = network("bnext_tiny")  # of micro, a gate with one hidden unit may be born dead
+    maps = backbone.forward_intermediates(torch.randn(4, 3, 64, 64), indices=[4])
     maps[0].square().sum().backward()
     idle = [
         name
@@ -285,6 +285,16 @@ def test_the_twin_in_float_has_the_same_parameters_and_no_signs():
     }
     assert binary_parameters(twin) == {} and mixing_parameters(twin).keys()
     assert not any(isinstance(part, BinaryConv2d) for part in twin.modules())
+
+
+def test_a_size_that_cannot_be_halved_evenly_is_refused():
+    for arch in ("bnext_micro", "bnext_tiny_float"):
+        with pytest.raises(RecipeError, match="50 is no multiple .* 32 px; give 32 or 64"):
+            on_meta(arch).refuse_size(50, key="data.image_size")
+        on_meta(arch).refuse_size(96, key="data.image_size")
+    recu = on_meta("recu_resnet34").eval()
+    recu.refuse_size(50, key="data.image_size")
+    assert recu(torch.zeros(1, 3, 50, 50, device="meta"))["logits"].shape == (1, 701)
 
 
 def test_no_drop_path_and_no_weights_of_timm():

@@ -119,5 +119,5 @@ def test_images_that_a_transformer_cannot_cut_are_refused(
     evaluated: Evaluated, run: RunPaths, helix_shards: ShardSet
 ) -> None:
     rebuild(run, TEACHER, image_size=28)
-    with pytest.raises(RecipeError, match="50 is no multiple of the model's patch of 14 px"):
+    with pytest.raises(RecipeError, match="50 is no multiple of the model's grid of 14 px"):
         evaluated("--multi-view", 10, "--image-size", 50, on=helix_shards)
