@@ -136,7 +136,10 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
     from distill.weights_file import write_weights
 
     data = DataConfig(
-        shards=config.shards or "", image_size=config.image_size, resampling="pillow-bicubic"
+        shards=config.shards or "",
+        image_size=config.image_size,
+        resampling="pillow-bicubic",
+        altitudes=config.altitudes,
     )
     places, layout = tuple(map(str, range(found.num_places))), ""
     if config.shards:

@@ -22,6 +22,10 @@ class ImportConfig:
     """Shards of the data set that a teacher or student was trained on, whose sorted training places
     name its classes; without, they are numbered, and no student can be taught by it."""
 
+    altitudes: tuple[float, ...] = ()
+    """Heights in metres of the drone views that it was trained on (SUES-200): a student of another
+    height is then refused; all heights if empty."""
+
     image_size: int = 384
     """Width and height in pixels of the images that a teacher or student was trained on."""
 

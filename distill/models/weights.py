@@ -123,7 +123,7 @@ def read_weights(path: Path, *, what: str = "model.weights") -> dict[str, Tensor
         raise RecipeError(
             f"{what}: {path} holds a {type(state).__name__}, not named tensors; give a state dict"
         )
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def file_sha256(path: Path) -> str:

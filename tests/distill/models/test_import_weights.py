@@ -217,6 +217,12 @@ def test_without_shards_places_are_numbered(told, tmp_path):
     assert load_student(tmp_path / "of/o.safetensors").places == ("0", "1", "2")
 
 
+def test_the_heights_of_a_teacher_can_be_told(told, tmp_path):
+    assert told(drawn(student(MICRO, 3)), "--altitudes", "150", "200")[0] == 0
+    recipe = load_student(tmp_path / "of/o.safetensors").recipe
+    assert recipe["data"]["altitudes"] == [150, 200]
+
+
 def test_shards_of_another_data_set_are_refused(told, tiny_shards, tmp_path):
     state = drawn(student(MICRO, 99))
     code, sentence = told(state, "--shards", str(tiny_shards.folder))
@@ -260,6 +266,7 @@ def without(state, *names):
         (lambda s: {"conv1.weight": s["fc.bias"]}, "holds 1 tensors of no kind known here (BNext"),
         (lambda s: {"state_dict": s, "epoch": Told()}, "cannot be read (Weights only load failed"),
         (lambda s: {"feature.0": {"a": 1}}, "holds a dict, not named tensors"),
+        (lambda s: {0: s["fc.bias"]}, "holds 1 tensors of no kind known here (BNext"),
         (lambda s: [s], "holds a list, not named tensors"),
     ],
 )
