@@ -7,6 +7,7 @@ Both networks have MCCG's head: three branches, each with logits and features of
 # D = width of a branch, C = training places.
 
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from data_shards.errors import RecipeError
 from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
 from distill.methods.method import Rows, StepTensors, Term
 from distill.models import Outputs, RetrievalModel, Shapes, build_model
-from distill.models.binary import binary_parameters, set_temperature
+from distill.models.binary import BinaryConv2d, binary_parameters, set_temperature
 from distill.models.bnext import mixing_parameters
 from distill.models.mccg_head import MccgHead
 from distill.models.recu import set_tau, tau_at
@@ -35,7 +36,7 @@ GROUPS = {
 """What a phase trains, to the groups of the optimizer that move in it."""
 
 LATENT_LIMITS = (-1.5, 1.5)
-"""Of the latent weights of binary layers (spec 2.2)."""
+"""Of the latent weights of BNext's binary layers (spec 2.2)."""
 
 LAST_TEMPERATURE = 1e-8
 """Where annealing ends: a weight is its sign below 1e-7 (spec 2.2)."""
@@ -57,12 +58,13 @@ class Bicrossnet:
         Raises:
             RecipeError: the teacher's branches have another width, or a phase trains nothing.
         """
-        trains = [phase.trains for phase in config.phases]
-        if trains[-2:] == ["real", "all"] and not binary_parameters(model):
-            raise RecipeError(
-                f"phase all trains nothing beside phase real: {config.model.arch} has no binary "
-                "layers; leave one out"
-            )
+        members = divide(model, model.backbone)
+        for before, after in pairwise(phase.trains for phase in config.phases):
+            if not any(members[name] for name in GROUPS[after] - GROUPS[before]):
+                raise RecipeError(
+                    f"phase {after} trains nothing beside phase {before}: {config.model.arch} has "
+                    "nothing more that learns; leave one out"
+                )
         if teacher is not None and teacher["features"] != model.shapes["features"]:
             raise RecipeError(
                 f"the teacher's branches are {teacher['features'][1]} wide and the student's "
@@ -109,17 +111,11 @@ class Bicrossnet:
 
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide what learns into head, backbone, mixes, and binary weights (spec 5.2)."""
-        backbone = step.get_submodule("model.backbone")
-        where = {id(parameter): "backbone" for parameter in backbone.parameters()}
-        where |= {id(parameter): "mixing" for parameter in mixing_parameters(backbone).values()}
-        where |= {id(parameter): "binary" for parameter in binary_parameters(backbone).values()}
-        members: dict[str, list[nn.Parameter]] = {name: [] for name in sorted(GROUPS["all"])}
-        for parameter in step.parameters():
-            if parameter.requires_grad:
-                members[where.get(id(parameter), "head")].append(parameter)
-        o = config.optimizer
+        backbone, o = step.get_submodule("model.backbone"), config.optimizer
         factors = {"head": 1.0, "binary": o.binary_factor}
-        clamps = {"mixing": (0.0, 1.0), "binary": LATENT_LIMITS}
+        clamps = {"mixing": (0.0, 1.0)}
+        if any(isinstance(layer, BinaryConv2d) for layer in backbone.modules()):
+            clamps["binary"] = LATENT_LIMITS  # ReCU bounds them where it uses them (spec 2.6)
         return [
             GroupSpec(
                 name=name,
@@ -130,7 +126,7 @@ class Bicrossnet:
                 clamp=clamps.get(name),
                 drop_steps=config.schedule.binary_drop_steps if name == "binary" else (),
             )
-            for name, parameters in members.items()
+            for name, parameters in divide(step, backbone).items()
         ]
 
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
@@ -153,6 +149,18 @@ class Bicrossnet:
         progress = min(1.0, step / config.anneal_steps) if config.anneal_steps else 1.0
         set_temperature(model, 0.0 if progress == 1 else LAST_TEMPERATURE**progress)
         set_tau(model, tau_at(progress))
+
+
+def divide(module: nn.Module, backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Divide what learns in a module into groups; what is not of its backbone is head."""
+    where = {id(parameter): "backbone" for parameter in backbone.parameters()}
+    where |= {id(parameter): "mixing" for parameter in mixing_parameters(backbone).values()}
+    where |= {id(parameter): "binary" for parameter in binary_parameters(backbone).values()}
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in sorted(GROUPS["all"])}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            members[where.get(id(parameter), "head")].append(parameter)
+    return members
 
 
 class NoParts(nn.Module):

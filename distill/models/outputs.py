@@ -16,7 +16,8 @@ Shapes = dict[str, tuple[int, ...]]
 class Outputs(dict[str, Tensor]):
     """Named tensors, one row per image; nobody counts positions.
 
-    Every model says `descriptor` [B, P, D], not normalised, and `logits` [B, C] of its class head.
+    Every model says `descriptor` [B, P, D], not normalised, and `logits` [B, C] of its class head,
+    or [B, P, C] where each part has one.
     """
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Outputs":

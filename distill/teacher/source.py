@@ -33,7 +33,7 @@ from distill.weights_file import LoadedModel, load_student
 
 log = logging.getLogger(__name__)
 
-TEACHER_RECIPE = Path("configs/pfed/demo_teacher.yaml")
+TEACHER_RECIPE = "configs/{method}/demo_teacher.yaml"
 """What a sentence proposes to someone who has no teacher yet."""
 
 CPU_BATCH, GPU_BATCH = 32, 256
@@ -242,7 +242,8 @@ def _refuse_missing(run: Path, config: DistillConfig) -> None:
             "run folder whose training has ended"
         )
     own = RunPaths(run).recipe
-    words = [str(own if own.is_file() else TEACHER_RECIPE), "--out", str(run)]
+    shipped = TEACHER_RECIPE.format(method=config.method)
+    words = [str(own) if own.is_file() else shipped, "--out", str(run)]
     if own.is_file():
         words += ["--expected_world_size", "null"]  # however many trained it so far
     else:

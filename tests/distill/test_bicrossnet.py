@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
-from data_shards.errors import RecipeError
+from data_shards.errors import CheckpointError, RecipeError
 from distill.config import DistillConfig
+from distill.methods import METHODS
 from distill.session import join_ranks
 from distill.teacher.source import LiveTeacher, load_teacher
 from tests.distill.conftest import MakeConfig, merge, open_alone, save_newborn, tiny_config
@@ -108,9 +110,23 @@ def test_what_only_bicrossnet_has_is_refused_to_pfed(make_config, changes, says)
 
 def test_a_phase_that_trains_nothing_more_is_refused(student):
     plain = {"arch": "convnext_micro"}
-    with pytest.raises(RecipeError, match="beside phase real: convnext_micro has no binary layers"):
+    with pytest.raises(RecipeError, match="all trains nothing beside phase real: convnext_micro"):
         open_alone(student(model=plain, phases=phases("head", "real", "all")))
     open_alone(student(model=plain, phases=phases("head", "all")))
+    with pytest.raises(RecipeError, match="all trains nothing beside phase head: bnext_micro has"):
+        open_alone(student(model={"train_blocks": 0}, phases=phases("head", "all")))
+
+
+@pytest.mark.parametrize(
+    ("arch", "limits"), [("bnext_micro", (-1.5, 1.5)), ("recu_resnet34", None)]
+)
+def test_only_bnext_limits_its_latent_weights(student, arch, limits):
+    config = student(model={"arch": arch, "weights": "none"})
+    model = METHODS["bicrossnet"].build(config.model, num_places=2)
+    step = nn.ModuleDict({"model": model})
+    groups = {group.name: group for group in METHODS["bicrossnet"].groups(step, config)}
+    assert groups["binary"].parameters and groups["binary"].clamp == limits
+    assert groups["mixing"].clamp == (0, 1) and groups["head"].clamp is None
 
 
 def test_a_teacher_of_another_method_is_refused(taught, narrow_run, distilled, teacher_run):
@@ -118,6 +134,11 @@ def test_a_teacher_of_another_method_is_refused(taught, narrow_run, distilled, t
         open_alone(taught(teacher_run))
     with pytest.raises(RecipeError, match="three branches, and pfed compares one descriptor"):
         open_alone(distilled(teacher={"run": str(narrow_run), "source": "live"}))
+
+
+def test_the_command_for_a_missing_teacher_is_of_this_method(taught):
+    with pytest.raises(CheckpointError, match="train configs/bicrossnet/demo_teacher.yaml --out"):
+        open_alone(taught("nowhere"))
 
 
 def test_a_teacher_of_wider_branches_is_refused(taught, tiny_shards, tmp_path):
