@@ -129,7 +129,7 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
     config, state, is_main = session.config, session.state, session.accelerator.is_main_process
     status = "FAILED"
     # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
-    with StopFlag() as flag:
+    with StopFlag(session.paths.stop if is_main else None) as flag:
         try:
             with show_progress(
                 f"training {config.name}", unit="steps", enabled=is_main
@@ -144,6 +144,7 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
                 record_exit(
                     session.paths, code=code, reason=reason, step=state.step, seconds=state.seconds
                 )
+                session.paths.stop.unlink(missing_ok=True)
         finally:
             if is_main:
                 session.tracker.finish(status)

@@ -80,6 +80,11 @@ class RunPaths:
         return self.folder / "exit.json"
 
     @property
+    def stop(self) -> Path:
+        """A file by which anybody stops the run, as a signal does; it goes when that is done."""
+        return self.folder / "STOP"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of training checkpoints."""
         return self.folder / "checkpoints"

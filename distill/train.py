@@ -64,7 +64,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         _probe(session, probes)
 
         # save
-        stopped = flag.seen_by_any_rank(accelerator)
+        stopped = flag.seen_by_any_rank()
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
             if not is_logged:  # else just looked at
                 _finite_means(session, seen)
