@@ -144,6 +144,27 @@ def stopped_runs(config: DistillConfig, out: Path) -> list[dict[str, object]]:
     return ends
 
 
+def run_on_a_full_disk(config: DistillConfig, out: Path) -> list[str]:
+    """Train on while rank 1 cannot save; tell the checkpoints that there are in the end."""
+    config = replace(short_run(config, out / "full", num_steps=4), save_every_steps=1)
+    session = open_untracked(config)
+    accelerator = session.accelerator
+    save = accelerator.save_state
+
+    def save_or_not(folder: str) -> None:
+        if accelerator.process_index == 1 and session.state.step in (2, 3):
+            raise OSError(28, "No space left on device")
+        save(folder)
+
+    with (
+        mock.patch.object(accelerator, "save_state", save_or_not),
+        show_progress("training", enabled=False) as progress,
+    ):
+        train(session, probes=[], progress=progress, flag=StopFlag())
+    accelerator.wait_for_everyone()
+    return sorted(path.name for path in session.paths.checkpoints.iterdir())
+
+
 def waits_of_the_loop(config: DistillConfig, out: Path) -> dict[str, object]:
     """Train 21 steps without a line before the last; tell what the host waited for meanwhile."""
     config = short_run(config, out / "waits", num_steps=21)

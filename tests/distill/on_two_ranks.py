@@ -46,7 +46,12 @@ from distill.teacher.build import build_cache
 from distill.teacher.source import load_teacher
 from distill.tracking import Tracker
 from distill.train import train
-from tests.distill.loop_on_two_ranks import stop_answers, stopped_runs, waits_of_the_loop
+from tests.distill.loop_on_two_ranks import (
+    run_on_a_full_disk,
+    stop_answers,
+    stopped_runs,
+    waits_of_the_loop,
+)
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
 TEACHERS: dict[str, Shapes] = {
@@ -356,6 +361,7 @@ def main(recipe: Path, out: Path) -> None:
 
     seen["stop"], seen["seconds_to_ask"] = stop_answers(accelerator, out)
     seen["stopped"] = stopped_runs(config, out)
+    seen["full"] = run_on_a_full_disk(config, out)
     seen["waits"] = waits_of_the_loop(config, out)
 
     fresh = Accelerator(cpu=True)

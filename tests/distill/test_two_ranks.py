@@ -116,6 +116,10 @@ def test_a_rank_that_cannot_save_stops_both_and_leaves_nothing(seen):
         assert rank["resumed"] == 3
 
 
+def test_a_run_of_which_one_rank_cannot_save_for_a_while_goes_on(seen):
+    assert [rank["full"] for rank in seen] == [["step-00000001", "step-00000004"]] * 2
+
+
 def test_a_mined_run_on_two_ranks_resumes_to_the_same_bits(seen):
     one, two = (rank["mined"] for rank in seen)
     assert one == two and one["step"] == 6
