@@ -10,7 +10,12 @@ from data_shards.progress import show_progress
 from data_shards.recipe import to_values
 from data_shards.schema import View
 from data_shards.shards import ShardSet
-from distill.collectives import destroy_process_group, is_first_to_fail, wait_for_slow_ranks
+from distill.collectives import (
+    broadcast_object,
+    destroy_process_group,
+    is_first_to_fail,
+    wait_for_slow_ranks,
+)
 from distill.config import DistillConfig
 from distill.inputs import open_inputs
 from distill.launched import launched_rank, log_on_rank_zero
@@ -101,6 +106,12 @@ def train_once(
     from distill.session import make_accelerator, open_session
 
     accelerator = make_accelerator(config)
+    paths = RunPaths(config.run_folder)
+    has_all_it_needs = is_finished(paths) and paths.weights.is_file()
+    if broadcast_object(has_all_it_needs and not any(paths.checkpoints.glob("step-*"))):
+        log_on_rank_zero(f"{paths.folder} is finished; set out to another folder to train anew")
+        destroy_process_group()
+        return DONE
     shards = open_inputs(config.data)
     wait_for_slow_ranks("shards")
     probes = make_probes(config, shards)
@@ -129,7 +140,7 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
     config, state, is_main = session.config, session.state, session.accelerator.is_main_process
     status = "FAILED"
     # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
-    with StopFlag() as flag:
+    with StopFlag(session.paths.stop if is_main else None) as flag:
         try:
             with show_progress(
                 f"training {config.name}", unit="steps", enabled=is_main
@@ -144,6 +155,7 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
                 record_exit(
                     session.paths, code=code, reason=reason, step=state.step, seconds=state.seconds
                 )
+                session.paths.stop.unlink(missing_ok=True)
         finally:
             if is_main:
                 session.tracker.finish(status)

@@ -89,8 +89,8 @@ def _succeed_on_all_ranks(final: Path, work: Callable[[], object]) -> None:
         problem = " ".join(str(error).split())[:200]
     if found := first_problem(problem):
         raise CheckpointError(
-            f"checkpoint {final} could not be written ({found}); free space and start again: "
-            "the run resumes"
+            f"checkpoint {final} could not be written ({found}); free space: a start resumes from "
+            "the one before"
         )
 
 

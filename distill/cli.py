@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -34,7 +35,7 @@ from distill.config.import_weights import ImportConfig
 from distill.inputs import open_without_images
 from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
 from distill.plan import make_plan
-from distill.run_folder import DONE, RunPaths
+from distill.run_folder import DONE, RunPaths, claim_run_folder
 
 if TYPE_CHECKING:
     from distill.models import RetrievalModel
@@ -75,9 +76,13 @@ def train(argv: Sequence[str]) -> int:
     """Train the model that a recipe describes, resuming where the last attempt stopped."""
     with one_rank_tells():
         asked = _read_arguments(argv, prog="skydistill train")
-    if asked is None:
-        return DONE
-    with one_rank_tells(None if asked.is_dry else asked.config):
+        if asked is None:
+            return DONE
+        is_one_job = not asked.is_dry and launched_rank() == 0
+        claimed = (
+            claim_run_folder(RunPaths(asked.config.run_folder)) if is_one_job else nullcontext()
+        )
+    with claimed, one_rank_tells(None if asked.is_dry else asked.config):
         _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
         if not asked.is_dry:
             return train_once(asked.config, recipe=asked.typed(), make_probes=_probes)

@@ -1,6 +1,8 @@
 """Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
 import time
+from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -75,6 +77,31 @@ def sum_integers(part: Tensor) -> Tensor:
     return total
 
 
+def begin_any(said: bool) -> Callable[[], bool]:  # noqa: FBT001 - it is what is asked
+    """Begin to ask whether any rank says so; the answer is what is returned, called a step later.
+
+    By then every rank has begun its own step, so nobody waits for the answer. It never touches a
+    GPU, whose queue the host would have to wait for.
+    """
+    if world_size() == 1:
+        return lambda: said
+    answer = torch.tensor([said], dtype=torch.uint8)
+    work = dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=_host_group(), async_op=True)
+    assert work is not None, "this rank is of the group"
+
+    def read() -> bool:
+        work.wait()
+        return answer.tolist() == [1]
+
+    return read
+
+
+@cache
+def _host_group() -> dist.ProcessGroup:
+    """Return a group of all ranks that talks between hosts; the first call is one of all ranks."""
+    return cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+
+
 def first_problem(problem: str | None) -> str | None:
     """Return the problem of the lowest rank that has one, the same on every rank; None if none."""
     if world_size() == 1:
@@ -132,4 +159,5 @@ def wait_for_all() -> None:
 def destroy_process_group() -> None:
     """Take the process group down, so that no rank waits for another at exit."""
     if dist.is_initialized():
+        _host_group.cache_clear()
         dist.destroy_process_group()

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import platform
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import yaml
 
 from data_shards.errors import RecipeError
+from data_shards.lock import hold_if_free
 from data_shards.manifest import write_json, write_text_aside
 from data_shards.recipe import to_values
 from distill.config import DistillConfig
+from distill.launched import launched_rank
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,16 @@ class RunPaths:
         return self.folder / "exit.json"
 
     @property
+    def lock(self) -> Path:
+        """Who trains into this folder, which is locked while it does; to remove it unlocks it."""
+        return self.folder / ".lock"
+
+    @property
+    def stop(self) -> Path:
+        """A file by which anybody stops the run, as a signal does; it goes when that is done."""
+        return self.folder / "STOP"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of training checkpoints."""
         return self.folder / "checkpoints"
@@ -98,6 +111,30 @@ class RunPaths:
     def card(self) -> Path:
         """What the weights are, in words."""
         return self.folder / "MODEL_CARD.md"
+
+
+def claim_run_folder(paths: RunPaths) -> AbstractContextManager[object]:
+    """Take the folder for this job until the block ends, or the process does; rank 0 alone does.
+
+    Raises:
+        RecipeError: another job trains into it; nothing is touched.
+    """
+    if launched_rank() != 0:
+        return nullcontext()
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        lock = hold_if_free(paths.lock)
+        if lock is None:
+            raise RecipeError(
+                f"{paths.folder} is being trained by {paths.lock.read_text() or 'another job'}; "
+                "stop it or wait until it has ended, or set out to another folder"
+            )
+    except OSError as error:  # a folder that cannot be written is told when it must be
+        log.info("%s cannot be locked (%s)", paths.folder, error.strerror)
+        return nullcontext()
+    with suppress(OSError):
+        paths.lock.write_text(f"process {os.getpid()} on {platform.node()}")
+    return lock
 
 
 def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:

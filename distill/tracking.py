@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from data_shards.errors import CheckpointError, TrackingError
+from data_shards.errors import TrackingError
 from data_shards.lock import hold
 from data_shards.manifest import write_json, write_text_aside
 from distill.run_folder import RunPaths
@@ -69,6 +69,7 @@ class Tracker:
         """Send nothing yet."""
         self.paths = paths
         self._sender: _Sender | None = None
+        self._has_lost_lines = False
 
     def rewind(self, step: int) -> None:
         """Forget the lines behind `step`, before `start`: a resumed run writes them again."""
@@ -114,22 +115,23 @@ class Tracker:
         sender.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line of metrics.
-
-        Raises:
-            CheckpointError: the disk is full.
-        """
+        """Append one line of metrics; where the disk is full, it is lost and the run goes on."""
         bad = [name for name in metrics if not METRIC_NAME.fullmatch(name)]
         assert not bad, f"MLflow takes letters, digits and _-.:/ in a metric name, not {bad}"
         line = json.dumps({"step": step, "time": time.time(), "metrics": dict(metrics)})
         try:
+            if self._has_lost_lines:
+                _end_last_line(self.paths)
             with self.paths.metrics.open("a") as spool:
                 spool.write(line + "\n")
         except OSError as error:
-            raise CheckpointError(
-                f"{self.paths.metrics} cannot be written ({error.strerror}); free space and start "
-                "again: the run resumes"
-            ) from error
+            if not self._has_lost_lines:
+                log.warning(
+                    "%s cannot be written (%s); free space: until then, its lines are lost",
+                    self.paths.metrics,
+                    error.strerror,
+                )
+            self._has_lost_lines = True
 
     def log_artifact(self, path: Path, *, folder: str = "") -> None:
         """Copy one file to the MLflow run, as soon as there is one; a failure warns and no more."""

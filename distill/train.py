@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from data_shards.errors import DivergedError
+from data_shards.errors import CheckpointError, DivergedError
 from data_shards.progress import Progress
 from distill.checkpoint import save_checkpoint
+from distill.launched import log_on_rank_zero
 from distill.mining import planned_batches
 from distill.models import RetrievalModel
 from distill.optim import set_learning_rates
@@ -33,7 +34,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
 
     Raises:
         DivergedError: a term stopped being finite.
-        CheckpointError: a checkpoint could not be written.
+        CheckpointError: the checkpoint to stop with could not be written.
     """
     config, accelerator, state = session.config, session.accelerator, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
@@ -64,11 +65,16 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         _probe(session, probes)
 
         # save
-        stopped = flag.seen_by_any_rank(accelerator)
+        stopped = flag.seen_by_any_rank()
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
             if not is_logged:  # else just looked at
                 _finite_means(session, seen)
-            save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
+            try:
+                save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
+            except CheckpointError as error:  # of all ranks
+                if stopped:
+                    raise
+                log_on_rank_zero(f"training goes on: {error}")
         if stopped:
             return state.step == schedule.num_steps
     return True

@@ -46,6 +46,12 @@ from distill.teacher.build import build_cache
 from distill.teacher.source import load_teacher
 from distill.tracking import Tracker
 from distill.train import train
+from tests.distill.loop_on_two_ranks import (
+    run_on_a_full_disk,
+    stop_answers,
+    stopped_runs,
+    waits_of_the_loop,
+)
 
 ROWS, PLACES, WIDTH, TEACHER_WIDTH, SIZE = 6, 5, 7, 9, 3
 TEACHERS: dict[str, Shapes] = {
@@ -345,7 +351,7 @@ def main(recipe: Path, out: Path) -> None:
     seen["everyone"] = gathered_rows(rank)
     seen["said"] = collectives.broadcast_object(f"by {rank}")
     seen["mined"] = mined_run(config, out / "straight", stops=[6])
-    seen["mined_and_resumed"] = mined_run(config, out / "resumed", stops=[5, 6])
+    seen["mined_and_resumed"] = mined_run(config, out / "resumed", stops=[4, 6])  # seen after 5
     seen["phased"] = [phased_run(config, out / method, method=method) for method in PHASED]
     seen["waited"] = wait_for_one_that_is_slow(rank, out)
     seen["first_to_fail"] = [
@@ -353,10 +359,10 @@ def main(recipe: Path, out: Path) -> None:
     ]
     seen["left_alone"] = wait_for_one_that_failed(rank)
 
-    flag = StopFlag()
-    before = flag.seen_by_any_rank(accelerator)
-    flag.raised = rank == 1
-    seen["stop"] = [before, flag.seen_by_any_rank(accelerator)]
+    seen["stop"], seen["seconds_to_ask"] = stop_answers(accelerator, out)
+    seen["stopped"] = stopped_runs(config, out)
+    seen["full"] = run_on_a_full_disk(config, out)
+    seen["waits"] = waits_of_the_loop(config, out)
 
     fresh = Accelerator(cpu=True)
     fresh.prepare(nn.Linear(2, 2))

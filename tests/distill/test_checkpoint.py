@@ -1,11 +1,13 @@
 import hashlib
 import json
 import logging
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -174,6 +176,44 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(make_config
     with pytest.raises(CheckpointError, match=r"step-00000002.*No space left"):
         save_checkpoint(session.accelerator, RunState(step=2), session.paths, keep=2)
     assert names(session.paths) == ["step-00000001"]
+
+
+def test_a_run_goes_on_when_the_disk_is_full_and_tells_so(make_config, straight, caplog):
+    """A real writer that fails, of weights and then of moments, half way into its file."""
+    caplog.set_level(logging.INFO)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    config = make_config(save_every_steps=1, probe_every_steps=1, keep_checkpoints=9)
+    seen = {}
+
+    def fill(model: torch.nn.Module, step: int) -> dict[str, float]:
+        seen[step] = names(RunPaths(config.run_folder))
+        room = {2: 10_000, 4: size_of_weights(model) + 10_000}.get(step, limits[0])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        return {}
+
+    try:
+        session = run_alone(config, probes=[fill])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    saved = [f"step-{step:08d}" for step in (1, 3, 5, 6)]
+    assert seen[3] == saved[:1] and names(session.paths) == saved
+    told = [line for line in caplog.messages if line.startswith("training goes on: checkpoint")]
+    assert [step for step in (2, 4) for line in told if f"step-{step:08d}" in line] == [2, 4]
+    one, two = step_weights(straight), step_weights(session)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def size_of_weights(model: torch.nn.Module) -> int:
+    return sum(value.nbytes for value in model.state_dict().values())
+
+
+def test_a_stop_that_cannot_save_is_told_as_a_mistake(make_config, monkeypatch):
+    def full(folder: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Accelerator, "save_state", lambda self, folder: full(folder))
+    with pytest.raises(CheckpointError, match=r"step-00000002.*No space left.* the one before"):
+        run_alone(make_config(), stop_after=2)
 
 
 def test_a_checkpoint_of_another_program_is_refused_in_a_sentence(make_config):

@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,7 +63,7 @@ def test_a_mistake_is_one_sentence_and_stands_in_exit_json(ended, distilled, wor
     assert code == 2 and says in sentence
     assert record["code"] == 2 and record["reason"] == sentence and record["time"] > 0
     run = distilled().run_folder
-    assert [path.name for path in run.iterdir()] == ["exit.json"], "no run, no MLflow run"
+    assert {path.name for path in run.iterdir()} == {"exit.json", ".lock"}, "no run, no MLflow run"
 
 
 @pytest.mark.parametrize("typo", ["--sed=1", "--seed=-1", "--data.shard=nowhere"])
@@ -111,10 +113,44 @@ def test_a_finished_run_that_is_started_again_says_so_again(ended, trained):
     assert code == 0 and record | {"time": 0, "seconds": 0} == before | {"time": 0, "seconds": 0}
 
 
-def test_a_finished_run_whose_checkpoints_are_gone_trains_without_a_record(
+def test_a_finished_run_whose_checkpoints_are_gone_stays_finished(ended, trained, monkeypatch):
+    said = []
+    monkeypatch.setattr("distill.attempt.log_on_rank_zero", said.append)
+    paths = RunPaths(trained.run_folder)
+    shutil.rmtree(paths.checkpoints)
+    before = {path: path.read_bytes() for path in paths.folder.iterdir()}
+    assert ended(train, trained)[0] == 0
+    assert said == [f"{paths.folder} is finished; set out to another folder to train anew"]
+    code, sentence, _ = ended(train, trained, "--schedule.num_steps", "7")
+    assert code == 2 and "another recipe (differs in schedule.num_steps)" in sentence
+    assert {path: path.read_bytes() for path in paths.folder.iterdir()} == before
+
+
+def test_a_second_job_in_a_run_folder_is_refused_and_leaves_it_alone(ended, make_config):
+    """The first is another process, which a kill -9 takes the lock from."""
+    config = make_config()
+    paths = RunPaths(config.run_folder)
+    script = (
+        "import sys, time, pathlib; from distill.run_folder import RunPaths, claim_run_folder; "
+        "lock = claim_run_folder(RunPaths(pathlib.Path(sys.argv[1]))); print(1, flush=True); "
+        "time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(paths.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as first:
+        assert first.stdout.readline() == b"1\n"
+        code, sentence, record = ended(train, config)
+        assert code == 2 and record is None and list(paths.folder.iterdir()) == [paths.lock]
+        assert f"{paths.folder} is being trained by process {first.pid} on " in sentence
+        assert ended(train, config, "--dry-run")[0] == 0
+        first.kill()
+    assert ended(train, config)[0] == 0
+
+
+def test_a_finished_run_that_lost_its_weights_too_trains_without_a_record(
     ended, trained, monkeypatch
 ):
     shutil.rmtree(RunPaths(trained.run_folder).checkpoints)
+    RunPaths(trained.run_folder).weights.unlink()
 
     def stumble(*_: object) -> None:
         raise DivergedError("step 1: info_nce not finite")

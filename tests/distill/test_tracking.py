@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from data_shards.errors import CheckpointError
+from distill import tracking
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker, continue_run, tracking_uri
 from tests.distill.conftest import NO_SERVER, metric_lines
@@ -167,10 +168,19 @@ def test_a_name_that_mlflow_refuses_is_our_mistake(paths, name):
         Tracker(paths).log(1, {name: 0.5})
 
 
-def test_a_full_disk_is_told(paths):
-    paths.metrics.mkdir()  # cannot be appended to
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl cannot be written"):
-        Tracker(paths).log(1, {"train/total": 1.0})
+def test_lines_that_a_full_disk_loses_are_told_once_and_later_ones_are_whole(paths, caplog):
+    tracker = Tracker(paths)
+    tracker.log(1, {"train/total": 1.0})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (paths.metrics.stat().st_size + 10, limits[1]))
+    try:
+        tracker.log(2, {"train/total": 1.0})
+        tracker.log(3, {"train/total": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    tracker.log(4, {"train/total": 1.0})
+    assert caplog.text.count("metrics.jsonl cannot be written") == 1
+    assert [entry["step"] for entry in tracking._read_spool(paths)[0]] == [1, 4]
 
 
 def test_where_runs_are_recorded(paths, monkeypatch):

@@ -84,7 +84,28 @@ def test_a_slow_rank_is_waited_for_and_a_failed_one_is_not(seen):
 
 
 def test_a_signal_to_one_rank_stops_both(seen):
-    assert [rank["stop"] for rank in seen] == [[False, True]] * 2
+    assert [rank["stop"] for rank in seen] == [[False, False, True]] * 2
+    assert seen[0]["seconds_to_ask"] < 0.5, "rank 0 waited for one that was a second late"
+
+
+def test_every_way_to_stop_saves_at_one_step_at_most_two_later_and_is_recorded(seen):
+    one, two = (rank["stopped"] for rank in seen)
+    assert one == two and len(one) == 5
+    step = 0
+    for end in one[:4]:
+        assert end["begun"] == step and step + 2 <= end["step"] <= step + 4
+        step = end["step"]
+        assert end["code"] == 75 and not end["is_done"] and not end["file"]
+        assert end["recorded"] == step and end["saved"] == f"step-{step:08d}"
+    assert one[4]["is_done"] and one[4]["code"] == 0 and one[4]["step"] == 14
+
+
+def test_between_two_lines_no_rank_waits_for_what_the_host_reads(seen):
+    for rank in seen:
+        assert rank["waits"]["reads"] == []
+        # Losses meet where they are computed; the flag's question alone is the host's, and begun.
+        expected = {"all_gather": 1, "all_reduce": 1, "all_reduce begun": 1}
+        assert rank["waits"]["per_step"] == [expected] * 20
 
 
 def test_a_rank_that_cannot_save_stops_both_and_leaves_nothing(seen):
@@ -93,6 +114,10 @@ def test_a_rank_that_cannot_save_stops_both_and_leaves_nothing(seen):
         assert "No space left on device" in rank["full_disk"]
         assert rank["left"] == ["step-00000003"]
         assert rank["resumed"] == 3
+
+
+def test_a_run_of_which_one_rank_cannot_save_for_a_while_goes_on(seen):
+    assert [rank["full"] for rank in seen] == [["step-00000001", "step-00000004"]] * 2
 
 
 def test_a_mined_run_on_two_ranks_resumes_to_the_same_bits(seen):
