@@ -220,7 +220,8 @@ def test_a_run_resumed_in_the_middle_of_every_phase_is_the_uninterrupted_one(see
 
 @pytest.mark.parametrize("steps", [0, 8])
 def test_weights_cool_to_two_values(make, steps):
-    config = make("cool", model={"arch": "bnext_micro", "bottleneck": 8, "anneal_steps": steps})
+    model = {"arch": "bnext_micro", "bottleneck": 8, "anneal_steps": steps}
+    config = make("cool", model=model, schedule={"num_steps": 9, "warmup_steps": 0})
     method, model = METHODS["bicrossnet"], Bicrossnet().build(config.model, num_places=10)
     layers = [layer for layer in model.modules() if isinstance(layer, BinaryConv2d)]
     assert layers
