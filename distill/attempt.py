@@ -52,6 +52,7 @@ def one_rank_tells(config: DistillConfig | None = None) -> Iterator[None]:
             raise SystemExit(code) from error
         if config is not None:
             reason = str(error) if is_mistake else f"{type(error).__name__}: {error}"
+            reason = "; ".join([reason, *getattr(error, "__notes__", [])])
             record_failure(config, code=code, reason=reason)
         raise
 
@@ -156,6 +157,9 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
                     session.paths, code=code, reason=reason, step=state.step, seconds=state.seconds
                 )
                 session.paths.stop.unlink(missing_ok=True)
+        except RuntimeError as error:  # a rank that is gone or silent, say
+            error.add_note(f"in step {state.step + 1}")
+            raise
         finally:
             if is_main:
                 session.tracker.finish(status)

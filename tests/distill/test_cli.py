@@ -160,6 +160,21 @@ def test_a_finished_run_that_lost_its_weights_too_trains_without_a_record(
     assert code == record["code"] == 2 and "info_nce" in record["reason"]
 
 
+def test_a_collective_that_fails_is_recorded_with_its_step(ended, make_config, monkeypatch):
+    meet = iter([torch.tensor(1.0, requires_grad=True)])
+
+    def time_out(*_: object) -> torch.Tensor:
+        if (first := next(meet, None)) is None:
+            raise RuntimeError("Timed out waiting 1800000ms for recv operation")
+        return first
+
+    monkeypatch.setattr("distill.train.weigh", time_out)
+    with pytest.raises(RuntimeError, match="Timed out"):
+        ended(train, make_config())
+    reason = read_exit(make_config().run_folder)["reason"]
+    assert reason == "RuntimeError: Timed out waiting 1800000ms for recv operation; in step 2"
+
+
 def command_in(sentence: str) -> tuple[str, list[str]]:
     """Return the verb and the words of the `skydistill` command that a sentence names."""
     verb, _, rest = sentence.partition("skydistill ")[2].partition(" ")
