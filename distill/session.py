@@ -150,6 +150,11 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
             f"accelerate was asked for several processes and started one; {_LAUNCH_ON_CPU}, or set "
             "expected_world_size 1"
         )
+    if METHODS[config.method].views == "apart" and config.data.global_batch < 2 * running:
+        raise WorldSizeError(
+            f"data.global_batch {config.data.global_batch} leaves each rank one tile, and "
+            "batch statistics need two; raise it, or launch fewer processes"
+        )
     accelerator.wait_for_everyone()  # rank 0 has begun the attempt before any rank can fail in it
     return accelerator
 

@@ -106,7 +106,9 @@ def _log(session: Session, means: Mapping[str, float], progress: Progress) -> No
     num_images = state.step * data.global_batch * (1 + data.drones_per_row)
     speed = num_images / max(state.seconds, 1e-9)
     metrics = {f"train/{name}": value for name, value in means.items()}
-    metrics["train/learning_rate"] = session.groups.param_groups[0]["lr"]
+    rates = {group["name"]: group["lr"] for group in session.groups.param_groups}
+    metrics["train/learning_rate"] = max(rates.values())
+    metrics |= {f"train/learning_rate/{name}": rate for name, rate in rates.items()}
     metrics["train/images_per_second"] = speed
     if session.accelerator.is_main_process:
         session.tracker.log(state.step, metrics)

@@ -171,6 +171,12 @@ def start_from(step: nn.Module, run: Path, *, places: Sequence[str]) -> Origin:
         raise CheckpointError(
             f"start: {run} is no finished run on these places; give the run folder of one"
         )
+    their_map = earlier.recipe["model"].get("attention_map", "whole")
+    if getattr(step.get_submodule("model.head"), "attention_map", their_map) != their_map:
+        raise CheckpointError(
+            f"start: the attention of {run} looks at the {their_map} map; set "
+            f"model.attention_map to {their_map}"
+        )
     own = step.state_dict()
     parts = {
         name: value

@@ -236,7 +236,7 @@ def show(summary: dict[str, Any], paths: DemoPaths, figures: list[Path]) -> None
     title = f"{gallery['d2s']} satellite tiles, {gallery['s2d']} drone images of unseen places"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for column in ("size", "MACs", "D2S R@1", "AP", "S2D R@1", "AP", "time"):
+    for column in ("size", "OPs", "D2S R@1", "AP", "S2D R@1", "AP", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in _table_rows(summary):
         table.add_row(*row)
@@ -256,7 +256,7 @@ def _table_rows(summary: dict[str, Any]) -> Iterator[list[str]]:
         yield [
             model["name"].replace("_", " "),
             f"{model['parameters'] / 1e6:.2f} M",
-            f"{model['macs'] / 1e6:.0f} M",
+            f"{model['ops'] / 1e6:.1f} M",
             *(f"{value:.3f}" for value in (d2s["recall@1"], d2s["ap"], s2d["recall@1"], s2d["ap"])),
             f"{model['seconds']:.0f} s",
         ]

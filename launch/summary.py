@@ -52,6 +52,7 @@ def _facts(report: "Report", run: Path) -> dict[str, Any]:
         "role": report.role,
         "parameters": report.cost.parameters,
         "macs": report.cost.macs,
+        "ops": report.cost.ops,
         **{way: dict(rows[way].metrics) for way in WAYS},
         "seconds": round(float(ended["seconds"]), 1),
     }

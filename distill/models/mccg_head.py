@@ -31,7 +31,7 @@ class MccgHead(nn.Module):
         super().__init__()
         if not config.bottleneck:
             raise RecipeError("model.bottleneck is 0, and parts of a descriptor need a width; 512")
-        self.is_pooled_first = config.attention_map == "pooled"
+        self.attention_map = config.attention_map
         is_convnext = config.arch.startswith("convnext")
         self.norm = nn.LayerNorm(width, eps=1e-6) if is_convnext else nn.Identity()
         self.gates = nn.ModuleList(Gate() for _ in range(NUM_PARTS - 1))
@@ -62,7 +62,7 @@ class MccgHead(nn.Module):
     def parts(self, map_BCHW: Tensor) -> Tensor:
         """Return descriptors [B, 3, D] in their parts, not normalised."""
         map_BCHW = at_least_float32(map_BCHW)
-        if self.is_pooled_first:
+        if self.attention_map == "pooled":
             map_BCHW = map_BCHW.mean(dim=(2, 3), keepdim=True)
         vectors = [
             # The gate is one along the axis it was made over, so that axis can be averaged first.

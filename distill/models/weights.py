@@ -57,19 +57,19 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
     file = find_timm_weights(arch) if weights == "timm" else Path(weights)
     own = backbone.state_dict()
     state = fitting(read_weights(file), backbone)
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or extra:
+    both = own.keys() & state.keys()
+    misfits = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(key for key in both if own[key].shape != state[key].shape),
+    }
+    if any(misfits.values()):
+        told = ", ".join(f"{len(keys)} keys {how} {keys[:3]}" for how, keys in misfits.items())
         raise RecipeError(
-            f"model.weights {weights} do not fit {arch}: {len(missing)} keys missing "
-            f"{missing[:3]}, {len(extra)} unexpected {extra[:3]}; give "
-            "the weights of this arch in timm's naming"
+            f"model.weights {weights} do not fit {arch}: {told}; give the weights of this arch and "
+            "size, in timm's naming where timm has it"
         )
-    try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise RecipeError(
-            f"model.weights {weights} do not fit {arch}: {' '.join(str(error).split())[:300]}"
-        ) from error
+    backbone.load_state_dict(state)
     # A file may be anybody's: its licence is not guessed.
     origin = origin_at_timm(arch) if weights == "timm" else Origin(source=weights)
     return replace(origin, sha256=file_sha256(file))

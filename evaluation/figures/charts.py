@@ -50,9 +50,7 @@ Curve = Sequence[tuple[float, float]]
 CELL, GAP, ASIDE, CAPTION, NUMBERS, FOOTER = 1.0, 0.12, 0.3, 0.36, 0.16, 0.2
 """Sizes of a retrieval panel in inches: with five hits it is as wide as the text of a paper."""
 
-NOT_A_TERM = {
-    f"train/{name}" for name in ("total", "learning_rate", "grad_norm", "images_per_second")
-}
+NOT_A_TERM = {f"train/{name}" for name in ("total", "grad_norm", "images_per_second")}
 """Logged beside the terms of the loss; totals of different losses do not compare."""
 
 BAR_INCHES, TALL_BAR_INCHES, NAME_INCHES = 0.2, 0.28, 1.5
@@ -205,6 +203,7 @@ def _curve_panels(runs: Mapping[str, Mapping[str, Curve]]) -> dict[str, str]:
         "probe/s2d/recall_at_1": "satellite to drone, recall@1 (held-out places)",
     }
     terms = [name for name in names if name.startswith("train/") and name not in NOT_A_TERM]
+    terms = [name for name in terms if not name.startswith("train/learning_rate")]
     losses = {name: name.removeprefix("train/") for name in terms}
     return {name: label for name, label in {**recalls, **losses}.items() if name in names}
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from data_shards.errors import CheckpointError, RecipeError
+from data_shards.errors import CheckpointError, RecipeError, WorldSizeError
 from distill.config import DistillConfig
 from distill.methods import METHODS
-from distill.session import join_ranks
+from distill.run_folder import RunPaths
+from distill.session import join_ranks, make_accelerator
 from distill.teacher.source import LiveTeacher, load_teacher
 from tests.distill.conftest import MakeConfig, merge, open_alone, save_newborn, tiny_config
 from tests.distill.test_teacher_cache import build, losses
@@ -231,3 +232,15 @@ def test_a_teacher_as_released_is_in_train_mode_and_learns_nothing(
     sum(terms.values()).backward()
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+def test_a_rank_with_one_tile_is_refused(student, monkeypatch):
+    with pytest.raises(WorldSizeError, match=r"data.global_batch 1 leaves each rank one tile"):
+        make_accelerator(student(data={"global_batch": 1}))
+
+
+def test_a_start_whose_attention_looks_elsewhere_is_refused(student, tiny_shards, tmp_path):
+    narrow = {**NARROW, "model": {**NARROW["model"], "attention_map": "pooled"}}
+    run = save_newborn(tmp_path / "pooled", tiny_shards, seed=5, **narrow)
+    with pytest.raises(CheckpointError, match="set model.attention_map to pooled"):
+        open_alone(student(start=str(RunPaths(run).weights)))

@@ -91,7 +91,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     gone = sorted(state)[0]
     others = {key: value for key, value in state.items() if key != gone}
     save_file({**others, "odd": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(RecipeError, match=rf"(?s)1 keys missing.*{gone}.*1 unexpected.*odd"):
+    with pytest.raises(RecipeError, match=rf"(?s)1 keys missing.*{gone}.*1 keys unexpected.*odd"):
         build(tmp_path / "w.safetensors")
     save_file({**state, gone: torch.zeros(2, 2)}, tmp_path / "s.safetensors")
     with pytest.raises(RecipeError, match=gone):
