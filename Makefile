@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one that needs Python first makes .venv ready, by .ci/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test demo bench wheel clean tools
+.PHONY: help setup format check test test-slurm demo bench wheel clean tools slurm
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## Create .venv and install SkyDistill with its development tools
 
@@ -27,6 +27,9 @@ $(READY): pyproject.toml .ci/setup.sh
 
 tools:
 	@.ci/setup.sh tools
+
+slurm:
+	@.ci/setup.sh slurm || echo "make: no Slurm here; tests that start one are skipped"
 
 format: $(READY)  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -38,8 +41,11 @@ check: $(READY) tools  ## Style, types and shell scripts, without the tests
 	$(BIN)/mypy
 	shellcheck $(SCRIPTS)
 
-test: check  ## Everything CI runs: the checks, then all tests (make test PYTEST_ARGS="-k plan")
+test: check slurm  ## Everything CI runs: the checks, then all tests (make test PYTEST_ARGS="-k plan")
 	$(TESTS) $(PYTEST_ARGS)
+
+test-slurm: $(READY) slurm  ## slurm/sues_all.sh whole, at demo size, on a Slurm of two nodes on this machine
+	SKYDISTILL_TEST_SLURM=whole $(BIN)/python -m pytest -s tests/launch/test_sues_all.py
 
 demo: $(READY)  ## From raw folders to a distilled student on two processes
 	$(BIN)/skydistill demo

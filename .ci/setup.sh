@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make this checkout ready: `.ci/setup.sh environment` creates .venv, `.ci/setup.sh tools` finds
-# what the checks need beside Python. `make` calls both; there is no reason to call them by hand.
+# what the checks need beside Python, `.ci/setup.sh slurm` the Slurm that tests start on this machine.
+# `make` calls them; there is no reason to call them by hand.
 # What is missing is installed by apt where we are root, else named in one sentence.
 set -euo pipefail
 
@@ -10,6 +11,7 @@ READY=.venv/.ready
 PYTHONS=(python3 python3.13 python3.12 python3.11)
 if [[ -n ${PYTHON:-} ]]; then PYTHONS=("$PYTHON"); fi
 TOOLS=(chromium shellcheck) # commands, named like their Debian packages
+SLURM=(slurmctld slurmd slurm-client)
 
 die() {
   echo "setup: $*" >&2
@@ -79,8 +81,19 @@ tools() {
   fi
 }
 
+slurm() {
+  local tool
+  for tool in slurmctld slurmd sbatch; do
+    PATH=$PATH:/usr/sbin command -v "$tool" >/dev/null || {
+      install_packages "${SLURM[@]}"
+      return
+    }
+  done
+}
+
 case "${1:-}" in
   environment) environment ;;
   tools) tools ;;
-  *) die "say 'environment' or 'tools'" ;;
+  slurm) slurm ;;
+  *) die "say 'environment', 'tools' or 'slurm'" ;;
 esac

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_shards.errors import RecipeError
 from data_shards.recipe import load_recipe, parse_command, print_recipe_help
 from launch.config import DemoConfig, SweepConfig
 
@@ -21,13 +22,27 @@ def demo(argv: Sequence[str]) -> int:
     return run_demo(config, stages)
 
 
+FLAGS = ("--local", "--slurm", "--dry-run", "--status", "--cancel", "--resume")
+"""What `sweep` is asked to do, beside options of the sweep."""
+
+
 def sweep(argv: Sequence[str]) -> int:
-    """Do the rows of a sweep on this machine (`--local`, the only way for now), or print them."""
-    words = [word for word in argv if word not in ("--dry-run", "--local")]
+    """Do the rows of a sweep here (`--local`, the default) or on a cluster (`--slurm`).
+
+    Raises:
+        RecipeError: the sweep, a row of it or the site is wrong, or the cluster refuses a job.
+    """
+    words = [word for word in argv if word not in FLAGS]
+    asked = set(argv) & set(FLAGS)
     if not words or words[0].startswith("-"):
-        usage = "skydistill sweep SWEEP.yaml [--local] [--dry-run] [--key value ...]"
+        usage = f"skydistill sweep SWEEP.yaml [{'] ['.join(FLAGS)}] [--key value ...]"
         print_recipe_help(SweepConfig, prog="skydistill sweep", usage=usage)
         return 0
+    actions = asked - {"--slurm", "--local"}
+    if len(actions) > 1 or {"--slurm", "--local"} <= asked:
+        raise RecipeError(f"{' and '.join(sorted(asked))} do not go together; give one of them")
+    if asked - {"--local", "--dry-run"}:
+        return _sweep_on_cluster(Path(words[0]), words[1:], *actions)
     config = load_recipe(SweepConfig, Path(words[0]), words[1:])
     from launch.sweep import run_sweep, sweep_stages
 
@@ -37,3 +52,13 @@ def sweep(argv: Sequence[str]) -> int:
     for stage in stages:
         sys.stdout.write(f"# {stage.title}\n{stage.typed}\n")
     return 0
+
+
+def _sweep_on_cluster(path: Path, words: Sequence[str], action: str = "") -> int:
+    """Submit the jobs of a sweep, or print, watch, resume or cancel them."""
+    from launch.cluster import cancel, open_cluster_sweep, print_scripts, print_status, submit
+
+    sweep = open_cluster_sweep(path, words)
+    if action in ("", "--resume"):
+        return submit(sweep, resume=action == "--resume")
+    return {"--dry-run": print_scripts, "--status": print_status, "--cancel": cancel}[action](sweep)

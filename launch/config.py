@@ -1,4 +1,4 @@
-"""What the demo and a sweep can be told. No torch."""
+"""What the demo, a sweep and a cluster can be told. No torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +53,8 @@ class SweepRow:
     """`train`, with an evaluation behind it, or `cache`."""
 
     options: dict[str, Any] = field(default_factory=dict)
-    """Keys of the recipe to values; `{runs}` and `{seed}` in a text stand for those of the row."""
+    """Keys of the recipe to values; `{runs}`, `{weights}` and `{seed}` in a text stand for those of
+    the row."""
 
     evaluate: bool = True
     """Whether the trained model is evaluated on the test set."""
@@ -79,7 +80,50 @@ class SweepConfig:
     """How ranks are launched."""
 
     processes: int = 2
-    """Ranks that train together."""
+    """Ranks that train together; on a cluster one per GPU of all nodes of a row."""
+
+    weights: Path = Path("data/weights")
+    """Folder of pretrained weights, `{weights}` in the options."""
 
     options: dict[str, Any] = field(default_factory=dict)
     """Keys of every row's recipe to values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteConfig:
+    """What `slurm/site.env` says of a cluster: SITE_PARTITION is `partition`, and so on."""
+
+    partition: str | None = None
+    """Partition of all jobs; by default the cluster's own."""
+
+    account: str | None = None
+    """Account that pays."""
+
+    nodes: int = 1
+    """Nodes that a row trains on together."""
+
+    gpus_per_node: int = 1
+    """GPUs of each of them, one rank each; 0 asks for none and starts one rank."""
+
+    cpus_per_node: int = 8
+    """Processor cores of each of them, shared by its ranks."""
+
+    time: str = "24:00:00"
+    """Limit of one attempt; a run that meets it saves, is queued again, and goes on."""
+
+    throttle: int = 8
+    """Rows of one array that run at once, at most."""
+
+    shards: str | None = None
+    """Shards, instead of the sweep's."""
+
+    weights: str | None = None
+    """Folder of pretrained weights, instead of the sweep's."""
+
+    out: str | None = None
+    """Folder of runs and logs that all nodes see, instead of the sweep's."""
+
+    @property
+    def ranks(self) -> int:
+        """Ranks that train a row together."""
+        return self.nodes * max(1, self.gpus_per_node)

@@ -64,6 +64,15 @@ class Stage:
     cache: Path | None = None
     """Teacher cache that a row of a sweep fills or learns from."""
 
+    makes: Path | None = None
+    """Run folder or teacher cache that a row of a sweep is for."""
+
+    teacher: Path | None = None
+    """Run folder of the teacher that a row of a sweep learns from."""
+
+    uses: tuple[Path, ...] = ()
+    """Run folders and caches that must be there before."""
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables of the command: ranks share the processors, one process takes what it wants."""

@@ -87,7 +87,7 @@ VERBS: dict[str, tuple[Verb, str]] = {
         demo,
         "the whole journey on a synthetic world, on two processes, with a table and figures",
     ),
-    "sweep": (sweep, "the rows of a sweep file, one after another: teachers, caches, students"),
+    "sweep": (sweep, "the rows of a sweep file, here or as Slurm jobs: teachers, caches, students"),
     "synth": (synth, "render a synthetic world in the folder layout of a public data set"),
     "shard": (shard, "raw folders to verified tar shards with index and manifest"),
     "verify": (verify, "whether a shard folder is whole: every tar, index, pair and count"),

@@ -53,6 +53,20 @@ def run_logged(
         return child.returncode
 
 
+def run_captured(argv: Sequence[str], *, text: str = "") -> tuple[int, str]:
+    """Run a short command that reads `text`, and return its exit code and all that it said.
+
+    A command that is not installed ends as in a shell, with 127.
+    """
+    try:
+        ended = subprocess.run(
+            argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except FileNotFoundError:
+        return 127, f"{argv[0]}: command not found"
+    return ended.returncode, ended.stdout.strip()
+
+
 def _read(output: IO[str], log: IO[str], on_progress: OnProgress) -> None:
     """Read a child's output to its end: progress to its listener, all else to the log."""
     for line in output:

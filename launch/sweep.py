@@ -1,4 +1,4 @@
-"""A sweep on one machine: rows of a table as commands, each done once, one after another."""
+"""A sweep: rows of a table as commands; on one machine each is done once, one after another."""
 
 import sys
 from collections import Counter
@@ -32,21 +32,27 @@ def sweep_stages(config: SweepConfig) -> list[Stage]:
 
 def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage]:
     """Yield the commands of one row: training or cache, then the evaluation of what was trained."""
+    from data_shards.planning.plan import ranks_share
     from distill.config import DistillConfig
     from distill.run_folder import RunPaths, refuse_other_recipe
 
     paths, name = DemoPaths(config.out), f"{row.name}-{seed}"
     fixed: dict[str, Any] = {"name": row.name, "seed": seed, "data.shards": str(config.shards)}
     fixed["out"] = str(paths.runs / name)
+    places = {"runs": str(paths.runs), "weights": str(config.weights)}
     words = [
         word
         for key, value in {**config.options, **fixed, **row.options}.items()
-        for word in (f"--{key}", _typed(value, runs=str(paths.runs), seed=seed))
+        for word in (f"--{key}", _typed(value, **places, seed=seed))
     ]
     recipe = load_recipe(DistillConfig, row.recipe, words)
     if row.verb == "train":
         refuse_other_recipe(RunPaths(recipe.run_folder), to_values(recipe))
+        ranks_share(global_batch=recipe.data.global_batch, world_size=config.processes)
     is_taught = recipe.objectives.needs_teacher and recipe.teacher.source == "cache"
+    teacher = recipe.teacher.run if recipe.objectives.needs_teacher else None
+    cache = recipe.teacher.cache if is_taught else None
+    built_on = (teacher, cache, recipe.start) if row.verb == "train" else (teacher,)
     yield Stage(
         name=name,
         title=f"{row.verb} {row.name}, seed {seed}",
@@ -59,7 +65,10 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         ),
         processes=config.processes,
         run=name if row.verb == "train" else None,
-        cache=recipe.teacher.cache if is_taught else None,
+        cache=cache,
+        makes=paths.runs / name if row.verb == "train" else cache,
+        teacher=teacher,
+        uses=tuple(path for path in built_on if path is not None),
     )
     if row.verb == "train" and row.evaluate:
         checkpoint = ("--checkpoint", paths.runs / name, "--shards", config.shards)
@@ -67,14 +76,27 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
             name=f"evaluate-{name}",
             title=f"evaluate {row.name}, seed {seed}",
             argv=verb_argv("evaluate", *checkpoint, "--no-figures"),
+            uses=(paths.runs / name,),
         )
 
 
-def _typed(value: object, *, runs: str, seed: int) -> str:
+def _typed(value: object, **places: object) -> str:
     """Return a value of YAML as it is typed behind its option."""
     if isinstance(value, str):
-        return value.format(runs=runs, seed=seed)
+        return value.format(**places)
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def is_done(stage: Stage) -> bool:
+    """Return whether the run of a stage was trained to its end, or the model of one evaluated.
+
+    A cache that is there is found out by the command that makes it.
+    """
+    from distill.run_folder import read_exit
+
+    if stage.run and stage.makes:
+        return (read_exit(stage.makes) or {}).get("code") == 0
+    return stage.makes is None and (stage.uses[0] / "evaluation.json").is_file()
 
 
 def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
@@ -83,16 +105,10 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
     Raises:
         DemoFailedError: a row failed; the sentence names it, its reason and its log.
     """
-    from distill.run_folder import read_exit
     from distill.teacher.cache import cache_facts
 
     paths = DemoPaths(config.out)
-    left = [
-        stage
-        for stage in stages
-        if not (stage.run and (read_exit(paths.runs / stage.run) or {}).get("code") == 0)
-        and not (paths.runs / stage.name.removeprefix("evaluate-") / "evaluation.json").is_file()
-    ]
+    left = [stage for stage in stages if not is_done(stage)]
     with open_view([stage.title for stage in left]) as view:
         for number, stage in enumerate(left):
             with view.stage(number):

@@ -20,7 +20,7 @@ BUDGETS = {
     "data_shards": {"lines": 12_300, "files": 96},
     "distill": {"lines": 7_500},
     "evaluation": {"lines": 12_350, "files": 94},  # 150 more by issue 10, asymmetric retrieval
-    "launch": {"lines": 2_000},
+    "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }
 MAX_USED_ONCE = 0.15
 MAX_SMALL_FILE_LINES = 79
@@ -364,7 +364,7 @@ IMPORT_A = "def f():\n    import distill.a\n"
         (file_is_small, {"distill/a.py": "x = 1"}),
         (file_is_small, {"distill/a.py": "x = 1", "launch/b.py": FROM_A}),
         (file_is_small, {"distill/a.py": "x = 1", "distill/__init__.py": FROM_A}),
-        (package_is_over_budget, {"launch/a.py": "x = 1\n" * 2001}),
+        (package_is_over_budget, {"launch/a.py": "x = 1\n" * 2601}),
         (package_is_over_budget, {f"evaluation/{number}.py": "" for number in range(95)}),
     ],
 )
@@ -391,7 +391,7 @@ def test_the_rule_reports_a_package_that_breaks_it(
             {"distill/a.py": "", "distill/__init__.py": FROM_A, "launch/b.py": FROM_INIT},
         ),
         (file_is_small, {"distill/a.py": "", "launch/b.py": FROM_A + "\n" * 400}),
-        (package_is_over_budget, {"launch/a.py": "x = 1\n" * 2000}),
+        (package_is_over_budget, {"launch/a.py": "x = 1\n" * 2600}),
     ],
 )
 def test_the_rule_allows_a_package_that_keeps_it(rule: PackageRule, files: dict[str, str]) -> None:

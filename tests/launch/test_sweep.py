@@ -12,6 +12,7 @@ from data_shards.shards import ShardSet
 from distill.run_folder import read_exit
 from launch.cli import sweep
 from launch.config import SweepConfig
+from launch.slurm import job_arrays
 from launch.sweep import students_of_caches, sweep_stages
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,8 @@ def test_the_rows_of_a_shipped_sweep_are_recipes_that_hold_together(path: Path) 
     for stage in stages:
         used = [word for word in stage.argv if "/runs/" in word and "cache" not in word]
         assert {Path(word).name for word in used} <= trained | {"teacher-0"}
+    in_arrays = [stage for array in job_arrays(stages) for stage in array.rows.values()]
+    assert sorted(in_arrays, key=stages.index) == stages, "each in one array of Slurm jobs"
 
 
 @pytest.fixture

@@ -1,0 +1,104 @@
+"""On a real Slurm: a two-node array is submitted, preempted, queued again, finished, compared."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_shards.shards import ShardSet
+from distill.run_folder import read_exit
+from tests.launch.conftest import Cluster
+
+SMALL = {
+    "model.arch": "convnext_micro",
+    "data.image_size": 32,
+    "data.global_batch": 4,
+    "data.validation_fraction": 0,
+    "log_every_steps": 1,
+}
+RECIPE = "configs/pfed/demo_alone.yaml"
+
+
+STEPS = 300
+"""So many that there is time to preempt the run."""
+
+
+def write_sweep(folder: Path, shards: ShardSet) -> Path:
+    def row(name: str, steps: int, **more: object) -> dict[str, object]:
+        options = {"schedule": {"num_steps": steps, "warmup_steps": 1}}
+        return {"name": name, "recipe": "configs/pfed/demo_alone.yaml", "options": options, **more}
+
+    after = row("after", 2, evaluate=False)
+    after["options"] |= {"start": "{runs}/short-{seed}"}
+    values = {
+        "out": "out",
+        "shards": str(shards.folder),
+        "options": SMALL,
+        "rows": [row("long", STEPS), row("short", 2), after],
+    }
+    path = folder / "smoke.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.slow
+def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
+    cluster: Cluster, tiny_shards: ShardSet
+) -> None:
+    sweep = write_sweep(cluster.folder, tiny_shards)
+    site = {"nodes": 2, "gpus_per_node": 1, "cpus_per_node": 1, "time": 30}
+    cluster.site(**site, partition="nowhere")
+    said = cluster.skydistill("sweep", sweep.name, "--slurm", code=2)
+    assert "partition nowhere" in said and "main (2 nodes, gpu:2)" in said
+    cluster.site(**site | {"gpus_per_node": 4})
+    words = ("sweep", sweep.name, "--options.data.global_batch", 8)
+    assert "with 4 GPU(s) each" in cluster.skydistill(*words, "--slurm", code=2)
+    assert not (cluster.folder / "out").exists(), "nothing was submitted"
+
+    cluster.site(**site)
+    said = cluster.skydistill("sweep", sweep.name, "--slurm", "--dry-run")
+    assert "bash -n and sbatch --test-only accept all scripts" in said
+    said = cluster.skydistill("sweep", sweep.name, "--slurm")
+    jobs = json.loads((cluster.folder / "out/slurm/jobs.json").read_text())
+    assert [line.split(";")[1] for line in said.splitlines() if line.startswith("job ")] == [
+        " waits for nothing",
+        f" waits for students ({jobs['students']}), row by row",
+        f" waits for students ({jobs['students']}), row by row",
+        " waits for the end of all",
+    ]
+
+    run = cluster.folder / "out/runs/long-0"
+    cluster.wait((run / "metrics.jsonl").is_file, seconds=120)
+    cluster.run("scancel", "--signal=USR1", "--batch", f"{jobs['students']}_0")
+    name = "smoke-students"
+    cluster.wait(lambda: [name, "0", "PENDING", "BeginTime"] in cluster.queue(), seconds=120)
+    ended = read_exit(run)
+    assert ended is not None and ended["code"] == 75
+    assert "BeginTime" in cluster.skydistill("sweep", sweep.name, "--status")
+    cluster.run("scontrol", "update", f"JobId={jobs['students']}_0", "StartTime=now")
+    cluster.wait(lambda: not cluster.queue(), seconds=240)
+
+    ended = read_exit(run)
+    assert ended is not None and ended["code"] == 0
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["step"] for line in lines} == set(range(1, STEPS + 1))
+    assert len(lines) == STEPS + 1, "each step once, and what the run came to"
+    (log,) = (cluster.folder / "out/logs").glob("smoke-students-*_0.out")
+    assert "attempt 1" in log.read_text() and "attempt 2" in log.read_text()
+    assert "2 ranks" in log.read_text()
+    assert "long" in (cluster.folder / "out/comparison.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
+    (cluster.folder / "out/runs/short-0/evaluation.json").unlink()
+    assert "give --resume" in cluster.skydistill("sweep", "smoke.yaml", "--slurm", code=2)
+    said = cluster.skydistill("sweep", "smoke.yaml", "--resume")
+    assert "finished before: students\nfinished before: students-2\n" in said
+    assert "evaluate-students, 2 rows, each on 1 node(s) with 1 GPU(s); waits for nothing" in said
+    cluster.wait(lambda: not cluster.queue(), seconds=120)
+    logs = [path.read_text() for path in cluster.logs() if "evaluate" in path.name]
+    assert sum("finished before" in log for log in logs) == 1
+    assert (cluster.folder / "out/runs/short-0/evaluation.json").is_file()
+    assert cluster.skydistill("sweep", "smoke.yaml", "--status").count(": done") == 5
