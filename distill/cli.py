@@ -78,10 +78,8 @@ def train(argv: Sequence[str]) -> int:
         asked = _read_arguments(argv, prog="skydistill train")
         if asked is None:
             return DONE
-        is_one_job = not asked.is_dry and launched_rank() == 0
-        claimed = (
-            claim_run_folder(RunPaths(asked.config.run_folder)) if is_one_job else nullcontext()
-        )
+        paths = RunPaths(asked.config.run_folder)
+        claimed = nullcontext() if asked.is_dry else claim_run_folder(paths)
     with claimed, one_rank_tells(None if asked.is_dry else asked.config):
         _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
         if not asked.is_dry:
