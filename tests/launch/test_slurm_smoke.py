@@ -92,7 +92,8 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
-    (cluster.folder / "out/runs/short-0/evaluation.json").unlink()
+    for report in (cluster.folder / "out/runs/short-0").glob("evaluation.*"):
+        report.unlink()
     assert "give --resume" in cluster.skydistill("sweep", "smoke.yaml", "--slurm", code=2)
     said = cluster.skydistill("sweep", "smoke.yaml", "--resume")
     assert "finished before: students\nfinished before: students-2\n" in said
@@ -102,3 +103,18 @@ def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
     assert sum("finished before" in log for log in logs) == 1
     assert (cluster.folder / "out/runs/short-0/evaluation.json").is_file()
     assert cluster.skydistill("sweep", "smoke.yaml", "--status").count(": done") == 5
+
+
+@pytest.mark.slow
+def test_what_is_cancelled_saves_and_stays_cancelled(cluster: Cluster) -> None:
+    words = ("sweep", "smoke.yaml", "--out", "cancelled")
+    cluster.skydistill(*words, "--slurm")
+    run = cluster.folder / "cancelled/runs/long-0"
+    cluster.wait((run / "metrics.jsonl").is_file, seconds=120)
+    assert "jobs in the queue" in cluster.skydistill(*words, "--resume", code=2)
+    assert "are cancelled" in cluster.skydistill(*words, "--cancel")
+    cluster.wait(lambda: not cluster.queue(), seconds=60)
+    ended = read_exit(run)
+    assert ended is not None and ended["code"] == 75
+    assert "ended with 75" in cluster.skydistill(*words, "--status")
+    assert not cluster.queue(), "the script did not queue it again"
