@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 SLURM_CONF = """\
 ClusterName=skydistill
+FirstJobId={ports[0]}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser={user}
@@ -41,6 +42,8 @@ NodeName=n0 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 Gre
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 Gres=gpu:2
 PartitionName=main Nodes=n0,n1 Default=YES MaxTime=120
 """
+"""FirstJobId: two such clusters on a machine do not give their jobs the same ports."""
+
 GRES_CONF = "".join(
     f"NodeName={node} Name=gpu File={device}\n"
     for node in ("n0", "n1")
@@ -124,7 +127,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.wait(lambda: made.run("sinfo", "-h", "-o", "%T %D").strip() == "idle 2", seconds=30)
         yield made
         made.run("scancel", "--user", getpass.getuser())
-        made.wait(lambda: not made.queue(), seconds=60)
+        made.wait(lambda: not made.queue(), seconds=120)
     finally:
         for pid_file in folder.glob("*.pid"):
             os.kill(int(pid_file.read_text()), 15)

@@ -69,15 +69,15 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
     ]
 
     run = cluster.folder / "out/runs/long-0"
-    cluster.wait((run / "metrics.jsonl").is_file, seconds=120)
+    cluster.wait((run / "metrics.jsonl").is_file, seconds=300)
     cluster.run("scancel", "--signal=USR1", "--batch", f"{jobs['students']}_0")
     name = "smoke-students"
-    cluster.wait(lambda: [name, "0", "PENDING", "BeginTime"] in cluster.queue(), seconds=120)
+    cluster.wait(lambda: [name, "0", "PENDING", "BeginTime"] in cluster.queue(), seconds=300)
     ended = read_exit(run)
     assert ended is not None and ended["code"] == 75
     assert "BeginTime" in cluster.skydistill("sweep", sweep.name, "--status")
     cluster.run("scontrol", "update", f"JobId={jobs['students']}_0", "StartTime=now")
-    cluster.wait(lambda: not cluster.queue(), seconds=240)
+    cluster.wait(lambda: not cluster.queue(), seconds=300)
 
     ended = read_exit(run)
     assert ended is not None and ended["code"] == 0
@@ -92,13 +92,29 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
-    (cluster.folder / "out/runs/short-0/evaluation.json").unlink()
+    for report in (cluster.folder / "out/runs/short-0").glob("evaluation.*"):
+        report.unlink()
     assert "give --resume" in cluster.skydistill("sweep", "smoke.yaml", "--slurm", code=2)
     said = cluster.skydistill("sweep", "smoke.yaml", "--resume")
     assert "finished before: students\nfinished before: students-2\n" in said
     assert "evaluate-students, 2 rows, each on 1 node(s) with 1 GPU(s); waits for nothing" in said
-    cluster.wait(lambda: not cluster.queue(), seconds=120)
+    cluster.wait(lambda: not cluster.queue(), seconds=300)
     logs = [path.read_text() for path in cluster.logs() if "evaluate" in path.name]
     assert sum("finished before" in log for log in logs) == 1
     assert (cluster.folder / "out/runs/short-0/evaluation.json").is_file()
     assert cluster.skydistill("sweep", "smoke.yaml", "--status").count(": done") == 5
+
+
+@pytest.mark.slow
+def test_what_is_cancelled_saves_and_stays_cancelled(cluster: Cluster) -> None:
+    words = ("sweep", "smoke.yaml", "--out", "cancelled")
+    cluster.skydistill(*words, "--slurm")
+    run = cluster.folder / "cancelled/runs/long-0"
+    cluster.wait((run / "metrics.jsonl").is_file, seconds=300)
+    assert "jobs in the queue" in cluster.skydistill(*words, "--resume", code=2)
+    assert "are cancelled" in cluster.skydistill(*words, "--cancel")
+    cluster.wait(lambda: not cluster.queue(), seconds=120)
+    ended = read_exit(run)
+    assert ended is not None and ended["code"] == 75
+    assert "ended with 75" in cluster.skydistill(*words, "--status")
+    assert not cluster.queue(), "the script did not queue it again"
