@@ -66,7 +66,8 @@ environment() {
     make_venv
   fi
   echo "setup: installing SkyDistill into .venv (several GB the first time, mostly torch)"
-  .venv/bin/python -m pip install --disable-pip-version-check --no-input -e '.[dev]' ||
+  # DeepSpeed compiles nothing then: it wants no nvcc and no compiler.
+  DS_BUILD_OPS=0 .venv/bin/python -m pip install --disable-pip-version-check --no-input -e '.[dev,deepspeed]' ||
     die "pip could not install SkyDistill; its last lines above say why"
   pwd -P >"$READY"
 }

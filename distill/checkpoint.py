@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from itertools import chain, count
 from pathlib import Path
-from typing import cast
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
@@ -22,6 +21,7 @@ from data_shards.planning.neighbours import Neighbours, read_neighbours, write_n
 from distill.collectives import broadcast_object, first_problem
 from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
+from distill.zero import load_state, sharding
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ class RunState:
 
     origin: dict[str, str] = field(default_factory=dict)
     """Where the first weights came from: source, digest and licence."""
+
+    sharding: str = ""
+    """How ZeRO divided weights and moments; empty where it did not."""
 
     neighbours: Neighbours | None = None
     """Hard samples that order the epoch under way, where they do."""
@@ -98,6 +101,8 @@ def _publish(aside: Path, final: Path, state: RunState) -> None:
     """Seal a written checkpoint with the digest of every file in it, and give it its name."""
     facts: dict[str, object] = {"step": state.step, "seconds": state.seconds}
     facts |= {"shards": state.shards, "origin": state.origin}
+    if state.sharding:
+        facts["sharding"] = state.sharding
     if state.neighbours is not None:
         write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
         facts["neighbours"] = state.neighbours.digest
@@ -124,32 +129,50 @@ def _set_aside(checkpoint: Path) -> None:
     )
 
 
-def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunState:
-    """Load the newest checkpoint that is whole, or return the state of a fresh run.
+def newest_checkpoint(
+    accelerator: Accelerator, paths: RunPaths, *, shards: str
+) -> tuple[Path | None, RunState]:
+    """Return the newest checkpoint that is whole and its state; None and that of a fresh run.
 
     Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow.
 
     Args:
-        accelerator: the ranks, with model and optimizer prepared.
+        accelerator: the ranks.
         paths: of the run.
         shards: fingerprint of those to train on.
 
     Raises:
-        CheckpointError: the newest is of other shards or another version of this program.
+        CheckpointError: the newest is of other shards, another version of this program, or divided
+            otherwise among the ranks.
     """
+    divided = sharding(accelerator)
     problem, found = broadcast_object(_look(paths) if accelerator.is_main_process else None)
     if problem is not None:
         raise CheckpointError(problem)
     if found is None:
-        return RunState(shards=shards)
+        return None, RunState(shards=shards, sharding=divided)
     folder, state = found
     if state.shards != shards:
         raise CheckpointError(
             f"checkpoint {folder} was trained on shards {state.shards[:12]} and the recipe names "
             f"shards {shards[:12]}; give data.shards of the former, or another out for a new run"
         )
+    if state.sharding != divided:
+        raise CheckpointError(
+            f"checkpoint {folder} was saved by {state.sharding or 'ranks that divide nothing'} and "
+            f"this is {divided or 'not'}; launch as then, or give another out for a new run"
+        )
+    return folder, state
+
+
+def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
+    """Load it into the model and optimizer that are prepared.
+
+    Raises:
+        CheckpointError: it is of another version of this program.
+    """
     try:
-        accelerator.load_state(str(folder))
+        load_state(accelerator, folder)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"checkpoint {folder} does not fit this version of skydistill "
@@ -158,7 +181,6 @@ def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunStat
         ) from error
     if accelerator.is_main_process:
         log.info("resumed from %s", folder)
-    return cast(RunState, state)
 
 
 def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:

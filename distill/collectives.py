@@ -1,7 +1,7 @@
 """Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, cast
 
@@ -148,6 +148,13 @@ def wait_for_slow_ranks(what: str) -> None:
             raise SkyDistillError(f"another rank failed before all had their {what}")
         time.sleep(pause_s)
         pause_s, there = min(2 * pause_s, MOST_SECONDS_BETWEEN_LOOKS), store.add(what, 0)
+
+
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Give every rank what rank 0 has in these tensors, as DDP does with weights and buffers."""
+    if world_size() > 1 and (values := [tensor.detach() for tensor in tensors]):
+        everyone = dist.distributed_c10d._get_default_group()
+        dist._broadcast_coalesced(everyone, values, 2**28, 0)  # type: ignore[attr-defined]
 
 
 def wait_for_all() -> None:

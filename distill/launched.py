@@ -26,6 +26,11 @@ def is_one_of_several_unstarted() -> bool:
     return "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env
 
 
+def is_launched_by_deepspeed() -> bool:
+    """Return whether accelerate was told to train by DeepSpeed."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+
+
 def ranks_on_this_node() -> int:
     """Return how many ranks share this machine's processors."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

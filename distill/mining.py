@@ -78,7 +78,8 @@ def mine(session: Session) -> Neighbours:
     own = np.arange(rank(), len(plan.places), world_size())
     device = session.accelerator.device
     most = session.config.data.mining.drones
-    with inference(session.model), session.accelerator.autocast():
+    model = session.gather().model
+    with inference(model), session.accelerator.autocast():
         halves = [
             _mean_direction(session, views.of(own), most=most)
             for views, most in ((plan.drones, most), (plan.satellites, 0))
@@ -108,7 +109,7 @@ def mine(session: Session) -> Neighbours:
 
 def _mean_direction(session: Session, views: PlaceViews, *, most: int) -> npt.NDArray[np.float32]:
     """Return the unit mean of each place's unit descriptors [P / W, D], over `most` images."""
-    model, data = session.model, session.config.data
+    model, data = session.whole.model, session.config.data
     rows, owner = views.spread(most)
     total_PD = torch.zeros(len(views.count), model.width)
     done = 0

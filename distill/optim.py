@@ -97,6 +97,7 @@ class GroupedOptimizer(Optimizer):
         assert sorted(grouped) == sorted(map(id, self._order)), "what learns is in one group each"
         assert len(names) == len(self.param_groups), "two groups have one name"
         self._max_grad_norm = max_grad_norm
+        self._is_clipped_before = False
         self.grad_norm: Tensor | None = None
         """Of the enabled groups in the newest step, before clipping."""
 
@@ -124,11 +125,35 @@ class GroupedOptimizer(Optimizer):
         for group in self.param_groups:
             group["enabled"] = group["name"] in names
 
+    def leave_clipping(self) -> None:
+        """Let DeepSpeed clip: parameters and gradients of a step are then pieces that it brings.
+
+        It clips by the norm of all gradients, so those of a group that is not enabled become zero.
+        """
+        self._is_clipped_before = True
+        for number, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                parameter.register_hook(partial(self._grad_if_enabled, number))
+
+    def _grad_if_enabled(self, number: int, grad: Tensor) -> Tensor:
+        return grad if self.param_groups[number]["enabled"] else torch.zeros_like(grad)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Clip the gradients of the enabled groups, and move these groups."""
         assert closure is None, "the loop computes the loss once, before the step"
         enabled = [group for group in self.param_groups if group["enabled"]]
+        if not self._is_clipped_before:
+            self._clip(enabled)
+        for group in enabled:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            RULES[group["rule"]](parameters, self.state, group)
+            if group["clamp"] is not None:
+                for parameter in parameters:
+                    parameter.clamp_(*group["clamp"])
+
+    def _clip(self, enabled: Sequence[Mapping[str, Any]]) -> None:
+        """Scale the gradients of these groups down to the norm of the recipe."""
         moving = {id(parameter) for group in enabled for parameter in group["params"]}
         learning = [p for p in self._order if id(p) in moving and p.grad is not None]
         num_grads = sum(p.grad is not None for group in enabled for p in group["params"])
@@ -136,12 +161,6 @@ class GroupedOptimizer(Optimizer):
         self.grad_norm = get_total_norm([p.grad for p in learning if p.grad is not None])
         if self._max_grad_norm is not None:
             clip_grads_with_norm_(learning, self._max_grad_norm, self.grad_norm)
-        for group in enabled:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            RULES[group["rule"]](parameters, self.state, group)
-            if group["clamp"] is not None:
-                for parameter in parameters:
-                    parameter.clamp_(*group["clamp"])
 
 
 State = defaultdict[Tensor, dict[str, Any]]

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -16,10 +18,11 @@ from data_shards.planning.plan import Plan
 from data_shards.processors import processors
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch, on_device
-from distill.checkpoint import RunState, resume
-from distill.collectives import wait_for_slow_ranks
+from distill.checkpoint import RunState, load_checkpoint, newest_checkpoint
+from distill.collectives import broadcast, wait_for_slow_ranks
 from distill.config import DistillConfig, Precision
 from distill.launched import (
+    is_launched_by_deepspeed,
     is_one_of_several_unstarted,
     launched_world_size,
     ranks_on_this_node,
@@ -35,6 +38,7 @@ from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
+from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_grad_norm, zero_stage
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -55,6 +59,9 @@ class Session:
     """The model alone; `step` holds the same weights, wrapped for all ranks."""
 
     step: torch.nn.Module
+    whole: DistillStep
+    """The step unwrapped; under ZeRO-3, which divides its weights, a copy that may be older."""
+
     groups: GroupedOptimizer
     """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
 
@@ -91,11 +98,24 @@ class Session:
                 self.model.get_submodule(name).eval()
             self.phase = phase
         self.method.before_step(self.model, step, self.config.model)
+        if zero_stage(self.accelerator):
+            broadcast(self.step.buffers())
         return phase
+
+    def gather(self) -> DistillStep:
+        """Return the step with whole weights, to look at or to save; every rank asks."""
+        if self.whole.model is not self.model:
+            copy_whole(self.step, self.whole)
+            step = max(0, self.state.step - 1)
+            self.method.before_step(self.whole.model, step, self.config.model)
+        return self.whole
 
     @property
     def grad_norm(self) -> Tensor | None:
         """Gradient norm of the newest step; None where fp16's loss scaling skipped it."""
+        if zero_stage(self.accelerator):
+            is_finite = not self.optimizer.step_was_skipped
+            return torch.as_tensor(zero_grad_norm(self.step) if is_finite else math.inf)
         return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 
@@ -112,14 +132,16 @@ def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -
         raise RecipeError(
             "precision fp16 needs a GPU, and there is none here; set precision to bf16 or fp32"
         )
+    is_zero = is_launched_by_deepspeed()
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=not torch.cuda.is_available() and not is_zero,
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[
+            *(before_zero(precision) if is_zero else []),
             DistributedDataParallelKwargs(
                 gradient_as_bucket_view=True,
                 find_unused_parameters=len({phase.terms for phase in phases}) > 1,
-            )
+            ),
         ],
     )
     running, launched = accelerator.num_processes, launched_world_size()
@@ -169,11 +191,7 @@ def open_session(
 ) -> Session:
     """Open teacher, model, optimizer and run folder; load the newest checkpoint.
 
-    Args:
-        config: what is trained.
-        accelerator: the ranks.
-        shards: opened by the caller, who looks at them too.
-        recipe: what was typed behind the verb, for sentences that name a command.
+    `recipe` is what was typed behind the verb, for sentences that name a command.
 
     Raises:
         SkyDistillError: something is missing or does not fit; at most the run folder was written.
@@ -196,15 +214,20 @@ def open_session(
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             paths = open_run_folder(asked, world_size=accelerator.num_processes)
+    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+    if config.start is not None and found is None:
+        model.origin = start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
+    whole = deepcopy(wrapped) if zero_stage(accelerator) == 3 else wrapped
     groups = GroupedOptimizer(
         method.groups(wrapped, config),
         order=wrapped.parameters(),
         max_grad_norm=config.optimizer.max_grad_norm,
     )
-    step, optimizer = accelerator.prepare(wrapped, groups)
+    with prepared_for_zero(accelerator, config, wrapped, groups):
+        step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
-    state = _begin(config, accelerator, shards, paths, accelerator.unwrap_model(step))
+    _go_on(accelerator, found, state, model, whole.model)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -213,6 +236,7 @@ def open_session(
         method=method,
         model=model,
         step=step,
+        whole=whole,
         groups=groups,
         optimizer=optimizer,
         teacher=teacher,
@@ -224,21 +248,15 @@ def open_session(
     )
 
 
-def _begin(
-    config: DistillConfig,
-    accelerator: Accelerator,
-    shards: ShardSet,
-    paths: RunPaths,
-    step: DistillStep,
-) -> RunState:
-    """Go on from the newest checkpoint, else from the run that the recipe starts from, if any."""
-    state = resume(accelerator, paths, shards=shards.fingerprint)
-    if config.start is not None and not state.step:
-        step.model.origin = start_from(step, config.start, places=class_places(shards))
-        set_seed(config.seed, device_specific=True)
-    state.origin = state.origin or asdict(step.model.origin)
-    step.model.origin = Origin(**state.origin)
-    return state
+def _go_on(
+    accelerator: Accelerator, found: Path | None, state: RunState, *models: RetrievalModel
+) -> None:
+    """Load a checkpoint, if one was found; models tell where their first weights came from."""
+    if found is not None:
+        load_checkpoint(accelerator, found)
+    state.origin = state.origin or asdict(models[0].origin)
+    for model in models:
+        model.origin = Origin(**state.origin)
 
 
 def _open_loader(

@@ -17,9 +17,6 @@ from distill.methods import Method, Rows, StepTensors
 from distill.models import Outputs, RetrievalModel, Shapes, normalize, unit
 from distill.models.outputs import at_least_float32
 
-MAX_SCALE = 100.0
-"""The learned inverse temperature is kept below this, as in CLIP."""
-
 
 class DistillStep(nn.Module):
     """The model that learns, with all that exists in training only."""
@@ -57,8 +54,6 @@ class DistillStep(nn.Module):
         self, batch: DeviceBatch, names: Collection[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of these names, of one rank, and what they measured beside."""
-        with torch.no_grad():  # the parameter itself, so that it can come back from the limit
-            self.log_scale.clamp_(max=math.log(MAX_SCALE))
         if self.views == "joint":
             student: Outputs = self.model(normalize(torch.cat([batch.satellite, batch.drone])))
         else:

@@ -121,8 +121,9 @@ def _probe(session: Session, probes: Sequence[Probe]) -> None:
     step, every = session.state.step, session.config.probe_every_steps
     if step != session.config.schedule.num_steps and (not every or step % every):
         return
+    whole = session.gather()
     for probe in probes:
-        metrics = probe(session.model, step)
+        metrics = probe(whole.model, step)
         if session.accelerator.is_main_process:
             session.tracker.log(step, metrics)
             log.info(
@@ -133,12 +134,13 @@ def _probe(session: Session, probes: Sequence[Probe]) -> None:
 
 
 def finish(session: Session) -> None:
-    """Write the weights that users take away, and hand them to MLflow; rank 0 alone."""
+    """Write the weights that users take away, and hand them to MLflow; rank 0 writes."""
+    whole = session.gather()
     if not session.accelerator.is_main_process:
         return
     save_weights(
         session.paths,
-        session.model,
+        whole.model,
         session.config,
         places=class_places(session.shards),
         layout=session.shards.manifest.layout,
@@ -146,7 +148,7 @@ def finish(session: Session) -> None:
         descriptor_space=session.descriptor_space,
         teacher=session.teacher.origin if session.teacher else None,
     )
-    save_training_parts(session.paths, session.accelerator.unwrap_model(session.step))
+    save_training_parts(session.paths, whole)
     paths = session.paths
     for path in (paths.recipe, paths.environment, paths.card, paths.weights):
         session.tracker.log_artifact(path)

@@ -205,7 +205,9 @@ def test_accelerate_reads_its_configuration(path: Path) -> None:
 
     config = load_config_from_file(str(path))
     assert config.num_processes >= 2
-    assert config.mixed_precision == "no", "an unquoted `no` is False in YAML"
+    # Beside DeepSpeed's JSON accelerate refuses the key.
+    precision = None if path.stem.startswith("zero") else "no"
+    assert config.mixed_precision == precision, "an unquoted `no` is False in YAML"
 
 
 # Accelerate starts one process for most ways of asking for two on a CPU.

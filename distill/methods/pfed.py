@@ -35,8 +35,11 @@ from distill.objectives.uapa import alignment_temperature, entropy, uapa
 from distill.optim import GroupSpec
 from distill.phases import Phase
 
-GROUPS = ("backbone_decayed", "backbone_not_decayed", "head_decayed", "head_not_decayed")
+GROUPS = ("backbone_decayed", "backbone_not_decayed", "head_decayed", "head_not_decayed", "scale")
 """Matrices and kernels decay, vectors and scalars do not; heads are all that is no backbone."""
+
+MAX_SCALE = 100.0
+"""The learned inverse temperature is kept below this, as in CLIP."""
 
 
 class Pfed:
@@ -117,12 +120,13 @@ class Pfed:
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide what learns into backbone and heads, and each into what decays or does not."""
         o = config.optimizer
-        backbone = {id(p) for p in step.get_submodule("model.backbone").parameters()}
+        where = {id(p): "backbone" for p in step.get_submodule("model.backbone").parameters()}
         members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
-        for parameter in step.parameters():
+        for name, parameter in step.named_parameters():
             if parameter.requires_grad:
-                where = "backbone" if id(parameter) in backbone else "head"
-                members[f"{where}_{'' if parameter.ndim > 1 else 'not_'}decayed"].append(parameter)
+                decay = "decayed" if parameter.ndim > 1 else "not_decayed"
+                group = f"{where.get(id(parameter), 'head')}_{decay}"
+                members["scale" if name == "log_scale" else group].append(parameter)
         return [
             GroupSpec(
                 name=name,
@@ -130,7 +134,8 @@ class Pfed:
                 rule=o.rule,
                 learning_rate=o.learning_rate
                 * (o.backbone_factor if name.startswith("backbone") else 1.0),
-                weight_decay=0.0 if name.endswith("not_decayed") else o.weight_decay,
+                weight_decay=0.0 if name.endswith(("not_decayed", "scale")) else o.weight_decay,
+                clamp=(-math.inf, math.log(MAX_SCALE)) if name == "scale" else None,
             )
             for name, parameters in members.items()
         ]

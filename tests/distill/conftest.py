@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from data_shards.progress import show_progress
 from data_shards.recipe import build_config, to_values
 from data_shards.shards import ShardSet
+from distill.checkpoint import RunState, load_checkpoint, newest_checkpoint
 from distill.config import DistillConfig
 from distill.methods import METHODS
 from distill.models.weights import Origin
@@ -152,6 +154,14 @@ def run_alone(
     return train_alone(open_alone(config), probes=probes, stop_after=stop_after)
 
 
+def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunState:
+    """Load the newest checkpoint, if there is one."""
+    found, state = newest_checkpoint(accelerator, paths, shards=shards)
+    if found is not None:
+        load_checkpoint(accelerator, found)
+    return state
+
+
 def train_alone(
     session: Session, *, probes: Sequence[Probe] = (), stop_after: int | None = None
 ) -> Session:
@@ -205,14 +215,17 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def launched(*words: object, num_processes: int = 2) -> Iterator["subprocess.Popen[str]"]:
+def launched(
+    *words: object, num_processes: int = 2, config_file: Path = CPU
+) -> Iterator["subprocess.Popen[str]"]:
     """Start a script by `accelerate launch`; it has ended when the block has."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CPU]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config_file]
     command += ["--num_processes", num_processes, *words]
     job = subprocess.Popen(
         [str(word) for word in command],
         env=environment(),
         text=True,
+        cwd=ROOT,  # where the YAML of DeepSpeed finds its JSON
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -224,10 +237,10 @@ def launched(*words: object, num_processes: int = 2) -> Iterator["subprocess.Pop
             job.wait()
 
 
-def launch(*words: object, num_processes: int = 2) -> Ended:
+def launch(*words: object, num_processes: int = 2, config_file: Path = CPU) -> Ended:
     """Run a script by `accelerate launch` to its end."""
-    with launched(*words, num_processes=num_processes) as job:
-        output, _ = job.communicate(timeout=120)
+    with launched(*words, num_processes=num_processes, config_file=config_file) as job:
+        output, _ = job.communicate(timeout=300)
     return Ended(code=job.returncode, output=output)
 
 

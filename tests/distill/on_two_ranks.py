@@ -20,7 +20,7 @@ from data_shards.recipe import load_recipe
 from data_shards.shards import ShardSet
 from distill import collectives, step
 from distill.batches import DeviceBatch
-from distill.checkpoint import RunState, resume, save_checkpoint
+from distill.checkpoint import RunState, newest_checkpoint, save_checkpoint
 from distill.config import (
     CrossEntropyConfig,
     CrossViewConfig,
@@ -370,7 +370,7 @@ def main(recipe: Path, out: Path) -> None:
     seen["full_disk"] = save_when_one_rank_cannot(fresh, paths)
     accelerator.wait_for_everyone()
     seen["left"] = sorted(path.name for path in paths.checkpoints.iterdir())
-    seen["resumed"] = resume(fresh, paths, shards="").step
+    seen["resumed"] = newest_checkpoint(fresh, paths, shards="")[1].step
 
     shards = ShardSet.open(config.data.shards)
     assert config.teacher.cache is not None

@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
-from distill.checkpoint import SET_ASIDE, RunState, resume, save_checkpoint
+from distill.checkpoint import SET_ASIDE, RunState, save_checkpoint
 from distill.run_folder import RunPaths
 from distill.weights_file import WEIGHTS_FORMAT, load_student, save_weights
-from tests.distill.conftest import metric_lines, open_alone, run_alone, tiny_config
+from tests.distill.conftest import metric_lines, open_alone, resume, run_alone, tiny_config
 
 
 @pytest.fixture(scope="module")

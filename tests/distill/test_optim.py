@@ -209,13 +209,14 @@ def test_matrices_decay_and_the_backbone_learns_at_its_own_rate(make_config):
     groups = {group.name: group for group in METHODS["pfed"].groups(step, config)}
     names = {id(parameter): name for name, parameter in step.named_parameters()}
     for name, group in groups.items():
-        is_free, is_backbone = name.endswith("not_decayed"), name.startswith("backbone")
+        is_free = name == "scale" or name.endswith("not_decayed")
+        is_backbone = name.startswith("backbone")
         assert group.weight_decay == (0.0 if is_free else 0.3)
         assert group.learning_rate == pytest.approx(0.01 if is_backbone else 0.1)
         assert all((parameter.ndim <= 1) == is_free for parameter in group.parameters)
         where = {names[id(p)].startswith("model.backbone") for p in group.parameters}
         assert where <= {is_backbone}
-    free = groups["head_not_decayed"].parameters
+    free = [*groups["head_not_decayed"].parameters, *groups["scale"].parameters]
     assert {"model.head.pool.power", "log_scale"} <= {names[id(p)] for p in free}
     # Every parameter that learns is there once; the class head learns nothing from InfoNCE.
     learning = [name for name, parameter in step.named_parameters() if parameter.requires_grad]
