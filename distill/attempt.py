@@ -96,10 +96,8 @@ def train_once(
 ) -> int:
     """Make one attempt at a run, and record how it ended; return the exit code.
 
-    Args:
-        config: what is trained.
-        recipe: what was typed behind the verb, for sentences that name a command.
-        make_probes: makes the looks that the loop takes, before anything is written.
+    `recipe` is what was typed behind the verb, for sentences that name a command; `make_probes`
+    makes the looks that the loop takes, before anything is written.
     """
     if launched_rank() == 0:
         begin_attempt(config)

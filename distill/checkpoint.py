@@ -136,11 +136,6 @@ def newest_checkpoint(
 
     Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow.
 
-    Args:
-        accelerator: the ranks.
-        paths: of the run.
-        shards: fingerprint of those to train on.
-
     Raises:
         CheckpointError: the newest is of other shards, another version of this program, or divided
             otherwise among the ranks.

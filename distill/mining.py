@@ -137,10 +137,7 @@ def nearest_wrong(
     Near is what retrieval confuses: the drone views of one with the satellites of the other, plus
     the other way round. Equal ones come in the order of their numbers, on every device.
 
-    Args:
-        place_PD: drone half, then satellite half, of every place [P, 2 D].
-        own: numbers of the places asked for.
-        num_neighbours: how many of each; below P.
+    `place_PD` is drone half, then satellite half, of every place; `num_neighbours` is below P.
     """
     mirrored_PD = place_PD.roll(place_PD.shape[1] // 2, dims=1)
     tile = max(1, SCORES_AT_ONCE // len(place_PD))

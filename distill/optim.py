@@ -66,12 +66,9 @@ class GroupedOptimizer(Optimizer):
     ) -> None:
         """Start with every group enabled.
 
-        Args:
-            groups: what learns, and how.
-            order: all parameters as the model lists them; the gradient norm of those that learn is
-                summed in this order, so that dividing them into groups changes no bit of it.
-            max_grad_norm: gradients of the enabled groups are scaled down to this norm; None
-                leaves them.
+        `order` is all parameters as the model lists them: the gradient norm of those that learn is
+        summed in it, so that dividing them into groups changes no bit. Gradients of the enabled
+        groups are scaled down to `max_grad_norm`; None leaves them.
         """
         super().__init__(
             [

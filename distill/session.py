@@ -38,7 +38,7 @@ from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
-from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_grad_norm, zero_stage
+from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_stage
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -115,7 +115,8 @@ class Session:
         """Gradient norm of the newest step; None where fp16's loss scaling skipped it."""
         if zero_stage(self.accelerator):
             is_finite = not self.optimizer.step_was_skipped
-            return torch.as_tensor(zero_grad_norm(self.step) if is_finite else math.inf)
+            norm = self.step.get_global_grad_norm if is_finite else lambda: math.inf
+            return torch.as_tensor(float(norm()))  # type: ignore[operator]
         return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from unittest import mock
 
 import torch
@@ -105,8 +105,3 @@ def copy_whole(engine: nn.Module, copy: nn.Module) -> None:
     with GatheredParameters(list(whole.parameters())):
         state, own = whole.state_dict(), copy.state_dict()
         copy.load_state_dict({key: state[key].reshape(own[key].shape) for key in state})
-
-
-def zero_grad_norm(engine: nn.Module) -> float:
-    """Return the gradient norm of the newest step, before clipping."""
-    return float(cast(Any, engine).get_global_grad_norm())

@@ -53,11 +53,7 @@ def bounded(
     """Declare a field whose numbers have bounds; None or a word, where allowed, is never outside.
 
     Args:
-        default: value of a recipe that does not say.
-        at_least: smallest allowed value.
-        above: value that every allowed one exceeds.
-        at_most: largest allowed value.
-        below: value that every allowed one falls short of.
+        default: value of a recipe that does not say; the bounds are those of `Bounds`.
         needs: dotted keys of the recipe that must be set when this one is not 0.
         methods: the only methods that look at it; all if empty.
     """

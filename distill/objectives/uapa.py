@@ -24,12 +24,8 @@ def alignment_temperature(drone_N: Tensor, satellite_M: Tensor, *, base: float) 
 def uapa(satellite_BC: Tensor, drone_BC: Tensor, *, temperature: Tensor) -> Tensor:
     """Return T^2 KL(softmax(satellite / T) || softmax(drone / T)), mean over B.
 
-    Uncertainty-aware prediction alignment; spec pfed 4.4. The satellite side gets no gradient.
-
-    Args:
-        satellite_BC: logits of each pair's satellite tile, which teach.
-        drone_BC: logits of each pair's drone view.
-        temperature: of all pairs, a scalar.
+    Uncertainty-aware prediction alignment; spec pfed 4.4. Logits of each pair's tile
+    teach those of its drone view, and get no gradient.
     """
     satellite_logp_BC = F.log_softmax(satellite_BC.detach() / temperature, dim=1)
     drone_logp_BC = F.log_softmax(drone_BC / temperature, dim=1)

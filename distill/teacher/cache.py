@@ -177,11 +177,7 @@ class FeatureCache:
     def open(cls, folder: Path, *, shards: ShardSet, key: CacheKey, recipe: str) -> "FeatureCache":
         """Open the cache in `folder` if it was made from exactly what `key` says.
 
-        Args:
-            folder: the cache.
-            shards: whose images it describes.
-            key: what it must have been made from.
-            recipe: what was typed behind the verb, for the command that makes the cache.
+        `recipe` is what was typed behind the verb, for the command that makes the cache.
 
         Raises:
             CacheError: it is missing, unfinished, cut short, or made from something else. (The
@@ -260,12 +256,7 @@ def finish_cache(
 ) -> None:
     """Write the meta file that makes a cache valid, with the digest of every rows file.
 
-    Args:
-        folder: the cache.
-        key: what it was made from.
-        teacher: name of the teacher's run.
-        origin: where the weights that it was trained from came from.
-        seconds: wall time that its rows took, on all ranks together.
+    It took `seconds` of wall time on all ranks together; `origin` is of the teacher's weights.
     """
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
     facts = {"teacher": teacher, "origin": asdict(origin), "seconds": round(seconds, 3)}
