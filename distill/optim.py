@@ -90,7 +90,7 @@ class GroupedOptimizer(Optimizer):
         )
         self._order = [parameter for parameter in order if parameter.requires_grad]
         grouped = [id(parameter) for group in self.param_groups for parameter in group["params"]]
-        names = {group["name"] for group in self.param_groups}
+        self._names = names = frozenset(group["name"] for group in self.param_groups)
         assert sorted(grouped) == sorted(map(id, self._order)), "what learns is in one group each"
         assert len(names) == len(self.param_groups), "two groups have one name"
         self._max_grad_norm = max_grad_norm
@@ -117,7 +117,7 @@ class GroupedOptimizer(Optimizer):
 
     def enable(self, names: frozenset[str]) -> None:
         """Let the groups of these names move, and no other; their moments wait."""
-        unknown = names - {group["name"] for group in self.param_groups}
+        unknown = names - self._names
         assert not unknown, f"a phase enables groups that there are not: {sorted(unknown)}"
         for group in self.param_groups:
             group["enabled"] = group["name"] in names
@@ -128,6 +128,7 @@ class GroupedOptimizer(Optimizer):
         It clips by the norm of all gradients, so those of a group that is not enabled become zero.
         """
         self._is_clipped_before = True
+        self.param_groups[:] = [group for group in self.param_groups if group["params"]]
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
                 parameter.register_hook(partial(self._grad_if_enabled, number))

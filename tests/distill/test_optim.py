@@ -94,6 +94,23 @@ def test_two_rules_in_one_object_are_two_optimizers():
         assert same(ours, theirs)
 
 
+def test_under_deepspeed_a_group_of_nothing_is_dropped_and_one_that_waits_has_no_gradient():
+    weights = {name: torch.nn.Parameter(torch.ones(2)) for name in "ac"}
+    specs = [
+        GroupSpec(name=name, parameters=held, rule="lion", learning_rate=0.1)
+        for name, held in (("a", [weights["a"]]), ("b", []), ("c", [weights["c"]]))
+    ]
+    groups = GroupedOptimizer(specs, order=weights.values(), max_grad_norm=1)
+    groups.leave_clipping()
+    groups.enable(frozenset("bc"))
+    sum(3 * weight for weight in weights.values()).sum().backward()
+    assert [group["name"] for group in groups.param_groups] == ["a", "c"]
+    assert {name: weight.grad.tolist() for name, weight in weights.items()} == {
+        "a": [0, 0],
+        "c": [3, 3],
+    }
+
+
 def test_a_group_that_is_not_enabled_keeps_every_bit_and_is_not_clipped_for():
     model = network()
     mine = GroupedOptimizer(
