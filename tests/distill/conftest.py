@@ -205,9 +205,10 @@ class Ended:
 
 
 def environment() -> dict[str, str]:
-    """One thread per rank, no tracking server, no model hub."""
+    """This checkout, one thread per rank, no tracking server, no model hub."""
     return {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "MLFLOW_TRACKING_URI": NO_SERVER,
         "HF_HUB_OFFLINE": "1",

@@ -19,8 +19,8 @@ from distill.models import RetrievalModel, inference
 from distill.tracking import Tracker
 from distill.train import Probe
 
-STOPS = {"stopped": (1, 3)}
-"""Name of a recipe to the steps behind which rank 1 has a signal."""
+STOPS = {"stopped": (1, 4)}
+"""Name of a recipe to the steps behind which rank 1 has a signal; both ranks save a step later."""
 
 
 def attempt_at(config: DistillConfig, *, stop: int | None) -> None:

@@ -22,6 +22,7 @@ def test_metric_lines_have_the_names_of_the_recipe(distilled, make_config):
         "train/total",
         "train/grad_norm",
         "train/learning_rate",
+        *(f"train/learning_rate/{group['name']}" for group in session.groups.param_groups),
         "train/images_per_second",
         "train/triplet_active",
         "train/uapa_temperature",

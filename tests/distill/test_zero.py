@@ -28,10 +28,10 @@ BICROSSNET: dict[str, Any] = {
         "triplet": {"weight": 1.0},
     },
     "optimizer": {"rule": "adam", "learning_rate": 0.0006, "weight_decay": 0, "max_grad_norm": 0.5},
-    "schedule": {"warmup_steps": 0, "drop_steps": [3], "binary_drop_steps": [4], "num_steps": 5},
+    "schedule": {"warmup_steps": 0, "drop_steps": [4], "binary_drop_steps": [6], "num_steps": 7},
     "phases": [
-        {"trains": "head", "steps": 2},
-        {"trains": "real", "steps": 2},
+        {"trains": "head", "steps": 3},
+        {"trains": "real", "steps": 3},
         {"trains": "all"},
     ],
 }
@@ -138,5 +138,5 @@ def test_a_run_resumed_in_the_middle_of_every_phase_is_the_uninterrupted_one(tra
     assert runs.metrics("stopped") == runs.metrics("unfrozen")
     unfrozen = runs.weights("unfrozen")
     assert all(torch.equal(value, unfrozen[key]) for key, value in runs.weights("stopped").items())
-    assert runs.exits("stopped") == [(75, 1), (75, 3), (0, 5)]
+    assert runs.exits("stopped") == [(75, 2), (75, 5), (0, 7)]
     assert runs.exits("pfed") == [(0, 6)]
