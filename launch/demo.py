@@ -29,21 +29,21 @@ WORLD = {
 }
 """Small enough for two CPU cores: 2,160 pictures of 360 places."""
 
-RECIPES = {
-    "teacher": Path("configs/pfed/demo_teacher.yaml"),
-    "student_alone": Path("configs/pfed/demo_alone.yaml"),
-    "student_distilled": Path("configs/pfed/demo.yaml"),
-    "bicrossnet_teacher": Path("configs/bicrossnet/demo_teacher.yaml"),
-    "bicrossnet_alone": Path("configs/bicrossnet/demo_alone.yaml"),
-    "bicrossnet_distilled": Path("configs/bicrossnet/demo.yaml"),
-}
-"""Run to its shipped recipe."""
-
 METHODS = {
-    "PFED": ("teacher", "student_alone", "student_distilled"),
-    "BiCrossNet": ("bicrossnet_teacher", "bicrossnet_alone", "bicrossnet_distilled"),
+    "PFED": {
+        "teacher": Path("configs/pfed/demo_teacher.yaml"),
+        "student_alone": Path("configs/pfed/demo_alone.yaml"),
+        "student_distilled": Path("configs/pfed/demo.yaml"),
+    },
+    "BiCrossNet": {
+        "bicrossnet_teacher": Path("configs/bicrossnet/demo_teacher.yaml"),
+        "bicrossnet_alone": Path("configs/bicrossnet/demo_alone.yaml"),
+        "bicrossnet_distilled": Path("configs/bicrossnet/demo.yaml"),
+    },
 }
-"""Method to its runs; the first one teaches the last one."""
+"""Method to its runs, and run to its shipped recipe; the first one teaches the last one."""
+
+RECIPES = {run: recipe for runs in METHODS.values() for run, recipe in runs.items()}
 
 TEACHERS = {distilled: teacher for teacher, _, distilled in METHODS.values()}
 

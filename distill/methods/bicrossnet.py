@@ -58,8 +58,8 @@ class Bicrossnet:
         Raises:
             RecipeError: the teacher's branches have another width, or a phase trains nothing.
         """
+        members = divide(model, model.backbone) if config.phases else {}
         for before, after in pairwise(phase.trains for phase in config.phases):
-            members = divide(model, model.backbone)
             if not any(members[name] for name in GROUPS[after] - GROUPS[before]):
                 raise RecipeError(
                     f"phase {after} trains nothing beside phase {before}: {config.model.arch} has "

@@ -40,12 +40,16 @@ def binary_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: part for name, part in network.named_parameters() if id(part) in one_bit}
 
 
-class _SignOfActivation(Function):
+class Sign(Function):
+    """The sign of each value; how a gradient passes it is for subclasses to say."""
+
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: D102
         ctx.save_for_backward(values)
         return values.sign()
 
+
+class _SignOfActivation(Sign):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         # One pass. A mask of bytes would keep a quarter of the memory, and takes two passes more.

@@ -18,6 +18,7 @@ from distill.models.backbones import BNEXTS, build_backbone
 from distill.models.binary import COLD
 from distill.models.mccg_head import MccgHead
 from distill.models.retrieval import RetrievalModel
+from distill.models.weights import misfits, misfits_in_words
 
 IN_A_NETWORK = "model_1.convnext."
 """How their names of a backbone, BNext too, begin where a head follows."""
@@ -136,15 +137,14 @@ def find_network(state: Mapping[str, Tensor], *, what: str) -> Found:
         )
         for arch in kind.archs
     ]
-    found, misfits = min(
+    found, wrong = min(
         ((size, _misfits(state, size)) for size in sizes),
         key=lambda size: sum(map(len, size[1].values())),
     )
-    if any(misfits.values()):
-        told = ", ".join(f"{len(names)} keys {how} {names[:3]}" for how, names in misfits.items())
+    if any(wrong.values()):
         raise RecipeError(
             f"{what}, read as {kind.name}, does not fit {found.config.arch}, the nearest size: "
-            f"{told}; give the state dict of its authors as it is"
+            f"{misfits_in_words(wrong)}; give the state dict of its authors as it is"
         )
     _refuse_warm(state, what=what)
     return found
@@ -176,18 +176,12 @@ def _misfits(state: Mapping[str, Tensor], found: Found) -> dict[str, list[str]]:
     """Return their names that are missing, unexpected, and of another shape, for a network."""
     with torch.device("meta"):
         own = found.build().state_dict()
-    shapes = {}
+    wanted = {}
     for ours, name in their_names(own, kind=found.kind).items():
         is_channelwise = ours.endswith((".shift", ".mix"))
-        shapes[name] = (1, *own[ours].shape, 1, 1) if is_channelwise else own[ours].shape
-    extra = state.keys() - shapes.keys()
-    return {
-        "missing": sorted(shapes.keys() - state.keys()),
-        "unexpected": sorted(name for name in extra if not DEAD.fullmatch(name)),
-        "of another shape": sorted(
-            name for name in shapes.keys() & state.keys() if state[name].shape != shapes[name]
-        ),
-    }
+        wanted[name] = own[ours].view(1, -1, 1, 1) if is_channelwise else own[ours]
+    alive = {name for name in state if name in wanted or not DEAD.fullmatch(name)}
+    return misfits(wanted, {name: state[name] for name in alive})
 
 
 def _refuse_warm(state: Mapping[str, Tensor], *, what: str) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
 
-from distill.models.binary import straight_through
+from distill.models.binary import Sign, straight_through
 from distill.models.staged import StagedNetwork
 
 FIRST_TAU, LAST_TAU = 0.85, 0.99
@@ -32,12 +31,7 @@ def tau_at(progress: float) -> float:
     return min(LAST_TAU, FIRST_TAU + slope * (math.exp(progress) - 1))
 
 
-class _SignWithTriangle(Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        ctx.save_for_backward(values)
-        return values.sign()
-
+class _SignWithTriangle(Sign):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         values: Tensor = ctx.saved_tensors[0]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -55,24 +56,31 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
     if weights == "none":
         return Origin()
     file = find_timm_weights(arch) if weights == "timm" else Path(weights)
-    own = backbone.state_dict()
     state = fitting(read_weights(file), backbone)
-    both = own.keys() & state.keys()
-    misfits = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(key for key in both if own[key].shape != state[key].shape),
-    }
-    if any(misfits.values()):
-        told = ", ".join(f"{len(keys)} keys {how} {keys[:3]}" for how, keys in misfits.items())
+    found = misfits(backbone.state_dict(), state)
+    if any(found.values()):
         raise RecipeError(
-            f"model.weights {weights} do not fit {arch}: {told}; give the weights of this arch and "
-            "size, in timm's naming where timm has it"
+            f"model.weights {weights} do not fit {arch}: {misfits_in_words(found)}; give the "
+            "weights of this arch and size, in timm's naming where timm has it"
         )
     backbone.load_state_dict(state)
     # A file may be anybody's: its licence is not guessed.
     origin = origin_at_timm(arch) if weights == "timm" else Origin(source=weights)
     return replace(origin, sha256=file_sha256(file))
+
+
+def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return the names that are missing, unexpected and of another shape."""
+    both = wanted.keys() & given.keys()
+    return {
+        "missing": sorted(wanted.keys() - given.keys()),
+        "unexpected": sorted(given.keys() - wanted.keys()),
+        "of another shape": sorted(key for key in both if wanted[key].shape != given[key].shape),
+    }
+
+
+def misfits_in_words(found: Mapping[str, list[str]]) -> str:
+    return ", ".join(f"{len(keys)} keys {how} {keys[:3]}" for how, keys in found.items())
 
 
 def origin_at_timm(arch: str) -> Origin:

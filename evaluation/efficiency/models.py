@@ -84,12 +84,13 @@ def _counted(names: Sequence[str], config: ModelsConfig) -> Iterator[ListedModel
         if not config.names and config.image_size % patch_of(model.backbone):
             continue  # its patches do not divide this size
         model.refuse_size(config.image_size, key="--image-size")
+        origin = origin_at_timm(name)
         yield ListedModel(
             name=name,
             method=config.method,
             descriptor_width=model.width,
-            source=origin_at_timm(name).source,
-            licence=origin_at_timm(name).licence,
+            source=origin.source,
+            licence=origin.licence,
             cost=cost(model, image_size=config.image_size),
             speed=None,
         )

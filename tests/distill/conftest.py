@@ -96,6 +96,18 @@ def teacher_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: ShardSet)
     return save_newborn(tmp_path_factory.mktemp("teacher") / "run", tiny_shards, seed=5)
 
 
+BRANCHES: dict[str, Any] = {
+    "method": "bicrossnet",
+    "model": {"arch": "bnext_micro", "bottleneck": 8},
+    "objectives": {
+        "info_nce": {"weight": 0},
+        "cross_entropy": {"weight": 1.0},
+        "triplet": {"weight": 1.0},
+    },
+}
+"""What makes a tiny recipe one of a binary student alone."""
+
+
 def save_newborn(
     out: Path,
     shards: ShardSet,

@@ -10,7 +10,14 @@ from distill.methods import METHODS
 from distill.run_folder import RunPaths
 from distill.session import join_ranks, make_accelerator
 from distill.teacher.source import LiveTeacher, load_teacher
-from tests.distill.conftest import MakeConfig, merge, open_alone, save_newborn, tiny_config
+from tests.distill.conftest import (
+    BRANCHES,
+    MakeConfig,
+    merge,
+    open_alone,
+    save_newborn,
+    tiny_config,
+)
 from tests.distill.test_teacher_cache import build, losses
 from tests.evaluation.conftest import sharded, write_sues
 
@@ -24,13 +31,7 @@ def student(make_config: MakeConfig) -> MakeConfig:
 
     def make(**changes) -> DistillConfig:
         values = {
-            "method": "bicrossnet",
-            "model": {"arch": "bnext_micro", "bottleneck": 8},
-            "objectives": {
-                "info_nce": {"weight": 0},
-                "cross_entropy": {"weight": 1.0},
-                "triplet": {"weight": 1.0},
-            },
+            **BRANCHES,
             "optimizer": {"rule": "adam", "weight_decay": 0},
             "schedule": {"num_steps": 3, "warmup_steps": 0},
         }

@@ -19,7 +19,7 @@ from distill.models import RetrievalModel, binary_parameters
 from distill.models.binary import BinaryConv2d
 from distill.models.bnext import mixing_parameters
 from distill.session import Session
-from tests.distill.conftest import open_alone, run_alone, tiny_config, train_alone
+from tests.distill.conftest import BRANCHES, open_alone, run_alone, tiny_config, train_alone
 
 RATE, DROP, BINARY_DROP, NORM = 0.006, 3, 5, 0.5
 TRAINS = ["head"] * 2 + ["real"] * 2 + ["all"] * 2
@@ -54,13 +54,7 @@ def _wild() -> Iterator[None]:
 def make(tiny_shards, tmp_path_factory) -> Callable[..., DistillConfig]:
     def make(name: str, **changes: object) -> DistillConfig:
         values = {
-            "method": "bicrossnet",
-            "model": {"arch": "bnext_micro", "bottleneck": 8},
-            "objectives": {
-                "info_nce": {"weight": 0},
-                "cross_entropy": {"weight": 1.0},
-                "triplet": {"weight": 1.0},
-            },
+            **BRANCHES,
             "optimizer": {
                 "rule": "adam",
                 "learning_rate": RATE,

@@ -14,19 +14,21 @@ from torch import Tensor
 
 from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
-from tests.distill.conftest import CPU, launch, merge, metric_lines, tiny_config, write_recipe
+from tests.distill.conftest import (
+    BRANCHES,
+    CPU,
+    launch,
+    merge,
+    metric_lines,
+    tiny_config,
+    write_recipe,
+)
 from tests.distill.on_zero import STOPS
 
 SCRIPT = Path(__file__).with_name("on_zero.py")
 
 BICROSSNET: dict[str, Any] = {
-    "method": "bicrossnet",
-    "model": {"arch": "bnext_micro", "bottleneck": 8},
-    "objectives": {
-        "info_nce": {"weight": 0},
-        "cross_entropy": {"weight": 1.0},
-        "triplet": {"weight": 1.0},
-    },
+    **BRANCHES,
     "optimizer": {"rule": "adam", "learning_rate": 0.0006, "weight_decay": 0, "max_grad_norm": 0.5},
     "schedule": {"warmup_steps": 0, "drop_steps": [4], "binary_drop_steps": [6], "num_steps": 7},
     "phases": [
