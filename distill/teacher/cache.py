@@ -18,8 +18,6 @@ import torch
 
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import AUGMENT_VERSION
-from data_shards.config import Resampling
-from data_shards.decode import DECODER
 from data_shards.errors import CacheError
 from data_shards.manifest import write_json
 from data_shards.planning.place_views import at_altitudes
@@ -73,7 +71,10 @@ class CacheKey:
     codec: CodecName = "float16"
     precision: str = "fp32"
     version: int = CACHE_VERSION
-    libraries: dict[str, str] = field(default_factory=lambda: library_versions())
+    libraries: dict[str, str] = field(
+        default_factory=lambda: {name: version(name).partition("+")[0] for name in LIBRARIES}
+    )
+    """Without a build's own mark (`+cpu`): a cache made on GPUs is read anywhere."""
 
     @property
     def digest(self) -> str:
@@ -104,19 +105,6 @@ class CacheKey:
             elif value != theirs:
                 found.append(name)
         return found
-
-
-def library_versions() -> dict[str, str]:
-    """Return the public versions of the libraries that can change a number.
-
-    A build's own mark (`+cpu`) is left out: a cache made on GPUs is read anywhere.
-    """
-    return {name: version(name).partition("+")[0] for name in LIBRARIES}
-
-
-def decoder_name(resampling: Resampling) -> str:
-    """Return decoder and resampling as they stand in a key."""
-    return f"{DECODER}, {resampling}"
 
 
 def augment_values(augment: AugmentConfig) -> dict[str, Any]:
@@ -184,14 +172,9 @@ class FeatureCache:
                 digests beside the key are not compared here: that would read every row.)
         """
         make = f"run skydistill cache {recipe}"
-        path = folder / META_NAME
-        if not path.is_file():
+        found = finished_key(folder)
+        if found is None:
             raise CacheError(f"no finished teacher cache at {folder}; {make}")
-        try:
-            meta = json.loads(path.read_text())
-            found = meta["key"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"{path} is damaged; remove {folder} and {make}") from error
         if differs := key.differences(found):
             raise CacheError(
                 f"teacher cache {folder} was made from another {', '.join(differs)}; "
@@ -208,21 +191,13 @@ class FeatureCache:
         """Return this cache as copied to the node's own disk, or itself where there is no room.
 
         Raises:
-            CacheError: its meta file tells no digests.
             ShardError: a rows file cannot be read, or is not what its digest says.
         """
         content = (self.folder / META_NAME).read_bytes()
-        try:
-            digests = dict(json.loads(content)["sha256"])
-            files = [
-                WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)
-                for name, sha in digests.items()
-            ]
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise CacheError(
-                f"{self.folder / META_NAME} tells no digests to copy by ({error}); "
-                "remove the cache and make it again"
-            ) from error
+        files = [
+            WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)
+            for name, sha in json.loads(content)["sha256"].items()
+        ]
         name = hashlib.sha256(content).hexdigest()
         entry = copy_to_node(self.folder, files, name=name, cache=cache)
         if entry is None:
@@ -249,6 +224,21 @@ class FeatureCache:
             part = slice(ends[number - 1] if number else 0, ends[number])
             found[order[part]] = self._rows[number].take(of_shard[part])
         return CODECS[self.key.codec].decode(found, device)
+
+
+def finished_key(folder: Path) -> dict[str, Any] | None:
+    """Return the key of the cache in `folder` as it was written; None if none was finished there.
+
+    Raises:
+        CacheError: the meta file is damaged.
+    """
+    path = folder / META_NAME
+    try:
+        return dict(json.loads(path.read_text())["key"]) if path.is_file() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(
+            f"{path} is damaged; remove {folder} and run skydistill cache again"
+        ) from error
 
 
 def finish_cache(

@@ -5,7 +5,6 @@ import shlex
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_shards.augment.variations import Variations
+from data_shards.decode import DECODER
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.processors import processors
@@ -25,9 +25,8 @@ from distill.config import DistillConfig, TeacherConfig
 from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, normalize, to_device
-from distill.models.weights import Origin
 from distill.run_folder import RunPaths
-from distill.teacher.cache import CacheKey, FeatureCache, augment_values, decoder_name
+from distill.teacher.cache import CacheKey, FeatureCache, augment_values
 from distill.teacher.codec import CODECS
 from distill.weights_file import LoadedModel, load_student
 
@@ -50,33 +49,16 @@ at 4e-3 in every layer), as a part of an output's largest number; what an audit 
 codec's own error."""
 
 
-class Teacher(Protocol):
-    """Answers what the teacher says of a batch: of its satellites, then of its drone views."""
-
-    shapes: Shapes
-    """Of the outputs for one image."""
-
-    space: str
-    """The space that its descriptors live in."""
-
-    origin: Origin
-    """Where the weights that it was trained from came from."""
-
-    image_size: int | None
-    """Size of the images that it looks at in every step; None when it looks at none."""
-
-    def __call__(self, batch: DeviceBatch) -> Outputs:
-        """Return the outputs [V, ...] of a batch."""
-
-
 class CachedTeacher:
     """Reads the outputs of the very image in its very augmentation slot from disk."""
+
+    image_size: int | None = None
+    """Size of the images that a teacher looks at in every step; this one looks at none."""
 
     def __init__(self, cache: FeatureCache, teacher: LoadedModel, *, device: torch.device) -> None:
         """Serve the `cache` of a `teacher` to `device`."""
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
-        self.image_size: int | None = None
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -101,7 +83,7 @@ class LiveTeacher:
         self.is_as_released = config.mode == "train"
         if self.is_as_released:
             torch.nn.Module.train(self.model)  # all of it; its own `train` is deaf
-        self.image_size: int | None = image_size
+        self.image_size = image_size
         self.precision = config.precision
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
 
@@ -118,6 +100,11 @@ class LiveTeacher:
         return Outputs(
             {name: torch.cat([tiles[name], drones[name]]).float() for name in self.shapes}
         )
+
+
+Teacher = CachedTeacher | LiveTeacher
+"""Answers what the teacher says of a batch, `shapes` for one image; its descriptors live in
+`space`, and the weights that it was trained from are of `origin`."""
 
 
 def teacher_batch(device: torch.device) -> int:
@@ -198,31 +185,25 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
             f"than {config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
             "these shards"
         )
-    seen, wanted = set(teacher.recipe["data"]["altitudes"]), set(config.data.altitudes)
-    is_of_these = not seen or (wanted and wanted <= seen)
+    known, wanted = set(teacher.recipe["data"]["altitudes"]), set(config.data.altitudes)
+    is_of_these = not known or (wanted and wanted <= known)
     if not is_of_these and not config.teacher.any_altitude:
         raise RecipeError(
-            f"teacher {config.teacher.run} was trained on drone views of {in_metres(seen)} alone, "
+            f"teacher {config.teacher.run} was trained on drone views of {in_metres(known)} alone, "
             f"and this recipe's are of {in_metres(wanted) or 'all heights'}; train "
             "a teacher on these, or set teacher.any_altitude to true"
         )
-    size = teacher_size(config, teacher)
+    size = config.teacher.image_size or teacher.image_size
     teacher.model.refuse_size(size, key="teacher.image_size")
-    if size != teacher.image_size and rank() == 0:
+    trained = f"{teacher.image_size} px by {teacher.resampling}"
+    seen = f"{size} px by {config.data.resampling}"
+    if trained != seen and rank() == 0:
         log.warning(
-            "teacher %s was trained at %d px and will look at %d; leave teacher.image_size out "
-            "unless that is meant",
+            "teacher %s was trained on images of %s and will look at %s; make teacher.image_size "
+            "and data.resampling equal unless that is meant",
             config.teacher.run,
-            teacher.image_size,
-            size,
-        )
-    if teacher.resampling != config.data.resampling and rank() == 0:
-        log.warning(
-            "teacher %s was trained with data.resampling %s and will see images resized by %s, as "
-            "the student does; make them equal unless that is meant",
-            config.teacher.run,
-            teacher.resampling,
-            config.data.resampling,
+            trained,
+            seen,
         )
     freeze(teacher.model)
     return teacher
@@ -269,27 +250,18 @@ def class_places(shards: ShardSet) -> tuple[str, ...]:
 
 def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> CacheKey:
     """Return the key of the cache that this recipe needs."""
+    shapes = METHODS[config.method].teacher_outputs(teacher.model)
     return CacheKey(
         teacher_sha256=teacher.sha256,
-        outputs={name: list(shape) for name, shape in _shapes(config, teacher).items()},
+        outputs={name: list(shape) for name, shape in shapes.items()},
         shards=shards.fingerprint,
-        image_size=teacher_size(config, teacher),
+        image_size=config.teacher.image_size or teacher.image_size,
         altitudes=sorted(set(config.data.altitudes)),
         augment=augment_values(config.augment),
-        decoder=decoder_name(config.data.resampling),
+        decoder=f"{DECODER}, {config.data.resampling}",
         codec=config.teacher.codec,
         precision=config.teacher.precision,
     )
-
-
-def teacher_size(config: DistillConfig, teacher: LoadedModel) -> int:
-    """Return the size in pixels at which a teacher looks at the student's crops."""
-    return config.teacher.image_size or teacher.image_size
-
-
-def _shapes(config: DistillConfig, teacher: LoadedModel) -> Shapes:
-    """Return which outputs of a teacher this recipe's method compares with."""
-    return METHODS[config.method].teacher_outputs(teacher.model)
 
 
 def open_teacher(
@@ -303,16 +275,11 @@ def open_teacher(
     if not config.objectives.needs_teacher:
         return None
     teacher = load_teacher(config, shards)
-    if config.teacher.source == "live":
-        size = teacher_size(config, teacher)
-        return LiveTeacher(
-            teacher,
-            _shapes(config, teacher),
-            image_size=size,
-            config=config.teacher,
-            device=device,
-        )
     key = cache_key(config, shards, teacher)
+    if config.teacher.source == "live":
+        return LiveTeacher(
+            teacher, key.shapes, image_size=key.image_size, config=config.teacher, device=device
+        )
     folder = config.teacher.cache or Path()
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
     if config.data.stage:
