@@ -253,18 +253,11 @@ def load_student(path: Path) -> LoadedModel:
 
 def _refuse_step(folder: Path) -> None:
     """Refuse what a training left to be resumed from: its weights tell no model and no places."""
-    folder = folder if folder.name else folder.resolve()
-    is_step = folder.name.startswith("step-") and (folder / STATE_NAME).is_file()
-    holder = folder.parent if is_step else folder
-    run = RunPaths(holder.parent)
-    is_of_run = holder.name == run.checkpoints.name and run.recipe.is_file()
-    if not is_step and not is_of_run:
-        return
-    give = f"give the run folder {run.folder}" if is_of_run else "give the folder of its run"
-    if is_of_run and not run.weights.is_file():
-        give = f"train {run.folder} to its end, then {give}"
-    what = "is a checkpoint" if is_step else "holds checkpoints"
-    raise CheckpointError(f"{folder} {what} for resuming; {give}")
+    if (folder / STATE_NAME).is_file() or any(folder.glob(f"step-*/{STATE_NAME}")):
+        raise CheckpointError(
+            f"{folder} is for resuming a training and tells no model; give the run folder that it "
+            "lies in, once that was trained to its end"
+        )
 
 
 def _runs_in_words(folder: Path) -> str:

@@ -184,15 +184,7 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     Raises:
         RecipeError: the network has fewer.
     """
-    units = next(
-        (list(units) for name in ("blocks", "stages") if (units := getattr(network, name, None))),
-        [],
-    )
-    if not units:
-        raise RecipeError(
-            f"model.train_blocks: {arch} is not made of blocks or stages that can be told apart; "
-            "leave it out"
-        )
+    units = list(getattr(network, "blocks", None) or getattr(network, "stages", []))
     if count > len(units):
         raise RecipeError(
             f"model.train_blocks is {count} and {arch} has {len(units)} blocks; give at most "

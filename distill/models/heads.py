@@ -2,6 +2,7 @@
 
 # Shapes: B = images, D = width of a map or a descriptor, H x W = positions, C = training places.
 
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Protocol
 
@@ -107,18 +108,11 @@ class PooledHead(nn.Module):
         self.classifier.requires_grad_("logits" in read)
 
 
-class StageHead(nn.Module):
-    """Class logits of an earlier stage; it exists in training only (spec pfed 3 and 4.1)."""
+def stage_head(width: int, num_places: int, config: ModelConfig) -> nn.Sequential:
+    """Build what makes class logits [B, C] of an earlier stage's map [B, D, H, W].
 
-    def __init__(self, width: int, num_places: int, config: ModelConfig) -> None:
-        """Pool and classify as the model itself does, with a power of its own."""
-        super().__init__()
-        self.pool = POOLS[config.pool]()
-        self.head = class_head(
-            width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
-        )
-
-    def forward(self, map_BDHW: Tensor) -> Tensor:
-        """Return class logits [B, C]."""
-        logits: Tensor = self.head(self.pool(map_BDHW))
-        return logits
+    It pools and classifies as the model does, with a power of its own, and exists in training only
+    (spec pfed 3 and 4.1).
+    """
+    head = class_head(width, num_places, bottleneck=config.bottleneck, dropout=config.dropout)
+    return nn.Sequential(OrderedDict(pool=POOLS[config.pool](), head=head))
