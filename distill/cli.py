@@ -145,19 +145,18 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
         altitudes=config.altitudes,
     )
     places, layout = tuple(map(str, range(found.num_places))), ""
+    use = (
+        "evaluate it with --checkpoint; its places are numbered, so import it with --shards to "
+        "teach with it or to start from it"
+    )
     if config.shards:
         shards = open_without_images(data)
         places, layout = class_places(shards), shards.manifest.layout
+        use = "evaluate it with --checkpoint, teach with it (teacher.run), or start from it (start)"
     if len(places) != found.num_places:
         raise RecipeError(
             f"{config.file} tells {found.num_places} places apart and {config.shards} has "
             f"{len(places)} to train on; give the shards of its own data set"
-        )
-    use = "evaluate it with --checkpoint, teach with it (teacher.run), or start from it (start)"
-    if not config.shards:
-        use = (
-            "evaluate it with --checkpoint; its places are numbered, so import it with --shards to "
-            "teach with it or to start from it"
         )
     assert found.kind.role is not None
     model.origin = Origin(source=str(config.file), sha256=file_sha256(config.file))

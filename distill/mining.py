@@ -10,7 +10,7 @@ option 2). Held-out places and the test set are never looked at.
 import logging
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,6 @@ from distill.models import inference, normalize
 from distill.session import Session
 
 log = logging.getLogger(__name__)
-
-Value = TypeVar("Value", np.float32, np.int32)
 
 SCORES_AT_ONCE = 2**24
 """Similarities of one tile: 64 MiB."""
@@ -151,7 +149,7 @@ def nearest_wrong(
     return np.concatenate(found)
 
 
-def _in_order(own: npt.NDArray[Value]) -> npt.NDArray[Value]:
+def _in_order(own: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Bring every rank's rows together: rank r has those of places r, r + W, r + 2 W, ..."""
     parts = gather_arrays(own)
     whole = np.empty((sum(map(len, parts)), *own.shape[1:]), dtype=own.dtype)

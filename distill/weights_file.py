@@ -4,8 +4,7 @@ Nothing here unpickles anything.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,7 @@ def write_weights(
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
     save_tensors(file, model.state_dict(), entry)
-    with _written_whole(card):
-        write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
+    write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
@@ -134,22 +132,11 @@ def save_tensors(
         CheckpointError: the disk is full, or closed to us.
     """
     on_host = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    with _written_whole(path) as aside:
+    aside = path.with_name(path.name + ".partial")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(on_host, aside, metadata=metadata)
         aside.replace(path)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Yield where to write a file before it takes its name; nothing half-written stays.
-
-    Raises:
-        CheckpointError: it could not be written.
-    """
-    aside = path.with_name(path.name + ".partial")
-    try:
-        yield aside
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(

@@ -73,20 +73,9 @@ class Bicrossnet:
         return NoParts()
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
-        """Return the terms of the recipe that have a weight, by name (spec bicrossnet 4.1)."""
         return {name: TERMS[name].of(getattr(objectives, name)) for name in objectives.weights}
 
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
-        """Return the three logits and the three features.
-
-        Raises:
-            RecipeError: the teacher has no branches.
-        """
-        if "features" not in teacher.shapes:
-            raise RecipeError(
-                "the teacher has one descriptor, and bicrossnet compares three branches; give a "
-                "teacher that was trained with method bicrossnet"
-            )
         return {name: teacher.shapes[name] for name in ("logits", "features")}
 
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
@@ -168,7 +157,10 @@ def triplet_of_branches(step: StepTensors, config: configs.TripletConfig) -> Ten
 
     `triplet_active` is the share of triplets with a loss left.
     """
-    own, everyone = unit_branches(step.own), unit_branches(step.everyone)
+    own, everyone = (
+        [F.normalize(features_BPD, dim=2) for features_BPD in rows.both("features")]
+        for rows in (step.own, step.everyone)
+    )
     places, others = step.own.places, step.everyone.places
     margin = config.margin
     hinges = torch.cat(
@@ -182,11 +174,6 @@ def triplet_of_branches(step: StepTensors, config: configs.TripletConfig) -> Ten
     )
     step.measures["triplet_active"] = (hinges > 0).float().mean()
     return hinges.mean()
-
-
-def unit_branches(rows: Rows) -> list[Tensor]:
-    """Return features of tiles [B, P, D] and drone views [B * k, P, D], each branch of length 1."""
-    return [F.normalize(features_BPD, dim=2) for features_BPD in rows.both("features")]
 
 
 def taught_logits(step: StepTensors, config: configs.LogitDistillationConfig) -> Tensor:
@@ -222,4 +209,4 @@ TERMS = {
     "feature_distillation": Term(taught_features, reads=("descriptor", "features")),
     "cross_view": Term(divergence_of_views, reads=("logits",)),
 }
-"""Name in a recipe (`objectives`) to the term."""
+"""Name in a recipe (`objectives`) to the term (spec bicrossnet 4.1)."""

@@ -68,16 +68,6 @@ class Pfed:
         return terms
 
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
-        """Return descriptor and logits.
-
-        Raises:
-            RecipeError: the teacher has branches.
-        """
-        if "features" in teacher.shapes:
-            raise RecipeError(
-                "the teacher has three branches, and pfed compares one descriptor; give a teacher "
-                "that was trained with method pfed"
-            )
         return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
 
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
@@ -132,10 +122,16 @@ class TrainingParts(nn.Module):
         self.stage_heads = nn.ModuleList()
         if "stage_logits" in read:
             model.num_stages = len(model.stage_widths)
-            _refuse_stages(config.objectives, model.num_stages - 1)
+            earlier = model.stage_widths[:-1]
+            for name in ("deep_supervision", "self_distillation"):
+                term = getattr(config.objectives, name)
+                if term.weight and len(term.stage_weights) != len(earlier):
+                    raise RecipeError(
+                        f"objectives.{name}.stage_weights has {len(term.stage_weights)} numbers "
+                        f"and the model {len(earlier)} stages before its last; give one for each"
+                    )
             self.stage_heads.extend(
-                stage_head(stage_width, num_places, config.model)
-                for stage_width in model.stage_widths[:-1]
+                stage_head(stage_width, num_places, config.model) for stage_width in earlier
             )
         self.proxies: nn.Parameter | None = None
         if "proxies" in read:
@@ -249,16 +245,6 @@ def aligned_views(step: StepTensors, config: configs.UapaConfig) -> Tensor:
     return uapa(tiles_VC, drone_BkC.flatten(0, 1), temperature=temperature)
 
 
-def _refuse_stages(objectives: ObjectivesConfig, num_stages: int) -> None:
-    for name in ("deep_supervision", "self_distillation"):
-        term = getattr(objectives, name)
-        if term.weight and len(term.stage_weights) != num_stages:
-            raise RecipeError(
-                f"objectives.{name}.stage_weights has {len(term.stage_weights)} numbers and the "
-                f"model {num_stages} stages before its last; give one for each"
-            )
-
-
 TERMS = {
     "cross_entropy": Term(labelled, reads=("logits",)),
     "info_nce": Term(symmetric_info_nce, reads=("unit", "scale"), gathers=("unit",)),
@@ -270,4 +256,4 @@ TERMS = {
     "logit_distillation": Term(taught_logits, reads=("logits",)),
     "feature_distillation": Term(taught_descriptor, reads=("projected",)),
 }
-"""Name in a recipe (`objectives`) to the term."""
+"""Name in a recipe (`objectives`) to the term (spec pfed 4)."""

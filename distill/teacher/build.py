@@ -7,7 +7,6 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
 import json
-import logging
 import time
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -36,8 +35,6 @@ from distill.teacher.cache import (
 from distill.teacher.codec import CODECS
 from distill.teacher.source import cache_key, slot_outputs, teacher_batch
 from distill.weights_file import LoadedModel
-
-log = logging.getLogger(__name__)
 
 
 def build_cache(
@@ -79,9 +76,7 @@ def build_cache(
                 progress=progress,
             )
             if rank() == 0:
-                finish_cache(
-                    folder, key, teacher=teacher.name, origin=teacher.model.origin, seconds=seconds
-                )
+                finish_cache(folder, key, teacher, seconds=seconds)
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:

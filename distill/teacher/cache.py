@@ -32,6 +32,7 @@ from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
 from distill.models.weights import Origin, file_sha256
 from distill.teacher.codec import CODECS, Rows
+from distill.weights_file import LoadedModel
 
 CACHE_VERSION = 3
 """Raised when the code would compute other outputs from the same weights and pixels."""
@@ -241,18 +242,15 @@ def finished_key(folder: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def finish_cache(
-    folder: Path, key: CacheKey, *, teacher: str, origin: Origin, seconds: float
-) -> None:
+def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: float) -> None:
     """Write the meta file that makes a cache valid, with the digest of every rows file.
 
-    It took `seconds` of wall time on all ranks together; `origin` is of the teacher's weights.
+    It took `seconds` of wall time on all ranks together.
     """
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
-    facts = {"teacher": teacher, "origin": asdict(origin), "seconds": round(seconds, 3)}
-    write_json(
-        folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests, **facts}
-    )
+    facts: dict[str, Any] = {"key": asdict(key), "digest": key.digest, "sha256": digests}
+    facts |= {"teacher": teacher.name, "origin": asdict(teacher.model.origin)}
+    write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
 
 
 def cache_facts(folder: Path) -> dict[str, Any]:

@@ -56,7 +56,6 @@ class CachedTeacher:
     """Size of the images that a teacher looks at in every step; this one looks at none."""
 
     def __init__(self, cache: FeatureCache, teacher: LoadedModel, *, device: torch.device) -> None:
-        """Serve the `cache` of a `teacher` to `device`."""
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
 
@@ -169,8 +168,8 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
     """Load the teacher of a recipe, and check that its logits stand for the places of these shards.
 
     Raises:
-        RecipeError: the recipe names none, or it was trained on other places, or its patches do not
-            divide the size it is to look at.
+        RecipeError: the recipe names none, or it was trained with another method or on other
+            places, or its patches do not divide the size it is to look at.
         CheckpointError: there is no trained model where the recipe says.
     """
     if config.teacher.run is None:
@@ -179,6 +178,11 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     _refuse_missing(config.teacher.run, config)
     teacher = load_student(config.teacher.run)
+    if teacher.recipe["method"] != config.method:
+        raise RecipeError(
+            f"teacher {config.teacher.run} was trained with method {teacher.recipe['method']}, and "
+            f"{config.method} compares other outputs; give a teacher trained with {config.method}"
+        )
     if teacher.places != class_places(shards):
         raise RecipeError(
             f"teacher {config.teacher.run} was trained on other places ({len(teacher.places)}) "
@@ -215,14 +219,9 @@ def in_metres(altitudes: Iterable[float]) -> str:
 
 def _refuse_missing(run: Path, config: DistillConfig) -> None:
     """Say which command trains the teacher that is not there."""
-    if run.is_file() or RunPaths(run).weights.is_file():
+    weights, own = RunPaths(run).weights, RunPaths(run).recipe
+    if weights.is_file() or run.suffix == weights.suffix:
         return
-    if run.suffix == RunPaths(run).weights.suffix:
-        raise CheckpointError(
-            f"no trained model at {run}; set teacher.run to a weight file that is there, or to a "
-            "run folder whose training has ended"
-        )
-    own = RunPaths(run).recipe
     shipped = TEACHER_RECIPE.format(method=config.method)
     words = [str(own) if own.is_file() else shipped, "--out", str(run)]
     if own.is_file():
@@ -306,32 +305,31 @@ def audit(
     for view in PAIRED_VIEWS:
         of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]
         rows, slots = described[of_view // cache.slots], of_view % cache.slots
-        start, stored = 0, cache.lookup(rows, slots, device)
-        for live in slot_outputs(
-            config,
-            cache.shards,
-            model,
-            rows,
-            slots,
-            key=cache.key,
-            device=device,
-            threads=config.data.threads or processors(),  # other ranks wait for this one
-        ):
-            for name, values in live.items():
-                largest = values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny)
-                part = stored[name][start : start + len(values)]
-                differs = ((part - values).flatten(1).abs().amax(1) / largest).cpu()
-                at = int(differs.nan_to_num(nan=torch.inf).argmax())
-                if not differs[at] <= allowed:
-                    raise CacheError(
-                        f"teacher cache {cache.folder} does not hold what the teacher says: "
-                        f"{cache.shards.describe(int(rows[start + at]))} in slot "
-                        f"{slots[start + at]}, output {name}, differs by {differs[at]:.2g} of its "
-                        f"largest number ({allowed:.2g} is allowed); remove the cache, and run "
-                        "skydistill cache again"
-                    )
-                worst = max(worst, float(differs[at]))
-            start += len(values)
+        live = list(
+            slot_outputs(
+                config,
+                cache.shards,
+                model,
+                rows,
+                slots,
+                key=cache.key,
+                device=device,
+                threads=config.data.threads or processors(),  # other ranks wait for this one
+            )
+        )
+        for name, stored in cache.lookup(rows, slots, device).items() if live else ():
+            values = torch.cat([part[name] for part in live])
+            largest = values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny)
+            differs = ((stored - values).flatten(1).abs().amax(1) / largest).cpu()
+            at = int(differs.nan_to_num(nan=torch.inf).argmax())
+            if not differs[at] <= allowed:
+                raise CacheError(
+                    f"teacher cache {cache.folder} does not hold what the teacher says: "
+                    f"{cache.shards.describe(int(rows[at]))} in slot {slots[at]}, output {name}, "
+                    f"differs by {differs[at]:.2g} of its largest number ({allowed:.2g} is "
+                    "allowed); remove the cache, and run skydistill cache again"
+                )
+            worst = max(worst, float(differs[at]))
     log.info(
         "audited %d of %d rows of teacher cache %s in %.2f s: they differ by %.1g of the largest "
         "number at most (%.1g is allowed)",
