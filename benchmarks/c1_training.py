@@ -59,8 +59,8 @@ class Scale:
     teachers: tuple[str, ...] = ("vit_base_patch14_dinov2", "vit_large_patch14_dinov2")
     sizes: tuple[int, ...] = (224, 384)
     rows: int = 128
-    warm_up: int = 10
-    steps: int = 30
+    warm_up: int = 6
+    steps: int = 12
     rounds: int = 5
 
 

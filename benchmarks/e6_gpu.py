@@ -1,7 +1,8 @@
 """Goal E6 (H100): University-160k, both directions, from descriptors to metrics, exact.
 
 Descriptors are on the device; time is from there to the metrics, the least of several runs after
-one that warms up. The ranks of some queries are compared with those that the CPU finds.
+one that warms up. The ranks of some queries are compared with those that the CPU finds. `--toy`
+takes few queries, on a CPU where there is no GPU: it shows that the script is right.
 """
 
 import sys
@@ -14,11 +15,19 @@ from retrieval import Search, drone_to_satellite, keywords, satellite_to_drone
 from evaluation.ranking import metrics, rank
 
 MUST_SECONDS, SEED, RUNS, CHECKED = 0.5, 0, 5, 20
+TOY_QUERIES = 40
 
 
 def on_device(search: Search) -> Search:
     """Copy a search to the device."""
-    return Search(**{name: part.cuda() for name, part in vars(search).items()})
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Search(**{name: part.to(device) for name, part in vars(search).items()})
+
+
+def wait() -> None:
+    """Return when the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def assert_like_the_cpu(search: Search) -> None:
@@ -39,23 +48,28 @@ def seconds(search: Search) -> float:
     """Return the least time of several runs."""
     taken = []
     for _ in range(RUNS + 1):
-        torch.cuda.synchronize()
+        wait()
         begun = time.perf_counter()
         metrics(rank(search.query_QD, search.gallery_GD, **keywords(search)))
+        wait()
         taken.append(time.perf_counter() - begun)
     return min(taken[1:])
 
 
 def main() -> int:
     """Time both directions, and print one line."""
-    if not torch.cuda.is_available():
+    is_toy = "--toy" in sys.argv[1:]
+    if not (torch.cuda.is_available() or is_toy):
         print("E6 needs a CUDA device, and there is none here", file=sys.stderr)
         return 0
+    num_queries = TOY_QUERIES if is_toy else 37_855
     searches = {
-        "drone to satellite": drone_to_satellite("realistic", seed=SEED, num_queries=37_855),
-        "satellite to drone": satellite_to_drone("realistic", seed=SEED),
+        "drone to satellite": drone_to_satellite("realistic", seed=SEED, num_queries=num_queries)
     }
-    value: dict[str, object] = {"device": torch.cuda.get_device_name()}
+    if not is_toy:
+        searches["satellite to drone"] = satellite_to_drone("realistic", seed=SEED)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    value: dict[str, object] = {"device": device, "toy": is_toy}
     total = 0.0
     for name, search in searches.items():
         assert_like_the_cpu(search)
@@ -64,7 +78,8 @@ def main() -> int:
         total += taken
     value["both"] = round(total, 4)
     must = f"<= {MUST_SECONDS} s for both"
-    return report("E6", value=value, must=must, passed=total <= MUST_SECONDS, seed=SEED)
+    code = report("E6", value=value, must=must, passed=total <= MUST_SECONDS, seed=SEED)
+    return 0 if is_toy else code
 
 
 if __name__ == "__main__":
