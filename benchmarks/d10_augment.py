@@ -97,9 +97,7 @@ def main() -> int:
         alike = assert_alike(shards, device)
         runs = {
             "bare": decoding(shards, threads=threads, views=PAIRS, passes=passes),
-            "loader alone": loading(
-                shards, device, threads=threads, passes=passes, is_split=False
-            ),
+            "loader alone": loading(shards, device, threads=threads, passes=passes, is_split=False),
             "with the device": loading(
                 shards, device, threads=threads, passes=passes, is_split=True
             ),

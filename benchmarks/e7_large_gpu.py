@@ -34,9 +34,7 @@ def main() -> int:
     query, labels = query.half(), torch.arange(num_gallery, device=device)
 
     def search(count: int) -> list[int]:
-        found = rank(
-            query[:count], gallery, query_labels_Q=labels[:count], gallery_labels_G=labels
-        )
+        found = rank(query[:count], gallery, query_labels_Q=labels[:count], gallery_labels_G=labels)
         ranks: list[int] = found.ranks_P.tolist()
         return ranks
 

@@ -16,31 +16,27 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from c1_training import CPU, SEED, TOY, Scale, Trainer, unchanged
+from c1_training import SEED, TOY, Scale, Trainer, unchanged
 from line import report
 
 FIRST_MUST, SECOND_MUST = 60.0, 20.0
 STEPS, LAST, STEADY, IN_A_ROW = 40, 10, 1.1, 3
 
 
-def start(scale: Scale) -> dict[str, float]:
+def start(scale: Scale, *, num_steps: int) -> dict[str, float]:
     """Train for some steps; return when they became steady, and how fast they then are."""
     trainer = Trainer(scale, image_size=scale.sizes[0], teacher=None)
     trainer.wait()
     ends = [time.perf_counter()]
-    for number in range(STEPS):
+    for number in range(num_steps):
         trainer.train(number, unchanged)
         trainer.wait()
         ends.append(time.perf_counter())
     steps = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
     bound = STEADY * median(steps[-LAST:])
     steady = next(
-        (
-            at
-            for at in range(STEPS - IN_A_ROW + 1)
-            if max(steps[at : at + IN_A_ROW]) <= bound
-        ),
-        STEPS - 1,
+        (at for at in range(num_steps - IN_A_ROW + 1) if max(steps[at : at + IN_A_ROW]) <= bound),
+        num_steps - 1,
     )
     return {
         "seconds": round(ends[steady + 1] - ends[0], 2),
@@ -69,7 +65,8 @@ def main() -> int:
     words = sys.argv[1:]
     has_gpu, is_toy = torch.cuda.is_available(), "--toy" in words
     if "--one-start" in words:
-        print(json.dumps(start(TOY if is_toy else Scale() if has_gpu else CPU)))
+        scale, num_steps = (TOY, IN_A_ROW) if is_toy else (Scale(), STEPS)
+        print(json.dumps(start(scale, num_steps=num_steps)))
         return 0
     if not (has_gpu or is_toy):
         print("T6 needs a CUDA device, and there is none here", file=sys.stderr)
