@@ -90,6 +90,17 @@ def origin_at_timm(arch: str) -> Origin:
     return Origin(source=source, licence=licence)
 
 
+def cached_timm_weights() -> dict[str, Origin]:
+    """Return arch to source and licence of timm's weights that are in this machine's cache."""
+    origins = {arch: origin_at_timm(arch) for arch in timm.list_pretrained()}
+    return {
+        arch: origin
+        for arch, origin in origins.items()
+        if origin.source
+        and isinstance(try_to_load_from_cache(origin.source, "model.safetensors"), str)
+    }
+
+
 def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
     """Return a state in the names of `backbone`, without what stands behind its last map.
 
