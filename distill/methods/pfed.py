@@ -232,7 +232,8 @@ def symmetric_info_nce(step: StepTensors, *, smoothing: float) -> Tensor:
         info_nce(
             query,
             gallery,
-            place[:, None] == other[None],
+            place,
+            other,
             scale=step.scale,
             label_smoothing=smoothing,
         )
