@@ -7,6 +7,7 @@ as large as the matrix of similarities. The products are timed at a smaller batc
 chunks; more rows take more of the same.
 
 `--gpu` prints T5: one direction, forward and backward, bfloat16 descriptors whose products are
+summed in float32. `--toy` shrinks everything: it shows that the script is right.
 """
 
 import os
