@@ -1,8 +1,8 @@
 """Goal L1: gradients of 2, 4 and 8 ranks against those of one process that sees the whole batch.
 
 Through DDP as accelerate makes it, for each term that looks at other ranks or at a teacher, and
-for rows that share their places (several positives). The value is the largest difference, as a fraction of the largest
-gradient.
+for rows that share their places (several positives). The value is the largest difference, as a
+fraction of the largest gradient.
 """
 
 import sys
