@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -19,6 +18,7 @@ from data_shards.processors import processors
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch, on_device
 from distill.checkpoint import RunState, load_checkpoint, newest_checkpoint
+from distill.checkpoint_writer import CheckpointWriter
 from distill.collectives import broadcast, wait_for_slow_ranks
 from distill.config import DistillConfig, Precision
 from distill.launched import (
@@ -71,6 +71,7 @@ class Session:
     tracker: Tracker
     """Of rank 0; other ranks have none that is started."""
 
+    checkpoints: CheckpointWriter
     state: RunState
     descriptor_space: str = ""
     """That of the teacher, where the student's projection into it is kept."""
@@ -228,7 +229,9 @@ def open_session(
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
-    _go_on(accelerator, found, state, model, whole.model)
+    if found is not None:
+        load_checkpoint(accelerator, whole, groups, found, seed=config.seed)
+    _tell_origin(state, model, whole.model)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -243,18 +246,17 @@ def open_session(
         teacher=teacher,
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
+        checkpoints=CheckpointWriter(
+            accelerator, whole, groups, paths, keep=config.keep_checkpoints
+        ),
         state=state,
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 
 
-def _go_on(
-    accelerator: Accelerator, found: Path | None, state: RunState, *models: RetrievalModel
-) -> None:
-    """Load a checkpoint, if one was found; models tell where their first weights came from."""
-    if found is not None:
-        load_checkpoint(accelerator, found)
+def _tell_origin(state: RunState, *models: RetrievalModel) -> None:
+    """Let a run and its models tell where their first weights came from."""
     state.origin = state.origin or asdict(models[0].origin)
     for model in models:
         model.origin = Origin(**state.origin)
