@@ -72,6 +72,8 @@ def save_weights(
     its own. `teacher` is where the weights of the teacher that it learned from came from.
     """
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    decay = config.optimizer.ema_decay
+    ema = f"; weights averaged over steps, decay {decay:g}, batch statistics of the last"
     told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
     write_weights(
         paths.weights,
@@ -82,8 +84,8 @@ def save_weights(
         layout=layout,
         step=step,
         descriptor_space=descriptor_space,
-        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
-        f"- teacher: {told}",
+        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}"
+        f"{ema if decay else ''}\n- teacher: {told}",
     )
 
 

@@ -192,7 +192,8 @@ def symmetric_info_nce(step: StepTensors, config: configs.InfoNceConfig) -> Tens
         info_nce(
             query,
             gallery,
-            place[:, None] == other[None],
+            place,
+            other,
             scale=step.scale,
             label_smoothing=config.label_smoothing,
         )

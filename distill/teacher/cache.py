@@ -111,9 +111,11 @@ class CacheKey:
 def augment_values(augment: AugmentConfig) -> dict[str, Any]:
     """Return the augmentation policy as it stands in a key.
 
-    The constants of a family are code: `AUGMENT_VERSION` stands for them.
+    The constants of a family are code: `AUGMENT_VERSION` stands for them. That the loader does all
+    is not named, as it was not before there was another way.
     """
-    return asdict(augment)
+    values = asdict(augment)
+    return values if augment.device else {k: v for k, v in values.items() if k != "device"}
 
 
 def cached_shards(shards: ShardSet, altitudes: Sequence[float]) -> dict[str, RowNumbers]:

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data_shards.augment.on_device import finish
 from data_shards.augment.variations import Variations
 from data_shards.decode import DECODER
 from data_shards.errors import CacheError, CheckpointError, RecipeError
@@ -146,10 +148,12 @@ def slot_outputs(
     Raises:
         ShardError: an image cannot be decoded.
     """
+    coming: deque[Variations] = deque()
 
     def variations(part: slice) -> Variations:
         view = View(int(shards.images.view[rows[part][0]]))
-        return slot_variations(shards, config.augment, rows[part], slots[part], view=view)
+        coming.append(slot_variations(shards, config.augment, rows[part], slots[part], view=view))
+        return coming[-1]
 
     for _, images in image_batches(
         shards,
@@ -160,7 +164,7 @@ def slot_outputs(
         threads=threads,
         variations=variations,
     ):
-        pixels = torch.from_numpy(images).to(device)
+        pixels = finish(torch.from_numpy(images).to(device), coming.popleft())
         yield teacher_outputs(model, pixels, key.outputs, precision=key.precision)
 
 

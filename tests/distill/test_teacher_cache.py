@@ -120,13 +120,14 @@ def test_training_from_the_cache_is_training_with_the_live_teacher(distilled, ca
         assert np.abs(np.subtract(found, live)).max() < later  # a newborn's updates magnify it
 
 
+@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
-    distilled, family, caplog
+    distilled, family, on_device, caplog
 ):
     config = distilled(
         data={"drones_per_row": 2, "resampling": "pillow-bicubic"},
-        augment={"family": family},
+        augment={"family": family, "device": on_device},
         teacher={"codec": "float32"},
     )
     build(config)
@@ -186,6 +187,7 @@ def test_nothing_changed_is_a_hit(cached):
         ("augment.brightness", {"augment": {"brightness": 0.25}}),
         ("augment.seed", {"augment": {"seed": 1}}),
         ("augment.slots", {"augment": {"slots": 3}}),
+        ("augment.device", {"augment": {"device": True}}),
         ("augment.family", {"augment": {"family": "mccg"}}),
         ("augment.family", {"augment": {"family": "mean"}}),
         ("decoder", {"data": {"resampling": "opencv-area"}}),
