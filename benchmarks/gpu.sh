@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The goals that need a GPU, in at most 8 minutes: one line of JSON per goal (docs: CONTRIBUTING.md).
+# The goals that need a GPU, in at most 8 minutes: one line of JSON per goal.
 #
 #     benchmarks/gpu.sh [--toy]
 #
