@@ -45,12 +45,12 @@ def finish(images_NSS3: Tensor, variations: Variations) -> Tensor:
     order = JITTER_ORDERS[rows["jitter_order"]]
     for step in range(order.shape[1]):
         for number, (name, operation) in enumerate(JITTER.items()):
-            chosen = (order[:, step] == number) & (rows[name] != NEUTRAL[name])
+            chosen = np.isin(order[:, step], number) & (rows[name] != NEUTRAL[name])
             _vary(images, rows, ~rows["is_joint"] & chosen, operation)
     for size in BLUR_SIZES:
         _vary(images, rows, np.isin(rows["kernel_size"], size), _filter)
     _vary(images, rows, rows["is_grid"], _drop_grid)
-    _vary(images, rows, rows["boxes"].any(axis=(1, 2)), _fill)
+    _vary(images, rows, rows["boxes"].max(axis=(1, 2)) > 0, _fill)
     for turns in (1, 2, 3):
         _vary(images, rows, np.isin(rows["quarter_turns"], turns), _turn)
     return images
