@@ -243,7 +243,7 @@ def open_session(
         step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
     if found is not None:
-        load_checkpoint(accelerator, whole, groups, found, seed=config.seed)
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
     _tell_origin(state, model, whole.model)
     return Session(
         config=config,
@@ -260,7 +260,7 @@ def open_session(
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
         checkpoints=CheckpointWriter(
-            accelerator, whole, groups, paths, keep=config.keep_checkpoints
+            accelerator, wrapped, groups, paths, keep=config.keep_checkpoints
         ),
         state=state,
         phases=method.phases(config),
