@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor
 
 from data_shards.errors import RecipeError, WorldSizeError
@@ -121,8 +122,10 @@ class Session:
         return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 
-def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -> Accelerator:
-    """Join the processes that were launched.
+def join_ranks(
+    *, precision: Precision = "fp32", phases: Sequence[Phase] = (), timeout_s: float = 1800
+) -> Accelerator:
+    """Join the processes that were launched; one waits for another `timeout_s` seconds.
 
     Where `phases` differ in their terms, some parameters have no gradient in some of them.
 
@@ -134,12 +137,17 @@ def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -
         raise RecipeError(
             "precision fp16 needs a GPU, and there is none here; set precision to bf16 or fp32"
         )
-    is_zero = is_launched_by_deepspeed()
+    is_zero, has_gpu = is_launched_by_deepspeed(), torch.cuda.is_available()
+    if is_zero:
+        before_zero(precision)
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available() and not is_zero,
+        cpu=not has_gpu and not is_zero,
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[
-            *(before_zero(precision) if is_zero else []),
+            InitProcessGroupKwargs(
+                backend="gloo" if is_zero and not has_gpu else "nccl",
+                timeout=timedelta(seconds=timeout_s),
+            ),
             DistributedDataParallelKwargs(
                 gradient_as_bucket_view=True,
                 find_unused_parameters=len({phase.terms for phase in phases}) > 1,
@@ -162,7 +170,13 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
         WorldSizeError: the processes that run are not those launched, or not those asked for.
     """
     phases = METHODS[config.method].phases(config)
-    accelerator = join_ranks(precision=config.precision, phases=phases)
+    accelerator = join_ranks(
+        precision=config.precision,
+        phases=phases,
+        # NCCL ends a process without a word: before that, the question of the stop flag gives up.
+        # Nor does accelerate 1.15 pass on the 600 s that it takes for everybody's default.
+        timeout_s=1.1 * config.collective_timeout_s,
+    )
     running = accelerator.num_processes
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(
