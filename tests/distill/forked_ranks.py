@@ -27,7 +27,7 @@ from distill.session import Session
 from distill.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
-MOST_SECONDS = 120.0
+MOST_SECONDS = 300.0
 
 
 @dataclass

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
-from distill import checkpoint_writer
+from distill import checkpoint, checkpoint_writer
 from distill.checkpoint import SET_ASIDE, VERSION, RunState
 from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
@@ -223,6 +223,23 @@ def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, m
         for number, moments in two["optimizer"]["state"].items():
             mine = one["optimizer"]["state"][number]
             assert all(torch.equal(mine[name], value) for name, value in moments.items())
+
+
+def test_ranks_that_are_new_draw_their_own_random_numbers_and_the_loss_scale_is_kept(
+    make_config, monkeypatch
+):
+    session = open_alone(make_config())
+    session.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    session.checkpoints.save(RunState(step=1), must_succeed=True)
+    drawn = [torch.rand(4).tolist()]
+    for number in (0, 1, 1, 2):
+        session.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+        monkeypatch.setattr(checkpoint, "rank", lambda number=number: number)
+        resume(session, shards="")
+        assert session.accelerator.scaler.get_scale() == 8.0
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[1] and drawn[2] == drawn[3]
+    assert len({tuple(numbers) for numbers in drawn}) == 3
 
 
 def size_of_weights(model: torch.nn.Module) -> int:
