@@ -39,7 +39,13 @@ from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
-from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_stage
+from distill.zero import (
+    before_zero,
+    copy_averages,
+    copy_whole,
+    prepared_for_zero,
+    zero_stage,
+)
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -61,7 +67,7 @@ class Session:
 
     step: torch.nn.Module
     whole: DistillStep
-    """The step unwrapped; under ZeRO-3, which divides its weights, a copy that may be older."""
+    """The step unwrapped; a copy that may be older where ZeRO-3 divides weights or they average."""
 
     groups: GroupedOptimizer
     """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
@@ -105,9 +111,14 @@ class Session:
         return phase
 
     def gather(self) -> DistillStep:
-        """Return the step with whole weights, to look at or to save; every rank asks."""
+        """Return the step with whole weights, to look at or to save; every rank asks.
+
+        With `optimizer.ema_decay` they are the average of the weights so far, all of training's
+        parts included; batch statistics are the newest.
+        """
         if self.whole.model is not self.model:
-            copy_whole(self.step, self.whole)
+            copy_whole(self.accelerator, self.step, self.whole)
+            copy_averages(self.accelerator, self.step, self.groups, self.whole)
             step = max(0, self.state.step - 1)
             self.method.before_step(self.whole.model, step, self.config.model)
         return self.whole
@@ -234,17 +245,19 @@ def open_session(
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
-    whole = deepcopy(wrapped) if zero_stage(accelerator) == 3 else wrapped
+    is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
+    whole = deepcopy(wrapped) if is_copied else wrapped
     groups = GroupedOptimizer(
         method.groups(wrapped, config),
         order=wrapped.parameters(),
         max_grad_norm=config.optimizer.max_grad_norm,
+        ema_decay=config.optimizer.ema_decay,
     )
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
     if found is not None:
-        load_checkpoint(accelerator, whole, groups, found, seed=config.seed)
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
     _tell_origin(state, model, whole.model)
     return Session(
         config=config,
@@ -261,7 +274,7 @@ def open_session(
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
         checkpoints=CheckpointWriter(
-            accelerator, whole, groups, paths, keep=config.keep_checkpoints
+            accelerator, wrapped, groups, paths, keep=config.keep_checkpoints
         ),
         state=state,
         phases=method.phases(config),

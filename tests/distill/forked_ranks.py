@@ -20,11 +20,12 @@ from torch.distributed import TCPStore
 from data_shards.loader import Batch
 from data_shards.recipe import load_recipe
 from data_shards.verbs import run_verb
-from distill import cli
+from distill import cli, train  # noqa: F401 - imported once, not by every fork
 from distill.batches import DeviceBatch
 from distill.config import DistillConfig
 from distill.session import Session
 from distill.tracking import Tracker
+from evaluation import probe  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 MOST_SECONDS = 300.0

@@ -299,20 +299,12 @@ def test_weights_of_a_version_that_told_no_resampling_are_refused(straight, tmp_
         load_student(older)
 
 
-def test_a_checkpoint_is_told_from_the_model_of_its_run(copied, tmp_path):
+def test_a_checkpoint_is_told_from_the_model_of_its_run(copied):
     run = RunPaths(copied.run_folder)
     (step, *_) = sorted(run.checkpoints.iterdir())
-    for path in (step, step / "model.safetensors"):
-        with pytest.raises(CheckpointError, match=f"{step} is a checkpoint for resuming; give the"):
+    for path in (step, step / "model.safetensors", run.checkpoints):
+        with pytest.raises(CheckpointError, match="is for resuming a training .* run folder that"):
             load_student(path)
-    with pytest.raises(CheckpointError, match=f"holds checkpoints .* run folder {run.folder}$"):
-        load_student(run.checkpoints)
-    alone = shutil.copytree(step, tmp_path / "kept" / step.name)
-    with pytest.raises(CheckpointError, match="is a checkpoint .* give the folder of its run"):
-        load_student(alone)
-    run.weights.unlink()
-    with pytest.raises(CheckpointError, match=f"train {run.folder} to its end, then give"):
-        load_student(step)
 
 
 def test_the_runs_in_a_folder_that_is_none_are_named(copied):
