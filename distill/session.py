@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -237,11 +238,8 @@ def open_session(
     model = to_device(method.build(first, num_places=len(class_places(shards))), accelerator.device)
     model.refuse_size(config.data.image_size, key="data.image_size")
     wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
-    paths = RunPaths(config.run_folder)  # written when nothing of the recipe is left to refuse
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            paths = open_run_folder(asked, world_size=accelerator.num_processes)
-    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+    # Written when nothing of the recipe is left to refuse.
+    paths, found, state = _open_run(asked, accelerator, shards)
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
@@ -255,10 +253,8 @@ def open_session(
     )
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
-    set_seed(config.seed, device_specific=True)
-    if found is not None:
-        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
-    _tell_origin(state, model, whole.model)
+    _go_on(config, accelerator, found, state, wrapped, groups, models=(model, whole.model))
+    saver = CheckpointWriter(accelerator, wrapped, groups, paths, keep=config.keep_checkpoints)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -273,17 +269,38 @@ def open_session(
         teacher=teacher,
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
-        checkpoints=CheckpointWriter(
-            accelerator, wrapped, groups, paths, keep=config.keep_checkpoints
-        ),
+        checkpoints=saver,
         state=state,
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 
 
-def _tell_origin(state: RunState, *models: RetrievalModel) -> None:
-    """Let a run and its models tell where their first weights came from."""
+def _open_run(
+    config: DistillConfig, accelerator: Accelerator, shards: ShardSet
+) -> tuple[RunPaths, Path | None, RunState]:
+    """Open the run folder; return its newest checkpoint, if any, and the state to go on from."""
+    paths = RunPaths(config.run_folder)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            paths = open_run_folder(config, world_size=accelerator.num_processes)
+    return paths, *newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+
+
+def _go_on(
+    config: DistillConfig,
+    accelerator: Accelerator,
+    found: Path | None,
+    state: RunState,
+    wrapped: DistillStep,
+    groups: GroupedOptimizer,
+    *,
+    models: Sequence[RetrievalModel],
+) -> None:
+    """Load a checkpoint, if one was found; models tell where their first weights came from."""
+    set_seed(config.seed, device_specific=True)
+    if found is not None:
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
     state.origin = state.origin or asdict(models[0].origin)
     for model in models:
         model.origin = Origin(**state.origin)

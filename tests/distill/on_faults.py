@@ -53,7 +53,7 @@ def in_another_folder(recipe: Path, name: str, **changes: Any) -> Path:
 def kills(recipe: Path, engine: Path | None, times: str) -> dict[str, Any]:
     """Kill one rank outright, so often, every second time during a save; compare the end of it."""
     # More than all attempts together get before they are killed.
-    changes = {"save_every_steps": 2, "schedule": {"num_steps": 15 * int(times) + 15}}
+    changes = {"save_every_steps": 2, "schedule": {"num_steps": 8 * int(times) + 16}}
     with Job(in_another_folder(recipe, "whole", **changes), engine=engine) as whole:
         assert whole.wait() == [0, 0], "the uninterrupted run failed"
     numbers, killed = random.Random(0), in_another_folder(recipe, "killed", **changes)
