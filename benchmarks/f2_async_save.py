@@ -1,9 +1,10 @@
 """Goal F2: how long training stands still for a checkpoint, against `torch.save` and a memcpy.
 
 ConvNeXt-T with the moments of AdamW, on the CPU. The stall is what `CheckpointWriter.save` takes
-where nothing is pending, with the buffers of the snapshot before (the first one, which allocates
-them, is told apart). That the thread which writes leaves the interpreter to training is shown
-by the longest time that the main thread did not get to run while it wrote.
+where nothing is pending, with the buffers of the snapshot before, and what the optimizer's next
+step then waits for the copy; between them lie the forward and backward passes of the next batch, of
+one small image. How much longer these take beside the copy is told too, and the longest time that
+the main thread did not get to run while the checkpoint was written.
 """
 
 import sys
@@ -48,6 +49,11 @@ def longest_gap(writer: CheckpointWriter) -> tuple[float, float]:
     return gap, time.perf_counter() - begun
 
 
+def forward_and_backward(model: nn.Module) -> None:
+    """Compute the gradient of a batch."""
+    model(torch.ones(1, 3, 128, 128)).square().mean().backward()
+
+
 def measured(model: nn.Module, optimizer: Optimizer, folder: Path) -> dict[str, list[float]]:
     """Save, save by `torch.save` and copy by turns; return the seconds of each round.
 
@@ -58,12 +64,21 @@ def measured(model: nn.Module, optimizer: Optimizer, folder: Path) -> dict[str, 
     state = {"weights": model.state_dict(), "optimizer": optimizer.state_dict()}
     source = tensors(state)
     target = [tensor.clone() for tensor in source]
-    names = ("stall", "torch.save", "memcpy", "gap", "written")
+    names = ("stall", "torch.save", "memcpy", "passes longer by", "gap", "written")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(ROUNDS + 1):
-        times = [time.perf_counter()]
+        begun = time.perf_counter()
+        forward_and_backward(model)
+        alone = time.perf_counter() - begun
+        begun = time.perf_counter()
         writer.save(RunState(step=number + 1))
-        times.append(time.perf_counter())
+        stall = time.perf_counter() - begun
+        begun = time.perf_counter()
+        forward_and_backward(model)
+        beside = time.perf_counter() - begun - alone
+        begun = time.perf_counter()
+        writer._wait_for_copy()  # as the optimizer's step does first
+        stall += time.perf_counter() - begun
         gap, written = longest_gap(writer)
         assert writer.wait() is None
         begun = time.perf_counter()
@@ -72,7 +87,7 @@ def measured(model: nn.Module, optimizer: Optimizer, folder: Path) -> dict[str, 
         for one, other in zip(target, source, strict=True):
             one.copy_(other)
         copied = time.perf_counter()
-        values = (times[1] - times[0], saved - begun, copied - saved, gap, written)
+        values = (stall, saved - begun, copied - saved, beside, gap, written)
         for name, value in zip(names, values, strict=True):
             seconds[name].append(value)
     expected = {name: value.clone() for name, value in model.state_dict().items()}

@@ -4,6 +4,7 @@ import logging
 import resource
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,8 @@ def test_old_and_half_written_checkpoints_go_and_damaged_ones_are_kept_aside(mak
         session.checkpoints.save(RunState(step=step), must_succeed=True)
     assert names(paths) == ["step-00000002", "step-00000003"]
     # Step 3 is damaged and step 4 half-written; the run goes on from step 2, past where it was.
-    for time, saved in ((1, 3), (2, 5)):
-        (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"x" * time)
+    for size, saved in ((1, 3), (2, 5)):
+        (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"x" * size)
         (paths.checkpoints / "step-00000004.partial").mkdir()
         assert resume(session, shards="").step == 2
         assert names(paths) == ["set_aside", "step-00000002", "step-00000004.partial"]
@@ -198,7 +199,12 @@ def test_a_run_goes_on_when_the_disk_is_full_and_tells_so(make_config, straight,
 
 def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, monkeypatch):
     """And what is written is what was there at its step, whatever is trained meanwhile."""
-    may_go_on, seen = threading.Event(), {}
+    may_go_on, seen, copied = threading.Event(), {}, checkpoint_writer.copied_to_host
+
+    def late(value: object, earlier: object) -> object:
+        if isinstance(value, dict) and "random" in value:  # the whole
+            time.sleep(0.5)
+        return copied(value, earlier)
 
     def slow(path: Path) -> str:
         assert may_go_on.wait(30)
@@ -212,6 +218,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, m
 
     config = make_config(probe_every_steps=1)
     monkeypatch.setattr(checkpoint_writer, "file_sha256", slow)
+    monkeypatch.setattr(checkpoint_writer, "copied_to_host", late)
     session = run_alone(config, probes=[look])
     assert seen[3] == [] and seen[5] in ([], ["step-00000003.partial"])
     assert names(session.paths) == names(straight.paths) == ["step-00000003", "step-00000006"]
