@@ -47,6 +47,8 @@ MAY_CHANGE_ON_RESUME = {
     "data.local_cache",
     "data.local_cache_gib",
     "data.stage",
+    "data.micro_batch",
+    "model.compile",
 }
 """Recipe keys that do not change what is trained."""
 

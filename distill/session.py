@@ -1,7 +1,7 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +28,9 @@ from distill.launched import (
     ranks_on_this_node,
 )
 from distill.methods import METHODS, Method
+from distill.micro_batches import MicroBatches
 from distill.models import RetrievalModel, to_device
+from distill.models.backbones import compile_units
 from distill.models.weights import Origin
 from distill.optim import GroupedOptimizer
 from distill.phases import Phase, phase_at
@@ -68,6 +70,9 @@ class Session:
     whole: DistillStep
     """The step unwrapped; a copy that may be older where ZeRO-3 divides weights or they average."""
 
+    micro_batches: MicroBatches | None = None
+    """What stands for `step` in training where batches are divided."""
+
     groups: GroupedOptimizer
     """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
 
@@ -93,6 +98,20 @@ class Session:
             planned, train_places=self.shards.train_places, device=self.accelerator.device
         )
         return replace(batch, teacher=self.teacher(batch)) if self.teacher else batch
+
+    def losses(
+        self, batch: DeviceBatch, names: Collection[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms of these names, of this rank, and what they measured beside."""
+        compared: tuple[dict[str, Tensor], dict[str, Tensor]]
+        compared = (self.micro_batches or self.step)(batch, names)
+        return compared
+
+    def backward(self, total: Tensor) -> None:
+        """Give every weight its gradient, the mean over ranks, of what `losses` led to."""
+        self.accelerator.backward(total)
+        if self.micro_batches is not None:
+            self.micro_batches.backward()
 
     def enter_phase(self, step: int) -> Phase:
         """Bring model and optimizer into the phase of optimizer step `step` (from 0)."""
@@ -147,7 +166,7 @@ def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -
     is_zero = is_launched_by_deepspeed()
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available() and not is_zero,
-        mixed_precision="no" if precision == "fp32" else precision,
+        mixed_precision="fp16" if precision == "fp16" else "no",  # bf16 needs no scaled loss
         kwargs_handlers=[
             *(before_zero(precision) if is_zero else []),
             DistributedDataParallelKwargs(
@@ -170,6 +189,7 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
 
     Raises:
         WorldSizeError: the processes that run are not those launched, or not those asked for.
+        RecipeError: an option of the recipe cannot be had as they were launched.
     """
     phases = METHODS[config.method].phases(config)
     accelerator = join_ranks(precision=config.precision, phases=phases)
@@ -184,11 +204,21 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
             f"accelerate was asked for several processes and started one; {_LAUNCH_ON_CPU}, or set "
             "expected_world_size 1"
         )
-    if METHODS[config.method].views == "apart" and config.data.global_batch < 2 * running:
+    sharing = running if config.model.norm == "rank" else 1
+    if METHODS[config.method].views == "apart" and config.data.global_batch < 2 * sharing:
         raise WorldSizeError(
             f"data.global_batch {config.data.global_batch} leaves each rank one tile, and "
-            "batch statistics need two; raise it, or launch fewer processes"
+            "batch statistics need two; raise it, or set model.norm to global"
         )
+    for key, is_set in (
+        ("data.micro_batch", config.data.micro_batch is not None),
+        ("model.compile", config.model.compile),
+    ):
+        if is_set and zero_stage(accelerator):
+            raise RecipeError(
+                f"{key} is nothing for DeepSpeed, which hooks into every backward pass; leave it "
+                "out, or launch with ddp.yaml"
+            )
     accelerator.wait_for_everyone()  # rank 0 has begun the attempt before any rank can fail in it
     return accelerator
 
@@ -217,11 +247,9 @@ def open_session(
     if teacher is not None and is_kept:
         width = math.prod(teacher.shapes["descriptor"])
         config = replace(config, model=replace(config.model, descriptor_width=width))
-    # What `start` gives is not fetched first.
-    first = config.model if config.start is None else replace(config.model, weights="none")
-    model = to_device(method.build(first, num_places=len(class_places(shards))), accelerator.device)
-    model.refuse_size(config.data.image_size, key="data.image_size")
-    wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
+    wrapped = _build_step(config, method, shards, teacher, device=accelerator.device)
+    model, num_rows = wrapped.model, config.data.micro_batch
+    micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)
     paths = RunPaths(config.run_folder)  # written when nothing of the recipe is left to refuse
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -237,6 +265,7 @@ def open_session(
         order=wrapped.parameters(),
         max_grad_norm=config.optimizer.max_grad_norm,
         ema_decay=config.optimizer.ema_decay,
+        fused=config.optimizer.fused,
     )
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
@@ -251,6 +280,7 @@ def open_session(
         model=model,
         step=step,
         whole=whole,
+        micro_batches=micro_batches,
         groups=groups,
         optimizer=optimizer,
         teacher=teacher,
@@ -260,6 +290,24 @@ def open_session(
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
+
+
+def _build_step(
+    config: DistillConfig,
+    method: Method,
+    shards: ShardSet,
+    teacher: Teacher | None,
+    *,
+    device: torch.device,
+) -> DistillStep:
+    """Build what learns, with first weights, as the recipe says."""
+    # What `start` gives is not fetched first.
+    first = config.model if config.start is None else replace(config.model, weights="none")
+    model = to_device(method.build(first, num_places=len(class_places(shards))), device)
+    model.refuse_size(config.data.image_size, key="data.image_size")
+    if config.model.compile:
+        compile_units(model.backbone, arch=config.model.arch)
+    return DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
 
 
 def _go_on(

@@ -45,14 +45,13 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         phase = session.enter_phase(batch.step)
 
         # losses
-        with accelerator.autocast():
-            terms, measures = session.step(batch, phase.terms)
-            total = weigh(terms, weights)
-            seen = {"total": total, **terms, **measures}
+        terms, measures = session.losses(batch, phase.terms)
+        total = weigh(terms, weights)
+        seen = {"total": total, **terms, **measures}
 
         # gradients
         set_learning_rates(optimizer, schedule, batch.step)
-        accelerator.backward(total)
+        session.backward(total)
         optimizer.step()
         optimizer.zero_grad()
         state.step += 1

@@ -32,10 +32,10 @@ def before_zero(precision: Precision) -> list[InitProcessGroupKwargs]:
             f"launched for DeepSpeed, and {' and '.join(missing)} is not installed; "
             "DS_BUILD_OPS=0 pip install 'skydistill[deepspeed]', or launch with ddp.yaml"
         )
-    if precision != "fp32":
+    if precision == "fp16":
         raise RecipeError(
-            f"precision {precision} would round weights too under DeepSpeed, not products alone; "
-            "set precision to fp32, or launch with ddp.yaml"
+            "precision fp16 would round weights too under DeepSpeed, not products alone; set "
+            "precision to bf16 or fp32, or launch with ddp.yaml"
         )
     import deepspeed
 

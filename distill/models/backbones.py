@@ -184,15 +184,7 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     Raises:
         RecipeError: the network has fewer.
     """
-    units = next(
-        (list(units) for name in ("blocks", "stages") if (units := getattr(network, name, None))),
-        [],
-    )
-    if not units:
-        raise RecipeError(
-            f"model.train_blocks: {arch} is not made of blocks or stages that can be told apart; "
-            "leave it out"
-        )
+    units = _units(network, arch=arch, key="model.train_blocks")
     if count > len(units):
         raise RecipeError(
             f"model.train_blocks is {count} and {arch} has {len(units)} blocks; give at most "
@@ -204,6 +196,28 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     for name in ("norm", "act"):  # behind the last block
         if isinstance(last := getattr(network, name, None), nn.Module):
             last.requires_grad_(requires_grad=count > 0)
+
+
+def compile_units(network: nn.Module, *, arch: str) -> None:
+    """Compile each block or stage in place, where it is first run; names of weights stay.
+
+    Raises:
+        RecipeError: the network has none.
+    """
+    units = _units(network, arch=arch, key="model.compile")
+    # One compiled form for each width, rate of drop path and number of images.
+    torch._dynamo.config.recompile_limit = 4 * len(units) + 8
+    for unit in units:
+        unit.compile(dynamic=False)
+
+
+def _units(network: nn.Module, *, arch: str, key: str) -> list[nn.Module]:
+    for name in ("blocks", "stages"):
+        if units := getattr(network, name, None):
+            return list(units)
+    raise RecipeError(
+        f"{key}: {arch} is not made of blocks or stages that can be told apart; leave it out"
+    )
 
 
 def patch_of(network: nn.Module) -> int:
