@@ -1,9 +1,10 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -40,13 +41,7 @@ from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
-from distill.zero import (
-    before_zero,
-    copy_averages,
-    copy_whole,
-    prepared_for_zero,
-    zero_stage,
-)
+from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_stage
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -99,16 +94,8 @@ class Session:
         )
         return replace(batch, teacher=self.teacher(batch)) if self.teacher else batch
 
-    def losses(
-        self, batch: DeviceBatch, names: Collection[str]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the terms of these names, of this rank, and what they measured beside."""
-        compared: tuple[dict[str, Tensor], dict[str, Tensor]]
-        compared = (self.micro_batches or self.step)(batch, names)
-        return compared
-
     def backward(self, total: Tensor) -> None:
-        """Give every weight its gradient, the mean over ranks, of what `losses` led to."""
+        """Give every weight its gradient, the mean over ranks."""
         self.accelerator.backward(total)
         if self.micro_batches is not None:
             self.micro_batches.backward()
@@ -134,8 +121,7 @@ class Session:
         parts included; batch statistics are the newest.
         """
         if self.whole.model is not self.model:
-            copy_whole(self.accelerator, self.step, self.whole)
-            copy_averages(self.accelerator, self.step, self.groups, self.whole)
+            copy_whole(self.accelerator, self.step, self.groups, self.whole)
             step = max(0, self.state.step - 1)
             self.method.before_step(self.whole.model, step, self.config.model)
         return self.whole
@@ -210,11 +196,8 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
             f"data.global_batch {config.data.global_batch} leaves each rank one tile, and "
             "batch statistics need two; raise it, or set model.norm to global"
         )
-    for key, is_set in (
-        ("data.micro_batch", config.data.micro_batch is not None),
-        ("model.compile", config.model.compile),
-    ):
-        if is_set and zero_stage(accelerator):
+    for key in ("data.micro_batch", "model.compile"):
+        if attrgetter(key)(config) and zero_stage(accelerator):
             raise RecipeError(
                 f"{key} is nothing for DeepSpeed, which hooks into every backward pass; leave it "
                 "out, or launch with ddp.yaml"
@@ -247,7 +230,7 @@ def open_session(
     if teacher is not None and is_kept:
         width = math.prod(teacher.shapes["descriptor"])
         config = replace(config, model=replace(config.model, descriptor_width=width))
-    wrapped = _build_step(config, method, shards, teacher, device=accelerator.device)
+    wrapped = _build_step(config, shards, accelerator.device, teacher=teacher)
     model, num_rows = wrapped.model, config.data.micro_batch
     micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)
     paths = RunPaths(config.run_folder)  # written when nothing of the recipe is left to refuse
@@ -293,14 +276,10 @@ def open_session(
 
 
 def _build_step(
-    config: DistillConfig,
-    method: Method,
-    shards: ShardSet,
-    teacher: Teacher | None,
-    *,
-    device: torch.device,
+    config: DistillConfig, shards: ShardSet, device: torch.device, *, teacher: Teacher | None
 ) -> DistillStep:
     """Build what learns, with first weights, as the recipe says."""
+    method = METHODS[config.method]
     # What `start` gives is not fetched first.
     first = config.model if config.start is None else replace(config.model, weights="none")
     model = to_device(method.build(first, num_places=len(class_places(shards))), device)

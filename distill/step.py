@@ -87,7 +87,9 @@ class DistillStep(nn.Module):
             for view, of_view in zip(views, seeds.split([*map(len, views)]), strict=True):
                 self.draws.seeds = of_view
                 said.append(self.model(normalize(view)))
-            student = Outputs({name: torch.cat([of[name] for of in said]) for name in said[0]})
+            student: Outputs = said[0]
+            if self.views == "apart":
+                student = Outputs({name: torch.cat([of[name] for of in said]) for name in student})
             self.draws.seeds = seeds
             student |= self.parts(student)
         # Maps that only the parts looked at are let go of.

@@ -38,6 +38,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
     """
     config, accelerator, state = session.config, session.accelerator, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
+    step = session.micro_batches or session.step
     started = time.monotonic() - state.seconds
     for planned in planned_batches(session):
         # batch
@@ -45,7 +46,7 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         phase = session.enter_phase(batch.step)
 
         # losses
-        terms, measures = session.losses(batch, phase.terms)
+        terms, measures = step(batch, phase.terms)
         total = weigh(terms, weights)
         seen = {"total": total, **terms, **measures}
 

@@ -5,7 +5,7 @@
 import numpy as np
 import numpy.typing as npt
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 GOLDEN = -0x61C8864680B583EB
@@ -36,6 +36,8 @@ def draw_by_sample(network: nn.Module) -> Draws:
 
 
 class _DropsBySample(nn.Module):
+    """Draws masks from the number of an image, its own, and a position's."""
+
     number: int
     draws: Draws
 
@@ -56,6 +58,8 @@ class _Dropout(_DropsBySample, nn.Dropout):
 
 
 class _DropPath(_DropsBySample, DropPath):
+    """One draw for each image, whose path is dropped whole."""
+
     def forward(self, values: Tensor) -> Tensor:
         if not (self.training and self.drop_prob):
             return values
