@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -20,6 +19,7 @@ from data_shards.processors import processors
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch, on_device
 from distill.checkpoint import RunState, load_checkpoint, newest_checkpoint
+from distill.checkpoint_writer import CheckpointWriter
 from distill.collectives import broadcast, wait_for_slow_ranks
 from distill.config import DistillConfig, Precision
 from distill.launched import (
@@ -77,6 +77,7 @@ class Session:
     tracker: Tracker
     """Of rank 0; other ranks have none that is started."""
 
+    checkpoints: CheckpointWriter
     state: RunState
     descriptor_space: str = ""
     """That of the teacher, where the student's projection into it is kept."""
@@ -240,20 +241,15 @@ def open_session(
     found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
-    wrapped.to(accelerator.device)
     is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
     whole = deepcopy(wrapped) if is_copied else wrapped
-    groups = GroupedOptimizer(
-        method.groups(wrapped, config),
-        order=wrapped.parameters(),
-        max_grad_norm=config.optimizer.max_grad_norm,
-        ema_decay=config.optimizer.ema_decay,
-        fused=config.optimizer.fused,
-    )
+    groups = _make_groups(config, wrapped)
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
-    _go_on(accelerator, found, state, model, whole.model)
+    if found is not None:
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
+    _tell_origin(state, model, whole.model)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -269,6 +265,9 @@ def open_session(
         teacher=teacher,
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
+        checkpoints=CheckpointWriter(
+            accelerator, wrapped, groups, paths, keep=config.keep_checkpoints
+        ),
         state=state,
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
@@ -286,15 +285,23 @@ def _build_step(
     model.refuse_size(config.data.image_size, key="data.image_size")
     if config.model.compile:
         compile_units(model.backbone, arch=config.model.arch)
-    return DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
+    shapes = teacher.shapes if teacher else None
+    return DistillStep(config, method, model, teacher=shapes).to(device)
 
 
-def _go_on(
-    accelerator: Accelerator, found: Path | None, state: RunState, *models: RetrievalModel
-) -> None:
-    """Load a checkpoint, if one was found; models tell where their first weights came from."""
-    if found is not None:
-        load_checkpoint(accelerator, found)
+def _make_groups(config: DistillConfig, step: DistillStep) -> GroupedOptimizer:
+    """Build the optimizer of all that learns."""
+    return GroupedOptimizer(
+        METHODS[config.method].groups(step, config),
+        order=step.parameters(),
+        max_grad_norm=config.optimizer.max_grad_norm,
+        ema_decay=config.optimizer.ema_decay,
+        fused=config.optimizer.fused,
+    )
+
+
+def _tell_origin(state: RunState, *models: RetrievalModel) -> None:
+    """Let a run and its models tell where their first weights came from."""
     state.origin = state.origin or asdict(models[0].origin)
     for model in models:
         model.origin = Origin(**state.origin)

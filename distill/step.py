@@ -91,7 +91,7 @@ class DistillStep(nn.Module):
             if self.views == "apart":
                 student = Outputs({name: torch.cat([of[name] for of in said]) for name in student})
             self.draws.seeds = seeds
-            student |= self.parts(student)
+            student = Outputs(student | self.parts(student))
         # Maps that only the parts looked at are let go of.
         student = student.select(name for name in student if name in self.kept)
         return student.map(at_least_float32)

@@ -82,10 +82,7 @@ def prepared_for_zero(
 
 
 def load_state(accelerator: Accelerator, folder: Path) -> None:
-    """Load a checkpoint; DeepSpeed, which would unpickle anything, only tensors and settings."""
-    if not zero_stage(accelerator):
-        accelerator.load_state(str(folder))
-        return
+    """Load a checkpoint by DeepSpeed, which would unpickle anything: only tensors and settings."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

@@ -2,10 +2,11 @@
 
 # Shapes: B = images of a rank, W = ranks, C = channels.
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd import Function
 
@@ -53,6 +54,11 @@ class _Standardize(Function):
         return of_values.to(values.dtype), own[1], own[0], None
 
 
+_standardize: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compiler.disable(
+    _Standardize.apply  # ranks meet in it
+)
+
+
 class _OverAllRanks(nn.modules.batchnorm._BatchNorm):
     """A batch norm of torch or timm that looks at all ranks while it trains."""
 
@@ -60,16 +66,12 @@ class _OverAllRanks(nn.modules.batchnorm._BatchNorm):
         """Return values [B, C, ...] by the statistics of every rank's, or those that are kept."""
         if not self.training or world_size() == 1:
             return super().forward(values)
-        return self._trained(values)
-
-    @torch.compiler.disable  # ranks meet in here
-    def _trained(self, values: Tensor) -> Tensor:
-        result, mean, var = _Standardize.apply(values, self.weight, self.bias, self.eps)
+        result, mean, var = _standardize(values, self.weight, self.bias, self.eps)
         num_values = world_size() * values.numel() // values.shape[1]
         with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * (num_values / (num_values - 1)), self.momentum)
+            self.get_buffer("num_batches_tracked").add_(1)
+            for name, seen in (("mean", mean), ("var", var * num_values / (num_values - 1))):
+                self.get_buffer(f"running_{name}").lerp_(seen, self.momentum or 0.0)
         if isinstance(self, BatchNormAct2d):
             result = self.act(self.drop(result))
         return result

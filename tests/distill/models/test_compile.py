@@ -49,5 +49,5 @@ def test_a_compiled_run_is_the_eager_one_and_its_weights_have_their_names(
 def test_what_cannot_be_compiled_is_refused(make_config):
     with pytest.raises(RecipeError, match="model.compile would compile anew in each of model.ann"):
         make_config(method="bicrossnet", model={"compile": True, "anneal_steps": 2})
-    with pytest.raises(RecipeError, match="model.compile: such is not made of blocks"):
+    with pytest.raises(RecipeError, match="model.compile: such has no blocks"):
         compile_units(torch.nn.Linear(1, 1), arch="such")
