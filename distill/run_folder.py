@@ -50,6 +50,8 @@ MAY_CHANGE_ON_RESUME = {
     "data.local_cache_gib",
     "data.stage",
     "data.threads",
+    "data.micro_batch",
+    "model.compile",
 }
 """Recipe keys that do not change what is trained."""
 

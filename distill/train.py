@@ -36,8 +36,9 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         DivergedError: a term stopped being finite.
         CheckpointError: the checkpoint to stop with could not be written.
     """
-    config, accelerator, state = session.config, session.accelerator, session.state
+    config, state = session.config, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
+    step = session.micro_batches or session.step
     started = time.monotonic() - state.seconds
     for planned in planned_batches(session):
         # batch
@@ -45,14 +46,13 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         phase = session.enter_phase(batch.step)
 
         # losses
-        with accelerator.autocast():
-            terms, measures = session.step(batch, phase.terms)
-            total = weigh(terms, weights)
-            seen = {"total": total, **terms, **measures}
+        terms, measures = step(batch, phase.terms)
+        total = weigh(terms, weights)
+        seen = {"total": total, **terms, **measures}
 
         # gradients
         set_learning_rates(optimizer, schedule, batch.step)
-        accelerator.backward(total)
+        session.backward(total)
         optimizer.step()
         optimizer.zero_grad()
         state.step += 1

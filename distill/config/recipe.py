@@ -141,6 +141,20 @@ class DistillConfig:
             f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
             f"augment.slots ({self.augment.slots})",
         )
+        drops = bool(self.model.dropout or self.model.drop_path)
+        yield (
+            self.data.micro_batch is not None and drops and not self.model.dropout_by_sample,
+            "data.micro_batch describes images twice, which must drop the same; set "
+            "model.dropout_by_sample to true, or model.dropout and model.drop_path to 0",
+        )
+        yield (
+            self.optimizer.fused and self.optimizer.rule == "lion",
+            "optimizer.fused is true, and lion has no fused kernel; leave it out",
+        )
+        yield (
+            self.model.compile and self.model.anneal_steps > 0,
+            "model.compile would compile anew in each of model.anneal_steps; leave one out",
+        )
         is_kept = self.model.descriptor_width == "teacher"
         yield (
             is_kept and not self.objectives.feature_distillation.weight,
