@@ -3,7 +3,8 @@
 Two fresh processes, one after the other: the first compiles, the second finds what torch kept on
 disk (in `--kept FOLDER`, which is empty before, else in one that is removed). Counted from the
 first step, after model and batches lie on the device, to the end of the first of three steps in a
-row that take at most 1.1 times the median of the last ten. `--toy` shrinks the model; a CPU compiles nothing.
+row that take at most 1.1 times the median of the last ten. `--toy` shrinks the model; a CPU
+compiles nothing.
 """
 
 import json
