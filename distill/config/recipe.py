@@ -102,6 +102,10 @@ class DistillConfig:
     keep_checkpoints: int = bounded(2, at_least=1)
     """Newest checkpoints that are kept."""
 
+    profile_steps: int = bounded(0, at_least=0)
+    """Steps behind the first two that are traced into `RUN/profile`, with a table of where they
+    went; `skydistill train RECIPE --profile` traces 5."""
+
     def __post_init__(self) -> None:
         """Refuse contradictions, all at once.
 
