@@ -100,11 +100,11 @@ class DistillStep(nn.Module):
         self, student: Outputs, batch: DeviceBatch, names: Collection[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of these names of a batch as it was described; ranks meet in here."""
-        student = student | {"unit": unit(student["descriptor"])}
-        own = Rows.divide(Outputs(student), batch.place)
+        student = Outputs(student | {"unit": unit(student["descriptor"])})
+        own = Rows.divide(student, batch.place)
         gathered = {name for term in names for name in self.terms[term].gathers}
         step = StepTensors(
-            student=Outputs(student),
+            student=student,
             teacher=batch.teacher,
             place=torch.cat(own.places),
             own=own,
