@@ -12,12 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_shards.errors import RecipeError
 from distill.batches import DeviceBatch
 from distill.collectives import average
 from distill.models import Outputs
+from distill.models.batch_norm import norms_that_learn
 from distill.step import DistillStep
 
 
@@ -30,13 +31,11 @@ class MicroBatches:
         Raises:
             RecipeError: statistics of the batch matter, which the parts do not have.
         """
-        for name, module in step.named_modules():
-            is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            if is_norm and any(parameter.requires_grad for parameter in module.parameters()):
-                raise RecipeError(
-                    f"data.micro_batch cannot be together with batch statistics, and {name} learns "
-                    "by them; set it to null, or choose a backbone and terms without"
-                )
+        if norms := norms_that_learn(step):
+            raise RecipeError(
+                f"data.micro_batch cannot be together with batch statistics, and {norms[0]} learns "
+                "by them; set it to null, or choose a backbone and terms without"
+            )
         self.step, self.num_rows = step, num_rows
         self.parts: list[tuple[DeviceBatch, Tensor]] = []
         self.outputs = Outputs()

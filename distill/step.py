@@ -87,11 +87,11 @@ class DistillStep(nn.Module):
             for view, of_view in zip(views, seeds.split([*map(len, views)]), strict=True):
                 self.draws.seeds = of_view
                 said.append(self.model(normalize(view)))
-            student: Outputs = said[0]
+            student = Outputs(said[0])
             if self.views == "apart":
                 student = Outputs({name: torch.cat([of[name] for of in said]) for name in student})
             self.draws.seeds = seeds
-            student = Outputs(student | self.parts(student))
+            student.update(self.parts(student))
         # Maps that only the parts looked at are let go of.
         student = student.select(name for name in student if name in self.kept)
         return student.map(at_least_float32)
@@ -100,7 +100,7 @@ class DistillStep(nn.Module):
         self, student: Outputs, batch: DeviceBatch, names: Collection[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of these names of a batch as it was described; ranks meet in here."""
-        student = Outputs(student | {"unit": unit(student["descriptor"])})
+        student = Outputs(student, unit=unit(student["descriptor"]))
         own = Rows.divide(student, batch.place)
         gathered = {name for term in names for name in self.terms[term].gathers}
         step = StepTensors(

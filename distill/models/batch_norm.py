@@ -2,79 +2,40 @@
 
 # Shapes: B = images of a rank, W = ranks, C = channels.
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from distill.collectives import gather_with_grad, world_size
 from distill.models.outputs import at_least_float32
 
 
-class _Standardize(Function):
-    """(values - mean) / deviation * weight + bias by the statistics of all ranks.
-
-    As in DDP, the gradient of what enters is that of the sum of all ranks' losses, and those of
-    weight and bias are each rank's own part of it.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        dims, shape = [0, *range(2, values.ndim)], (1, -1, *(1,) * (values.ndim - 2))
-        wide = at_least_float32(values)
-        own = torch.stack(torch.var_mean(wide, dim=dims, correction=0))
-        var_WC, mean_WC = gather_with_grad(own.unsqueeze(0)).unbind(1)
-        mean = mean_WC.mean(dim=0)  # every rank has as many images
-        var = (var_WC + (mean_WC - mean).square()).mean(dim=0)
-        scale = (var + eps).rsqrt()
-        ctx.save_for_backward(values, weight, mean, scale)
-        standard = (wide - mean.view(shape)) * scale.view(shape)
-        result = standard * weight.view(shape) + bias.view(shape)
-        ctx.mark_non_differentiable(mean, var)
-        return result.to(values.dtype), mean, var
-
-    @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor, *of_statistics: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, None]:
-        values, weight, mean, scale = ctx.saved_tensors
-        dims, shape = [0, *range(2, values.ndim)], (1, -1, *(1,) * (values.ndim - 2))
-        grad = at_least_float32(grad)
-        standard = (at_least_float32(values) - mean.view(shape)) * scale.view(shape)
-        own = torch.stack([grad.sum(dim=dims), (grad * standard).sum(dim=dims)])
-        num_values = world_size() * values.numel() // values.shape[1]
-        both = gather_with_grad(own.unsqueeze(0)).sum(dim=0) / num_values
-        centred = grad - both[0].view(shape) - standard * both[1].view(shape)
-        of_values = centred * (scale * weight).view(shape)
-        return of_values.to(values.dtype), own[1], own[0], None
-
-
-_standardize: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compiler.disable(
-    _Standardize.apply  # ranks meet in it
-)
-
-
 class _OverAllRanks(nn.modules.batchnorm._BatchNorm):
-    """A batch norm of torch or timm that looks at all ranks while it trains."""
+    """A batch norm of torch or timm that looks at all ranks while it trains; alone, torch's own."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Return values [B, C, ...] by the statistics of every rank's, or those that are kept."""
         if not self.training or world_size() == 1:
             return super().forward(values)
-        result, mean, var = _standardize(values, self.weight, self.bias, self.eps)
+        wide, shape = at_least_float32(values), (1, -1, *(1,) * (values.ndim - 2))
+        own = torch.var_mean(wide, dim=[0, *range(2, values.ndim)], correction=0)
+        var_WC, mean_WC = _gather(torch.stack(own).unsqueeze(0)).unbind(1)
+        mean = mean_WC.mean(dim=0)  # every rank has as many images
+        var = (var_WC + (mean_WC - mean).square()).mean(dim=0)
         num_values = world_size() * values.numel() // values.shape[1]
         with torch.no_grad():
             self.get_buffer("num_batches_tracked").add_(1)
             for name, seen in (("mean", mean), ("var", var * num_values / (num_values - 1))):
                 self.get_buffer(f"running_{name}").lerp_(seen, self.momentum or 0.0)
+        scale = self.weight * (var + self.eps).rsqrt()
+        result: Tensor = wide * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        result = result.to(values.dtype)
         if isinstance(self, BatchNormAct2d):
             result = self.act(self.drop(result))
         return result
+
+
+_gather = torch.compiler.disable(gather_with_grad)
 
 
 class _OverAllRanks1d(_OverAllRanks, nn.BatchNorm1d): ...
@@ -91,6 +52,16 @@ KINDS = {
     nn.BatchNorm2d: _OverAllRanks2d,
     BatchNormAct2d: _OverAllRanksAct2d,
 }
+
+
+def norms_that_learn(network: nn.Module) -> list[str]:
+    """Return the names of all batch norms whose weights learn."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and any(parameter.requires_grad for parameter in module.parameters())
+    ]
 
 
 def normalize_over_all_ranks(network: nn.Module) -> None:

@@ -157,6 +157,7 @@ def worst_gradients(
                     model=ModelConfig(),
                     phases=(),
                     precision="fp32",
+                    seed=0,
                 )
                 modules = []
                 for _ in range(2):

@@ -49,6 +49,7 @@ LION = BICROSSNET | {
 }
 PFED: dict[str, Any] = {
     "data": {"mining": {"neighbours": 3, "drones": 2}},
+    "model": {"norm": "global", "dropout_by_sample": True},
     "objectives": {"cross_entropy": {"weight": 1.0}},
     "optimizer": {"max_grad_norm": 0.5},
 }

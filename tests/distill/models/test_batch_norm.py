@@ -41,7 +41,7 @@ def test_one_rank_is_torch_s_own_to_the_bit_and_has_its_names():
 def test_the_arithmetic_of_many_ranks_is_torch_s_own(monkeypatch):
     # Two ranks that have the same images: the statistics are those of one.
     monkeypatch.setattr(batch_norm, "world_size", lambda: 2)
-    monkeypatch.setattr(batch_norm, "gather_with_grad", lambda part: torch.cat([part, part]))
+    monkeypatch.setattr(batch_norm, "_gather", lambda part: torch.cat([part, part]))
     plain, changed = both(network().double())
     images = torch.randn(5, 3, 8, 8, dtype=torch.float64)
     expected, found = seen(plain, images), seen(changed, images)
