@@ -6,7 +6,7 @@
 BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := data_shards distill evaluation launch
-SCRIPTS = .ci/run $(wildcard .ci/*.sh slurm/*.sh)
+SCRIPTS = .ci/run $(wildcard .ci/*.sh benchmarks/*.sh slurm/*.sh)
 PYTEST_ARGS ?=
 # A file stays with one worker, as its fixtures do; files are handed out in order, those with a slow
 # test first (tests/conftest.py).

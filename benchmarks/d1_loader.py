@@ -58,9 +58,9 @@ def variations(
     return drawn
 
 
-def rows_of(shards: ShardSet) -> dict[View, RowNumbers]:
-    """Return as many satellite rows as drone rows, as training has them, `PASSES` times."""
-    drones = np.tile(shards.images.where(role=Role.TRAIN, view=View.DRONE), PASSES)
+def rows_of(shards: ShardSet, *, passes: int = PASSES) -> dict[View, RowNumbers]:
+    """Return as many satellite rows as drone rows, as training has them, `passes` times."""
+    drones = np.tile(shards.images.where(role=Role.TRAIN, view=View.DRONE), passes)
     satellites = shards.images.where(role=Role.TRAIN, view=View.SATELLITE)
     return {View.SATELLITE: np.resize(satellites, len(drones)), View.DRONE: drones}
 
@@ -97,10 +97,10 @@ def loading(
 
 
 def decoding(
-    shards: ShardSet, *, threads: int, views: Sequence[View] = PAIRS
+    shards: ShardSet, *, threads: int, views: Sequence[View] = PAIRS, passes: int = PASSES
 ) -> Callable[[], None]:
     """Return what decodes the same files, each thread into one buffer of its own."""
-    rows = np.concatenate([rows_of(shards)[view] for view in views])
+    rows = np.concatenate([rows_of(shards, passes=passes)[view] for view in views])
     contents = [shards.read(int(row)) for row in rows]
 
     def work(numbers: "count[int]") -> None:

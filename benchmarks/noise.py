@@ -1,5 +1,6 @@
 """Shards of tiny images in the full number of a data set, where their content does not matter."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ def noise_shards(folder: Path, *, places: int, views: int) -> ShardSet:
     random = np.random.default_rng(0)
     noise = random.integers(1, 256, (DIFFERENT, SIZE, SIZE, 3), dtype=np.uint8)
     encoded = [simplejpeg.encode_jpeg(pixels, quality=90) for pixels in noise]
+    return shards_of(encoded, folder, places=places, views=views)
+
+
+def shards_of(encoded: Sequence[bytes], folder: Path, *, places: int, views: int) -> ShardSet:
+    """Write so many places as files that repeat some `encoded` JPEGs."""
     raw = folder / "raw"
     names = [f"train/satellite/{place:04d}/{place:04d}.jpg" for place in range(1, places + 1)]
     names += [
@@ -32,7 +38,7 @@ def noise_shards(folder: Path, *, places: int, views: int) -> ShardSet:
         names += [f"test/{part}_{view}/9999/image-01.jpeg" for view in ("satellite", "drone")]
     for number, name in enumerate(names):
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
-        (raw / name).write_bytes(encoded[number % DIFFERENT])
+        (raw / name).write_bytes(encoded[number % len(encoded)])
     dataset = read_layout(raw, layout="university1652")
     with show_progress("sharding", enabled=False) as progress:
         write_shards(dataset, folder / "shards", profile=Profile(), workers=1, progress=progress)

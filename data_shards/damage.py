@@ -3,6 +3,7 @@
 import hashlib
 import json
 import mmap
+import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from data_shards.index import ENCODINGS, Index
-from data_shards.packing.tar import NAME_BYTES, TAR_BLOCK
+from data_shards.packing.tar import TAR_BLOCK
 from data_shards.schema import Role, View
-
-CHECKSUM = slice(148, 156)
 
 
 def damaged_parts(
@@ -64,12 +63,9 @@ def _problems(tar: mmap.mmap, row: np.void, key: str, places: Sequence[str]) -> 
 def _is_header(header: bytes, name: str) -> bool:
     """Tell whether a tar header is intact, by its own checksum, and names this member."""
     try:
-        told = int(header[CHECKSUM].rstrip(b"\0 "), 8)
-    except ValueError:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "replace").name == name
+    except tarfile.HeaderError:
         return False
-    blank = header[: CHECKSUM.start] + b" " * 8 + header[CHECKSUM.stop :]
-    stored = header[:NAME_BYTES].rstrip(b"\0").decode(errors="replace")
-    return sum(blank) == told and name.endswith(stored)
 
 
 def _is_description(tar: mmap.mmap, at: int, key: str, row: np.void, places: Sequence[str]) -> bool:

@@ -30,7 +30,7 @@ PREFETCHED_BATCHES = 2
 ImageBatch = npt.NDArray[np.uint8]
 """Images [N, height, width, RGB]."""
 
-ImagePlace: TypeAlias = "tuple[int, int, tuple[Pixels, ...], tuple[Variations, ...] | None, int]"
+ImagePlace: TypeAlias = "tuple[int, int, tuple[Pixels, ...], tuple[Variations, ...], int]"
 """Image row, EXIF orientation, memories [S, S, RGB], how to vary it into each, and its number."""
 
 Filled = TypeVar("Filled")
@@ -63,6 +63,10 @@ class Batch:
     drone: ImageBatch
     """Drone views [B * k, S, S, 3], the views of one row beside each other."""
 
+    variations: tuple[Variations, ...]
+    """How the images of each view are varied, in the order of the fields; a device has a part of it
+    to do yet where `augment.device` says so."""
+
     teacher_satellite: ImageBatch | None = None
     """The same tiles, varied alike, at the size that a live teacher looks at [B, T, T, 3]."""
 
@@ -89,8 +93,8 @@ class ImageTask:
     into: tuple[ImageBatch, ...]
     """Memories of the images [N, S, S, 3], all filled from one decoding."""
 
-    variations: tuple[Variations, ...] | None
-    """How each is varied into each of them, or not at all."""
+    variations: tuple[Variations, ...]
+    """How each is varied into each of them; none for not at all."""
 
 
 class TrainLoader:
@@ -203,6 +207,7 @@ class TrainLoader:
                     drone_rows=rows.drone,
                     satellite=satellite,
                     drone=drone,
+                    variations=tuple(task.variations[start] for task in tasks),
                     teacher_satellite=larger[0],
                     teacher_drone=larger[1],
                     third_rows=rows.third,
@@ -271,7 +276,7 @@ def image_batches(
             chosen = slice(start, start + batch_size)
             part = rows[chosen]
             images = decoders.memory.images(len(part), image_size)
-            varied = None if variations is None else (variations(chosen),)
+            varied = () if variations is None else (variations(chosen),)
             task = ImageTask(rows=part, into=(images,), variations=varied)
             yield (part, images), decoders.fill([task])
 
@@ -317,12 +322,12 @@ class _Decoders:
         row: int,
         orientation: int,
         into: tuple[Pixels, ...],
-        variations: tuple[Variations, ...] | None,
+        variations: tuple[Variations, ...],
         at: int,
     ) -> None:
         """Decode one image, vary it, and put it into its places of the batches."""
         is_alone = len(into) == 1
-        is_in_place = is_alone and (variations is None or variations[0].is_in_place(at))
+        is_in_place = is_alone and (not variations or variations[0].is_in_place(at))
         try:
             pixels = decode(
                 self.shards.read(row),
@@ -335,7 +340,7 @@ class _Decoders:
                 f"{self.shards.describe(row)} cannot be decoded ({error}); "
                 "shard again from intact images"
             ) from error
-        if variations is None:
+        if not variations:
             resize(pixels, size=into[0].shape[0], resampling=self.resampling, into=into[0])
             return
         for place, varied in zip(into, variations, strict=True):

@@ -159,6 +159,7 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
             error.add_note(f"in step {state.step + 1}")
             raise
         finally:
+            session.checkpoints.wait()
             if is_main:
                 session.tracker.finish(status)
         session.accelerator.wait_for_everyone()

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data_shards.loader import Batch
+from data_shards.augment.on_device import finish
+from data_shards.augment.variations import Variations
+from data_shards.loader import Batch, ImageBatch
 from data_shards.shards import RowNumbers
 from distill.models import Outputs
 
@@ -51,22 +53,25 @@ def on_device(
     batch: Batch, *, train_places: npt.NDArray[np.int64], device: torch.device
 ) -> DeviceBatch:
     """Bring a planned batch to the device; `train_places` [C] are the places of the C classes."""
-    satellite, drone, place = (
-        torch.from_numpy(part).to(device, non_blocking=True)
-        for part in (batch.satellite, batch.drone, np.searchsorted(train_places, batch.place))
-    )
+
+    def varied(images: ImageBatch, variations: Variations) -> Tensor:
+        return finish(torch.from_numpy(images).to(device, non_blocking=True), variations)
+
+    of_satellite, of_drone = batch.variations[:2]
+    satellite, drone = varied(batch.satellite, of_satellite), varied(batch.drone, of_drone)
+    place = torch.from_numpy(np.searchsorted(train_places, batch.place))
     teacher_satellite, teacher_drone = (
-        images if larger is None else torch.from_numpy(larger).to(device, non_blocking=True)
-        for images, larger in (
-            (satellite, batch.teacher_satellite),
-            (drone, batch.teacher_drone),
+        images if larger is None else varied(larger, variations)
+        for images, larger, variations in (
+            (satellite, batch.teacher_satellite, of_satellite),
+            (drone, batch.teacher_drone, of_drone),
         )
     )
     return DeviceBatch(
         step=batch.step,
         satellite=satellite,
         drone=drone,
-        place=place,
+        place=place.to(device, non_blocking=True),
         teacher_satellite=teacher_satellite,
         teacher_drone=teacher_drone,
         keys=np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)]),

@@ -1,32 +1,40 @@
 """Training checkpoints that are whole or absent; what is not understood is refused, never removed.
 
-Nothing here unpickles more than tensors and numbers: accelerate's `load_state` calls `torch.load`
-with `weights_only=True` for optimizer and random states, and weights are safetensors.
+`checkpoint_writer.py` writes them. Nothing here unpickles more than tensors and numbers.
 """
 
 import json
 import logging
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from data_shards.errors import CheckpointError, PlanError
-from data_shards.manifest import write_json
-from data_shards.planning.neighbours import Neighbours, read_neighbours, write_neighbours
-from distill.collectives import broadcast_object, first_problem
+from data_shards.planning.neighbours import Neighbours, read_neighbours
+from distill.collectives import broadcast_object, rank
 from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
-from distill.zero import load_state, sharding
+from distill.zero import load_state, sharding, zero_stage
 
 log = logging.getLogger(__name__)
 
+VERSION = 2
+"""Of what a checkpoint holds; a checkpoint of another one is refused."""
+
 STATE_NAME = "state.json"
 NEIGHBOURS_NAME = "neighbours.npz"
+WEIGHTS_NAME = "model.safetensors"
+TRAINING_NAME = "training.pt"
+"""Moments of the optimizer, loss scale, and the random numbers of every rank."""
 
 SET_ASIDE = "set_aside"
 """Folder, among the checkpoints, of damaged ones; nothing removes them but their owner."""
@@ -51,68 +59,14 @@ class RunState:
     sharding: str = ""
     """How ZeRO divided weights and moments; empty where it did not."""
 
+    best_recall: float = -1.0
+    """Highest recall@1 of a probe, mean of both directions, where the best is kept."""
+
+    best_step: int = 0
+    """Step of that probe."""
+
     neighbours: Neighbours | None = None
     """Hard samples that order the epoch under way, where they do."""
-
-
-def save_checkpoint(
-    accelerator: Accelerator, state: RunState, paths: RunPaths, *, keep: int
-) -> Path:
-    """Save everything needed to go on, on every rank; the folder appears when it is whole.
-
-    Raises:
-        CheckpointError: a rank could not write, on all ranks; earlier checkpoints are untouched.
-    """
-    final = paths.checkpoints / f"step-{state.step:08d}"
-    aside = final.with_name(final.name + ".partial")
-    is_main = accelerator.is_main_process
-    if is_main:
-        shutil.rmtree(aside, ignore_errors=True)
-    try:
-        _succeed_on_all_ranks(final, lambda: aside.mkdir(parents=True) if is_main else None)
-        _succeed_on_all_ranks(final, lambda: accelerator.save_state(str(aside)))
-        _succeed_on_all_ranks(final, lambda: _publish(aside, final, state) if is_main else None)
-    except CheckpointError:
-        if is_main:
-            shutil.rmtree(aside, ignore_errors=True)
-        raise
-    if is_main:
-        older = _checkpoints(paths)[:-keep]
-        for folder in [*older, *paths.checkpoints.glob("*.partial")]:
-            shutil.rmtree(folder)
-    return final
-
-
-def _succeed_on_all_ranks(final: Path, work: Callable[[], object]) -> None:
-    """Do one part of a save, and fail on every rank when it failed on one."""
-    problem = None
-    try:
-        work()
-    except (OSError, RuntimeError, SafetensorError) as error:
-        problem = " ".join(str(error).split())[:200]
-    if found := first_problem(problem):
-        raise CheckpointError(
-            f"checkpoint {final} could not be written ({found}); free space: a start resumes from "
-            "the one before"
-        )
-
-
-def _publish(aside: Path, final: Path, state: RunState) -> None:
-    """Seal a written checkpoint with the digest of every file in it, and give it its name."""
-    facts: dict[str, object] = {"step": state.step, "seconds": state.seconds}
-    facts |= {"shards": state.shards, "origin": state.origin}
-    if state.sharding:
-        facts["sharding"] = state.sharding
-    if state.neighbours is not None:
-        write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
-        facts["neighbours"] = state.neighbours.digest
-    digests = {
-        path.relative_to(aside).as_posix(): file_sha256(path)
-        for path in sorted(aside.rglob("*"))
-        if path.is_file()
-    }
-    write_json(aside / STATE_NAME, {"state": facts, "sha256": digests})
-    aside.rename(final)
 
 
 def _set_aside(checkpoint: Path) -> None:
@@ -160,15 +114,33 @@ def newest_checkpoint(
     return folder, state
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
-    """Load it into the model and optimizer that are prepared.
+def load_checkpoint(
+    accelerator: Accelerator, whole: nn.Module, optimizer: Optimizer, folder: Path, *, seed: int
+) -> None:
+    """Load it into the step, unwrapped, and the optimizer, on any number of ranks.
+
+    Under DeepSpeed, which holds both in pieces, they are those that accelerate has prepared. Ranks
+    that were not there when it was saved draw random numbers of their own: of seed, step and rank.
 
     Raises:
         CheckpointError: it is of another version of this program.
     """
     try:
-        load_state(accelerator, folder)
-    except (RuntimeError, ValueError, KeyError) as error:
+        if zero_stage(accelerator):
+            load_state(accelerator, folder)
+        else:
+            whole.load_state_dict(load_file(folder / WEIGHTS_NAME))
+            rest = torch.load(folder / TRAINING_NAME, map_location="cpu", weights_only=True)
+            optimizer.load_state_dict(rest["optimizer"])
+            if accelerator.scaler is not None:
+                accelerator.scaler.load_state_dict(rest["scaler"])
+            random, step = rest["random"], int(folder.name.removeprefix("step-"))
+            if rank() < len(random):
+                set_random_state(random[rank()], accelerator.device)
+            else:
+                drawn = np.random.SeedSequence((seed, step, rank())).generate_state(1)
+                torch.manual_seed(int(drawn[0]))
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(
             f"checkpoint {folder} does not fit this version of skydistill "
             f"({' '.join(str(error).split())[:200]}); train on with the version that saved it, or "
@@ -178,9 +150,23 @@ def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
         log.info("resumed from %s", folder)
 
 
+def random_state(device: torch.device) -> Tensor:
+    """Return what this rank's random numbers follow from, as bytes: the host's, then the GPU's."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return torch.cat([torch.get_rng_state(), *on_device])
+
+
+def set_random_state(state: Tensor, device: torch.device) -> None:
+    """Go on as `random_state` was; a GPU that it does not know keeps its own."""
+    host, on_device = state.tensor_split([len(torch.get_rng_state())])
+    torch.set_rng_state(host.clone())
+    if device.type == "cuda" and len(on_device):
+        torch.cuda.set_rng_state(on_device.clone(), device)
+
+
 def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:
     """Return what forbids to resume, and the newest whole checkpoint; newer ones move aside."""
-    for folder in reversed(_checkpoints(paths)):
+    for folder in reversed(finished_checkpoints(paths)):
         try:
             state = _read_state(folder)
         except CheckpointError as error:
@@ -191,36 +177,41 @@ def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:
     return None, None
 
 
-def _checkpoints(paths: RunPaths) -> list[Path]:
+def finished_checkpoints(paths: RunPaths) -> list[Path]:
     """Return the folders of finished checkpoints, oldest first."""
     return sorted(path for path in paths.checkpoints.glob("step-*") if path.suffix != ".partial")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of itself; nothing where it says nothing that can be read."""
+    try:
+        meta = json.loads((folder / STATE_NAME).read_text())
+        return {"version": meta.get("version", 1), **meta["state"], "sha256": dict(meta["sha256"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _read_state(folder: Path) -> RunState | None:
     """Return the state of a checkpoint whose files all have their recorded digest, else None.
 
     Raises:
-        CheckpointError: the state has fields that this version does not know. It is not damaged: to
-            go on without what they hold would be another run.
+        CheckpointError: it is of another version. It is not damaged: another program can go on.
     """
-    try:
-        meta = json.loads((folder / STATE_NAME).read_text())
-        facts, digests = dict(meta["state"]), dict(meta["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if not (facts := read_meta(folder)):
         return None
-    if unknown := sorted(facts.keys() - {one.name for one in fields(RunState)}):
+    if (version := facts.pop("version")) != VERSION:
         raise CheckpointError(
-            f"checkpoint {folder} was saved by another version of skydistill (its state has "
-            f"{', '.join(unknown)}, unknown here); train on with that version, or give another out "
-            "for a new run"
+            f"checkpoint {folder} was saved by another version of skydistill (it is of version "
+            f"{version}, and this one reads {VERSION}); train on with that one, or give another "
+            "out for a new run"
         )
-    digest = facts.pop("neighbours", None)
+    digests, neighbours = facts.pop("sha256"), facts.pop("neighbours", None)
     try:
         is_whole = all(file_sha256(folder / name) == sha for name, sha in digests.items())
         state = RunState(**facts)
-        if is_whole and digest is not None:
+        if is_whole and neighbours is not None:
             state.neighbours = read_neighbours(folder / NEIGHBOURS_NAME)
-            is_whole = state.neighbours.digest == digest
-    except (OSError, PlanError):
+            is_whole = state.neighbours.digest == neighbours
+    except (OSError, PlanError, TypeError):
         return None
     return state if is_whole else None

@@ -7,7 +7,7 @@ ahead, to hand the loop its probe.
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -145,19 +145,18 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
         altitudes=config.altitudes,
     )
     places, layout = tuple(map(str, range(found.num_places))), ""
+    use = (
+        "evaluate it with --checkpoint; its places are numbered, so import it with --shards to "
+        "teach with it or to start from it"
+    )
     if config.shards:
         shards = open_without_images(data)
         places, layout = class_places(shards), shards.manifest.layout
+        use = "evaluate it with --checkpoint, teach with it (teacher.run), or start from it (start)"
     if len(places) != found.num_places:
         raise RecipeError(
             f"{config.file} tells {found.num_places} places apart and {config.shards} has "
             f"{len(places)} to train on; give the shards of its own data set"
-        )
-    use = "evaluate it with --checkpoint, teach with it (teacher.run), or start from it (start)"
-    if not config.shards:
-        use = (
-            "evaluate it with --checkpoint; its places are numbered, so import it with --shards to "
-            "teach with it or to start from it"
         )
     assert found.kind.role is not None
     model.origin = Origin(source=str(config.file), sha256=file_sha256(config.file))
@@ -229,31 +228,22 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> _Asked | None:
 
 
 def _refuse_before_the_demo(asked: _Asked, *, inputs: int) -> None:
-    """Send to the demo whoever starts the default recipe before its first `inputs` are made."""
-    if asked.recipe != DEFAULT_RECIPE:
+    """Send to the demo whoever starts its recipe as it is before its first `inputs` are made."""
+    if asked.recipe != DEFAULT_RECIPE or asked.overrides:
         return
-    demo = load_recipe(DistillConfig, DEFAULT_RECIPE)
-    pairs = zip(_demo_inputs(asked.config), _demo_inputs(demo), strict=False)
-    for (name, path), (_, demo_path) in islice(pairs, inputs):
-        if path != demo_path:
-            return  # the demo makes none of these
+    from distill.teacher.cache import META_NAME
+
+    data, teacher = asked.config.data, asked.config.teacher
+    made = {"shards": Path(data.shards) / MANIFEST_NAME}
+    if teacher.run is not None and teacher.cache is not None:
+        made |= {"teacher": RunPaths(teacher.run).weights}
+        made |= {"teacher cache": teacher.cache / META_NAME}
+    for name, path in islice(made.items(), inputs):
         if not path.is_file():
             raise RecipeError(
                 f"the default recipe {DEFAULT_RECIPE} needs the {name} {path.parent}, not there "
                 "yet; run skydistill demo, which makes shards, teacher and cache, or give a recipe"
             )
-
-
-def _demo_inputs(config: DistillConfig) -> Iterator[tuple[str, Path]]:
-    """Yield what a distilled student needs: name, and the file that makes it whole."""
-    yield "shards", Path(config.data.shards) / MANIFEST_NAME
-    if config.objectives.needs_teacher and config.teacher.run is not None:
-        yield "teacher", RunPaths(config.teacher.run).weights
-    is_cached = config.objectives.needs_teacher and config.teacher.source == "cache"
-    if is_cached and config.teacher.cache is not None:
-        from distill.teacher.cache import META_NAME
-
-        yield "teacher cache", config.teacher.cache / META_NAME
 
 
 def _dry_train(config: DistillConfig) -> None:

@@ -30,6 +30,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def available_backends() -> list[str]:
+    """Return through what ranks can talk with this torch, of `gloo` and `nccl`."""
+    has = {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
+    return [name for name, is_here in has.items() if is_here]
+
+
 def gather_with_grad(part: Tensor) -> Tensor:
     """Concatenate every rank's [B, ...] to [W * B, ...], with gradients back to every rank.
 

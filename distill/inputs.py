@@ -23,11 +23,7 @@ def open_inputs(data: DataConfig, *, views: Collection[View] = PAIRED_VIEWS) -> 
         ShardError: they are missing, broke off, are damaged, or do not fit into the local cache.
     """
     return open_shards(
-        data.shards,
-        roles=Role.TRAIN,
-        views=views,
-        cache=local_cache(data),
-        is_staged=data.stage,
+        data.shards, roles=Role.TRAIN, views=views, cache=local_cache(data), is_staged=data.stage
     )
 
 

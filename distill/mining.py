@@ -10,7 +10,7 @@ option 2). Held-out places and the test set are never looked at.
 import logging
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,6 @@ from distill.models import inference, normalize
 from distill.session import Session
 
 log = logging.getLogger(__name__)
-
-Value = TypeVar("Value", np.float32, np.int32)
 
 SCORES_AT_ONCE = 2**24
 """Similarities of one tile: 64 MiB."""
@@ -146,22 +144,12 @@ def nearest_wrong(
         at = torch.from_numpy(own[start : start + tile]).to(place_PD.device)
         score_TP = place_PD[at] @ mirrored_PD.T
         score_TP[torch.arange(len(at), device=at.device), at] = -torch.inf
-        found.append(_largest(score_TP, num_neighbours).cpu().numpy().astype(np.int32))
+        ranking_TP = score_TP.argsort(dim=1, descending=True, stable=True)
+        found.append(ranking_TP[:, :num_neighbours].cpu().numpy().astype(np.int32))
     return np.concatenate(found)
 
 
-def _largest(score_TP: Tensor, count: int) -> Tensor:
-    """Return the columns of the largest scores of every row, the smaller column first of equals."""
-    edge = score_TP.topk(count, dim=1).values[:, -1:]
-    is_above, is_tied = score_TP > edge, score_TP == edge
-    room = count - is_above.sum(dim=1, keepdim=True)
-    is_chosen = is_above | (is_tied & (is_tied.cumsum(dim=1) <= room))
-    column = is_chosen.nonzero()[:, 1].reshape(-1, count)
-    ranking = score_TP.gather(1, column).sort(dim=1, descending=True, stable=True).indices
-    return column.gather(1, ranking)
-
-
-def _in_order(own: npt.NDArray[Value]) -> npt.NDArray[Value]:
+def _in_order(own: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Bring every rank's rows together: rank r has those of places r, r + W, r + 2 W, ..."""
     parts = gather_arrays(own)
     whole = np.empty((sum(map(len, parts)), *own.shape[1:]), dtype=own.dtype)

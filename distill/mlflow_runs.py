@@ -1,4 +1,4 @@
-"""Finished runs, read back from MLflow: recipe, metrics, and what was evaluated of them."""
+"""Finished runs, read back from MLflow: recipe, and what was evaluated of them."""
 
 import json
 import tempfile
@@ -9,7 +9,7 @@ from typing import Any
 
 from data_shards.errors import TrackingError
 from data_shards.nearest import choose
-from distill.tracking import existing_store, first_line
+from distill.tracking import SQLITE, first_line, open_store
 
 EVALUATION_FOLDER = "evaluation"
 """Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
@@ -20,17 +20,12 @@ class TrackedRun:
     """One run as MLflow has it."""
 
     name: str
-    run_id: str
     status: str
     """`FINISHED`, `RUNNING`, `KILLED`, `FAILED`."""
 
     params: Mapping[str, str]
     """The resolved recipe, by dotted key."""
 
-    metrics: Mapping[str, float]
-    """Newest values."""
-
-    tags: Mapping[str, str]
     evaluations: Mapping[str, Any]
     """Values of the JSON files among its evaluation artifacts, by file name; None of a damaged
     one."""
@@ -40,11 +35,15 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
     """Read all runs of an experiment, oldest first; deleted ones are left out.
 
     Raises:
-        TrackingError: the store is missing or does not answer, or has no such experiment; the
-            sentence names the nearest one.
+        TrackingError: the store is missing, where opening it would make one, or does not answer, or
+            has no such experiment; the sentence names the nearest one.
     """
-    client = existing_store(uri)
+    if Path(uri).is_file():
+        raise TrackingError(f"{uri} is a file; give it as an address, sqlite:///{uri}")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise TrackingError(f"MLflow store {uri} does not exist; give another with --tracking-uri")
     try:
+        client = open_store(uri)
         known = {one.name: one.experiment_id for one in _all_pages(client.search_experiments)}
         choose(experiment, known, what="MLflow experiment", error=TrackingError)
         runs = _all_pages(
@@ -57,8 +56,8 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
         raise
     except Exception as error:
         raise TrackingError(
-            f"MLflow at {uri} cannot be read ({first_line(error)}); start its server, or give "
-            "report files or run folders instead"
+            f"MLflow at {uri} cannot be read ({first_line(error)}); start its server, give another "
+            "store with --tracking-uri, or report files or run folders"
         ) from error
 
 
@@ -76,11 +75,8 @@ def _read_run(client: Any, run: Any) -> TrackedRun:
                     evaluations[name] = None
     return TrackedRun(
         name=run.info.run_name,
-        run_id=run.info.run_id,
         status=run.info.status,
         params=run.data.params,
-        metrics=run.data.metrics,
-        tags=run.data.tags,
         evaluations=evaluations,
     )
 

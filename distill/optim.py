@@ -6,9 +6,10 @@ of torch and timm, to the bit.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,11 +20,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from distill.config import Rule, ScheduleConfig
 
 EPS = 1e-8
 """Added to the square root of Adam's second moment."""
+
+EMA = "ema"
+"""State of a parameter: the moving average of its values, beside its moments."""
 
 DROP = 0.1
 """What remains of a learning rate at each of its drops."""
@@ -63,12 +68,14 @@ class GroupedOptimizer(Optimizer):
         *,
         order: Iterable[Parameter],
         max_grad_norm: float | None,
+        ema_decay: float = 0.0,
     ) -> None:
         """Start with every group enabled.
 
         `order` is all parameters as the model lists them: the gradient norm of those that learn is
         summed in it, so that dividing them into groups changes no bit. Gradients of the enabled
-        groups are scaled down to `max_grad_norm`; None leaves them.
+        groups are scaled down to `max_grad_norm`; None leaves them. With `ema_decay` each parameter
+        has a moving average from its first step on; before, the average is its value.
         """
         super().__init__(
             [
@@ -94,6 +101,7 @@ class GroupedOptimizer(Optimizer):
         assert sorted(grouped) == sorted(map(id, self._order)), "what learns is in one group each"
         assert len(names) == len(self.param_groups), "two groups have one name"
         self._max_grad_norm = max_grad_norm
+        self._average = get_ema_multi_avg_fn(ema_decay) if ema_decay else None
         self._is_clipped_before = False
         self.grad_norm: Tensor | None = None
         """Of the enabled groups in the newest step, before clipping."""
@@ -144,11 +152,25 @@ class GroupedOptimizer(Optimizer):
         if not self._is_clipped_before:
             self._clip(enabled)
         for group in enabled:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            RULES[group["rule"]](parameters, self.state, group)
-            if group["clamp"] is not None:
-                for parameter in parameters:
-                    parameter.clamp_(*group["clamp"])
+            self._move(group)
+        if self._average is not None and (averages := dict(self.averages())):
+            self._average(tuple(averages.values()), tuple(averages), 0)
+
+    def _move(self, group: Mapping[str, Any]) -> None:
+        """Move what has a gradient, and keep it within its clamp; averages begin where it was."""
+        parameters = [p for p in group["params"] if p.grad is not None]
+        for parameter in parameters if self._average is not None else ():
+            if EMA not in self.state[parameter]:
+                self.state[parameter][EMA] = parameter.clone()
+        RULES[group["rule"]](parameters, self.state, group)
+        for parameter in parameters if group["clamp"] is not None else ():
+            parameter.clamp_(*group["clamp"])
+
+    def averages(self) -> Iterator[tuple[Parameter, Tensor]]:
+        """Yield each parameter that has moved with its average, those that wait again included."""
+        for parameter in chain.from_iterable(group["params"] for group in self.param_groups):
+            if EMA in self.state.get(parameter, {}):
+                yield parameter, self.state[parameter][EMA]
 
     def _clip(self, enabled: Sequence[Mapping[str, Any]]) -> None:
         """Scale the gradients of these groups down to the norm of the recipe."""

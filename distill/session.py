@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -19,6 +18,7 @@ from data_shards.processors import processors
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch, on_device
 from distill.checkpoint import RunState, load_checkpoint, newest_checkpoint
+from distill.checkpoint_writer import CheckpointWriter
 from distill.collectives import broadcast, wait_for_slow_ranks
 from distill.config import DistillConfig, Precision
 from distill.launched import (
@@ -38,7 +38,13 @@ from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
-from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_stage
+from distill.zero import (
+    before_zero,
+    copy_averages,
+    copy_whole,
+    prepared_for_zero,
+    zero_stage,
+)
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -60,7 +66,7 @@ class Session:
 
     step: torch.nn.Module
     whole: DistillStep
-    """The step unwrapped; under ZeRO-3, which divides its weights, a copy that may be older."""
+    """The step unwrapped; a copy that may be older where ZeRO-3 divides weights or they average."""
 
     groups: GroupedOptimizer
     """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
@@ -71,6 +77,7 @@ class Session:
     tracker: Tracker
     """Of rank 0; other ranks have none that is started."""
 
+    checkpoints: CheckpointWriter
     state: RunState
     descriptor_space: str = ""
     """That of the teacher, where the student's projection into it is kept."""
@@ -103,9 +110,14 @@ class Session:
         return phase
 
     def gather(self) -> DistillStep:
-        """Return the step with whole weights, to look at or to save; every rank asks."""
+        """Return the step with whole weights, to look at or to save; every rank asks.
+
+        With `optimizer.ema_decay` they are the average of the weights so far, all of training's
+        parts included; batch statistics are the newest.
+        """
         if self.whole.model is not self.model:
-            copy_whole(self.step, self.whole)
+            copy_whole(self.accelerator, self.step, self.whole)
+            copy_averages(self.accelerator, self.step, self.groups, self.whole)
             step = max(0, self.state.step - 1)
             self.method.before_step(self.whole.model, step, self.config.model)
         return self.whole
@@ -219,16 +231,20 @@ def open_session(
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
-    whole = deepcopy(wrapped) if zero_stage(accelerator) == 3 else wrapped
+    is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
+    whole = deepcopy(wrapped) if is_copied else wrapped
     groups = GroupedOptimizer(
         method.groups(wrapped, config),
         order=wrapped.parameters(),
         max_grad_norm=config.optimizer.max_grad_norm,
+        ema_decay=config.optimizer.ema_decay,
     )
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
     set_seed(config.seed, device_specific=True)
-    _go_on(accelerator, found, state, model, whole.model)
+    if found is not None:
+        load_checkpoint(accelerator, whole, groups, found, seed=config.seed)
+    _tell_origin(state, model, whole.model)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -243,18 +259,17 @@ def open_session(
         teacher=teacher,
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
+        checkpoints=CheckpointWriter(
+            accelerator, whole, groups, paths, keep=config.keep_checkpoints
+        ),
         state=state,
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 
 
-def _go_on(
-    accelerator: Accelerator, found: Path | None, state: RunState, *models: RetrievalModel
-) -> None:
-    """Load a checkpoint, if one was found; models tell where their first weights came from."""
-    if found is not None:
-        load_checkpoint(accelerator, found)
+def _tell_origin(state: RunState, *models: RetrievalModel) -> None:
+    """Let a run and its models tell where their first weights came from."""
     state.origin = state.origin or asdict(models[0].origin)
     for model in models:
         model.origin = Origin(**state.origin)

@@ -17,7 +17,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from data_shards.errors import TrackingError
 from data_shards.lock import hold
 from data_shards.manifest import write_json, write_text_aside
 from distill.run_folder import RunPaths
@@ -66,7 +65,6 @@ class Tracker:
     """One run's metrics: `log` appends to `metrics.jsonl`; a thread carries new lines to MLflow."""
 
     def __init__(self, paths: RunPaths) -> None:
-        """Send nothing yet."""
         self.paths = paths
         self._sender: _Sender | None = None
         self._has_lost_lines = False
@@ -102,17 +100,13 @@ class Tracker:
         asked |= {"params": dict(params), "tags": dict(tags)}
         fresh: dict[str, Any] = {"run_id": None, "sent_bytes": 0, "has_params": False}
         write_json(self.paths.mlflow, fresh | _read_link(self.paths) | asked)
-        self._start(_Sender(self.paths, is_training=True))
+        self.send(is_training=True)
 
-    def add(self) -> None:
-        """Add to the MLflow run of this folder, whose status stays what it is."""
-        self._start(_Sender(self.paths, is_training=False))
-
-    def _start(self, sender: "_Sender") -> None:
-        _quieten()
+    def send(self, *, is_training: bool) -> None:
+        """Send new lines from now on; the run's status stays what it is without `is_training`."""
         _end_last_line(self.paths)
-        self._sender = sender
-        sender.start()
+        self._sender = _Sender(self.paths, is_training=is_training)
+        self._sender.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line of metrics; where the disk is full, it is lost and the run goes on."""
@@ -187,18 +181,15 @@ class _Sender(threading.Thread):
                 self.is_failing, pause = False, SECONDS_BETWEEN_BATCHES
             except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
                 self.is_failing, pause = True, min(2 * pause, MOST_SECONDS_BETWEEN_TRIES)
-                self._warn_once(error)
-
-    def _warn_once(self, error: Exception) -> None:
-        if not self._has_warned:
-            log.warning(
-                "MLflow at %s does not answer (%s); metrics are kept in %s and sent when it does, "
-                "in this run or when the run is started or evaluated again",
-                _read_link(self.paths).get("uri"),
-                first_line(error),
-                self.paths.metrics,
-            )
-        self._has_warned = True
+                if not self._has_warned:
+                    log.warning(
+                        "MLflow at %s does not answer (%s); metrics are kept in %s and sent when "
+                        "it does, in this run or when the run is started or evaluated again",
+                        _read_link(self.paths).get("uri"),
+                        first_line(error),
+                        self.paths.metrics,
+                    )
+                self._has_warned = True
 
     def _send(self) -> None:
         """Bring MLflow up to date."""
@@ -214,16 +205,13 @@ class _Sender(threading.Thread):
 
     def _open_run(self) -> tuple["MlflowClient", str]:
         """Return a client and the id of this folder's run, created if the store has none."""
-        from mlflow import MlflowClient
-        from mlflow.entities import Param
-
         link = _read_link(self.paths)
         uri, experiment = link["uri"], link["experiment"]
         store = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else None
         lock = (store or self.paths.folder.parent) / ".mlflow.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with hold(lock):  # processes that create one SQLite store together destroy it
-            client = MlflowClient(uri)
+            client = open_store(uri)
             known = client.get_experiment_by_name(experiment)
             # Files lie beside a SQLite store; a server has a place of its own.
             beside = (store / "mlartifacts").resolve().as_uri() if store else None
@@ -232,7 +220,9 @@ class _Sender(threading.Thread):
                 if known
                 else client.create_experiment(experiment, beside, tags=PAGE)
             )
-        if link["run_id"] and _is_active(client, link["run_id"]):
+        same = f"attributes.run_id = '{link['run_id']}'"
+        # None where the run was deleted, or the store is another.
+        if link["run_id"] and client.search_runs([link["experiment_id"]], same):
             if self.is_training:
                 client.update_run(link["run_id"], status="RUNNING")
         else:
@@ -243,6 +233,8 @@ class _Sender(threading.Thread):
             if not self.is_training:
                 client.set_terminated(link["run_id"])
         if not link["has_params"]:
+            from mlflow.entities import Param
+
             params = [Param(key, value[:6000]) for key, value in link["params"].items()]
             client.log_batch(link["run_id"], params=params)
             write_json(self.paths.mlflow, link | {"has_params": True})
@@ -270,7 +262,7 @@ def continue_run(paths: RunPaths) -> Iterator[Tracker]:
     """Yield a tracker that adds an evaluation to the MLflow run which trained the model."""
     tracker = Tracker(paths)
     if _read_link(paths):
-        tracker.add()
+        tracker.send(is_training=False)
     else:
         log.info(
             "%s was not tracked by MLflow; metrics go to %s alone", paths.folder, paths.metrics
@@ -281,36 +273,15 @@ def continue_run(paths: RunPaths) -> Iterator[Tracker]:
         tracker.finish()
 
 
-def existing_store(uri: str) -> "MlflowClient":
-    """Return a client of a store that is there, to read from; a server may still not answer.
-
-    Raises:
-        TrackingError: the SQLite store does not exist, where opening it would make one, its file
-            was given without the scheme, or MLflow knows no such store.
-    """
-    if Path(uri).is_file():
-        raise TrackingError(f"{uri} is a file; give it as an address, sqlite:///{uri}")
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
-        raise TrackingError(f"MLflow store {uri} does not exist; give another with --tracking-uri")
-    _quieten()
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return MlflowClient(uri)
-    except MlflowException as error:
-        raise TrackingError(
-            f"MLflow cannot open {uri} ({first_line(error)}); give another store with "
-            "--tracking-uri"
-        ) from error
-
-
-def _quieten() -> None:
-    """Set how MLflow treats servers that do not answer, and what it says of itself."""
+def open_store(uri: str) -> "MlflowClient":
+    """Return a client of an MLflow store, quiet, and quick where a server does not answer."""
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
 
 
 def _read_spool(paths: RunPaths, *, start: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -342,18 +313,6 @@ def _end_last_line(paths: RunPaths) -> None:
 def _read_link(paths: RunPaths) -> dict[str, Any]:
     """Return which MLflow run a folder belongs to; empty when it was never tracked."""
     return dict(json.loads(paths.mlflow.read_text())) if paths.mlflow.is_file() else {}
-
-
-def _is_active(client: "MlflowClient", run_id: str) -> bool:
-    """Return whether the store still has a run: it may be another store, or the run deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.get_run(run_id).info.lifecycle_stage) == "active"
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
 
 
 def first_line(error: Exception) -> str:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from data_shards.errors import CheckpointError, DivergedError
+from data_shards.errors import DivergedError
 from data_shards.progress import Progress
-from distill.checkpoint import save_checkpoint
-from distill.launched import log_on_rank_zero
 from distill.mining import planned_batches
 from distill.models import RetrievalModel
 from distill.optim import set_learning_rates
@@ -69,14 +67,10 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
             if not is_logged:  # else just looked at
                 _finite_means(session, seen)
-            try:
-                save_checkpoint(accelerator, state, session.paths, keep=config.keep_checkpoints)
-            except CheckpointError as error:  # of all ranks
-                if stopped:
-                    raise
-                log_on_rank_zero(f"training goes on: {error}")
+            session.checkpoints.save(state, must_succeed=stopped)
         if stopped:
             return state.step == schedule.num_steps
+    session.checkpoints.wait()
     return True
 
 

@@ -4,8 +4,7 @@ Nothing here unpickles anything.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,8 @@ def save_weights(
     its own. `teacher` is where the weights of the teacher that it learned from came from.
     """
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    decay = config.optimizer.ema_decay
+    ema = f"; weights averaged over steps, decay {decay:g}, batch statistics of the last"
     told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
     write_weights(
         paths.weights,
@@ -83,8 +84,8 @@ def save_weights(
         layout=layout,
         step=step,
         descriptor_space=descriptor_space,
-        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}\n"
-        f"- teacher: {told}",
+        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}"
+        f"{ema if decay else ''}\n- teacher: {told}",
     )
 
 
@@ -110,8 +111,7 @@ def write_weights(
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
     save_tensors(file, model.state_dict(), entry)
-    with _written_whole(card):
-        write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
+    write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
@@ -134,22 +134,11 @@ def save_tensors(
         CheckpointError: the disk is full, or closed to us.
     """
     on_host = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    with _written_whole(path) as aside:
+    aside = path.with_name(path.name + ".partial")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(on_host, aside, metadata=metadata)
         aside.replace(path)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Yield where to write a file before it takes its name; nothing half-written stays.
-
-    Raises:
-        CheckpointError: it could not be written.
-    """
-    aside = path.with_name(path.name + ".partial")
-    try:
-        yield aside
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(
@@ -253,18 +242,11 @@ def load_student(path: Path) -> LoadedModel:
 
 def _refuse_step(folder: Path) -> None:
     """Refuse what a training left to be resumed from: its weights tell no model and no places."""
-    folder = folder if folder.name else folder.resolve()
-    is_step = folder.name.startswith("step-") and (folder / STATE_NAME).is_file()
-    holder = folder.parent if is_step else folder
-    run = RunPaths(holder.parent)
-    is_of_run = holder.name == run.checkpoints.name and run.recipe.is_file()
-    if not is_step and not is_of_run:
-        return
-    give = f"give the run folder {run.folder}" if is_of_run else "give the folder of its run"
-    if is_of_run and not run.weights.is_file():
-        give = f"train {run.folder} to its end, then {give}"
-    what = "is a checkpoint" if is_step else "holds checkpoints"
-    raise CheckpointError(f"{folder} {what} for resuming; {give}")
+    if (folder / STATE_NAME).is_file() or any(folder.glob(f"step-*/{STATE_NAME}")):
+        raise CheckpointError(
+            f"{folder} is for resuming a training and tells no model; give the run folder that it "
+            "lies in, once that was trained to its end"
+        )
 
 
 def _runs_in_words(folder: Path) -> str:

@@ -2,22 +2,22 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any
 from unittest import mock
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from torch import nn
+from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 from distill.collectives import broadcast
 from distill.config import DistillConfig, Precision
 from distill.launched import launched_world_size
-from distill.optim import GroupedOptimizer
+from distill.optim import EMA, GroupedOptimizer
 
 
 def before_zero(precision: Precision) -> list[InitProcessGroupKwargs]:
@@ -82,10 +82,7 @@ def prepared_for_zero(
 
 
 def load_state(accelerator: Accelerator, folder: Path) -> None:
-    """Load a checkpoint; DeepSpeed, which would unpickle anything, only tensors and settings."""
-    if not zero_stage(accelerator):
-        accelerator.load_state(str(folder))
-        return
+    """Load a checkpoint by DeepSpeed, which would unpickle anything: only tensors and settings."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
@@ -97,11 +94,46 @@ def load_state(accelerator: Accelerator, folder: Path) -> None:
         accelerator.load_state(str(folder))
 
 
-def copy_whole(engine: nn.Module, copy: nn.Module) -> None:
-    """Give `copy` the weights that ZeRO-3 has in pieces; every rank asks."""
-    from deepspeed.runtime.zero import GatheredParameters
+def copy_whole(accelerator: Accelerator, step: nn.Module, copy: nn.Module) -> None:
+    """Give `copy` the weights of the prepared `step`, which ZeRO-3 has in pieces; all ranks ask."""
+    learning = accelerator.unwrap_model(step)
+    pieces: AbstractContextManager[object] = nullcontext()
+    if zero_stage(accelerator) == 3:
+        from deepspeed.runtime.zero import GatheredParameters
 
-    whole = cast(nn.Module, engine.module)
-    with GatheredParameters(list(whole.parameters())):
-        state, own = whole.state_dict(), copy.state_dict()
+        pieces = GatheredParameters(list(learning.parameters()))
+    with pieces:
+        state, own = learning.state_dict(), copy.state_dict()
         copy.load_state_dict({key: state[key].reshape(own[key].shape) for key in state})
+
+
+@torch.no_grad()
+def copy_averages(
+    accelerator: Accelerator, step: nn.Module, groups: GroupedOptimizer, copy: nn.Module
+) -> None:
+    """Give `copy` the averages of what has moved, which ZeRO has in pieces; all ranks ask."""
+    learning = accelerator.unwrap_model(step)
+    copies = dict(zip(learning.parameters(), copy.parameters(), strict=True))
+    for parameter, average in _averages(zero_stage(accelerator), step, groups):
+        copies[parameter].copy_(average.view_as(copies[parameter]))
+
+
+def _averages(
+    stage: int, step: nn.Module, groups: GroupedOptimizer
+) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    if not stage:
+        yield from groups.averages()
+        return
+    from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
+
+    zero: Any = step.optimizer
+    names = ("bit16_groups", "single_partition_of_fp32_groups")
+    if stage == 3:
+        names = ("fp16_groups", "fp32_partitioned_groups_flat")
+    for members, piece in zip(*(getattr(zero, name) for name in names), strict=True):
+        if EMA not in groups.state.get(piece, {}):
+            continue
+        if stage < 3:  # by itself it links (0.19) only what has moments behind the first group
+            lazy_init_hp_params_optimizer_state(members, piece, groups.state)
+        for parameter in members:
+            yield parameter, safe_get_full_optimizer_state(parameter, EMA)

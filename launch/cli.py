@@ -1,4 +1,4 @@
-"""The commands of the launch stage: `skydistill demo` and `sweep`."""
+"""The commands of the launch stage: `skydistill demo`, `sweep` and `doctor`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_shards.errors import RecipeError
 from data_shards.recipe import load_recipe, parse_command, print_recipe_help
-from launch.config import DemoConfig, SweepConfig
+from launch.config import DemoConfig, DoctorConfig, SweepConfig
 
 
 def demo(argv: Sequence[str]) -> int:
@@ -20,6 +20,14 @@ def demo(argv: Sequence[str]) -> int:
             sys.stdout.write(f"# {stage.title}\n{stage.typed}\n")
         return 0
     return run_demo(config, stages)
+
+
+def doctor(argv: Sequence[str]) -> int:
+    """Tell whether this machine can train."""
+    config = parse_command(DoctorConfig, argv, prog="skydistill doctor")
+    from launch.doctor import examine
+
+    return examine(config)
 
 
 FLAGS = ("--local", "--slurm", "--dry-run", "--status", "--cancel", "--resume")

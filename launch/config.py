@@ -40,6 +40,23 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Whether this machine can train: one line per thing, each with its remedy.
+
+    Exit code 0 also when optional things are absent, 2 when something that a run needs is wrong.
+    """
+
+    out: Path = Path("outputs")
+    """Folder that runs are written to: its disk and its MLflow store are looked at."""
+
+    weights: Path = Path("data/weights")
+    """Folder of pretrained weights."""
+
+    json: bool = False
+    """Print the findings as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepRow:
     """One row of a sweep: a run of a recipe, or the teacher cache of one."""
 

@@ -22,6 +22,12 @@ def sweep(words: Sequence[str]) -> int:
     return sweep(words)
 
 
+def doctor(words: Sequence[str]) -> int:
+    from launch.cli import doctor
+
+    return doctor(words)
+
+
 def synth(words: Sequence[str]) -> int:
     from data_shards.cli import synth
 
@@ -113,6 +119,7 @@ VERBS: dict[str, tuple[Verb, str]] = {
         import_weights,
         "weights of BNext, MCCG and BiCrossNet as their authors saved them, made ours",
     ),
+    "doctor": (doctor, "whether this machine can train: libraries, GPUs, disk, MLflow, Slurm"),
 }
 """Verb to its function, which imports what it needs, and its sentence."""
 

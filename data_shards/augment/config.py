@@ -34,6 +34,10 @@ class AugmentConfig:
     seed: int = 0
     """Names the set of variations; apart from the run's seed, so that seeds share a cache."""
 
+    device: bool = False
+    """Let the training device do the colours (light, mean), filter and dropout (mean) and the
+    erased box (mccg), as batched operations; pixels may differ from the loader's by a level."""
+
     flip_probability: float = 0.5
     """Share of slots that are mirrored: all views of a place together (light, mean), or each image
     for itself (mccg)."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.operations import mean_lightness, mirror_and_turn, saturation_matrix
 from data_shards.augment.subjects import FLIP, Draws, Subjects
-from data_shards.augment.values import AugmentValues, plain_rows
+from data_shards.augment.values import AugmentValues, neutral, plain_rows
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -64,6 +64,15 @@ def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
 def changes(values: AugmentValues) -> list[Change]:
     """Read the values of N images."""
     return [Change(*row) for row in plain_rows(values, Change._fields)]
+
+
+def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
+    """Leave the colours to the training device: its rows come second."""
+    ours, rest = values.copy(), neutral(len(values))
+    rest["is_joint"] = True
+    for factor in ("brightness", "contrast", "saturation"):
+        rest[factor], ours[factor] = values[factor], 1.0
+    return ours, rest
 
 
 def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:

@@ -16,7 +16,7 @@ from data_shards.augment.auto_augment import POLICIES, STEP_PROBABILITIES, auto_
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.operations import JITTER_ORDERS, aside, fill, jitter, mirror, shift
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues, plain_rows
+from data_shards.augment.values import AugmentValues, neutral, plain_rows
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -116,6 +116,16 @@ def _boxes(subjects: Subjects) -> np.ndarray:
 def changes(values: AugmentValues) -> list[Change]:
     """Read the values of N images."""
     return [Change(*row) for row in plain_rows(values, Change._fields)]
+
+
+def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
+    """Leave the erased box to the training device: its rows come second.
+
+    AutoAugment and jitter stay, for they come before the resize.
+    """
+    ours, rest = values.copy(), neutral(len(values))
+    rest["boxes"][:, 0], rest["fill"], ours["erased"] = values["erased"], MEAN_COLOUR, 0.0
+    return ours, rest
 
 
 def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:

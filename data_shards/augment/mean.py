@@ -23,7 +23,7 @@ from data_shards.augment.operations import (
     mirrored_and_turned,
 )
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues, plain_rows
+from data_shards.augment.values import AugmentValues, neutral, plain_rows
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -168,6 +168,29 @@ def changes(values: AugmentValues) -> list[Change]:
     return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 
+def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
+    """Leave all behind JPEG, resize and mirror to the training device: its rows come second.
+
+    A turn stays here where nothing comes before it that minds where a pixel lies.
+    """
+    ours, rest = values.copy(), neutral(len(values))
+    for name in ("jitter_order", "brightness", "contrast", "saturation", "hue"):
+        rest[name], ours[name] = values[name], neutral(1)[name]
+    is_filtered, has_holes = values["filter"] != NO_FILTER, values["dropout"] == HOLES
+    for at in np.flatnonzero(is_filtered).tolist():
+        kernel = _kernel(changes(values[at : at + 1])[0])
+        rest["kernel_size"][at] = size = len(kernel)
+        rest["kernel"][at, :size, :size] = kernel
+    rest["is_grid"] = values["dropout"] == GRID
+    is_hole = has_holes[:, None] & (np.arange(NUM_HOLES[1]) < values["num_holes"][:, None])
+    rest["boxes"] = np.where(is_hole[..., None], values["holes"], 0.0)
+    is_turned_last = is_filtered | (values["dropout"] != NO_DROPOUT)
+    rest["quarter_turns"] = np.where(is_turned_last, values["quarter_turns"], 0)
+    ours["quarter_turns"] -= rest["quarter_turns"]
+    ours["filter"], ours["dropout"] = NO_FILTER, NO_DROPOUT
+    return ours, rest
+
+
 def is_in_place(change: Change) -> bool:
     """Whether an image is best decoded where it will stay: not where rows become columns."""
     return not (change.quarter_turns % 2 and _is_turned_first(change))
@@ -198,7 +221,8 @@ def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resamplin
         order=change.jitter_order,
     )
     if is_turned_last:
-        _filter(into, change)
+        if change.filter != NO_FILTER:
+            cv2.filter2D(into, -1, _kernel(change), dst=into)
         _drop(into, change)
         mirror_and_turn(into, is_mirrored=False, quarter_turns=change.quarter_turns)
 
@@ -215,14 +239,10 @@ def _through_jpeg(pixels: Pixels, quality: int, into: Pixels) -> Pixels:
     return decoded
 
 
-def _filter(pixels: Pixels, change: Change) -> None:
-    if change.filter == BLUR:
-        kernel = _without_rim(blur_kernel(change.blur_size, change.blur_sigma, change.blur_angle))
-    elif change.filter == SHARPEN:
-        kernel = sharpen_kernel(change.sharpen_alpha, change.sharpen_lightness)
-    else:
-        return
-    cv2.filter2D(pixels, -1, kernel, dst=pixels)
+def _kernel(change: Change) -> Kernel:
+    if change.filter == SHARPEN:
+        return sharpen_kernel(change.sharpen_alpha, change.sharpen_lightness)
+    return _without_rim(blur_kernel(change.blur_size, change.blur_sigma, change.blur_angle))
 
 
 def _without_rim(kernel: Kernel) -> Kernel:
@@ -261,10 +281,15 @@ def _drop(pixels: Pixels, change: Change) -> None:
             fill(pixels, box, BLACK)
 
 
+def grid_of(size: int) -> tuple[int, int]:
+    """Return the side of a grid's cells, and of the hole in each, in pixels."""
+    cell = max(2, size // GRID_CELLS)
+    return cell, max(1, int(cell * GRID_RATIO))
+
+
 def _drop_grid(pixels: Pixels) -> None:
     size = len(pixels)
-    cell = max(2, size // GRID_CELLS)
-    hole = max(1, int(cell * GRID_RATIO))
+    cell, hole = grid_of(size)
     whole = size // cell * cell
     for top in range(0, size, cell):
         rows = pixels[top : top + hole]

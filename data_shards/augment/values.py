@@ -18,3 +18,32 @@ def plain_rows(values: AugmentValues, names: tuple[str, ...]) -> Iterator[tuple[
     return zip(
         *(list(column) if column.ndim > 1 else column.tolist() for column in columns), strict=True
     )
+
+
+PHOTOMETRIC = np.dtype(
+    [
+        ("is_joint", "?"),
+        ("jitter_order", "u1"),
+        ("brightness", "<f4"),
+        ("contrast", "<f4"),
+        ("saturation", "<f4"),
+        ("hue", "<f4"),
+        ("kernel_size", "u1"),
+        ("kernel", "<f4", (7, 7)),
+        ("is_grid", "?"),
+        ("boxes", "<f4", (25, 4)),
+        ("fill", "u1", (3,)),
+        ("quarter_turns", "u1"),
+    ]
+)
+"""What the training device does to an image, in this order: colour factors and hue, rounded step by
+step or once (`is_joint`); a filter in the first `kernel_size` rows and columns of `kernel`; a black
+grid; boxes of fractions, filled; quarter turns."""
+
+
+def neutral(count: int) -> AugmentValues:
+    """Return rows of `PHOTOMETRIC` that change nothing [N]."""
+    rows = np.zeros(count, dtype=PHOTOMETRIC)
+    for factor in ("brightness", "contrast", "saturation"):
+        rows[factor] = 1.0
+    return rows

@@ -5,7 +5,7 @@ holds exactly what every student will see (spec performance 3.3).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from data_shards.augment import light, mccg, mean
 from data_shards.augment.config import AugmentConfig, AugmentFamily
 from data_shards.augment.subjects import Subjects
-from data_shards.augment.values import AugmentValues
+from data_shards.augment.values import AugmentValues, neutral
 from data_shards.config import Resampling
 from data_shards.decode import Pixels
 
@@ -33,17 +33,24 @@ class Family:
     apply: Callable[..., None]
     """(pixels, one of `changes`, into, resampling=): vary `pixels` into `into` [S, S, RGB]."""
 
+    split: Callable[[AugmentValues], tuple[AugmentValues, AugmentValues]]
+    """Rows of values to those that `apply` then takes, and rows of `PHOTOMETRIC` for a device."""
+
     is_in_place: Callable[[Any], bool] | None = None
     """Whether `pixels` may be `into` itself for one of `changes`, so that an image of that size is
     copied nowhere; never without it."""
 
 
 FAMILIES: dict[AugmentFamily, Family] = {
-    "light": Family(draw=light.draw, changes=light.changes, apply=light.apply),
+    "light": Family(draw=light.draw, changes=light.changes, apply=light.apply, split=light.split),
     "mean": Family(
-        draw=mean.draw, changes=mean.changes, apply=mean.apply, is_in_place=mean.is_in_place
+        draw=mean.draw,
+        changes=mean.changes,
+        apply=mean.apply,
+        split=mean.split,
+        is_in_place=mean.is_in_place,
     ),
-    "mccg": Family(draw=mccg.draw, changes=mccg.changes, apply=mccg.apply),
+    "mccg": Family(draw=mccg.draw, changes=mccg.changes, apply=mccg.apply, split=mccg.split),
 }
 
 
@@ -55,16 +62,30 @@ class Variations:
     values: AugmentValues
     """One row per image [N]."""
 
+    is_split: bool = False
+    """Whether a device does the photometric part (`on_device.finish`), and `apply` the others."""
+
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, chosen: slice) -> "Variations":
-        return Variations(family=self.family, values=self.values[chosen])
+        return replace(self, values=self.values[chosen])
+
+    @cached_property
+    def _parts(self) -> tuple[AugmentValues, AugmentValues]:
+        """What is left for `apply`, and what a device does."""
+        rows = self.values
+        return FAMILIES[self.family].split(rows) if self.is_split else (rows, neutral(0))
+
+    @property
+    def photometric(self) -> AugmentValues:
+        """Rows of `PHOTOMETRIC`, one per image [N]; none where the loader does all [0]."""
+        return self._parts[1]
 
     @cached_property
     def changes(self) -> Sequence[Any]:
         """What is done to each image, read out of `values` once."""
-        return FAMILIES[self.family].changes(self.values)
+        return FAMILIES[self.family].changes(self._parts[0])
 
     def is_in_place(self, at: int) -> bool:
         """Whether image number `at` may best be varied where it was decoded."""
@@ -84,4 +105,5 @@ class Variations:
 
 def draw_variations(config: AugmentConfig, subjects: Subjects) -> Variations:
     """Draw the values of N images in the family of `config`."""
-    return Variations(family=config.family, values=FAMILIES[config.family].draw(config, subjects))
+    values = FAMILIES[config.family].draw(config, subjects)
+    return Variations(family=config.family, values=values, is_split=config.device)

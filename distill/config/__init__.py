@@ -5,25 +5,20 @@ from distill.config.model import CodecName, ModelConfig, TeacherConfig
 from distill.config.objectives import (
     CrossEntropyConfig,
     CrossViewConfig,
-    DeepSupervisionConfig,
     FeatureDistillationConfig,
     InfoNceConfig,
     LogitDistillationConfig,
     ObjectivesConfig,
-    ProxyAnchorConfig,
-    SelfDistillationConfig,
     TripletConfig,
-    UapaConfig,
 )
-from distill.config.optim import OptimizerConfig, PhaseConfig, Rule, ScheduleConfig
-from distill.config.recipe import DistillConfig, Precision, TrackingConfig
+from distill.config.optim import PhaseConfig, Rule, ScheduleConfig
+from distill.config.recipe import DistillConfig, Precision
 
 __all__ = [
     "CodecName",
     "CrossEntropyConfig",
     "CrossViewConfig",
     "DataConfig",
-    "DeepSupervisionConfig",
     "DistillConfig",
     "FeatureDistillationConfig",
     "InfoNceConfig",
@@ -31,15 +26,10 @@ __all__ = [
     "MiningConfig",
     "ModelConfig",
     "ObjectivesConfig",
-    "OptimizerConfig",
     "PhaseConfig",
     "Precision",
-    "ProxyAnchorConfig",
     "Rule",
     "ScheduleConfig",
-    "SelfDistillationConfig",
     "TeacherConfig",
-    "TrackingConfig",
     "TripletConfig",
-    "UapaConfig",
 ]

@@ -30,11 +30,7 @@ class ImportConfig:
     """Width and height in pixels of the images that a teacher or student was trained on."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be written or read.
-
-        Raises:
-            RecipeError: with the option that says it.
-        """
+        """Refuse what cannot be written or read."""
         refuse_out_of_bounds({"--image-size": at_least(self.image_size, 1)})
         if self.out.suffix != ".safetensors":
             raise RecipeError(f"{self.out} is no name for a weight file; end it in .safetensors")

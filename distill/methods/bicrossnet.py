@@ -6,7 +6,6 @@ Both networks have MCCG's head: three branches, each with logits and features of
 # Shapes: V = images of a rank, B = its rows, k = drone views of a row, P = branches,
 # D = width of a branch, C = training places.
 
-from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
+from distill.config import objectives as configs
 from distill.methods.method import Rows, StepTensors, Term
 from distill.models import Outputs, RetrievalModel, Shapes, build_model
 from distill.models.binary import BinaryConv2d, binary_parameters, set_temperature
@@ -73,40 +73,9 @@ class Bicrossnet:
         return NoParts()
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
-        """Return the terms of the recipe that have a weight, by name (spec bicrossnet 4.1)."""
-        o = objectives
-        features = "features" if o.feature_distillation.behind_dropout else "descriptor"
-        terms = {
-            "cross_entropy": Term(
-                partial(labelled_branches, smoothing=o.cross_entropy.label_smoothing),
-                reads=("logits",),
-            ),
-            "triplet": Term(
-                partial(triplet_of_branches, margin=o.triplet.margin),
-                reads=("features",),
-                gathers=("features",),
-            ),
-            "logit_distillation": Term(
-                partial(squared_difference, own="logits", taught="logits"), reads=("logits",)
-            ),
-            "feature_distillation": Term(
-                partial(squared_difference, own=features, taught="features"), reads=(features,)
-            ),
-            "cross_view": Term(divergence_of_views, reads=("logits",)),
-        }
-        return {name: terms[name] for name in objectives.weights}
+        return {name: TERMS[name].of(getattr(objectives, name)) for name in objectives.weights}
 
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
-        """Return the three logits and the three features.
-
-        Raises:
-            RecipeError: the teacher has no branches.
-        """
-        if "features" not in teacher.shapes:
-            raise RecipeError(
-                "the teacher has one descriptor, and bicrossnet compares three branches; give a "
-                "teacher that was trained with method bicrossnet"
-            )
         return {name: teacher.shapes[name] for name in ("logits", "features")}
 
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
@@ -170,26 +139,30 @@ class NoParts(nn.Module):
         return Outputs()
 
 
-def labelled_branches(step: StepTensors, *, smoothing: float) -> Tensor:
+def labelled_branches(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
     """Add up the views' mean cross-entropies over images and branches."""
     losses = [
         cross_entropy(
             logits_BPC.flatten(0, 1),
             place_B.repeat_interleave(logits_BPC.shape[1]),
-            label_smoothing=smoothing,
+            label_smoothing=config.label_smoothing,
         )
         for logits_BPC, place_B in zip(step.own.both("logits"), step.own.places, strict=True)
     ]
     return torch.stack(losses).sum()
 
 
-def triplet_of_branches(step: StepTensors, *, margin: float) -> Tensor:
+def triplet_of_branches(step: StepTensors, config: configs.TripletConfig) -> Tensor:
     """Average over branches and the images of both views; anchors look at the other view alone.
 
     `triplet_active` is the share of triplets with a loss left.
     """
-    own, everyone = unit_branches(step.own), unit_branches(step.everyone)
+    own, everyone = (
+        [F.normalize(features_BPD, dim=2) for features_BPD in rows.both("features")]
+        for rows in (step.own, step.everyone)
+    )
     places, others = step.own.places, step.everyone.places
+    margin = config.margin
     hinges = torch.cat(
         [
             triplet(anchor_BD, other_GD, places[view], others[1 - view], margin=margin)
@@ -203,9 +176,13 @@ def triplet_of_branches(step: StepTensors, *, margin: float) -> Tensor:
     return hinges.mean()
 
 
-def unit_branches(rows: Rows) -> list[Tensor]:
-    """Return features of tiles [B, P, D] and drone views [B * k, P, D], each branch of length 1."""
-    return [F.normalize(features_BPD, dim=2) for features_BPD in rows.both("features")]
+def taught_logits(step: StepTensors, config: configs.LogitDistillationConfig) -> Tensor:
+    return squared_difference(step, own="logits", taught="logits")
+
+
+def taught_features(step: StepTensors, config: configs.FeatureDistillationConfig) -> Tensor:
+    own = "features" if config.behind_dropout else "descriptor"
+    return squared_difference(step, own=own, taught="features")
 
 
 def squared_difference(step: StepTensors, *, own: str, taught: str) -> Tensor:
@@ -218,8 +195,18 @@ def squared_difference(step: StepTensors, *, own: str, taught: str) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def divergence_of_views(step: StepTensors) -> Tensor:
+def divergence_of_views(step: StepTensors, config: configs.CrossViewConfig) -> Tensor:
     """Compare each drone view with its tile, branch by branch."""
     tile_BPC, drone_BkPC = step.own.both("logits")
     tile_BkPC = tile_BPC.repeat_interleave(step.own.num_drones, dim=0)
     return cross_view(tile_BkPC.flatten(0, 1), drone_BkPC.flatten(0, 1))
+
+
+TERMS = {
+    "cross_entropy": Term(labelled_branches, reads=("logits",)),
+    "triplet": Term(triplet_of_branches, reads=("features",), gathers=("features",)),
+    "logit_distillation": Term(taught_logits, reads=("logits",)),
+    "feature_distillation": Term(taught_features, reads=("descriptor", "features")),
+    "cross_view": Term(divergence_of_views, reads=("logits",)),
+}
+"""Name in a recipe (`objectives`) to the term (spec bicrossnet 4.1)."""

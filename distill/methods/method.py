@@ -3,7 +3,8 @@
 # Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 from torch import Tensor, nn
@@ -88,14 +89,18 @@ class StepTensors:
 class Term:
     """One named loss of a step."""
 
-    loss: Callable[[StepTensors], Tensor]
-    """A scalar: this rank's mean."""
+    loss: Callable[..., Tensor]
+    """From a step, and the `config` of the term in a recipe, to a scalar: this rank's mean."""
 
     reads: tuple[str, ...]
     """Outputs of the student that it moves, and `scale`; what makes others does not learn."""
 
     gathers: tuple[str, ...] = ()
     """Outputs of the student that it wants of all ranks."""
+
+    def of(self, config: object) -> "Term":
+        """Return the term that a recipe's `config` describes, whose loss takes a step alone."""
+        return replace(self, loss=partial(self.loss, config=config))
 
 
 class Method(Protocol):

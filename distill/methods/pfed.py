@@ -5,23 +5,18 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
-from distill.config import (
-    DistillConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    ProxyAnchorConfig,
-    SelfDistillationConfig,
-)
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
+from distill.config import objectives as configs
 from distill.methods.method import StepTensors, Term
 from distill.models import Outputs, RetrievalModel, Shapes, build_model
-from distill.models.heads import StageHead
+from distill.models.heads import stage_head
 from distill.models.outputs import at_least_float32
 from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.deep_supervision import deep_supervision
@@ -63,58 +58,16 @@ class Pfed:
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
         """Return the terms of the recipe that have a weight, by name (spec pfed 4)."""
-        o = objectives
-        terms = {
-            "cross_entropy": Term(
-                partial(labelled, smoothing=o.cross_entropy.label_smoothing), reads=("logits",)
-            ),
-            "info_nce": Term(
-                partial(symmetric_info_nce, smoothing=o.info_nce.label_smoothing),
-                reads=("unit", "scale"),
-                gathers=("unit",),
-            ),
-            "triplet": Term(
-                partial(both_ways_triplet, margin=o.triplet.margin),
-                reads=("unit",),
-                gathers=("unit",),
-            ),
-            "proxy_anchor": Term(
-                partial(anchored, config=o.proxy_anchor),
-                reads=("unit", "proxies"),
-                gathers=("unit",),
-            ),
-            "deep_supervision": Term(
-                partial(labelled_stages, weights=o.deep_supervision.stage_weights),
-                reads=("stage_logits",),
-            ),
-            "self_distillation": Term(
-                partial(between_stages, config=o.self_distillation),
-                reads=("stage_logits", *_moved_logits(o.self_distillation)),
-            ),
-            "uapa": Term(
-                partial(aligned_views, base=o.uapa.temperature),
-                reads=("logits", "entropy"),
-                gathers=("entropy",),
-            ),
-            "logit_distillation": Term(
-                partial(taught_logits, temperature=o.logit_distillation.temperature),
-                reads=("logits",),
-            ),
-            "feature_distillation": Term(taught_descriptor, reads=("projected",)),
-        }
-        return {name: terms[name] for name in objectives.weights}
+        terms = {name: TERMS[name].of(getattr(objectives, name)) for name in objectives.weights}
+        o = objectives.self_distillation
+        if "self_distillation" in terms and o.direction == "ordinary" and o.detach and not o.chain:
+            # Where the last stage only teaches, its logits are not moved.
+            terms["self_distillation"] = replace(
+                terms["self_distillation"], reads=("stage_logits",)
+            )
+        return terms
 
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
-        """Return descriptor and logits.
-
-        Raises:
-            RecipeError: the teacher has branches.
-        """
-        if "features" in teacher.shapes:
-            raise RecipeError(
-                "the teacher has three branches, and pfed compares one descriptor; give a teacher "
-                "that was trained with method pfed"
-            )
         return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
 
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
@@ -169,10 +122,16 @@ class TrainingParts(nn.Module):
         self.stage_heads = nn.ModuleList()
         if "stage_logits" in read:
             model.num_stages = len(model.stage_widths)
-            _refuse_stages(config.objectives, model.num_stages - 1)
+            earlier = model.stage_widths[:-1]
+            for name in ("deep_supervision", "self_distillation"):
+                term = getattr(config.objectives, name)
+                if term.weight and len(term.stage_weights) != len(earlier):
+                    raise RecipeError(
+                        f"objectives.{name}.stage_weights has {len(term.stage_weights)} numbers "
+                        f"and the model {len(earlier)} stages before its last; give one for each"
+                    )
             self.stage_heads.extend(
-                StageHead(stage_width, num_places, config.model)
-                for stage_width in model.stage_widths[:-1]
+                stage_head(stage_width, num_places, config.model) for stage_width in earlier
             )
         self.proxies: nn.Parameter | None = None
         if "proxies" in read:
@@ -197,25 +156,26 @@ class TrainingParts(nn.Module):
         return found
 
 
-def labelled(step: StepTensors, *, smoothing: float) -> Tensor:
-    return cross_entropy(step.student["logits"], step.place, label_smoothing=smoothing)
+def labelled(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
+    logits_VC = step.student["logits"]
+    return cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
 
 
-def labelled_stages(step: StepTensors, *, weights: tuple[float, ...]) -> Tensor:
-    return deep_supervision(step.student["stage_logits"].unbind(1), step.place, weights=weights)
+def labelled_stages(step: StepTensors, config: configs.DeepSupervisionConfig) -> Tensor:
+    stage_logits = step.student["stage_logits"].unbind(1)
+    return deep_supervision(stage_logits, step.place, weights=config.stage_weights)
 
 
-def taught_logits(step: StepTensors, *, temperature: float) -> Tensor:
-    return logit_distillation(
-        step.student["logits"], step.teacher["logits"], temperature=temperature
-    )
+def taught_logits(step: StepTensors, config: configs.LogitDistillationConfig) -> Tensor:
+    student_VC, teacher_VC = step.student["logits"], step.teacher["logits"]
+    return logit_distillation(student_VC, teacher_VC, temperature=config.temperature)
 
 
-def taught_descriptor(step: StepTensors) -> Tensor:
+def taught_descriptor(step: StepTensors, config: configs.FeatureDistillationConfig) -> Tensor:
     return feature_distillation(step.student["projected"], step.teacher["descriptor"].flatten(1))
 
 
-def anchored(step: StepTensors, *, config: ProxyAnchorConfig) -> Tensor:
+def anchored(step: StepTensors, config: configs.ProxyAnchorConfig) -> Tensor:
     """Compare the images of all ranks with the proxies of their places."""
     return proxy_anchor(
         torch.cat(step.everyone.both("unit")),
@@ -226,26 +186,27 @@ def anchored(step: StepTensors, *, config: ProxyAnchorConfig) -> Tensor:
     )
 
 
-def symmetric_info_nce(step: StepTensors, *, smoothing: float) -> Tensor:
+def symmetric_info_nce(step: StepTensors, config: configs.InfoNceConfig) -> Tensor:
     """Average both directions: every image looks for its place among all ranks' other view."""
     losses = [
         info_nce(
             query,
             gallery,
-            place[:, None] == other[None],
+            place,
+            other,
             scale=step.scale,
-            label_smoothing=smoothing,
+            label_smoothing=config.label_smoothing,
         )
         for query, gallery, place, other in across_views(step)
     ]
     return torch.stack(losses).mean()
 
 
-def both_ways_triplet(step: StepTensors, *, margin: float) -> Tensor:
+def both_ways_triplet(step: StepTensors, config: configs.TripletConfig) -> Tensor:
     """Average over the images of both views; `triplet_active` is the share with a loss left."""
     hinges = torch.cat(
         [
-            triplet(anchor, gallery, place, other, margin=margin)
+            triplet(anchor, gallery, place, other, margin=config.margin)
             for anchor, gallery, place, other in across_views(step)
         ]
     )
@@ -263,7 +224,7 @@ def across_views(step: StepTensors) -> Iterator[tuple[Tensor, Tensor, Tensor, Te
         yield own[view], everyone[1 - view], step.own.places[view], step.everyone.places[1 - view]
 
 
-def between_stages(step: StepTensors, *, config: SelfDistillationConfig) -> Tensor:
+def between_stages(step: StepTensors, config: configs.SelfDistillationConfig) -> Tensor:
     """Compare the probabilities of the stages, the class head's last."""
     return self_distillation(
         [*step.student["stage_logits"].unbind(1), step.student["logits"]],
@@ -275,27 +236,25 @@ def between_stages(step: StepTensors, *, config: SelfDistillationConfig) -> Tens
     )
 
 
-def aligned_views(step: StepTensors, *, base: float) -> Tensor:
+def aligned_views(step: StepTensors, config: configs.UapaConfig) -> Tensor:
     """Draw each drone view's probabilities to its tile's, softer the less sure drone views are."""
     satellite_BC, drone_BkC = step.own.satellite["logits"], step.own.drone["logits"]
     satellite_GE, drone_GE = step.everyone.both("entropy")
-    temperature = alignment_temperature(drone_GE, satellite_GE, base=base)
+    temperature = alignment_temperature(drone_GE, satellite_GE, base=config.temperature)
     step.measures["uapa_temperature"] = temperature
     tiles_VC = satellite_BC.repeat_interleave(drone_BkC.shape[1], dim=0)
     return uapa(tiles_VC, drone_BkC.flatten(0, 1), temperature=temperature)
 
 
-def _moved_logits(config: SelfDistillationConfig) -> tuple[str, ...]:
-    """Return `logits` where self-distillation moves them: not where the last stage only teaches."""
-    only_teaches = config.direction == "ordinary" and config.detach and not config.chain
-    return () if only_teaches else ("logits",)
-
-
-def _refuse_stages(objectives: ObjectivesConfig, num_stages: int) -> None:
-    for name in ("deep_supervision", "self_distillation"):
-        term = getattr(objectives, name)
-        if term.weight and len(term.stage_weights) != num_stages:
-            raise RecipeError(
-                f"objectives.{name}.stage_weights has {len(term.stage_weights)} numbers and the "
-                f"model {num_stages} stages before its last; give one for each"
-            )
+TERMS = {
+    "cross_entropy": Term(labelled, reads=("logits",)),
+    "info_nce": Term(symmetric_info_nce, reads=("unit", "scale"), gathers=("unit",)),
+    "triplet": Term(both_ways_triplet, reads=("unit",), gathers=("unit",)),
+    "proxy_anchor": Term(anchored, reads=("unit", "proxies"), gathers=("unit",)),
+    "deep_supervision": Term(labelled_stages, reads=("stage_logits",)),
+    "self_distillation": Term(between_stages, reads=("stage_logits", "logits")),
+    "uapa": Term(aligned_views, reads=("logits", "entropy"), gathers=("entropy",)),
+    "logit_distillation": Term(taught_logits, reads=("logits",)),
+    "feature_distillation": Term(taught_descriptor, reads=("projected",)),
+}
+"""Name in a recipe (`objectives`) to the term (spec pfed 4)."""

@@ -2,10 +2,9 @@
 
 from distill.models.backbones import ARCHS
 from distill.models.binary import OneBitLayer, binary_parameters
-from distill.models.inference import inference
 from distill.models.outputs import Outputs, Shapes, unit
 from distill.models.preprocess import normalize
-from distill.models.retrieval import RetrievalModel, build_model, to_device
+from distill.models.retrieval import RetrievalModel, build_model, inference, to_device
 
 __all__ = [
     "ARCHS",

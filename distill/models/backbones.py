@@ -2,23 +2,20 @@
 
 # Shapes: B = images, D = width of a map, H x W = its positions.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import timm
 import torch
 from timm.models.convnext import ConvNeXt
-from torch import Tensor, nn
+from torch import nn
 
 from data_shards.errors import RecipeError
 from data_shards.nearest import choose
 from distill.models.bnext import BNext
 from distill.models.preprocess import MEAN, STD
 from distill.models.recu import ReCUResNet34
-
-Backbone = Callable[[float], nn.Module]
-"""Drop-path rate to a network of timm's kind, without anything behind its last feature map."""
 
 SMALL_KERNEL = 3
 """At 64 px the maps are 16 to 2 pixels wide, and 7 x 7 convolutions were half of a step."""
@@ -46,25 +43,21 @@ def _from_timm(name: str, drop_path: float) -> nn.Module:
     network.keys_of_whole = frozenset(whole.state_dict())  # type: ignore[assignment]
     if prune := getattr(network, "prune_intermediate_layers", None):
         prune(1, prune_norm=False, prune_head=True)  # what some have behind their last map
-    return _without_head(network)
+    network.head = nn.Identity()  # descriptors take the last map raw (spec pfed 3)
+    return network
 
 
 def _small(width: int, depths: tuple[int, ...], drop_path: float) -> nn.Module:
     """Build a ConvNeXt of four stages whose width doubles from stage to stage."""
     dims = tuple(width * 2**stage for stage in range(4))
     # No layer scale: at timm's 1e-6 a short training from nothing hardly uses its blocks.
-    network = ConvNeXt(
+    network: nn.Module = ConvNeXt(
         depths=depths,
         dims=dims,
         kernel_sizes=SMALL_KERNEL,
         drop_path_rate=drop_path,
         ls_init_value=None,
     )
-    return _without_head(network)
-
-
-def _without_head(network: nn.Module) -> nn.Module:
-    """Drop everything behind the last feature map: descriptors take it raw (spec pfed 3)."""
     network.head = nn.Identity()
     return network
 
@@ -108,7 +101,7 @@ BNEXTS = {
 }
 """Width of the stem, and blocks of each stage (spec bicrossnet 2.4)."""
 
-ARCHS: dict[str, Backbone] = {
+ARCHS: dict[str, Callable[[float], nn.Module]] = {
     **{name: partial(_from_timm, name) for name in TIMM_ARCHS},
     "convnext_milli": partial(_small, 32, (1, 1, 4, 2)),
     "convnext_micro": partial(_small, 24, (1, 1, 3, 1)),
@@ -119,8 +112,9 @@ ARCHS: dict[str, Backbone] = {
     },
     "recu_resnet34": partial(_binary, ReCUResNet34),
 }
-"""First-class names to builders; `milli` and `micro` are sized to be trained from nothing on two
-CPU cores, and a `float` is the same network without signs. Any other model of timm that has
+"""First-class names to builders: from a drop-path rate to a network of timm's kind without anything
+behind its last feature map. `milli` and `micro` are sized to be trained from nothing on two CPU
+cores, and a `float` is the same network without signs. Any other model of timm that has
 intermediate feature maps can be named too."""
 
 
@@ -161,20 +155,6 @@ def stage_ends(network: nn.Module) -> list[int]:
     return ends[-NUM_STAGES:]
 
 
-def feature_maps(
-    network: nn.Module, images_BCHW: Tensor, *, ends: Sequence[int], is_normed: bool
-) -> list[Tensor]:
-    """Return the maps [B, D, H, W] at some of `stage_ends`.
-
-    Of a transformer these are the patches alone, without class token and registers; `is_normed`
-    puts its final norm behind them.
-    """
-    maps: list[Tensor] = network.forward_intermediates(  # type: ignore[operator]
-        images_BCHW, indices=list(ends), norm=is_normed, intermediates_only=True
-    )
-    return maps
-
-
 def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     """Let the last `count` transformer blocks, or stages of a convolutional network, learn.
 
@@ -184,15 +164,7 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     Raises:
         RecipeError: the network has fewer.
     """
-    units = next(
-        (list(units) for name in ("blocks", "stages") if (units := getattr(network, name, None))),
-        [],
-    )
-    if not units:
-        raise RecipeError(
-            f"model.train_blocks: {arch} is not made of blocks or stages that can be told apart; "
-            "leave it out"
-        )
+    units = list(getattr(network, "blocks", None) or getattr(network, "stages", []))
     if count > len(units):
         raise RecipeError(
             f"model.train_blocks is {count} and {arch} has {len(units)} blocks; give at most "

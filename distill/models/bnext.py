@@ -23,7 +23,6 @@ class Gate(nn.Module):
     """Squeeze and excitation: one factor from 0 to 1 per channel (spec 2.2)."""
 
     def __init__(self, width: int) -> None:
-        """Start with torch's own weights."""
         super().__init__()
         self.reduce = nn.Conv2d(width, width // SQUEEZE, 1)
         self.expand = nn.Conv2d(width // SQUEEZE, width, 1)
@@ -82,7 +81,6 @@ class Block(nn.Module):
     def __init__(
         self, width: int, *, doubles: bool, stride: int, has_attention: bool, is_binary: bool
     ) -> None:
-        """Build a block of `width` input channels."""
         super().__init__()
         self.spatial = SubBlock(
             width, kernel=3, stride=stride, has_attention=has_attention, is_binary=is_binary

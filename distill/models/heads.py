@@ -2,6 +2,7 @@
 
 # Shapes: B = images, D = width of a map or a descriptor, H x W = positions, C = training places.
 
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Protocol
 
@@ -56,30 +57,35 @@ POOLS: dict[str, type[nn.Module]] = {"gem": GeM, "mean": Mean}
 """Name in a recipe to module."""
 
 
+def reduction(width: int, reduced: int) -> nn.Linear:
+    layer = nn.Linear(width, reduced)
+    nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_out")
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def classifier_layer(width: int, num_places: int) -> nn.Linear:
+    layer = nn.Linear(width, num_places)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def class_head(width: int, num_places: int, *, bottleneck: int, dropout: float) -> nn.Sequential:
     """Build Linear - BatchNorm - Dropout - classifier, no activation (spec pfed 3, class block).
 
     Without a `bottleneck` the classifier sees the descriptor itself.
     """
-    layers: list[nn.Module] = []
-    if bottleneck:
-        reduce = nn.Linear(width, bottleneck)
-        nn.init.kaiming_normal_(reduce.weight, a=0, mode="fan_out")
-        nn.init.zeros_(reduce.bias)
-        layers.append(reduce)
-    classifier = nn.Linear(bottleneck or width, num_places)
-    nn.init.normal_(classifier.weight, std=0.001)
-    nn.init.zeros_(classifier.bias)
-    return nn.Sequential(
-        *layers, nn.BatchNorm1d(bottleneck or width), nn.Dropout(dropout), classifier
-    )
+    seen = bottleneck or width
+    layers = [reduction(width, bottleneck)] if bottleneck else []
+    classifier = classifier_layer(seen, num_places)
+    return nn.Sequential(*layers, nn.BatchNorm1d(seen), nn.Dropout(dropout), classifier)
 
 
 class PooledHead(nn.Module):
     """The pooled map is the descriptor, or leads to it by a projection (spec pfed 2 and 3)."""
 
     def __init__(self, width: int, num_places: int, config: ModelConfig) -> None:
-        """Describe maps of `width` channels."""
         super().__init__()
         assert config.descriptor_width != "teacher", "the session says which number that is"
         own = config.descriptor_width == "own"
@@ -107,18 +113,11 @@ class PooledHead(nn.Module):
         self.classifier.requires_grad_("logits" in read)
 
 
-class StageHead(nn.Module):
-    """Class logits of an earlier stage; it exists in training only (spec pfed 3 and 4.1)."""
+def stage_head(width: int, num_places: int, config: ModelConfig) -> nn.Sequential:
+    """Build what makes class logits [B, C] of an earlier stage's map [B, D, H, W].
 
-    def __init__(self, width: int, num_places: int, config: ModelConfig) -> None:
-        """Pool and classify as the model itself does, with a power of its own."""
-        super().__init__()
-        self.pool = POOLS[config.pool]()
-        self.head = class_head(
-            width, num_places, bottleneck=config.bottleneck, dropout=config.dropout
-        )
-
-    def forward(self, map_BDHW: Tensor) -> Tensor:
-        """Return class logits [B, C]."""
-        logits: Tensor = self.head(self.pool(map_BDHW))
-        return logits
+    It pools and classifies as the model does, with a power of its own, and exists in training only
+    (spec pfed 3 and 4.1).
+    """
+    head = class_head(width, num_places, bottleneck=config.bottleneck, dropout=config.dropout)
+    return nn.Sequential(OrderedDict(pool=POOLS[config.pool](), head=head))

@@ -40,10 +40,6 @@ class Kind:
     attention_map: Literal["whole", "pooled"] = "whole"
     """What the authors' code shows to the attention of the head."""
 
-    @property
-    def has_head(self) -> bool:
-        return self.role is not None
-
 
 KINDS = {
     "feature.": Kind(name="BNext checkpoint", archs=tuple(BNEXTS), role=None),
@@ -109,7 +105,7 @@ class Found:
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights; its backbone is `backbone`."""
-        if not self.kind.has_head:
+        if self.kind.role is None:
             return nn.ModuleDict({"backbone": build_backbone(self.config.arch, drop_path=0.0)})
         return RetrievalModel(self.config, num_places=self.num_places, head=MccgHead)
 
@@ -166,7 +162,7 @@ def their_names(names: Collection[str], *, kind: Kind) -> dict[str, str]:
         theirs[name] = name
         for ours, words in THEIR_WORDS.items():
             theirs[name] = re.sub(ours, words, theirs[name])
-        theirs[name] = re.sub(r"^backbone\.", IN_A_NETWORK if kind.has_head else "", theirs[name])
+        theirs[name] = re.sub(r"^backbone\.", IN_A_NETWORK if kind.role else "", theirs[name])
         if f"{name.partition('.pointwise.')[0]}.pointwise.1.shift" not in names:
             theirs[name] = theirs[name].replace("FFN_1", "FFN")
     return theirs

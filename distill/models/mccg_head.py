@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
 from distill.config import ModelConfig
+from distill.models.heads import classifier_layer, reduction
 from distill.models.outputs import Outputs, Shapes, at_least_float32
 
 NUM_PARTS = 3
@@ -23,11 +24,6 @@ class MccgHead(nn.Module):
     """Three vectors of a map, and the descriptor and the class logits of each."""
 
     def __init__(self, width: int, num_places: int, config: ModelConfig) -> None:
-        """Describe maps of `width` channels.
-
-        Raises:
-            RecipeError: `model.bottleneck` is 0, and there is no width for the parts.
-        """
         super().__init__()
         if not config.bottleneck:
             raise RecipeError("model.bottleneck is 0, and parts of a descriptor need a width; 512")
@@ -103,13 +99,9 @@ class ClassBlock(nn.Module):
 
     def __init__(self, width: int, part_width: int, num_places: int) -> None:
         super().__init__()
-        self.reduce = nn.Linear(width, part_width)
-        nn.init.kaiming_normal_(self.reduce.weight, a=0, mode="fan_out")
-        nn.init.zeros_(self.reduce.bias)
+        self.reduce = reduction(width, part_width)
         self.norm = nn.BatchNorm1d(part_width)
-        self.classifier = nn.Linear(part_width, num_places)
-        nn.init.normal_(self.classifier.weight, std=0.001)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = classifier_layer(part_width, num_places)
 
     def forward(self, vector_BC: Tensor) -> Tensor:
         """Return the part [B, D] of the descriptor."""

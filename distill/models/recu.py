@@ -96,7 +96,6 @@ class ReCUResNet34(StagedNetwork):
     """A real stem at a quarter of the resolution, and 32 binary convolutions to a width of 512."""
 
     def __init__(self) -> None:
-        """Build with fresh weights."""
         conv = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         pool = nn.MaxPool2d(3, stride=2, padding=1)
         super().__init__(nn.Sequential(conv, nn.BatchNorm2d(64), nn.Hardtanh(), pool))

@@ -3,7 +3,8 @@
 # Shapes: B = images, P = parts of a descriptor, D = width of a part, C = training places.
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -13,7 +14,6 @@ from data_shards.errors import RecipeError
 from distill.config import ModelConfig
 from distill.models.backbones import (
     build_backbone,
-    feature_maps,
     patch_of,
     pixel_statistics,
     stage_ends,
@@ -34,11 +34,6 @@ class RetrievalModel(nn.Module):
     def __init__(
         self, config: ModelConfig, *, num_places: int, head: HeadBuilder = PooledHead
     ) -> None:
-        """Build with fresh weights.
-
-        Raises:
-            RecipeError: the arch is unknown.
-        """
         super().__init__()
         self.backbone = build_backbone(config.arch, drop_path=config.drop_path)
         self.pixels = renormalize(*pixel_statistics(config.arch))
@@ -74,11 +69,17 @@ class RetrievalModel(nn.Module):
         return self.head.parts(last)
 
     def _maps(self, images_BCHW: Tensor, num_stages: int) -> list[Tensor]:
-        """Return the maps of the last stages, the deepest last."""
-        ends = self.ends[-num_stages:]
-        return feature_maps(
-            self.backbone, self.pixels(images_BCHW), ends=ends, is_normed=self.has_norm
+        """Return the maps [B, D, H, W] of the last stages, the deepest last.
+
+        Of a transformer these are the patches alone, without class token and registers.
+        """
+        maps: list[Tensor] = self.backbone.forward_intermediates(  # type: ignore[operator]
+            self.pixels(images_BCHW),
+            indices=self.ends[-num_stages:],
+            norm=self.has_norm,
+            intermediates_only=True,
         )
+        return maps
 
     def describe(self, images_BCHW: Tensor, *, flip: bool = False) -> Tensor:
         """Return unit descriptors [B, P * D].
@@ -134,6 +135,19 @@ def build_model(
     if config.train_blocks is not None:
         train_last_blocks(model.backbone, config.train_blocks, arch=config.arch)
     return model
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode without gradients, and leave it as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def to_device(model: RetrievalModel, device: torch.device) -> RetrievalModel:

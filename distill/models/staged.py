@@ -10,7 +10,6 @@ class StagedNetwork(nn.Module):
     """A stem, blocks, and what is part of the last map behind the last of them."""
 
     def __init__(self, stem: nn.Module) -> None:
-        """Start without blocks."""
         super().__init__()
         self.stem = stem
         self.blocks = nn.ModuleList()

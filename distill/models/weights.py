@@ -1,8 +1,6 @@
 """The weights a backbone starts from: none, timm's, or a file; every key must fit."""
 
 import hashlib
-import os
-import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +10,6 @@ from pathlib import Path
 import timm
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -20,9 +17,6 @@ from data_shards.errors import RecipeError
 
 BEHIND = ("head.", "mask_token")
 """What checkpoints of transformers may hold beside timm's network."""
-
-NOT_A_PICKLE = (pickle.UnpicklingError, EOFError, KeyError, AttributeError)
-"""How `torch.load` refuses a file that is damaged, or holds more than tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +84,17 @@ def origin_at_timm(arch: str) -> Origin:
     return Origin(source=source, licence=licence)
 
 
+def cached_timm_weights() -> dict[str, Origin]:
+    """Return arch to source and licence of timm's weights that are in this machine's cache."""
+    origins = {arch: origin_at_timm(arch) for arch in timm.list_pretrained()}
+    return {
+        arch: origin
+        for arch, origin in origins.items()
+        if origin.source
+        and isinstance(try_to_load_from_cache(origin.source, "model.safetensors"), str)
+    }
+
+
 def fitting(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
     """Return a state in the names of `backbone`, without what stands behind its last map.
 
@@ -119,7 +124,7 @@ def read_weights(path: Path, *, what: str = "model.weights") -> dict[str, Tensor
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, *NOT_A_PICKLE) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged file fails torch and safetensors in many ways
         raise RecipeError(
             f"{what}: {path} cannot be read ({' '.join(str(error).split())[:200]}); give the named "
             "tensors of a network, as .safetensors or as torch saves a state dict"
@@ -155,8 +160,6 @@ def find_timm_weights(arch: str) -> Path:
     if isinstance(found, str):
         return Path(found)
     try:
-        if os.environ.get("HF_HUB_OFFLINE"):
-            raise OSError("HF_HUB_OFFLINE is set")
         return Path(hf_hub_download(hub, name))
     except Exception as error:  # noqa: BLE001 - hub, disk and network fail in many ways; all mean the same to a user
         raise RecipeError(

@@ -10,12 +10,7 @@ from torch import Tensor
 
 
 def proxy_anchor(
-    unit_ND: Tensor,
-    proxy_CD: Tensor,
-    place_N: Tensor,
-    *,
-    scale: float = 32.0,
-    margin: float = 0.1,
+    unit_ND: Tensor, proxy_CD: Tensor, place_N: Tensor, *, scale: float = 32.0, margin: float = 0.1
 ) -> Tensor:
     """Return the proxy-anchor loss; section 3.2 of Kim et al. 2020.
 

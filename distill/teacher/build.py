@@ -7,8 +7,6 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
 import json
-import logging
-import os
 import time
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -28,19 +26,15 @@ from distill.config import DistillConfig
 from distill.models import to_device
 from distill.teacher.cache import (
     KEY_NAME,
-    META_NAME,
     CacheKey,
     cached_shards,
     finish_cache,
+    finished_key,
     rows_name,
 )
 from distill.teacher.codec import CODECS
 from distill.teacher.source import cache_key, slot_outputs, teacher_batch
 from distill.weights_file import LoadedModel
-
-log = logging.getLogger(__name__)
-
-ZEROS_AT_ONCE = 2**20
 
 
 def build_cache(
@@ -82,9 +76,7 @@ def build_cache(
                 progress=progress,
             )
             if rank() == 0:
-                finish_cache(
-                    folder, key, teacher=teacher.name, origin=teacher.model.origin, seconds=seconds
-                )
+                finish_cache(folder, key, teacher, seconds=seconds)
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:
@@ -153,13 +145,9 @@ def _write_shards(
 
 def _is_finished(folder: Path, key: CacheKey) -> bool:
     """Return whether `folder` is the finished cache of `key`; refuse one of another key."""
-    path = folder / META_NAME
-    if not path.is_file():
+    found = finished_key(folder)
+    if found is None:
         return False
-    try:
-        found = json.loads(path.read_text())["key"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} is damaged; remove {folder} and start again") from error
     if differs := key.differences(found):
         raise CacheError(
             f"{folder} holds a teacher cache made from another {', '.join(differs)}; "
@@ -199,19 +187,8 @@ def _map_rows(
     """Create the file on rank 0, in full length, and map it on every rank."""
     if rank() == 0:
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        rows.flush()
-        _allocate(path, header_bytes=rows.offset)
+        with path.open("rb+") as file:  # a mapping that finds the disk full dies without a word
+            file.seek(rows.offset)
+            file.write(bytes(rows.nbytes))
     wait_for_all()
     return np.lib.format.open_memmap(path, mode="r+")
-
-
-def _allocate(path: Path, *, header_bytes: int) -> None:
-    """Give a new file its place on disk: a mapping that finds it full dies without a word."""
-    size = path.stat().st_size
-    with path.open("rb+") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-            return
-        file.seek(header_bytes)  # macOS has no such call, but zeros take their place too
-        while left := size - file.tell():
-            file.write(bytes(min(left, ZEROS_AT_ONCE)))

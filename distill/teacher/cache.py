@@ -18,8 +18,6 @@ import torch
 
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import AUGMENT_VERSION
-from data_shards.config import Resampling
-from data_shards.decode import DECODER
 from data_shards.errors import CacheError
 from data_shards.manifest import write_json
 from data_shards.planning.place_views import at_altitudes
@@ -34,6 +32,7 @@ from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
 from distill.models.weights import Origin, file_sha256
 from distill.teacher.codec import CODECS, Rows
+from distill.weights_file import LoadedModel
 
 CACHE_VERSION = 3
 """Raised when the code would compute other outputs from the same weights and pixels."""
@@ -73,7 +72,10 @@ class CacheKey:
     codec: CodecName = "float16"
     precision: str = "fp32"
     version: int = CACHE_VERSION
-    libraries: dict[str, str] = field(default_factory=lambda: library_versions())
+    libraries: dict[str, str] = field(
+        default_factory=lambda: {name: version(name).partition("+")[0] for name in LIBRARIES}
+    )
+    """Without a build's own mark (`+cpu`): a cache made on GPUs is read anywhere."""
 
     @property
     def digest(self) -> str:
@@ -106,25 +108,14 @@ class CacheKey:
         return found
 
 
-def library_versions() -> dict[str, str]:
-    """Return the public versions of the libraries that can change a number.
-
-    A build's own mark (`+cpu`) is left out: a cache made on GPUs is read anywhere.
-    """
-    return {name: version(name).partition("+")[0] for name in LIBRARIES}
-
-
-def decoder_name(resampling: Resampling) -> str:
-    """Return decoder and resampling as they stand in a key."""
-    return f"{DECODER}, {resampling}"
-
-
 def augment_values(augment: AugmentConfig) -> dict[str, Any]:
     """Return the augmentation policy as it stands in a key.
 
-    The constants of a family are code: `AUGMENT_VERSION` stands for them.
+    The constants of a family are code: `AUGMENT_VERSION` stands for them. That the loader does all
+    is not named, as it was not before there was another way.
     """
-    return asdict(augment)
+    values = asdict(augment)
+    return values if augment.device else {k: v for k, v in values.items() if k != "device"}
 
 
 def cached_shards(shards: ShardSet, altitudes: Sequence[float]) -> dict[str, RowNumbers]:
@@ -184,14 +175,9 @@ class FeatureCache:
                 digests beside the key are not compared here: that would read every row.)
         """
         make = f"run skydistill cache {recipe}"
-        path = folder / META_NAME
-        if not path.is_file():
+        found = finished_key(folder)
+        if found is None:
             raise CacheError(f"no finished teacher cache at {folder}; {make}")
-        try:
-            meta = json.loads(path.read_text())
-            found = meta["key"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"{path} is damaged; remove {folder} and {make}") from error
         if differs := key.differences(found):
             raise CacheError(
                 f"teacher cache {folder} was made from another {', '.join(differs)}; "
@@ -208,21 +194,13 @@ class FeatureCache:
         """Return this cache as copied to the node's own disk, or itself where there is no room.
 
         Raises:
-            CacheError: its meta file tells no digests.
             ShardError: a rows file cannot be read, or is not what its digest says.
         """
         content = (self.folder / META_NAME).read_bytes()
-        try:
-            digests = dict(json.loads(content)["sha256"])
-            files = [
-                WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)
-                for name, sha in digests.items()
-            ]
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise CacheError(
-                f"{self.folder / META_NAME} tells no digests to copy by ({error}); "
-                "remove the cache and make it again"
-            ) from error
+        files = [
+            WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)
+            for name, sha in json.loads(content)["sha256"].items()
+        ]
         name = hashlib.sha256(content).hexdigest()
         entry = copy_to_node(self.folder, files, name=name, cache=cache)
         if entry is None:
@@ -251,18 +229,30 @@ class FeatureCache:
         return CODECS[self.key.codec].decode(found, device)
 
 
-def finish_cache(
-    folder: Path, key: CacheKey, *, teacher: str, origin: Origin, seconds: float
-) -> None:
+def finished_key(folder: Path) -> dict[str, Any] | None:
+    """Return the key of the cache in `folder` as it was written; None if none was finished there.
+
+    Raises:
+        CacheError: the meta file is damaged.
+    """
+    path = folder / META_NAME
+    try:
+        return dict(json.loads(path.read_text())["key"]) if path.is_file() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(
+            f"{path} is damaged; remove {folder} and run skydistill cache again"
+        ) from error
+
+
+def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: float) -> None:
     """Write the meta file that makes a cache valid, with the digest of every rows file.
 
-    It took `seconds` of wall time on all ranks together; `origin` is of the teacher's weights.
+    It took `seconds` of wall time on all ranks together.
     """
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
-    facts = {"teacher": teacher, "origin": asdict(origin), "seconds": round(seconds, 3)}
-    write_json(
-        folder / META_NAME, {"key": asdict(key), "digest": key.digest, "sha256": digests, **facts}
-    )
+    facts: dict[str, Any] = {"key": asdict(key), "digest": key.digest, "sha256": digests}
+    facts |= {"teacher": teacher.name, "origin": asdict(teacher.model.origin)}
+    write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
 
 
 def cache_facts(folder: Path) -> dict[str, Any]:

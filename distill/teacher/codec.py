@@ -2,9 +2,8 @@
 
 # Shapes: N = images in their slots; an output is [N, ...] and a row holds all outputs of one.
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,50 +18,34 @@ Rows = npt.NDArray[np.void]
 MOST_INT8 = 127
 
 
-class Codec(Protocol):
-    """One way to store the named outputs of one image in one row of a fixed width."""
-
-    @property
-    def error(self) -> float:
-        """Largest change of a number, as a part of its output's largest number for that image."""
-
-    def dtype(self, shapes: Shapes) -> np.dtype[np.void]:
-        """Return the dtype of a row."""
-
-    def encode(self, outputs: Outputs) -> Rows:
-        """Return outputs [N, ...] as rows [N]."""
-
-    def decode(self, rows: Rows, device: torch.device) -> Outputs:
-        """Return rows [N] as float32 outputs [N, ...] on `device`, where they are decoded."""
-
-
 @dataclass(frozen=True)
 class FloatCodec:
     """Numbers as they are, in one float format."""
 
     format: str
     error: float
+    """Largest change of a number, as a part of its output's largest number for that image."""
 
     def dtype(self, shapes: Shapes) -> np.dtype[np.void]:
         return np.dtype([(name, self.format, shape) for name, shape in shapes.items()])
 
     def encode(self, outputs: Outputs) -> Rows:
-        """Round each number to the nearest of the format."""
+        """Return outputs [N, ...] as rows [N]; each number is rounded to the nearest."""
         rows = _empty_rows(self, outputs)
         for name, values in outputs.items():
             rows[name] = values.cpu().numpy()
         return rows
 
     def decode(self, rows: Rows, device: torch.device) -> Outputs:
+        """Return rows [N] as float32 outputs [N, ...] on `device`, where they are decoded."""
         names = rows.dtype.names or ()
         return Outputs({name: torch.from_numpy(rows[name]).to(device).float() for name in names})
 
 
-@dataclass(frozen=True)
 class Int8Codec:
     """Whole numbers -127 to 127, and one float32 scale per output and row: max |x| / 127."""
 
-    error: float = 0.5 / MOST_INT8
+    error = 0.5 / MOST_INT8
 
     def dtype(self, shapes: Shapes) -> np.dtype[np.void]:
         fields: list[Any] = []
@@ -92,12 +75,12 @@ class Int8Codec:
         return outputs
 
 
-def _empty_rows(codec: Codec, outputs: Mapping[str, torch.Tensor]) -> Rows:
+def _empty_rows(codec: FloatCodec | Int8Codec, outputs: Outputs) -> Rows:
     shapes = {name: tuple(values.shape[1:]) for name, values in outputs.items()}
     return np.empty(len(next(iter(outputs.values()))), dtype=codec.dtype(shapes))
 
 
-CODECS: dict[CodecName, Codec] = {
+CODECS: dict[CodecName, FloatCodec | Int8Codec] = {
     "float32": FloatCodec("<f4", error=0.0),
     "float16": FloatCodec("<f2", error=2.0**-11),
     "int8": Int8Codec(),

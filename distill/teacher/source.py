@@ -3,9 +3,9 @@
 import logging
 import shlex
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data_shards.augment.on_device import finish
 from data_shards.augment.variations import Variations
+from data_shards.decode import DECODER
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.processors import processors
@@ -25,9 +27,8 @@ from distill.config import DistillConfig, TeacherConfig
 from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, normalize, to_device
-from distill.models.weights import Origin
 from distill.run_folder import RunPaths
-from distill.teacher.cache import CacheKey, FeatureCache, augment_values, decoder_name
+from distill.teacher.cache import CacheKey, FeatureCache, augment_values
 from distill.teacher.codec import CODECS
 from distill.weights_file import LoadedModel, load_student
 
@@ -50,33 +51,15 @@ at 4e-3 in every layer), as a part of an output's largest number; what an audit 
 codec's own error."""
 
 
-class Teacher(Protocol):
-    """Answers what the teacher says of a batch: of its satellites, then of its drone views."""
-
-    shapes: Shapes
-    """Of the outputs for one image."""
-
-    space: str
-    """The space that its descriptors live in."""
-
-    origin: Origin
-    """Where the weights that it was trained from came from."""
-
-    image_size: int | None
-    """Size of the images that it looks at in every step; None when it looks at none."""
-
-    def __call__(self, batch: DeviceBatch) -> Outputs:
-        """Return the outputs [V, ...] of a batch."""
-
-
 class CachedTeacher:
     """Reads the outputs of the very image in its very augmentation slot from disk."""
 
+    image_size: int | None = None
+    """Size of the images that a teacher looks at in every step; this one looks at none."""
+
     def __init__(self, cache: FeatureCache, teacher: LoadedModel, *, device: torch.device) -> None:
-        """Serve the `cache` of a `teacher` to `device`."""
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
         self.cache, self.device, self.shapes = cache, device, cache.key.shapes
-        self.image_size: int | None = None
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -101,7 +84,7 @@ class LiveTeacher:
         self.is_as_released = config.mode == "train"
         if self.is_as_released:
             torch.nn.Module.train(self.model)  # all of it; its own `train` is deaf
-        self.image_size: int | None = image_size
+        self.image_size = image_size
         self.precision = config.precision
         self.space, self.origin = teacher.descriptor_space, teacher.model.origin
 
@@ -118,6 +101,11 @@ class LiveTeacher:
         return Outputs(
             {name: torch.cat([tiles[name], drones[name]]).float() for name in self.shapes}
         )
+
+
+Teacher = CachedTeacher | LiveTeacher
+"""Answers what the teacher says of a batch, `shapes` for one image; its descriptors live in
+`space`, and the weights that it was trained from are of `origin`."""
 
 
 def teacher_batch(device: torch.device) -> int:
@@ -160,10 +148,12 @@ def slot_outputs(
     Raises:
         ShardError: an image cannot be decoded.
     """
+    coming: deque[Variations] = deque()
 
     def variations(part: slice) -> Variations:
         view = View(int(shards.images.view[rows[part][0]]))
-        return slot_variations(shards, config.augment, rows[part], slots[part], view=view)
+        coming.append(slot_variations(shards, config.augment, rows[part], slots[part], view=view))
+        return coming[-1]
 
     for _, images in image_batches(
         shards,
@@ -174,7 +164,7 @@ def slot_outputs(
         threads=threads,
         variations=variations,
     ):
-        pixels = torch.from_numpy(images).to(device)
+        pixels = finish(torch.from_numpy(images).to(device), coming.popleft())
         yield teacher_outputs(model, pixels, key.outputs, precision=key.precision)
 
 
@@ -182,8 +172,8 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
     """Load the teacher of a recipe, and check that its logits stand for the places of these shards.
 
     Raises:
-        RecipeError: the recipe names none, or it was trained on other places, or its patches do not
-            divide the size it is to look at.
+        RecipeError: the recipe names none, or it was trained with another method or on other
+            places, or its patches do not divide the size it is to look at.
         CheckpointError: there is no trained model where the recipe says.
     """
     if config.teacher.run is None:
@@ -192,37 +182,36 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     _refuse_missing(config.teacher.run, config)
     teacher = load_student(config.teacher.run)
+    if teacher.recipe["method"] != config.method:
+        raise RecipeError(
+            f"teacher {config.teacher.run} was trained with method {teacher.recipe['method']}, and "
+            f"{config.method} compares other outputs; give a teacher trained with {config.method}"
+        )
     if teacher.places != class_places(shards):
         raise RecipeError(
             f"teacher {config.teacher.run} was trained on other places ({len(teacher.places)}) "
             f"than {config.data.shards} holds ({len(class_places(shards))}); train a teacher on "
             "these shards"
         )
-    seen, wanted = set(teacher.recipe["data"]["altitudes"]), set(config.data.altitudes)
-    is_of_these = not seen or (wanted and wanted <= seen)
+    known, wanted = set(teacher.recipe["data"]["altitudes"]), set(config.data.altitudes)
+    is_of_these = not known or (wanted and wanted <= known)
     if not is_of_these and not config.teacher.any_altitude:
         raise RecipeError(
-            f"teacher {config.teacher.run} was trained on drone views of {in_metres(seen)} alone, "
+            f"teacher {config.teacher.run} was trained on drone views of {in_metres(known)} alone, "
             f"and this recipe's are of {in_metres(wanted) or 'all heights'}; train "
             "a teacher on these, or set teacher.any_altitude to true"
         )
-    size = teacher_size(config, teacher)
+    size = config.teacher.image_size or teacher.image_size
     teacher.model.refuse_size(size, key="teacher.image_size")
-    if size != teacher.image_size and rank() == 0:
+    trained = f"{teacher.image_size} px by {teacher.resampling}"
+    seen = f"{size} px by {config.data.resampling}"
+    if trained != seen and rank() == 0:
         log.warning(
-            "teacher %s was trained at %d px and will look at %d; leave teacher.image_size out "
-            "unless that is meant",
+            "teacher %s was trained on images of %s and will look at %s; make teacher.image_size "
+            "and data.resampling equal unless that is meant",
             config.teacher.run,
-            teacher.image_size,
-            size,
-        )
-    if teacher.resampling != config.data.resampling and rank() == 0:
-        log.warning(
-            "teacher %s was trained with data.resampling %s and will see images resized by %s, as "
-            "the student does; make them equal unless that is meant",
-            config.teacher.run,
-            teacher.resampling,
-            config.data.resampling,
+            trained,
+            seen,
         )
     freeze(teacher.model)
     return teacher
@@ -234,14 +223,9 @@ def in_metres(altitudes: Iterable[float]) -> str:
 
 def _refuse_missing(run: Path, config: DistillConfig) -> None:
     """Say which command trains the teacher that is not there."""
-    if run.is_file() or RunPaths(run).weights.is_file():
+    weights, own = RunPaths(run).weights, RunPaths(run).recipe
+    if weights.is_file() or run.suffix == weights.suffix:
         return
-    if run.suffix == RunPaths(run).weights.suffix:
-        raise CheckpointError(
-            f"no trained model at {run}; set teacher.run to a weight file that is there, or to a "
-            "run folder whose training has ended"
-        )
-    own = RunPaths(run).recipe
     shipped = TEACHER_RECIPE.format(method=config.method)
     words = [str(own) if own.is_file() else shipped, "--out", str(run)]
     if own.is_file():
@@ -269,27 +253,18 @@ def class_places(shards: ShardSet) -> tuple[str, ...]:
 
 def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> CacheKey:
     """Return the key of the cache that this recipe needs."""
+    shapes = METHODS[config.method].teacher_outputs(teacher.model)
     return CacheKey(
         teacher_sha256=teacher.sha256,
-        outputs={name: list(shape) for name, shape in _shapes(config, teacher).items()},
+        outputs={name: list(shape) for name, shape in shapes.items()},
         shards=shards.fingerprint,
-        image_size=teacher_size(config, teacher),
+        image_size=config.teacher.image_size or teacher.image_size,
         altitudes=sorted(set(config.data.altitudes)),
         augment=augment_values(config.augment),
-        decoder=decoder_name(config.data.resampling),
+        decoder=f"{DECODER}, {config.data.resampling}",
         codec=config.teacher.codec,
         precision=config.teacher.precision,
     )
-
-
-def teacher_size(config: DistillConfig, teacher: LoadedModel) -> int:
-    """Return the size in pixels at which a teacher looks at the student's crops."""
-    return config.teacher.image_size or teacher.image_size
-
-
-def _shapes(config: DistillConfig, teacher: LoadedModel) -> Shapes:
-    """Return which outputs of a teacher this recipe's method compares with."""
-    return METHODS[config.method].teacher_outputs(teacher.model)
 
 
 def open_teacher(
@@ -303,16 +278,11 @@ def open_teacher(
     if not config.objectives.needs_teacher:
         return None
     teacher = load_teacher(config, shards)
-    if config.teacher.source == "live":
-        size = teacher_size(config, teacher)
-        return LiveTeacher(
-            teacher,
-            _shapes(config, teacher),
-            image_size=size,
-            config=config.teacher,
-            device=device,
-        )
     key = cache_key(config, shards, teacher)
+    if config.teacher.source == "live":
+        return LiveTeacher(
+            teacher, key.shapes, image_size=key.image_size, config=config.teacher, device=device
+        )
     folder = config.teacher.cache or Path()
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
     if config.data.stage:
@@ -339,32 +309,31 @@ def audit(
     for view in PAIRED_VIEWS:
         of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]
         rows, slots = described[of_view // cache.slots], of_view % cache.slots
-        start, stored = 0, cache.lookup(rows, slots, device)
-        for live in slot_outputs(
-            config,
-            cache.shards,
-            model,
-            rows,
-            slots,
-            key=cache.key,
-            device=device,
-            threads=config.data.threads or processors(),  # other ranks wait for this one
-        ):
-            for name, values in live.items():
-                largest = values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny)
-                part = stored[name][start : start + len(values)]
-                differs = ((part - values).flatten(1).abs().amax(1) / largest).cpu()
-                at = int(differs.nan_to_num(nan=torch.inf).argmax())
-                if not differs[at] <= allowed:
-                    raise CacheError(
-                        f"teacher cache {cache.folder} does not hold what the teacher says: "
-                        f"{cache.shards.describe(int(rows[start + at]))} in slot "
-                        f"{slots[start + at]}, output {name}, differs by {differs[at]:.2g} of its "
-                        f"largest number ({allowed:.2g} is allowed); remove the cache, and run "
-                        "skydistill cache again"
-                    )
-                worst = max(worst, float(differs[at]))
-            start += len(values)
+        live = list(
+            slot_outputs(
+                config,
+                cache.shards,
+                model,
+                rows,
+                slots,
+                key=cache.key,
+                device=device,
+                threads=config.data.threads or processors(),  # other ranks wait for this one
+            )
+        )
+        for name, stored in cache.lookup(rows, slots, device).items() if live else ():
+            values = torch.cat([part[name] for part in live])
+            largest = values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny)
+            differs = ((stored - values).flatten(1).abs().amax(1) / largest).cpu()
+            at = int(differs.nan_to_num(nan=torch.inf).argmax())
+            if not differs[at] <= allowed:
+                raise CacheError(
+                    f"teacher cache {cache.folder} does not hold what the teacher says: "
+                    f"{cache.shards.describe(int(rows[at]))} in slot {slots[at]}, output {name}, "
+                    f"differs by {differs[at]:.2g} of its largest number ({allowed:.2g} is "
+                    "allowed); remove the cache, and run skydistill cache again"
+                )
+            worst = max(worst, float(differs[at]))
     log.info(
         "audited %d of %d rows of teacher cache %s in %.2f s: they differ by %.1g of the largest "
         "number at most (%.1g is allowed)",

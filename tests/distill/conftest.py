@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from data_shards.progress import show_progress
 from data_shards.recipe import build_config, to_values
@@ -166,11 +165,11 @@ def run_alone(
     return train_alone(open_alone(config), probes=probes, stop_after=stop_after)
 
 
-def resume(accelerator: Accelerator, paths: RunPaths, *, shards: str) -> RunState:
+def resume(session: Session, *, shards: str) -> RunState:
     """Load the newest checkpoint, if there is one."""
-    found, state = newest_checkpoint(accelerator, paths, shards=shards)
+    found, state = newest_checkpoint(session.accelerator, session.paths, shards=shards)
     if found is not None:
-        load_checkpoint(accelerator, found)
+        load_checkpoint(session.accelerator, session.whole, session.groups, found, seed=0)
     return state
 
 

@@ -14,12 +14,13 @@ from unittest import mock
 
 import torch.distributed as dist
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from data_shards.errors import CheckpointError
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
-from distill import attempt
+from distill import attempt, checkpoint_writer
 from distill import train as loop
 from distill.config import (
     CrossEntropyConfig,
@@ -145,24 +146,31 @@ def stopped_runs(config: DistillConfig, out: Path) -> list[dict[str, object]]:
 
 
 def run_on_a_full_disk(config: DistillConfig, out: Path) -> list[str]:
-    """Train on while rank 1 cannot save; tell the checkpoints that there are in the end."""
+    """Train on while rank 0, which writes, has no room; tell the checkpoints there are in the end.
+
+    And what every rank is told when it must save and cannot.
+    """
     config = replace(short_run(config, out / "full", num_steps=4), save_every_steps=1)
     session = open_untracked(config)
-    accelerator = session.accelerator
-    save = accelerator.save_state
+    write = checkpoint_writer.save_file
 
-    def save_or_not(folder: str) -> None:
-        if accelerator.process_index == 1 and session.state.step in (2, 3):
+    def write_or_not(tensors: dict[str, Tensor], path: Path) -> None:
+        if path.parent.name.removesuffix(".partial")[-1] in "239":
             raise OSError(28, "No space left on device")
-        save(folder)
+        write(tensors, path)
 
     with (
-        mock.patch.object(accelerator, "save_state", save_or_not),
+        mock.patch.object(checkpoint_writer, "save_file", write_or_not),
         show_progress("training", enabled=False) as progress,
     ):
         train(session, probes=[], progress=progress, flag=StopFlag())
-    accelerator.wait_for_everyone()
-    return sorted(path.name for path in session.paths.checkpoints.iterdir())
+        told = "it was saved"
+        try:
+            session.checkpoints.save(replace(session.state, step=9), must_succeed=True)
+        except CheckpointError as error:
+            told = str(error)
+    session.accelerator.wait_for_everyone()
+    return [*sorted(path.name for path in session.paths.checkpoints.iterdir()), told]
 
 
 def waits_of_the_loop(config: DistillConfig, out: Path) -> dict[str, object]:

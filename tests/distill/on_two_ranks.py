@@ -14,13 +14,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from data_shards.errors import CheckpointError, SkyDistillError
+from data_shards.errors import SkyDistillError
 from data_shards.progress import show_progress
 from data_shards.recipe import load_recipe
 from data_shards.shards import ShardSet
 from distill import collectives, step
 from distill.batches import DeviceBatch
-from distill.checkpoint import RunState, newest_checkpoint, save_checkpoint
 from distill.config import (
     CrossEntropyConfig,
     CrossViewConfig,
@@ -40,7 +39,6 @@ from distill.methods.pfed import GROUPS, Pfed
 from distill.models import Outputs, Shapes
 from distill.phases import Phase
 from distill.preemption import StopFlag
-from distill.run_folder import RunPaths
 from distill.session import make_accelerator, open_session
 from distill.teacher.build import build_cache
 from distill.teacher.source import load_teacher
@@ -206,20 +204,6 @@ def gather_leaves_other_gradients_alone() -> list[float]:
     return [*own.grad.tolist(), *other.grad.tolist()]
 
 
-def save_when_one_rank_cannot(accelerator: Accelerator, paths: RunPaths) -> str:
-    def full(folder: str) -> None:
-        if accelerator.process_index == 1:
-            raise OSError(28, "No space left on device")
-        (Path(folder) / "half.bin").write_bytes(b"half")
-
-    with mock.patch.object(accelerator, "save_state", full):
-        try:
-            save_checkpoint(accelerator, RunState(step=7), paths, keep=2)
-        except CheckpointError as error:
-            return str(error)
-    return "it was saved"
-
-
 def wait_for_one_that_is_slow(rank: int, out: Path) -> bool:
     """Return whether the slow rank had done its work when the wait was over."""
     done = out / "slow_rank_is_done"
@@ -342,7 +326,6 @@ def main(recipe: Path, out: Path) -> None:
     config = load_recipe(DistillConfig, recipe)
     accelerator = make_accelerator(config)
     rank = accelerator.process_index
-    paths = RunPaths(config.run_folder)
     seen: dict[str, object] = {"num_processes": accelerator.num_processes}
     seen["gradients"] = dict(worst_gradients(accelerator, "pfed", config.objectives))
     seen["gradients"] |= dict(worst_gradients(accelerator, "bicrossnet", BRANCHES))
@@ -363,14 +346,6 @@ def main(recipe: Path, out: Path) -> None:
     seen["stopped"] = stopped_runs(config, out)
     seen["full"] = run_on_a_full_disk(config, out)
     seen["waits"] = waits_of_the_loop(config, out)
-
-    fresh = Accelerator(cpu=True)
-    fresh.prepare(nn.Linear(2, 2))
-    save_checkpoint(fresh, RunState(step=3), paths, keep=2)
-    seen["full_disk"] = save_when_one_rank_cannot(fresh, paths)
-    accelerator.wait_for_everyone()
-    seen["left"] = sorted(path.name for path in paths.checkpoints.iterdir())
-    seen["resumed"] = newest_checkpoint(fresh, paths, shards="")[1].step
 
     shards = ShardSet.open(config.data.shards)
     assert config.teacher.cache is not None

@@ -132,9 +132,9 @@ def test_only_bnext_limits_its_latent_weights(student, arch, limits):
 
 
 def test_a_teacher_of_another_method_is_refused(taught, narrow_run, distilled, teacher_run):
-    with pytest.raises(RecipeError, match="one descriptor, and bicrossnet compares three branches"):
+    with pytest.raises(RecipeError, match="method pfed, and bicrossnet compares other"):
         open_alone(taught(teacher_run))
-    with pytest.raises(RecipeError, match="three branches, and pfed compares one descriptor"):
+    with pytest.raises(RecipeError, match="method bicrossnet, and pfed compares other"):
         open_alone(distilled(teacher={"run": str(narrow_run), "source": "live"}))
 
 

@@ -3,19 +3,28 @@ import json
 import logging
 import resource
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
-from distill.checkpoint import SET_ASIDE, RunState, save_checkpoint
+from distill import checkpoint_writer
+from distill.checkpoint import SET_ASIDE, VERSION, RunState
+from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
 from distill.weights_file import WEIGHTS_FORMAT, load_student, save_weights
-from tests.distill.conftest import metric_lines, open_alone, resume, run_alone, tiny_config
+from tests.distill.conftest import (
+    metric_lines,
+    open_alone,
+    resume,
+    run_alone,
+    tiny_config,
+    train_alone,
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,7 @@ def test_a_finished_run_is_only_finished_again(copied, straight):
 def test_a_damaged_checkpoint_is_passed_over(copied, damage, caplog):
     paths = RunPaths(copied.run_folder)
     newest = paths.checkpoints / "step-00000006"
-    file = newest / "optimizer.bin"
+    file = newest / "training.pt"
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-10])
     elif damage == "flipped":
@@ -98,10 +107,10 @@ def test_a_checkpoint_of_other_shards_is_refused_in_a_sentence(make_config):
     session = open_alone(make_config())
     assert session.state.shards == session.shards.fingerprint
     session.state.step = 1
-    save_checkpoint(session.accelerator, session.state, session.paths, keep=2)
-    assert resume(session.accelerator, session.paths, shards=session.state.shards).step == 1
+    session.checkpoints.save(session.state, must_succeed=True)
+    assert resume(session, shards=session.state.shards).step == 1
     with pytest.raises(CheckpointError, match="step-00000001 was trained on shards .* another out"):
-        resume(session.accelerator, session.paths, shards="f" * 64)
+        resume(session, shards="f" * 64)
 
 
 def names(paths: RunPaths) -> list[str]:
@@ -112,69 +121,52 @@ def test_old_and_half_written_checkpoints_go_and_damaged_ones_are_kept_aside(mak
     session = open_alone(make_config())
     paths = session.paths
     for step in (1, 2, 3):
-        save_checkpoint(session.accelerator, RunState(step=step), paths, keep=2)
+        session.checkpoints.save(RunState(step=step), must_succeed=True)
     assert names(paths) == ["step-00000002", "step-00000003"]
     # Step 3 is damaged and step 4 half-written; the run goes on from step 2, past where it was.
     for time, saved in ((1, 3), (2, 5)):
         (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"x" * time)
         (paths.checkpoints / "step-00000004.partial").mkdir()
-        assert resume(session.accelerator, paths, shards="").step == 2
+        assert resume(session, shards="").step == 2
         assert names(paths) == ["set_aside", "step-00000002", "step-00000004.partial"]
-        save_checkpoint(session.accelerator, RunState(step=saved), paths, keep=2)
+        session.checkpoints.save(RunState(step=saved), must_succeed=True)
         assert names(paths) == ["set_aside", "step-00000002", f"step-{saved:08d}"]
-        assert resume(session.accelerator, paths, shards="").step == saved
+        assert resume(session, shards="").step == saved
     aside = paths.checkpoints / SET_ASIDE
     kept = {path.name: (path / "model.safetensors").stat().st_size for path in aside.iterdir()}
     assert kept == {"step-00000003": 1, "step-00000003-2": 2}
     assert f"is damaged and kept as {aside / 'step-00000003'}" in caplog.text
 
 
-def test_a_state_of_another_version_is_refused_and_nothing_is_touched(copied):
+@pytest.mark.parametrize("version", [None, VERSION - 1, VERSION + 1])
+def test_a_checkpoint_of_another_version_is_refused_and_nothing_is_touched(copied, version):
     run = RunPaths(copied.run_folder)
     file = run.checkpoints / "step-00000006" / "state.json"
     meta = json.loads(file.read_text())
-    meta["state"] |= {"ema": "abc", "zero": 2}
-    file.write_text(json.dumps(meta))
+    assert meta.pop("version") == VERSION
+    meta["state"]["new"] = {"of": "that version"}
+    file.write_text(json.dumps(meta | ({"version": version} if version else {})))
     before = {path: path.stat().st_mtime_ns for path in run.checkpoints.rglob("*")}
     says = (
-        r"step-00000006 was saved by another version .* \(its state has ema, zero, unknown here\)"
+        r"step-00000006 was saved by another version .* \(it is of version "
+        rf"{version or 1}, and this one reads {VERSION}\)"
     )
     with pytest.raises(CheckpointError, match=says):
         open_alone(copied)
     assert {path: path.stat().st_mtime_ns for path in run.checkpoints.rglob("*")} == before
 
 
-def test_a_folder_in_a_checkpoint_is_sealed_file_by_file(make_config, monkeypatch):
-    """DeepSpeed writes its part into a folder of its own."""
-    session = open_alone(make_config())
-    save_state = session.accelerator.save_state
-
-    def save_as_deepspeed_does(folder: str) -> None:
-        save_state(folder)
-        (Path(folder) / "pytorch_model" / "empty").mkdir(parents=True)
-        (Path(folder) / "pytorch_model" / "rank_0.pt").write_bytes(b"optimizer")
-
-    monkeypatch.setattr(session.accelerator, "save_state", save_as_deepspeed_does)
-    for step in (1, 2):
-        save_checkpoint(session.accelerator, RunState(step=step), session.paths, keep=2)
-    newest = session.paths.checkpoints / "step-00000002"
-    sealed = json.loads((newest / "state.json").read_text())["sha256"]
-    assert "pytorch_model/rank_0.pt" in sealed and "model.safetensors" in sealed
-    assert resume(session.accelerator, session.paths, shards="").step == 2
-    (newest / "pytorch_model" / "rank_0.pt").write_bytes(b"optimiser")
-    assert resume(session.accelerator, session.paths, shards="").step == 1
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(make_config, monkeypatch):
     session = open_alone(make_config())
-    save_checkpoint(session.accelerator, RunState(step=1), session.paths, keep=2)
+    session.checkpoints.save(RunState(step=1), must_succeed=True)
 
-    def full(folder: str) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(session.accelerator, "save_state", full)
+    monkeypatch.setattr(checkpoint_writer, "save_file", full)
     with pytest.raises(CheckpointError, match=r"step-00000002.*No space left"):
-        save_checkpoint(session.accelerator, RunState(step=2), session.paths, keep=2)
+        session.checkpoints.save(RunState(step=2), must_succeed=True)
     assert names(session.paths) == ["step-00000001"]
 
 
@@ -183,16 +175,17 @@ def test_a_run_goes_on_when_the_disk_is_full_and_tells_so(make_config, straight,
     caplog.set_level(logging.INFO)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     config = make_config(save_every_steps=1, probe_every_steps=1, keep_checkpoints=9)
-    seen = {}
+    seen, session = {}, open_alone(config)
 
     def fill(model: torch.nn.Module, step: int) -> dict[str, float]:
+        session.checkpoints.wait()
         seen[step] = names(RunPaths(config.run_folder))
         room = {2: 10_000, 4: size_of_weights(model) + 10_000}.get(step, limits[0])
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
         return {}
 
     try:
-        session = run_alone(config, probes=[fill])
+        train_alone(session, probes=[fill])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     saved = [f"step-{step:08d}" for step in (1, 3, 5, 6)]
@@ -203,29 +196,56 @@ def test_a_run_goes_on_when_the_disk_is_full_and_tells_so(make_config, straight,
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, monkeypatch):
+    """And what is written is what was there at its step, whatever is trained meanwhile."""
+    may_go_on, seen = threading.Event(), {}
+
+    def slow(path: Path) -> str:
+        assert may_go_on.wait(30)
+        return file_sha256(path)
+
+    def look(model: torch.nn.Module, step: int) -> dict[str, float]:
+        seen[step] = names(RunPaths(config.run_folder))
+        if step == 5:
+            may_go_on.set()
+        return {}
+
+    config = make_config(probe_every_steps=1)
+    monkeypatch.setattr(checkpoint_writer, "file_sha256", slow)
+    session = run_alone(config, probes=[look])
+    assert seen[3] == [] and seen[5] in ([], ["step-00000003.partial"])
+    assert names(session.paths) == names(straight.paths) == ["step-00000003", "step-00000006"]
+    for step in names(session.paths):
+        one, two = (run.paths.checkpoints / step for run in (session, straight))
+        assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+        one, two = (torch.load(folder / "training.pt") for folder in (one, two))
+        assert torch.equal(one["random"], two["random"])
+        for number, moments in two["optimizer"]["state"].items():
+            mine = one["optimizer"]["state"][number]
+            assert all(torch.equal(mine[name], value) for name, value in moments.items())
+
+
 def size_of_weights(model: torch.nn.Module) -> int:
     return sum(value.nbytes for value in model.state_dict().values())
 
 
 def test_a_stop_that_cannot_save_is_told_as_a_mistake(make_config, monkeypatch):
-    def full(folder: str) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Accelerator, "save_state", lambda self, folder: full(folder))
+    monkeypatch.setattr(checkpoint_writer, "save_file", full)
     with pytest.raises(CheckpointError, match=r"step-00000002.*No space left.* the one before"):
         run_alone(make_config(), stop_after=2)
 
 
 def test_a_checkpoint_of_another_program_is_refused_in_a_sentence(make_config):
     session = open_alone(make_config())
-    folder = save_checkpoint(session.accelerator, RunState(step=1), session.paths, keep=2)
+    session.checkpoints.save(RunState(step=1), must_succeed=True)
+    folder = session.paths.checkpoints / "step-00000001"
     file = folder / "model.safetensors"
     save_file({"other": torch.zeros(1)}, file)
     meta = json.loads((folder / "state.json").read_text())
     meta["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / "state.json").write_text(json.dumps(meta))
     with pytest.raises(CheckpointError, match="does not fit this version"):
-        resume(session.accelerator, session.paths, shards="")
+        resume(session, shards="")
 
 
 def test_weights_round_trip(straight):
@@ -262,20 +282,12 @@ def test_weights_of_a_version_that_told_no_resampling_are_refused(straight, tmp_
         load_student(older)
 
 
-def test_a_checkpoint_is_told_from_the_model_of_its_run(copied, tmp_path):
+def test_a_checkpoint_is_told_from_the_model_of_its_run(copied):
     run = RunPaths(copied.run_folder)
     (step, *_) = sorted(run.checkpoints.iterdir())
-    for path in (step, step / "model.safetensors"):
-        with pytest.raises(CheckpointError, match=f"{step} is a checkpoint for resuming; give the"):
+    for path in (step, step / "model.safetensors", run.checkpoints):
+        with pytest.raises(CheckpointError, match="is for resuming a training .* run folder that"):
             load_student(path)
-    with pytest.raises(CheckpointError, match=f"holds checkpoints .* run folder {run.folder}$"):
-        load_student(run.checkpoints)
-    alone = shutil.copytree(step, tmp_path / "kept" / step.name)
-    with pytest.raises(CheckpointError, match="is a checkpoint .* give the folder of its run"):
-        load_student(alone)
-    run.weights.unlink()
-    with pytest.raises(CheckpointError, match=f"train {run.folder} to its end, then give"):
-        load_student(step)
 
 
 def test_the_runs_in_a_folder_that_is_none_are_named(copied):

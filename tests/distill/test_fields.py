@@ -1,10 +1,10 @@
 """Bounds and needs that stand in the metadata of a field, reported all at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 
-from distill.config.fields import Bounds, bounded, field_problems, seed
+from distill.config.fields import bounded, field_problems, seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +23,19 @@ class Outer:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "allowed", "refused", "words"),
+    ("limits", "allowed", "refused", "words"),
     [
-        (Bounds(at_least=1), [1, 2.5], [0, float("nan")], "at least 1"),
-        (Bounds(above=0), [1e-9], [0, -1], "above 0"),
-        (Bounds(at_least=0, below=1), [0, 0.99], [1, -0.1], "at least 0 and below 1"),
-        (Bounds(above=0, at_most=5), [5], [0, 5.1], "above 0 and at most 5"),
+        ({"at_least": 1}, [1, 2.5], [0, float("nan")], "at least 1"),
+        ({"above": 0}, [1e-9], [0, -1], "above 0"),
+        ({"at_least": 0, "below": 1}, [0, 0.99], [1, -0.1], "at least 0 and below 1"),
+        ({"above": 0, "at_most": 5}, [5], [0, 5.1], "above 0 and at most 5"),
     ],
 )
-def test_bounds_allow_what_their_words_say(bounds, allowed, refused, words):
-    assert bounds.in_words == words
-    assert all(bounds.allow(value) for value in allowed)
-    assert not any(bounds.allow(value) for value in refused)
+def test_limits_allow_what_their_words_say(limits, allowed, refused, words):
+    part = make_dataclass("Part", [("value", float, bounded(1.0, **limits))])
+    assert not any(list(field_problems(part(value))) for value in allowed)
+    for value in refused:
+        assert list(field_problems(part(value))) == [f"value ({value}) must be {words}"]
 
 
 def test_a_recipe_within_its_bounds_has_no_problem():

@@ -1,3 +1,4 @@
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -121,7 +122,7 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path, content):
 
 
 def test_timm_weights_offline_say_what_to_fetch(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(RecipeError, match=r"fetch timm/convnext_tiny\..* and give its path"):
         load_backbone(nn.Identity(), arch="convnext_tiny", weights="timm")
     with pytest.raises(RecipeError, match="timm has no weights of convnext_micro"):

@@ -14,6 +14,9 @@ from distill.models import build_model
 from distill.optim import RULES, GroupedOptimizer, GroupSpec
 from distill.step import DistillStep
 
+DECAY = 0.9
+"""Of a moving average."""
+
 NEVER = 1e9
 """A gradient norm that is never reached."""
 
@@ -198,6 +201,31 @@ def test_a_resume_takes_the_moments_and_leaves_how_a_group_learns():
     del unnamed["param_groups"][0]["name"]
     with pytest.raises(ValueError, match="None"):
         new.load_state_dict(unnamed)
+
+
+def test_an_average_follows_what_has_moved_also_while_it_waits_and_after_a_resume():
+    model = network()
+
+    def optimizer() -> GroupedOptimizer:
+        specs = [group("first", model[:2], clamp=(-0.3, 0.3)), group("last", model[3], "lion")]
+        return GroupedOptimizer(specs, order=model.parameters(), max_grad_norm=0.5, ema_decay=DECAY)
+
+    mine = optimizer()
+    expected = {name: value.clone() for name, value in model.named_parameters()}
+    for number, names in enumerate(({"first"}, {"first", "last"}, {"last"}, {"last"})):
+        mine.enable(frozenset(names))
+        backward(model, number)
+        mine.step()
+        averages = dict(mine.averages())
+        moved = {"0", "1", "3"} if number else {"0", "1"}
+        for name, value in model.named_parameters():
+            expected[name].lerp_(value.detach(), 1 - DECAY)
+            assert (value in averages) == (name.partition(".")[0] in moved)
+            assert torch.allclose(averages.get(value, value), expected[name], rtol=1e-6)
+        assert not torch.equal(averages[model[0].weight], model[0].weight)
+        state = copy.deepcopy(mine.state_dict())
+        mine = optimizer()
+        mine.load_state_dict(state)
 
 
 def test_groups_change_no_bit_of_the_gradient_norm():

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -121,13 +120,14 @@ def test_training_from_the_cache_is_training_with_the_live_teacher(distilled, ca
         assert np.abs(np.subtract(found, live)).max() < later  # a newborn's updates magnify it
 
 
+@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
-    distilled, family, caplog
+    distilled, family, on_device, caplog
 ):
     config = distilled(
         data={"drones_per_row": 2, "resampling": "pillow-bicubic"},
-        augment={"family": family},
+        augment={"family": family, "device": on_device},
         teacher={"codec": "float32"},
     )
     build(config)
@@ -151,7 +151,7 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
         for name, values in answered.items():
             assert torch.equal(values, batch.teacher[name])
     assert slots == {0, 1}
-    assert "opencv-linear and will see images resized by pillow-bicubic" in caplog.text
+    assert "of 32 px by opencv-linear and will look at 32 px by pillow-bicubic" in caplog.text
 
 
 def test_a_teacher_at_its_own_size_sees_the_same_crops_live_and_cached(
@@ -187,6 +187,7 @@ def test_nothing_changed_is_a_hit(cached):
         ("augment.brightness", {"augment": {"brightness": 0.25}}),
         ("augment.seed", {"augment": {"seed": 1}}),
         ("augment.slots", {"augment": {"slots": 3}}),
+        ("augment.device", {"augment": {"device": True}}),
         ("augment.family", {"augment": {"family": "mccg"}}),
         ("augment.family", {"augment": {"family": "mean"}}),
         ("decoder", {"data": {"resampling": "opencv-area"}}),
@@ -371,11 +372,3 @@ def test_clearing_an_unfinished_build_leaves_what_is_not_ours(distilled):
     (folder / "notes.txt").write_text("mine")
     assert build(config) is True
     assert not (folder / "old.npy").exists() and (folder / "notes.txt").read_text() == "mine"
-
-
-def test_a_system_without_fallocate_writes_the_same_bytes(distilled, cached, monkeypatch):
-    monkeypatch.delattr(os, "posix_fallocate")
-    monkeypatch.setattr(teacher_build, "ZEROS_AT_ONCE", 1000)
-    config = distilled()
-    assert build(config) is True
-    assert files(config.teacher.cache) == files(cached.teacher.cache)

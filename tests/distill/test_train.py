@@ -53,6 +53,48 @@ def test_probe_is_called_at_its_steps_and_the_end(make_config):
     assert session.step.training
 
 
+def test_with_a_decay_probes_and_weights_are_the_average_that_training_does_not_see(
+    make_config, tmp_path
+):
+    looked = []
+
+    def probe(model: RetrievalModel, step: int) -> dict[str, float]:
+        looked.append(model.head.pool.power.item())
+        return {}
+
+    plain, averaged, resumed = (
+        run_alone(
+            make_config(out=str(tmp_path / name), optimizer={"ema_decay": decay}),
+            probes=[probe] * (name == "averaged"),
+            stop_after=stop,
+        )
+        for name, decay, stop in (
+            ("plain", 0, None),
+            ("averaged", 0.5, None),
+            ("resumed", 0.5, 2),
+        )
+    )
+    resumed = run_alone(resumed.config)
+    for one, other in zip(plain.model.parameters(), averaged.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    whole = averaged.gather()
+    written = load_student(averaged.paths.folder).model.state_dict()
+    power = whole.model.head.pool.power
+    assert looked == [power.item()] and power.item() != averaged.model.head.pool.power.item()
+    assert whole.log_scale.item() != averaged.step.log_scale.item()
+    for one, other in zip(written.values(), whole.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(
+        whole.state_dict().values(), resumed.gather().state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert torch.equal(
+        whole.model.head.classifier[0].running_mean, averaged.model.head.classifier[0].running_mean
+    )
+    assert "weights averaged over steps, decay 0.5" in averaged.paths.card.read_text()
+    assert "averaged" not in plain.paths.card.read_text()
+
+
 def test_a_step_that_is_logged_and_saved_is_looked_at_once(make_config, monkeypatch):
     looked = []
     look = loop._finite_means

@@ -29,7 +29,13 @@ SCRIPT = Path(__file__).with_name("on_zero.py")
 
 BICROSSNET: dict[str, Any] = {
     **BRANCHES,
-    "optimizer": {"rule": "adam", "learning_rate": 0.0006, "weight_decay": 0, "max_grad_norm": 0.5},
+    "optimizer": {
+        "rule": "adam",
+        "learning_rate": 0.0006,
+        "weight_decay": 0,
+        "max_grad_norm": 0.5,
+        "ema_decay": 0.5,
+    },
     "schedule": {"warmup_steps": 0, "drop_steps": [4], "binary_drop_steps": [6], "num_steps": 7},
     "phases": [
         {"trains": "head", "steps": 3},

@@ -9,7 +9,7 @@ import torch
 
 from distill.config import ModelConfig
 from distill.models import RetrievalModel, build_model
-from distill.models.backbones import BNEXTS, feature_maps, stage_ends
+from distill.models.backbones import BNEXTS, stage_ends
 from distill.models.import_weights import find_network, import_network, their_names
 from distill.models.mccg_head import MccgHead
 from distill.teacher.source import class_places, load_teacher
@@ -101,7 +101,7 @@ def test_what_is_left_out_is_dead(shapes):
 def test_a_bnext_has_the_same_map():
     state = drawn(bnext(MICRO))
     backbone = imported(state).backbone
-    (last,) = feature_maps(backbone, IMAGES, ends=stage_ends(backbone)[-1:], is_normed=False)
+    (last,) = backbone.forward_intermediates(IMAGES, indices=stage_ends(backbone)[-1:])
     expected = bnext_map(in_double(state), IMAGES, MICRO)
     torch.testing.assert_close(last, expected, rtol=1e-9, atol=1e-9)
 

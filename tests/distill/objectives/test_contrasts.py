@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from distill.objectives import info_nce as contrast
+from distill.objectives import triplet as hardest
 from distill.objectives.info_nce import info_nce
 from distill.objectives.proxy_anchor import proxy_anchor
 from distill.objectives.triplet import triplet
@@ -19,24 +21,25 @@ def random_units(numbers: torch.Generator, rows: int, dtype=torch.float32) -> Te
 
 def test_info_nce_by_hand():
     query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    loss = info_nce(query, gallery, torch.tensor([[True, False]]), scale=2.0).item()
+    place = torch.tensor([5])
+    loss = info_nce(query, gallery, place, torch.tensor([5, 3]), scale=2.0).item()
     assert loss == pytest.approx(math.log(1 + math.exp(-2)))
-    both = info_nce(query, gallery, torch.tensor([[True, True]]), scale=2.0).item()
+    both = info_nce(query, gallery, place, torch.tensor([5, 5]), scale=2.0).item()
     assert both == pytest.approx(math.log(1 + math.exp(-2)) + 1)  # mean of log p at 2 and at 0
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_info_nce_by_a_slow_loop(numbers: torch.Generator, smoothing: float):
     query, gallery = random_units(numbers, 3), random_units(numbers, 6)
-    positives = [[4], [0, 1, 5], [2, 3]]
-    expected, positive = 0.0, torch.zeros(3, 6, dtype=torch.bool)
-    for at_query, (row, own) in enumerate(zip(query.tolist(), positives, strict=True)):
-        positive[at_query, own] = True
+    expected, place, places = 0.0, [7, 8, 9], [8, 8, 9, 9, 7, 8]
+    for row, own_place in zip(query.tolist(), place, strict=True):
+        own = [at for at, other in enumerate(places) if other == own_place]
         similar = [10 * dot(row, image) for image in gallery.tolist()]
         for at, probability in enumerate(softmax(similar)):
             wanted = smoothing / 6 + ((1 - smoothing) / len(own) if at in own else 0.0)
             expected -= wanted * math.log(probability) / 3
-    loss = info_nce(query, gallery, positive, scale=10.0, label_smoothing=smoothing)
+    both = torch.tensor(place), torch.tensor(places)
+    loss = info_nce(query, gallery, *both, scale=10.0, label_smoothing=smoothing)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -46,10 +49,38 @@ def test_info_nce_of_one_positive_is_cross_entropy_of_its_index(
 ):
     query, gallery = random_units(numbers, 3), random_units(numbers, 6)
     target = torch.tensor([4, 0, 2])
-    positive = F.one_hot(target, 6).bool()
-    loss = info_nce(query, gallery, positive, scale=10.0, label_smoothing=smoothing)
+    loss = info_nce(query, gallery, target, torch.arange(6), scale=10.0, label_smoothing=smoothing)
     by_index = F.cross_entropy(10 * query @ gallery.T, target, label_smoothing=smoothing)
     assert torch.allclose(loss, by_index, rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_info_nce_in_chunks_has_the_gradients_of_one_product(
+    numbers: torch.Generator, monkeypatch, smoothing: float, dtype, error: float
+):
+    units = random_units(numbers, 23, dtype), random_units(numbers, 40, dtype)
+    places = torch.arange(23) % 9, torch.arange(40) % 10
+    seen = []
+    for most in (contrast.MOST_AT_ONCE, 0):
+        monkeypatch.setattr(contrast, "MOST_AT_ONCE", most)
+        monkeypatch.setattr(contrast, "CHUNK", 5)  # the last chunk has three
+        parts = [part.clone().requires_grad_() for part in (*units, torch.tensor(9.0, dtype=dtype))]
+        loss = info_nce(*parts[:2], *places, scale=parts[2], label_smoothing=smoothing)
+        (3 * loss).backward()
+        seen.append([loss.detach(), *(part.grad for part in parts)])
+    for dense, chunked in zip(*seen, strict=True):
+        assert chunked.dtype == dtype
+        assert (chunked - dense).abs().max() <= error * dense.abs().max()
+
+
+def test_triplets_in_chunks_are_those_of_one_product(numbers: torch.Generator, monkeypatch):
+    anchor, other = (random_units(numbers, n, torch.float64) for n in (23, 40))
+    places = torch.arange(23) % 9, torch.arange(40) % 8
+    whole = triplet(anchor, other, *places, margin=0.3)
+    monkeypatch.setattr(hardest, "CHUNK", 5)
+    assert torch.allclose(triplet(anchor, other, *places, margin=0.3), whole, rtol=1e-12)
+    assert 0 < (whole > 0).sum() < len(whole)
 
 
 def test_triplet_by_hand():

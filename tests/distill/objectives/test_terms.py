@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import distill.objectives
-from distill.config import ObjectivesConfig
+from distill.config import InfoNceConfig, ObjectivesConfig
 from distill.methods import METHODS, Rows, StepTensors
 from distill.methods.pfed import symmetric_info_nce
 from distill.models import Outputs
@@ -74,5 +74,5 @@ def test_symmetric_info_nce_by_a_slow_loop(
         to_drones += slow_info_nce(tiles[row], all_views, places[row]) / 2
         for view in views[row]:
             to_satellites += slow_info_nce(view, all_tiles, places[row]) / (2 * k)
-    loss = symmetric_info_nce(step, smoothing=0.0).item()
+    loss = symmetric_info_nce(step, InfoNceConfig(label_smoothing=0.0)).item()
     assert loss == pytest.approx((to_drones + to_satellites) / 2, rel=1e-5)

@@ -1,0 +1,215 @@
+"""Checkpoints written while training goes on: a snapshot in host memory, then a thread of rank 0.
+
+DeepSpeed saves its pieces by collectives of its own, so under it training waits for every save.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from data_shards.errors import CheckpointError
+from data_shards.manifest import write_json
+from data_shards.planning.neighbours import write_neighbours
+from distill.checkpoint import (
+    NEIGHBOURS_NAME,
+    STATE_NAME,
+    TRAINING_NAME,
+    VERSION,
+    WEIGHTS_NAME,
+    RunState,
+    finished_checkpoints,
+    random_state,
+    read_meta,
+)
+from distill.collectives import broadcast_object, first_problem, gather_arrays
+from distill.models.weights import file_sha256
+from distill.run_folder import RunPaths
+from distill.zero import zero_stage
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointWriter:
+    """Saves the checkpoints of one attempt; each folder appears when it is whole.
+
+    One is written at a time: the next save, and `wait`, return when the one before is sealed. The
+    last `keep` stay, and the newest of those that were the best when they were saved.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        whole: nn.Module,
+        optimizer: Optimizer,
+        paths: RunPaths,
+        *,
+        keep: int,
+    ) -> None:
+        """Save `whole`, the step unwrapped, and its optimizer.
+
+        Under DeepSpeed they are those that `accelerator` has prepared.
+        """
+        self._accelerator, self._whole, self._optimizer = accelerator, whole, optimizer
+        self._paths, self._keep = paths, keep
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[str | None] | None = None
+        self._snapshot: dict[str, Any] = {}
+
+    def save(self, state: RunState, *, must_succeed: bool = False) -> None:
+        """Save everything needed to go on; every rank calls.
+
+        Training may go on at once, and does so when the disk is full; with `must_succeed`, the
+        checkpoint is sealed when this returns.
+
+        Raises:
+            CheckpointError: it must succeed and does not, on all ranks; earlier checkpoints are
+                untouched.
+        """
+        self.wait()
+        final = self._paths.checkpoints / f"step-{state.step:08d}"
+        state, is_main = replace(state), self._accelerator.is_main_process
+        if zero_stage(self._accelerator):
+            problem = self._save_in_turns(final, state)
+            if problem and is_main and not must_succeed:
+                log.warning("training goes on: %s", problem)
+        else:
+            self._take_snapshot()
+            if is_main:
+                write = partial(self._write, final, state, is_told=not must_succeed)
+                self._pending = self._thread.submit(write)
+            problem = broadcast_object(self.wait()) if must_succeed else None
+        if problem and must_succeed:
+            raise CheckpointError(problem)
+
+    def wait(self) -> str | None:
+        """Return when the checkpoint under way is sealed, or what kept it from being so."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending is not None else None
+
+    def _take_snapshot(self) -> None:
+        """Copy to this host's memory what training will change, in the order of its device."""
+        device = self._accelerator.device
+        random = torch.from_numpy(np.stack(gather_arrays(random_state(device).numpy())))
+        if not self._accelerator.is_main_process:
+            return
+        values: dict[str, Any] = {"weights": self._whole.state_dict(), "random": random}
+        values["optimizer"] = self._optimizer.state_dict()
+        if self._accelerator.scaler is not None:
+            values["scaler"] = self._accelerator.scaler.state_dict()
+        self._snapshot = copied_to_host(values, self._snapshot)
+        self._is_copied = torch.cuda.Event() if device.type == "cuda" else None
+        if self._is_copied is not None:
+            self._is_copied.record()
+
+    def _write(self, final: Path, state: RunState, *, is_told: bool) -> str | None:
+        """Write, hash, seal and name a checkpoint; return what kept it from being so."""
+        aside = final.with_name(final.name + ".partial")
+
+        def write() -> None:
+            if self._is_copied is not None:
+                self._is_copied.synchronize()
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            rest = dict(self._snapshot)
+            weights = {name: value.contiguous() for name, value in rest.pop("weights").items()}
+            save_file(weights, aside / WEIGHTS_NAME)
+            torch.save(rest, aside / TRAINING_NAME)
+            self._publish(aside, final, state)
+
+        problem = _problem_of(write)
+        if problem:
+            problem = _in_a_sentence(final, problem)
+            shutil.rmtree(aside, ignore_errors=True)
+            if is_told:
+                log.warning("training goes on: %s", problem)
+        return problem
+
+    def _save_in_turns(self, final: Path, state: RunState) -> str | None:
+        """Let every rank write its pieces, and rank 0 seal them."""
+        aside = final.with_name(final.name + ".partial")
+        is_main = self._accelerator.is_main_process
+        if is_main:
+            shutil.rmtree(aside, ignore_errors=True)
+        parts: list[Callable[[], object]] = [
+            lambda: aside.mkdir(parents=True) if is_main else None,
+            lambda: self._accelerator.save_state(str(aside)),
+            lambda: self._publish(aside, final, state) if is_main else None,
+        ]
+        for part in parts:
+            if problem := first_problem(_problem_of(part)):
+                if is_main:
+                    shutil.rmtree(aside, ignore_errors=True)
+                return _in_a_sentence(final, problem)
+        return None
+
+    def _publish(self, aside: Path, final: Path, state: RunState) -> None:
+        """Seal a written checkpoint by the digest of every file, name it, and remove older ones."""
+        facts = asdict(replace(state, neighbours=None))
+        if state.neighbours is not None:
+            write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
+        facts["neighbours"] = state.neighbours.digest if state.neighbours is not None else None
+        digests = {
+            path.relative_to(aside).as_posix(): file_sha256(path)
+            for path in sorted(aside.rglob("*"))
+            if path.is_file()
+        }
+        meta = {"version": VERSION, "state": facts, "sha256": digests}
+        write_json(aside / STATE_NAME, meta)
+        aside.rename(final)
+        folders = finished_checkpoints(self._paths)
+        best = [folder for folder in folders if _was_best(read_meta(folder))]
+        kept = {*folders[-self._keep :], *best[-1:]}
+        for folder in [*folders, *self._paths.checkpoints.glob("*.partial")]:
+            if folder not in kept:
+                shutil.rmtree(folder)
+
+
+def copied_to_host(value: Any, earlier: Any) -> Any:  # noqa: ANN401 - what `torch.save` takes
+    """Copy nested tensors to host memory: into those of an earlier copy, where they fit.
+
+    The host does not wait for a GPU; what its stream is given later comes after the copy.
+    """
+    if isinstance(value, Tensor):
+        fits = isinstance(earlier, Tensor) and earlier.shape == value.shape
+        if not fits or earlier.dtype != value.dtype or earlier.stride() != value.stride():
+            earlier = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        return earlier.copy_(value.detach(), non_blocking=True)
+    if isinstance(value, Mapping):
+        known = earlier if isinstance(earlier, Mapping) else {}
+        return {key: copied_to_host(part, known.get(key)) for key, part in value.items()}
+    if isinstance(value, list):
+        return [copied_to_host(part, None) for part in value]
+    return value
+
+
+def _was_best(meta: Mapping[str, Any]) -> bool:
+    return bool(meta) and meta.get("step") == meta.get("best_step")
+
+
+def _problem_of(work: Callable[[], object]) -> str | None:
+    """Return why a part of a save failed, None where it did not."""
+    try:
+        work()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        return " ".join(str(error).split())[:200]
+    return None
+
+
+def _in_a_sentence(final: Path, problem: str) -> str:
+    return (
+        f"checkpoint {final} could not be written ({problem}); free space: a start resumes from "
+        "the one before"
+    )
