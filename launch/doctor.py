@@ -162,7 +162,7 @@ def system(config: DoctorConfig) -> Iterator[Finding]:
 def store(config: DoctorConfig) -> Iterator[Finding]:
     """Look at the MLflow store that runs in `out` would be recorded in; nothing is made there."""
     from distill.run_folder import RunPaths
-    from distill.tracking import SQLITE, existing_store, first_line, tracking_uri
+    from distill.tracking import SQLITE, first_line, open_store, tracking_uri
 
     uri = tracking_uri(RunPaths(config.out / "run"), None)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
@@ -170,7 +170,7 @@ def store(config: DoctorConfig) -> Iterator[Finding]:
         return
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SECONDS_FOR_A_SERVER)
     try:
-        names = [one.name for one in existing_store(uri).search_experiments()]
+        names = [one.name for one in open_store(uri).search_experiments()]
     except SkyDistillError as error:
         yield Finding(what="MLflow store", says=str(error), state="wrong")
     except Exception as error:  # noqa: BLE001 - a store fails in many ways; all mean the same to a user
