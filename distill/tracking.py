@@ -321,7 +321,9 @@ def _refuse_other_schema(file: Path) -> None:
     script = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     if found != script.get_current_head():
         is_older = any(one.revision == found for one in script.walk_revisions())
-        remedy = "run mlflow db upgrade" if is_older else "install the MLflow that wrote it"
+        remedy = "install the MLflow that wrote it"
+        if is_older:
+            remedy = f"run mlflow db upgrade {SQLITE}{file}"
         raise TrackingError(
             f"{file} has schema {found}, and MLflow {mlflow.__version__} expects "
             f"{script.get_current_head()}; it is left as it is: back it up and {remedy}"

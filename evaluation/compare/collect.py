@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_shards.errors import DescriptorError, RecipeError
 from data_shards.nearest import choose
-from distill.mlflow_runs import TrackedRun, read_runs
+from distill.mlflow_runs import read_runs
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.compare.config import CompareConfig
 from evaluation.report import REPORT_NAME, Report, read_report, report_of
@@ -97,7 +97,13 @@ def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
     entries = [entry for path in config.reports for entry in _from_path(path)]
     left_out: list[str] = []
     if config.tracking_uri or not config.reports:
-        store = _store(config.tracking_uri)
+        store = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if not store and not USUAL_STORE.is_file():
+            raise RecipeError(
+                "nothing to compare: give reports or run folders, or an MLflow store with "
+                f"--tracking-uri ({USUAL_STORE} does not exist)"
+            )
+        store = store or f"sqlite:///{USUAL_STORE}"
         entries += _from_mlflow(store, config.experiment or EXPERIMENT, left_out)
     known = sorted({entry.report.dataset for entry in entries})
     wanted = [choose(name, known, what="data set", error=RecipeError) for name in config.dataset]
@@ -123,17 +129,6 @@ def _from_path(path: Path) -> Iterator[Entry]:
         yield Entry(report=read_report(file), where=str(file), recipe=recipe, file=file)
 
 
-def _store(uri: str | None) -> str:
-    """Return the store that is meant: as asked, as the environment says, else the usual one."""
-    told = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not told and not USUAL_STORE.is_file():
-        raise RecipeError(
-            "nothing to compare: give reports or run folders, or an MLflow store with "
-            f"--tracking-uri ({USUAL_STORE} does not exist)"
-        )
-    return told or f"sqlite:///{USUAL_STORE}"
-
-
 def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
     """Read every report of an experiment's runs; name in `left_out` the runs that have none."""
     entries: list[Entry] = []
@@ -141,7 +136,13 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
     unreadable: list[str] = []
     runs = read_runs(uri, experiment=experiment)
     for run in runs:
-        entries += _from_run(run, unreadable)
+        for name, values in run.evaluations.items():
+            where = f"{name} of MLflow run {run.name}"
+            try:
+                report = report_of(values, where=where)
+                entries.append(Entry(report=report, where=where, recipe=run.params))
+            except DescriptorError as error:
+                unreadable.append(str(error))
         if not run.evaluations:
             without.append(run.name if run.status == "FINISHED" else f"{run.name} ({run.status})")
     if without:
@@ -157,16 +158,6 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
             "any; run skydistill evaluate --checkpoint RUN --shards SHARDS"
         )
     return entries
-
-
-def _from_run(run: TrackedRun, unreadable: list[str]) -> Iterator[Entry]:
-    """Yield the reports among the files of a run; say in `unreadable` which are none."""
-    for name, values in run.evaluations.items():
-        where = f"{name} of MLflow run {run.name}"
-        try:
-            yield Entry(report=report_of(values, where=where), where=where, recipe=run.params)
-        except DescriptorError as error:
-            unreadable.append(str(error))
 
 
 def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:

@@ -12,6 +12,7 @@ from evaluation.compare.collect import (
     Group,
     Measurement,
     group_runs,
+    in_words,
     listed,
     shared_measurement,
 )
@@ -23,7 +24,7 @@ from evaluation.compare.published import (
     title_of,
     why_not_beside,
 )
-from evaluation.compare.table import Cell, Column, Row, Table, mark_best
+from evaluation.compare.table import OF_THE_TEST, Cell, Column, Row, Table, mark_best
 from evaluation.figures.units import short
 from evaluation.report import Report
 from evaluation.result import SINGLE, Result
@@ -293,15 +294,12 @@ def _notes(one: Measurement, groups: Sequence[Group]) -> Iterator[str]:
         what = result.direction.upper() + kind
         counted[f"{what} {queries:,.0f} queries, {gallery:,.0f} images"] = None
     yield "; ".join(counted)
-    how = [f"percent; {one.resampling}, {'' if one.flip else 'no '}mirrored images"]
-    how.append(f"test images {one.shards_fingerprint[:12]}")
-    if one.distractors:
-        how.append(f"further distractors {', '.join(part[:12] for part in one.distractors)}")
-    if one.rerank:
-        how.append(f"re-ranked: {', '.join(one.rerank)}")
-    if one.fusion:
-        how.append(f"drone views chosen by {one.fusion}")
-    yield "; ".join(how)
+    how = {
+        k: in_words(v) for k, v in asdict(one).items() if (v or v is False) and k not in OF_THE_TEST
+    }
+    yield "; ".join(
+        ["percent", *(f"{name.replace('_', ' ')} {said}" for name, said in how.items())]
+    )
     if any(len(group.entries) > 1 for group in groups):
         yield "± sample standard deviation over the runs that differ in the seed alone"
     for group in groups:
