@@ -117,8 +117,11 @@ class Trainer:
         torch.manual_seed(SEED)
         model = to_device(method.build(self.config.model, num_places=PLACES), self.device)
         if has_gpu:
+            torch.compiler.reset()  # what another size or model has left would make shapes dynamic
             backbone = model.backbone
-            backbone.forward_intermediates = torch.compile(backbone.forward_intermediates)
+            backbone.forward_intermediates = torch.compile(
+                backbone.forward_intermediates, dynamic=False
+            )
         step = DistillStep(
             self.config, method, model, teacher=teacher.shapes if teacher else None
         ).to(self.device)

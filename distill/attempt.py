@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from data_shards.errors import RecipeError, SkyDistillError
@@ -139,7 +140,8 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
     config, state, is_main = session.config, session.state, session.accelerator.is_main_process
     status = "FAILED"
     # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
-    with StopFlag(session.paths.stop if is_main else None) as flag:
+    file, timeout = session.paths.stop if is_main else None, config.collective_timeout_s
+    with StopFlag(file, timeout=timedelta(seconds=timeout)) as flag:
         try:
             with show_progress(
                 f"training {config.name}", unit="steps", enabled=is_main

@@ -39,14 +39,17 @@ LIBRARIES = (
 MAY_CHANGE_ON_RESUME = {
     "out",
     "expected_world_size",
+    "collective_timeout_s",
     "log_every_steps",
     "save_every_steps",
     "keep_checkpoints",
+    "keep_best",
     "probe_every_steps",
     "tracking",
     "data.local_cache",
     "data.local_cache_gib",
     "data.stage",
+    "data.threads",
 }
 """Recipe keys that do not change what is trained."""
 
@@ -101,6 +104,11 @@ class RunPaths:
     def weights(self) -> Path:
         """The trained model, for users."""
         return self.folder / "model.safetensors"
+
+    @property
+    def best(self) -> "RunPaths":
+        """Weights, parts and card as of the best probe, where it is kept."""
+        return RunPaths(self.folder / "best")
 
     @property
     def training_parts(self) -> Path:

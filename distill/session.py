@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor
 
 from data_shards.errors import RecipeError, WorldSizeError
@@ -132,8 +134,10 @@ class Session:
         return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 
-def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -> Accelerator:
-    """Join the processes that were launched.
+def join_ranks(
+    *, precision: Precision = "fp32", phases: Sequence[Phase] = (), timeout_s: float = 1800
+) -> Accelerator:
+    """Join the processes that were launched; one waits for another `timeout_s` seconds.
 
     Where `phases` differ in their terms, some parameters have no gradient in some of them.
 
@@ -145,12 +149,17 @@ def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -
         raise RecipeError(
             "precision fp16 needs a GPU, and there is none here; set precision to bf16 or fp32"
         )
-    is_zero = is_launched_by_deepspeed()
+    is_zero, has_gpu = is_launched_by_deepspeed(), torch.cuda.is_available()
+    if is_zero:
+        before_zero(precision)
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available() and not is_zero,
+        cpu=not has_gpu and not is_zero,
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[
-            *(before_zero(precision) if is_zero else []),
+            InitProcessGroupKwargs(
+                backend="gloo" if is_zero and not has_gpu else "nccl",
+                timeout=timedelta(seconds=timeout_s),
+            ),
             DistributedDataParallelKwargs(
                 gradient_as_bucket_view=True,
                 find_unused_parameters=len({phase.terms for phase in phases}) > 1,
@@ -173,7 +182,13 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
         WorldSizeError: the processes that run are not those launched, or not those asked for.
     """
     phases = METHODS[config.method].phases(config)
-    accelerator = join_ranks(precision=config.precision, phases=phases)
+    accelerator = join_ranks(
+        precision=config.precision,
+        phases=phases,
+        # NCCL ends a process without a word: before that, the question of the stop flag gives up.
+        # Nor does accelerate 1.15 pass on the 600 s that it takes for everybody's default.
+        timeout_s=1.1 * config.collective_timeout_s,
+    )
     running = accelerator.num_processes
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(
@@ -223,11 +238,8 @@ def open_session(
     model = to_device(method.build(first, num_places=len(class_places(shards))), accelerator.device)
     model.refuse_size(config.data.image_size, key="data.image_size")
     wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
-    paths = RunPaths(config.run_folder)  # written when nothing of the recipe is left to refuse
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            paths = open_run_folder(asked, world_size=accelerator.num_processes)
-    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+    # Written when nothing of the recipe is left to refuse.
+    paths, found, state = _open_run(asked, accelerator, shards)
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
     wrapped.to(accelerator.device)
@@ -241,10 +253,8 @@ def open_session(
     )
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
-    set_seed(config.seed, device_specific=True)
-    if found is not None:
-        load_checkpoint(accelerator, whole, groups, found, seed=config.seed)
-    _tell_origin(state, model, whole.model)
+    _go_on(config, accelerator, found, state, wrapped, groups, models=(model, whole.model))
+    saver = CheckpointWriter(accelerator, wrapped, groups, paths, keep=config.keep_checkpoints)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -259,17 +269,38 @@ def open_session(
         teacher=teacher,
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
-        checkpoints=CheckpointWriter(
-            accelerator, whole, groups, paths, keep=config.keep_checkpoints
-        ),
+        checkpoints=saver,
         state=state,
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 
 
-def _tell_origin(state: RunState, *models: RetrievalModel) -> None:
-    """Let a run and its models tell where their first weights came from."""
+def _open_run(
+    config: DistillConfig, accelerator: Accelerator, shards: ShardSet
+) -> tuple[RunPaths, Path | None, RunState]:
+    """Open the run folder; return its newest checkpoint, if any, and the state to go on from."""
+    paths = RunPaths(config.run_folder)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            paths = open_run_folder(config, world_size=accelerator.num_processes)
+    return paths, *newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+
+
+def _go_on(
+    config: DistillConfig,
+    accelerator: Accelerator,
+    found: Path | None,
+    state: RunState,
+    wrapped: DistillStep,
+    groups: GroupedOptimizer,
+    *,
+    models: Sequence[RetrievalModel],
+) -> None:
+    """Load a checkpoint, if one was found; models tell where their first weights came from."""
+    set_seed(config.seed, device_specific=True)
+    if found is not None:
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
     state.origin = state.origin or asdict(models[0].origin)
     for model in models:
         model.origin = Origin(**state.origin)

@@ -10,7 +10,6 @@ from unittest import mock
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
@@ -20,8 +19,8 @@ from distill.launched import launched_world_size
 from distill.optim import EMA, GroupedOptimizer
 
 
-def before_zero(precision: Precision) -> list[InitProcessGroupKwargs]:
-    """Look whether a launch by DeepSpeed can work; return what accelerate must be told for it.
+def before_zero(precision: Precision) -> None:
+    """Look whether a launch by DeepSpeed can work.
 
     Raises:
         RecipeError: it cannot.
@@ -41,7 +40,6 @@ def before_zero(precision: Precision) -> list[InitProcessGroupKwargs]:
 
     # Without GPUs it would compile a faster all-reduce at first: a minute, and a compiler.
     deepspeed.ops.__compatible_ops__.pop("deepspeed_shm_comm", None)
-    return [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
 
 
 def zero_stage(accelerator: Accelerator) -> int:

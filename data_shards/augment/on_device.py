@@ -19,7 +19,7 @@ from torch import Tensor
 
 from data_shards.augment.mean import BLUR_SIZES, grid_of
 from data_shards.augment.operations import GRAY, HUES, JITTER_ORDERS, saturation_matrix
-from data_shards.augment.values import AugmentValues
+from data_shards.augment.values import AugmentValues, neutral
 from data_shards.augment.variations import Variations
 
 GPU_IMAGES = 64
@@ -45,14 +45,14 @@ def finish(images_NSS3: Tensor, variations: Variations) -> Tensor:
     order = JITTER_ORDERS[rows["jitter_order"]]
     for step in range(order.shape[1]):
         for number, (name, operation) in enumerate(JITTER.items()):
-            chosen = (order[:, step] == number) & (rows[name] != NEUTRAL[name])
-            _vary(images, rows, chosen & ~rows["is_joint"], operation)
+            chosen = np.isin(order[:, step], number) & (rows[name] != NEUTRAL[name])
+            _vary(images, rows, ~rows["is_joint"] & chosen, operation)
     for size in BLUR_SIZES:
-        _vary(images, rows, np.equal(rows["kernel_size"], size), _filter)
+        _vary(images, rows, np.isin(rows["kernel_size"], size), _filter)
     _vary(images, rows, rows["is_grid"], _drop_grid)
-    _vary(images, rows, rows["boxes"].any(axis=(1, 2)), _fill)
+    _vary(images, rows, rows["boxes"].max(axis=(1, 2)) > 0, _fill)
     for turns in (1, 2, 3):
-        _vary(images, rows, np.equal(rows["quarter_turns"], turns), _turn)
+        _vary(images, rows, np.isin(rows["quarter_turns"], turns), _turn)
     return images
 
 
@@ -100,23 +100,20 @@ def _change_contrast(images: Tensor, rows: AugmentValues) -> Tensor:
 
 
 def _saturate(images: Tensor, rows: AugmentValues) -> Tensor:
-    matrices = [saturation_matrix(factor) for factor in rows["saturation"].tolist()]
-    return _mapped(images, np.stack(matrices), images.new_zeros(len(images), dtype=torch.float32))
+    alone = neutral(len(rows))
+    alone["saturation"] = rows["saturation"]
+    return _colour(images, alone)
 
 
 def _colour(images: Tensor, rows: AugmentValues) -> Tensor:
     """Change brightness, contrast and saturation in one, as the family `light` does."""
     brightness, contrast = (rows[name].astype(np.float64) for name in ("brightness", "contrast"))
     matrices = np.stack([saturation_matrix(factor) for factor in rows["saturation"].tolist()])
+    scaled = ((brightness * contrast)[:, None, None] * matrices).astype(np.float32)
+    unit = 2**FIXED_BITS
+    matrix = _sent(np.rint(scaled * unit).astype(np.int32), images)
     offset = _mean_lightness(images) * _sent(brightness * (1.0 - contrast), images)
-    return _mapped(images, (brightness * contrast)[:, None, None] * matrices, offset.float())
-
-
-def _mapped(images: Tensor, matrices_N33: npt.NDArray[np.float64], offset_N: Tensor) -> Tensor:
-    """Multiply each pixel by its image's matrix, and add its offset."""
-    scale = 2**FIXED_BITS
-    matrix = _sent(np.rint(matrices_N33.astype(np.float32) * scale).astype(np.int32), images)
-    result: Tensor = ((offset_N + 0.5) * scale).round().int().view(-1, 1, 1, 1)
+    result: Tensor = ((offset.float() + 0.5) * unit).round().int().view(-1, 1, 1, 1)
     for channel in range(3):
         result = result + images[..., channel, None] * matrix[:, None, None, :, channel]
     return (result >> FIXED_BITS).clamp_(0, 255).byte()

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError, DivergedError, RecipeError
 from distill import train as loop
@@ -51,6 +51,36 @@ def test_probe_is_called_at_its_steps_and_the_end(make_config):
     probed = [line["step"] for line in lines if "probe/d2s/recall_at_1" in line["metrics"]]
     assert probed == [4, 6]
     assert session.step.training
+
+
+def test_the_best_checkpoint_and_its_weights_are_kept_beside_the_last(make_config):
+    recall = {1: 0.25, 2: 0.5, 3: 0.375, 4: 0.5, 5: 0.125, 6: 0.0}
+
+    def probe(model: RetrievalModel, step: int) -> dict[str, float]:
+        both = {"d2s": recall[step] + 0.125, "s2d": recall[step] - 0.125}
+        return {f"probe/{way}/recall_at_1": value for way, value in both.items()}
+
+    config = make_config(
+        keep_best=True,
+        probe_every_steps=1,
+        keep_checkpoints=1,
+        data={"validation_fraction": 0.2},
+    )
+    for stop, last in ((4, 4), (None, 6)):
+        session = run_alone(config, probes=[probe], stop_after=stop)
+        names = sorted(path.name for path in session.paths.checkpoints.iterdir())
+        assert names == ["step-00000002", f"step-{last:08d}"]
+        state = json.loads((session.paths.checkpoints / names[-1] / "state.json").read_text())
+        assert (state["state"]["best_step"], state["state"]["best_recall"]) == (2, 0.5)
+    best = load_student(session.paths.best.folder)
+    assert best.step == 2 and load_student(session.paths.folder).step == 6
+    saved = load_file(session.paths.checkpoints / names[0] / "model.safetensors")
+    assert all(
+        torch.equal(value, saved[f"model.{name}"])
+        for name, value in best.model.state_dict().items()
+    )
+    with pytest.raises(RecipeError, match="keep_best chooses by probes on held-out places"):
+        make_config(keep_best=True)
 
 
 def test_with_a_decay_probes_and_weights_are_the_average_that_training_does_not_see(
@@ -126,7 +156,7 @@ def test_a_diverging_term_is_named_and_never_saved(make_config, monkeypatch, log
 
 
 def test_a_gradient_that_is_not_finite_is_never_saved(make_config, monkeypatch):
-    def flat(query: torch.Tensor, gallery: torch.Tensor, target_B: torch.Tensor, **_: object):
+    def flat(query: torch.Tensor, *_: torch.Tensor, **__: object):
         return (query - query).abs().sqrt().sum()  # zero, with an infinite slope
 
     monkeypatch.setattr("distill.methods.pfed.info_nce", flat)

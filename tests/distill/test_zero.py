@@ -148,3 +148,6 @@ def test_a_run_resumed_in_the_middle_of_every_phase_is_the_uninterrupted_one(tra
     assert all(torch.equal(value, unfrozen[key]) for key, value in runs.weights("stopped").items())
     assert runs.exits("stopped") == [(75, 2), (75, 5), (0, 7)]
     assert runs.exits("pfed") == [(0, 6)]
+    checkpoint = sorted(RunPaths(runs.folder / "pfed").checkpoints.iterdir())[-1]
+    sealed = json.loads((checkpoint / "state.json").read_text())["sha256"]
+    assert any(name.startswith("pytorch_model/") for name in sealed), "files in folders too"
