@@ -6,10 +6,8 @@ The format is described in `docs/shards.md`; it is read by `numpy.memmap` withou
 import hashlib
 import os
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -51,26 +49,6 @@ AGAIN = "run skydistill shard again into a new folder"
 def index_name(tar: str) -> str:
     """Return the file name of the index beside a tar."""
     return Path(tar).with_suffix(".index").name
-
-
-class ShardFiles(Protocol):
-    """What the manifest says of a tar and its index."""
-
-    @property
-    def name(self) -> str:
-        """File name of the tar."""
-
-    @property
-    def bytes(self) -> int:
-        """Length of the tar."""
-
-    @property
-    def index_name(self) -> str:
-        """File name of the index."""
-
-    @property
-    def index_sha256(self) -> str:
-        """Digest of the index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +103,7 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list
     """
     index = read_index_alone(path, sha256=sha256)
     if tar is not None:
-        _check_tar(tar, index.tar_bytes)
+        check_tar(tar, index.tar_bytes)
         _check_ends(tar, index)
     return index.rows, index.keys
 
@@ -136,7 +114,7 @@ def read_index_alone(path: Path, *, sha256: str) -> Index:
     Raises:
         ShardError: the index is missing, cut short, of another version or another set.
     """
-    content = _checked_content(path, sha256)
+    content = checked_content(path, sha256)
     _, _, count, tar_bytes, _, tar_sha256 = HEADER.unpack_from(content)
     rows = np.frombuffer(content, dtype=ROW, count=count, offset=HEADER.size)
     table = content[HEADER.size + count * ROW.itemsize :]
@@ -147,18 +125,8 @@ def read_index_alone(path: Path, *, sha256: str) -> Index:
     return Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
 
 
-def check_files(folder: Path, shards: Iterable[ShardFiles]) -> None:
-    """Check that every index is the one of the manifest, and every tar there in full length.
-
-    Raises:
-        ShardError: one is missing, cut short, of another version or another set.
-    """
-    for files in shards:
-        _checked_content(folder / files.index_name, files.index_sha256)
-        _check_tar(folder / files.name, files.bytes)
-
-
-def _checked_content(path: Path, sha256: str) -> bytes:
+def checked_content(path: Path, sha256: str) -> bytes:
+    """Return the bytes of an index, if it is whole, of this version, and has this digest."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -179,7 +147,8 @@ def _checked_content(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _check_tar(tar: Path, expected_bytes: int) -> None:
+def check_tar(tar: Path, expected_bytes: int) -> None:
+    """Check that a tar is there in full length."""
     try:
         actual = tar.stat().st_size
     except OSError as error:

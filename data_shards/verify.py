@@ -264,7 +264,7 @@ UNANSWERED = {UNIVERSITY_160K}
 """Layouts of challenges, whose queries belong to places that only the organizers know."""
 
 
-def _missing_pairs(manifest: Manifest, found: Groups) -> Iterator[Problem]:
+def _missing_pairs(manifest: Manifest, found: Groups[int]) -> Iterator[Problem]:
     if manifest.layout in UNANSWERED:
         return
     for role, view, needed_role, needed_view in PAIRS:

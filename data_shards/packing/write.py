@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_shards.errors import ShardError
-from data_shards.index import Rows, check_files
+from data_shards.index import Rows, check_tar, checked_content
 from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
@@ -39,11 +39,11 @@ from data_shards.packing.notes import (
 )
 from data_shards.packing.pack import PackedTar, pack_tars
 from data_shards.packing.reuse import finished_tars, linked_tars
-from data_shards.packing.summary import Counts, ShardSummary, count_groups
+from data_shards.packing.summary import ShardSummary, count_groups
 from data_shards.packing.swap import recover, replaced, take_place
 from data_shards.processors import processors
 from data_shards.progress import Progress, Tally
-from data_shards.schema import ImageRecord, RawDataset
+from data_shards.schema import RawDataset
 
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
@@ -87,7 +87,9 @@ class Task:
         return Manifest(
             layout=self.dataset.layout,
             places=tuple(self.number),
-            counts=_counts(self.dataset.records, self.number),
+            counts=count_groups(
+                Counter((int(r.roles), int(r.view), r.place) for r in self.dataset.records)
+            ),
             shards=(),
             content_sha256="",
             profile=self.profile.facts,
@@ -185,7 +187,9 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
     if not (out / MANIFEST_NAME).is_file():
         raise ShardError(f"{out} exists and holds no shards; choose a new folder or remove it")
     old = read_manifest(out)
-    check_files(out, old.shards)
+    for entry in old.shards:
+        checked_content(out / entry.index_name, entry.index_sha256)
+        check_tar(out / entry.name, entry.bytes)
     _refuse_another_choice(task, old)
     notes = read_source_notes(out)
     if notes.source != task.notes.source:
@@ -333,14 +337,4 @@ def _complete(task: Task, tars: Sequence[PackedTar]) -> Manifest:
         task.head,
         shards=tuple(packed.entry for packed in tars),
         content_sha256=content_digest(keys, rows),
-    )
-
-
-def _counts(records: Sequence[ImageRecord], number: Mapping[str, int]) -> Counts:
-    """Count images per role and view, and places per role."""
-    groups = Counter((int(record.roles), int(record.view), record.place) for record in records)
-    return count_groups(
-        Counter(
-            {(roles, view, number[place]): times for (roles, view, place), times in groups.items()}
-        )
     )
