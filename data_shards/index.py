@@ -66,7 +66,7 @@ def write_index(
 ) -> bytes:
     """Write rows and keys to `path` and return the file's SHA-256."""
     content = index_content(rows, keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256)
-    write_flushed(path, content)
+    write_aside(path, content)
     return hashlib.sha256(content).digest()
 
 
@@ -81,12 +81,19 @@ def index_content(rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: by
     return header + rows.tobytes() + table
 
 
-def write_flushed(path: Path, content: bytes) -> None:
-    """Write a file and bring it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def write_aside(path: Path, content: bytes) -> None:
+    """Write a file aside, bring it to the disk, then rename it; nothing stays of what fails."""
+    aside = path.with_name(path.name + ".partial")
+    file = aside.open("wb")
+    try:
+        with file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list[str]]:

@@ -99,7 +99,7 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
 
 
 def _read_raw(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
-    found = [*_raw_satellites(raw), *_raw_drones(raw)]
+    found = list(_raw_records(raw))
     places = {record.place for record in found}
     refuse_two_spellings(raw, places)
     split = choose_split(raw, places, file=split_file, layout=LAYOUT)
@@ -140,21 +140,23 @@ def _dataset(
     )
 
 
-def _raw_satellites(raw: Path) -> Iterator[ImageRecord]:
-    for place in _filled(_raw_folder(raw, View.SATELLITE)):
-        yield from _records(place, place.name, View.SATELLITE, None)
-
-
-def _raw_drones(raw: Path) -> Iterator[ImageRecord]:
-    for place in _filled(_raw_folder(raw, View.DRONE)):
-        heights = _heights(place)
-        if not heights:
+def _raw_records(raw: Path) -> Iterator[ImageRecord]:
+    for view, pattern in RAW_PATTERNS.items():
+        root = child_like(raw, pattern)
+        if root is None:
             raise LayoutError(
-                f"{place} holds no folder of an altitude; put the drone images of this place into "
-                "folders such as 150 and 200, or remove it"
+                f"{raw / RAW_FOLDERS[view]} is missing; a raw SUES-200 folder has "
+                "satellite-view/ID and drone_view_512/ID/HEIGHT"
             )
-        for height, folder in heights.items():
-            yield from _records(folder, place.name, View.DRONE, height)
+        for place in _filled(root):
+            heights = {None: place} if view is View.SATELLITE else _heights(place)
+            if not heights:
+                raise LayoutError(
+                    f"{place} holds no folder of an altitude; put the drone images of this place "
+                    "into folders such as 150 and 200, or remove it"
+                )
+            for height, folder in heights.items():
+                yield from _records(folder, place.name, view, height)
 
 
 def _split_records(raw: Path) -> Iterator[ImageRecord]:
@@ -177,16 +179,6 @@ def _split_records(raw: Path) -> Iterator[ImageRecord]:
                 for place in _filled(root):
                     for record in _records(place, place.name, view, height):
                         yield replace(record, roles=role)
-
-
-def _raw_folder(raw: Path, view: View) -> Path:
-    root = child_like(raw, RAW_PATTERNS[view])
-    if root is None:
-        raise LayoutError(
-            f"{raw / RAW_FOLDERS[view]} is missing; a raw SUES-200 folder has satellite-view/ID "
-            "and drone_view_512/ID/HEIGHT"
-        )
-    return root
 
 
 def _filled(root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_shards.errors import ShardError
-from data_shards.index import Rows, check_tar, checked_content
+from data_shards.index import check_tar, checked_content
 from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
@@ -276,7 +276,13 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         before = sum(packed.entry.images for packed in whole.values())
         for packed in task.pack(missing, partial, before=before):
             whole[packed.entry.name] = packed
-        manifest = _complete(task, [whole[tar.name] for tar in task.tars])
+        packed_tars = [whole[tar.name] for tar in task.tars]
+        keys = [record.key for tar in task.tars for record in tar.records]
+        manifest = replace(
+            task.head,
+            shards=tuple(packed.entry for packed in packed_tars),
+            content_sha256=content_digest(keys, [packed.rows for packed in packed_tars]),
+        )
         if manifest == old:
             shutil.rmtree(partial)
             _remember(task)
@@ -327,14 +333,3 @@ def _sweep(partial: Path, keep: "Mapping[str, object] | set[str]") -> None:
     for path in partial.iterdir():
         if path.stem not in stems or path.suffix not in (".tar", ".index", NOTE_SUFFIX):
             path.unlink()
-
-
-def _complete(task: Task, tars: Sequence[PackedTar]) -> Manifest:
-    """Return the manifest over all tars."""
-    rows: list[Rows] = [packed.rows for packed in tars]
-    keys = [record.key for tar in task.tars for record in tar.records]
-    return replace(
-        task.head,
-        shards=tuple(packed.entry for packed in tars),
-        content_sha256=content_digest(keys, rows),
-    )

@@ -9,11 +9,12 @@ import select
 import shlex
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -140,7 +141,9 @@ def _ended(stream: Any, complaints: BinaryIO) -> Iterator[int]:
         yield pipe.fileno()
         pipe.close()
         if process is not None:
-            _wait(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SILENCE_S)
+            _kill(process)
     except BaseException:
         pipe.close()
         if process is not None:
@@ -165,15 +168,6 @@ def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
         elif time.monotonic() - heard > SILENCE_S:
             raise BrokenOffError(f"nothing came for {SILENCE_S:.0f} s")
     raise BrokenOffError("it was stopped")
-
-
-def _wait(process: Any) -> None:
-    """Return when a program that closed its output has ended; one that does not is ended."""
-    until = time.monotonic() + SILENCE_S
-    while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
-    if process.poll() is None:
-        _kill(process)
 
 
 def _kill(process: Any) -> None:
