@@ -96,8 +96,8 @@ def write_aside(path: Path, content: bytes) -> None:
         raise
 
 
-def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list[str]]:
-    """Read the rows and keys of one index, and check that it belongs to `tar` as it lies there.
+def read_index(path: Path, *, tar: Path | None, sha256: str) -> Index:
+    """Read one index, and check that it belongs to `tar` as it lies there.
 
     Args:
         path: the index.
@@ -108,19 +108,6 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list
     Raises:
         ShardError: the index or the tar is missing, cut short, of another version or another set.
     """
-    index = read_index_alone(path, sha256=sha256)
-    if tar is not None:
-        check_tar(tar, index.tar_bytes)
-        _check_ends(tar, index)
-    return index.rows, index.keys
-
-
-def read_index_alone(path: Path, *, sha256: str) -> Index:
-    """Read one index, whatever the tar beside it looks like.
-
-    Raises:
-        ShardError: the index is missing, cut short, of another version or another set.
-    """
     content = checked_content(path, sha256)
     _, _, count, tar_bytes, _, tar_sha256 = HEADER.unpack_from(content)
     rows = np.frombuffer(content, dtype=ROW, count=count, offset=HEADER.size)
@@ -129,7 +116,11 @@ def read_index_alone(path: Path, *, sha256: str) -> Index:
         table[start : start + size].decode()
         for start, size in zip(rows["key_start"].tolist(), rows["key_size"].tolist(), strict=True)
     ]
-    return Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
+    index = Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
+    if tar is not None:
+        check_tar(tar, index.tar_bytes)
+        _check_ends(tar, index)
+    return index
 
 
 def checked_content(path: Path, sha256: str) -> bytes:

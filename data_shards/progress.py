@@ -73,14 +73,8 @@ class _Lines:
             return
         self.last = now
         if self.style == "json":
-            line = {
-                "progress": self.title,
-                "unit": self.unit,
-                "done": done,
-                "total": total,
-                "facts": facts,
-            }
-            sys.stderr.write(json.dumps(line) + "\n")
+            line = {"progress": self.title, "unit": self.unit, "done": done, "total": total}
+            sys.stderr.write(json.dumps(line | {"facts": facts}) + "\n")
             sys.stderr.flush()
         else:
             shown = "".join(f" {name}={value:.4g}" for name, value in facts.items())

@@ -86,16 +86,17 @@ class ShardSet:
         folder = Path(folder)
         manifest = read_manifest(folder)
         allow_open_files(len(manifest.shards))
-        parts, keys, shard = [], [], []
+        parts, shard = [], []
+        keys: list[str] = []
         for number, entry in enumerate(manifest.shards):
-            rows, row_keys = read_index(
+            index = read_index(
                 folder / entry.index_name,
                 tar=folder / entry.name if has_all_tars else None,
                 sha256=entry.index_sha256,
             )
-            parts.append(rows)
-            keys += row_keys
-            shard.append(np.full(len(rows), number, dtype=np.int64))
+            parts.append(index.rows)
+            keys += index.keys
+            shard.append(np.full(len(index.rows), number, dtype=np.int64))
         rows = np.concatenate(parts)
         images = ImageTable(
             key=np.array(keys, dtype=np.str_),

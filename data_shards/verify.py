@@ -18,7 +18,7 @@ import numpy as np
 
 from data_shards.damage import damaged_parts
 from data_shards.errors import ShardError
-from data_shards.index import Index, read_index_alone
+from data_shards.index import Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.manifest import TARS_OF_OTHERS, Manifest, ShardEntry, content_digest, read_manifest
@@ -155,9 +155,8 @@ def _check_shard(
     folder: Path, manifest: Manifest, entry: ShardEntry, count: Callable[[int], None]
 ) -> _Checked:
     checked = _Checked(name=entry.name)
-    path = folder / entry.index_name
     try:
-        checked.index = read_index_alone(path, sha256=entry.index_sha256)
+        checked.index = read_index(folder / entry.index_name, tar=None, sha256=entry.index_sha256)
     except ShardError as error:
         checked.complain(str(error))
     try:

@@ -9,7 +9,7 @@ train as well (spec bicrossnet 1.2).
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,24 +94,29 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
             f"{raw} holds raw folders and an already split copy, two sources for the same places; "
             "move one of them away"
         )
-    read = _read_split if is_split else _read_raw
-    return read(raw, split, Comparisons(compared))
+    found, name = (_read_split if is_split else _read_raw)(raw, split)
+    comparisons = Comparisons(compared)
+    apart = _apart_by_folder if is_split else _apart_by_suffix
+    records = merge_twins(found, apart=apart, comparisons=comparisons)
+    require_both_views(raw, records)
+    require_answers(raw, records)
+    return RawDataset(
+        layout=LAYOUT, records=tuple(_numbered(records)), split=name, compared=comparisons.made
+    )
 
 
-def _read_raw(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
+def _read_raw(raw: Path, split_file: Path | None) -> tuple[list[ImageRecord], str]:
+    """Return the images, with roles, and what decided which places train."""
     found = list(_raw_records(raw))
     places = {record.place for record in found}
     refuse_two_spellings(raw, places)
     split = choose_split(raw, places, file=split_file, layout=LAYOUT)
     train = split.train_of(places)
-    found = [
-        replace(record, roles=Role.GALLERY | (Role.TRAIN if record.place in train else Role.QUERY))
-        for record in found
-    ]
-    return _dataset(raw, found, split=split.name, apart=_apart_by_suffix, comparisons=comparisons)
+    roles = {place: Role.TRAIN if place in train else Role.QUERY for place in places}
+    return [replace(r, roles=Role.GALLERY | roles[r.place]) for r in found], split.name
 
 
-def _read_split(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
+def _read_split(raw: Path, split_file: Path | None) -> tuple[list[ImageRecord], str]:
     if split_file is not None:
         raise LayoutError(
             f"{raw} is an already split copy, whose folders say which places train; leave out "
@@ -121,23 +126,7 @@ def _read_split(raw: Path, split_file: Path | None, comparisons: Comparisons) ->
     refuse_two_spellings(raw, {record.place for record in found})
     train, query = places_of(found, Role.TRAIN), places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=query)
-    return _dataset(raw, found, split="folders", apart=_apart_by_folder, comparisons=comparisons)
-
-
-def _dataset(
-    raw: Path,
-    found: list[ImageRecord],
-    *,
-    split: str,
-    apart: Callable[[ImageRecord], str],
-    comparisons: Comparisons,
-) -> RawDataset:
-    records = merge_twins(found, apart=apart, comparisons=comparisons)
-    require_both_views(raw, records)
-    require_answers(raw, records)
-    return RawDataset(
-        layout=LAYOUT, records=tuple(_numbered(records)), split=split, compared=comparisons.made
-    )
+    return found, "folders"
 
 
 def _raw_records(raw: Path) -> Iterator[ImageRecord]:

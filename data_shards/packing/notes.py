@@ -81,13 +81,8 @@ def source_folder(records: Sequence[ImageRecord]) -> str:
 def read_source_notes(out: Path) -> SourceNotes:
     """Return the notes of finished shards, or empty ones where there are none to be read."""
     try:
-        values = json.loads((out / SOURCE_NAME).read_text())
-        return SourceNotes(
-            source=str(values["source"]),
-            inputs=dict(values["inputs"]),
-            compared=str(values["compared"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return SourceNotes(**json.loads((out / SOURCE_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
         return SourceNotes()
 
 
