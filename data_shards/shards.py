@@ -98,17 +98,11 @@ class ShardSet:
             keys += index.keys
             shard.append(np.full(len(index.rows), number, dtype=np.int64))
         rows = np.concatenate(parts)
+        columns: dict[str, Any] = {
+            name: rows[name].copy() for name in ("view", "roles", "altitude_m", "orientation")
+        } | {name: rows[name].astype(np.int64) for name in ("place", "position", "offset", "size")}
         images = ImageTable(
-            key=np.array(keys, dtype=np.str_),
-            place=rows["place"].astype(np.int64),
-            view=rows["view"].copy(),
-            roles=rows["roles"].copy(),
-            position=rows["position"].astype(np.int64),
-            altitude_m=rows["altitude_m"].copy(),
-            orientation=rows["orientation"].copy(),
-            shard=np.concatenate(shard),
-            offset=rows["offset"].astype(np.int64),
-            size=rows["size"].astype(np.int64),
+            key=np.array(keys, dtype=np.str_), shard=np.concatenate(shard), **columns
         )
         return cls(folder, manifest, images)
 

@@ -181,11 +181,24 @@ def _check_shard(
 
 def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
     """Compare the index with the manifest, and the length of the tar with both."""
-    told = len(index.rows), index.tar_bytes, index.tar_sha256
-    if told != (entry.images, entry.bytes, entry.sha256):
+    told_by_index = len(index.rows), index.tar_bytes, index.tar_sha256
+    if told_by_index != (entry.images, entry.bytes, entry.sha256):
         checked.complain("its index and the manifest do not speak of the same tar")
-    if checked.bytes_read != entry.bytes:
-        _complain_of_length(checked.bytes_read, index, checked.complain)
+    length = checked.bytes_read
+    if length == entry.bytes:
+        return
+    told = f"{length} bytes instead of {index.tar_bytes}"
+    ends = index.rows["offset"].astype(np.int64) + index.rows["size"]
+    missing = np.flatnonzero(ends > length)
+    if length > index.tar_bytes:
+        checked.complain(f"longer than it was written: {told}")
+    elif len(missing):
+        checked.complain(
+            f"cut short ({told}): this image and the {len(missing) - 1} behind it are lost",
+            index.keys[int(missing[0])],
+        )
+    else:
+        checked.complain(f"cut short behind the last image ({told})")
 
 
 def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
@@ -200,22 +213,6 @@ def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
             length += got
             count(got)
     return digest.hexdigest(), length
-
-
-def _complain_of_length(length: int, index: Index, complain: Callable[..., None]) -> None:
-    told = f"{length} bytes instead of {index.tar_bytes}"
-    if length > index.tar_bytes:
-        complain(f"longer than it was written: {told}")
-        return
-    ends = index.rows["offset"].astype(np.int64) + index.rows["size"]
-    missing = np.flatnonzero(ends > length)
-    if len(missing):
-        complain(
-            f"cut short ({told}): this image and the {len(missing) - 1} behind it are lost",
-            index.keys[int(missing[0])],
-        )
-    else:
-        complain(f"cut short behind the last image ({told})")
 
 
 def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator[Problem]:

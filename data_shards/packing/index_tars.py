@@ -182,14 +182,12 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
 
 def _refuse_repeated_keys(walked: Sequence[WalkedTar]) -> None:
     seen: dict[str, Path] = {}
-    for tar in walked:
-        for key in tar.keys:
-            if key in seen:
-                raise ShardError(
-                    f"{tar.path}: {key} stands in {seen[key].name} too; give every image its own "
-                    "key"
-                )
-            seen[key] = tar.path
+    for key, path in ((key, tar.path) for tar in walked for key in tar.keys):
+        if key in seen:
+            raise ShardError(
+                f"{path}: {key} stands in {seen[key].name} too; give every image its own key"
+            )
+        seen[key] = path
 
 
 def _walk(path: Path, *, roles: Role | None) -> WalkedTar:

@@ -6,6 +6,7 @@ itself and no part of the format: without them everything is read again.
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Sequence
@@ -28,8 +29,6 @@ NOTE_SUFFIX = ".made"
 
 FACTS = struct.Struct("<qqqIBd")
 """Traces of a file, and what its record holds besides names."""
-
-NOT_KNOWN = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ def inputs_of(tar: TarContent, profile: Profile) -> str:
         except OSError as error:
             raise unreadable(record, error) from error
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
-        altitude_m = NOT_KNOWN if record.altitude_m is None else record.altitude_m
+        altitude_m = math.nan if record.altitude_m is None else record.altitude_m
         facts += FACTS.pack(size, changed, inode_changed, record.position, record.roles, altitude_m)
     text = "\n".join(names).encode(errors="surrogateescape")  # file names that are no UTF-8
     return hashlib.sha256(text + facts).hexdigest()

@@ -10,7 +10,7 @@ the chunks in flight.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -170,7 +170,11 @@ def pack_tars(
         return packed
 
     ahead = workers * CHUNKS_AHEAD_PER_WORKER
-    records = (chunk for tar in tars for chunk in _chunks(tar.records))
+    records = (
+        tar.records[start : start + IMAGES_PER_CHUNK]
+        for tar in tars
+        for start in range(0, len(tar.records), IMAGES_PER_CHUNK)
+    )
     waiting: deque[Future[PackedTar]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -208,10 +212,3 @@ def map_in_order(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _chunks(records: Sequence[ImageRecord]) -> Iterator[Sequence[ImageRecord]]:
-    return (
-        records[start : start + IMAGES_PER_CHUNK]
-        for start in range(0, len(records), IMAGES_PER_CHUNK)
-    )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from data_shards.index import Rows
+from data_shards.layouts.published import PLACES
 from data_shards.manifest import Manifest
 from data_shards.schema import Role, View
 
-PLACES = "places"
 WORD_OF_VIEW = {int(view): view.word for view in View}
 WORDS_OF_ROLES = {number: Role(number).words for number in range(8)}
 

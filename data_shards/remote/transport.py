@@ -53,7 +53,9 @@ class RemoteFolder:
         Raises:
             ShardError: a command has no place for the name, or the program it needs is missing.
         """
-        self.address = address
+        self.address, self.shown = address, shown_address(address)
+        """The address, and as it may be told."""
+
         if address.startswith(PIPE):
             if NAME_FIELD not in address:
                 raise ShardError(
@@ -61,21 +63,12 @@ class RemoteFolder:
                     f"file's name belongs, such as pipe:ssh HOST cat FOLDER/{NAME_FIELD}"
                 )
             return
-        needed = _COMMAND_OF.get(self._scheme)
+        needed = _COMMAND_OF.get(address.partition(":")[0].lower())
         if needed is not None and shutil.which(needed) is None:
             raise ShardError(
                 f"{self.shown} is read by the program {needed}, which is not there; install it, or "
                 f"give a command that writes a file: pipe:COMMAND {NAME_FIELD}"
             )
-
-    @property
-    def _scheme(self) -> str:
-        return self.address.partition(":")[0].lower()
-
-    @property
-    def shown(self) -> str:
-        """The address as it may be told."""
-        return shown_address(self.address)
 
     def describe(self, name: str) -> str:
         """Name one file for a sentence."""
