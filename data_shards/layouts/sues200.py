@@ -20,6 +20,7 @@ from data_shards.layouts.checks import (
     require_answers,
     require_both_views,
 )
+from data_shards.layouts.duplicates import Comparisons, merge_duplicates
 from data_shards.layouts.folders import (
     child,
     child_like,
@@ -31,7 +32,6 @@ from data_shards.layouts.folders import (
     subfolders,
 )
 from data_shards.layouts.split import choose_split
-from data_shards.layouts.twins import Comparisons, merge_twins
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 LAYOUT = "sues200"
@@ -97,7 +97,7 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
     found, name = (_read_split if is_split else _read_raw)(raw, split)
     comparisons = Comparisons(compared)
     apart = _apart_by_folder if is_split else _apart_by_suffix
-    records = merge_twins(found, apart=apart, comparisons=comparisons)
+    records = merge_duplicates(found, apart=apart, comparisons=comparisons)
     require_both_views(raw, records)
     require_answers(raw, records)
     return RawDataset(

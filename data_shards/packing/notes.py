@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_shards.file_stamp import file_stamp
 from data_shards.manifest import ShardEntry, write_json
 from data_shards.packing.cut import TarContent
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.stored_image import unreadable
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
-from data_shards.untouched import traces
 
 SOURCE_NAME = ".source.json"
 """In a finished folder: which raw folder, and the inputs of every tar."""
@@ -28,7 +28,7 @@ NOTE_SUFFIX = ".made"
 """In an unfinished folder, beside each finished tar: its inputs and its entry of the manifest."""
 
 FACTS = struct.Struct("<qqqIBd")
-"""Traces of a file, and what its record holds besides names."""
+"""Stamp of a file, and what its record holds besides names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def inputs_of(tar: TarContent, profile: Profile) -> str:
     for record in tar.records:
         path = record.path
         try:
-            size, changed, inode_changed = traces(path)
+            size, changed, inode_changed = file_stamp(path)
         except OSError as error:
             raise unreadable(record, error) from error
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")

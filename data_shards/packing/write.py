@@ -25,6 +25,7 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
+from data_shards.packing.atomic_replace import atomic_replace, recover, replaced
 from data_shards.packing.cut import TarContent, cut_into_tars
 from data_shards.packing.image_profile import Profile, chosen
 from data_shards.packing.notes import (
@@ -40,7 +41,6 @@ from data_shards.packing.notes import (
 from data_shards.packing.pack import PackedTar, pack_tars
 from data_shards.packing.reuse import finished_tars, linked_tars
 from data_shards.packing.summary import ShardSummary, count_groups
-from data_shards.packing.swap import recover, replaced, take_place
 from data_shards.processors import processors
 from data_shards.progress import Progress, Tally
 from data_shards.schema import RawDataset
@@ -291,7 +291,7 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         write_source_notes(partial, task.notes)
         for note in partial.glob(f"*{NOTE_SUFFIX}"):
             note.unlink()
-        take_place(partial, task.out)
+        atomic_replace(partial, task.out)
     return ShardSummary(
         manifest=manifest,
         images=len(task.dataset.records),
