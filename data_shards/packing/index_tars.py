@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.decode import check_image
+from data_shards.decode import check_image, exif_orientation
 from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
 from data_shards.manifest import (
@@ -31,7 +31,6 @@ from data_shards.manifest import (
     write_manifest,
 )
 from data_shards.nearest import choose
-from data_shards.packing.image_file import exif_orientation
 from data_shards.packing.summary import ShardSummary, count_groups, groups_in
 from data_shards.packing.tar import TAR_BLOCK
 from data_shards.processors import processors

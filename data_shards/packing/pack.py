@@ -10,7 +10,7 @@ the chunks in flight.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -170,11 +170,7 @@ def pack_tars(
         return packed
 
     ahead = workers * CHUNKS_AHEAD_PER_WORKER
-    records = (
-        tar.records[start : start + IMAGES_PER_CHUNK]
-        for tar in tars
-        for start in range(0, len(tar.records), IMAGES_PER_CHUNK)
-    )
+    records = (chunk for tar in tars for chunk in _chunks(tar.records))
     waiting: deque[Future[PackedTar]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -212,3 +208,8 @@ def map_in_order(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _chunks(records: Sequence[ImageRecord]) -> Iterator[Sequence[ImageRecord]]:
+    for start in range(0, len(records), IMAGES_PER_CHUNK):
+        yield records[start : start + IMAGES_PER_CHUNK]
