@@ -1,4 +1,4 @@
-"""One training step as a module: a batch in, named loss terms out; it alone gathers."""
+"""One training step as a module: a batch in, named loss terms out; it alone gathers outputs."""
 
 # Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
 
