@@ -109,6 +109,10 @@ class DistillConfig:
     """Save at every probe with a higher recall@1, mean of both directions, than all before; keep
     that checkpoint too, and the weights in `best/` of the run folder."""
 
+    profile_steps: int = bounded(0, at_least=0)
+    """Steps behind the first two that are traced into `RUN/profile`, with a table of where they
+    went; `skydistill train RECIPE --profile` traces 5."""
+
     def __post_init__(self) -> None:
         """Refuse contradictions, all at once.
 
