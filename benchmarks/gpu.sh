@@ -56,7 +56,7 @@ part() {
 
 # T6 begins, for it compiles into an empty folder, and the others find there what it compiled. The
 # limits leave 10 s to the last part, which has what the others do not take.
-part T6 115 t6_compile.py
+part T6 115 t6_compile.py --kept "$TORCHINDUCTOR_CACHE_DIR"
 part "T4 and C7" 165 c1_training.py
 part T5 25 l2_loss_memory.py --gpu
 part E6 30 e6_gpu.py

@@ -77,6 +77,7 @@ def own_part(whole: DeviceBatch, rank: int, world: int) -> DeviceBatch:
         satellite=whole.satellite[own],
         drone=whole.drone[views],
         place=whole.place[own],
+        keys=np.r_[whole.keys[own], whole.keys[ROWS:][views]],
         teacher=whole.teacher.map(lambda said: torch.cat([said[own], said[ROWS:][views]])),
     )
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from distill.run_folder import (
     PREEMPTED,
     RunPaths,
     forget_exit,
+    log_into,
     read_exit,
     record_exit,
     refuse_other_recipe,
@@ -124,7 +125,8 @@ def train_once(
         f"global batch {config.data.global_batch}, steps {state.step} to "
         f"{config.schedule.num_steps}, run folder {session.paths.folder}"
     )
-    is_done = _run(session, probes)
+    with log_into(session.paths.log) if accelerator.is_main_process else nullcontext():
+        is_done = _run(session, probes)
     log_on_rank_zero(
         f"{'trained' if is_done else 'stopped at'} {state.step} steps in {state.seconds:.0f} s"
     )

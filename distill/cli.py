@@ -213,11 +213,18 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> _Asked | None:
             DistillConfig,
             prog=prog,
             usage=f"{prog} [RECIPE.yaml] [--dry-run] [--key value ...]"
-            + (" | --info FOLDER [--json]" if prog.endswith("cache") else " (--dry-run --json)"),
+            + (
+                " | --info FOLDER [--json]"
+                if prog.endswith("cache")
+                else " (--dry-run --json, --profile)"
+            ),
         )
         return None
     is_dry = "--dry-run" in words
     words = [word for word in words if word != "--dry-run"]
+    if "--profile" in words:
+        words.remove("--profile")
+        words += ["--profile_steps", "5"]
     is_default = not words or words[0].startswith("--")
     recipe = DEFAULT_RECIPE if is_default else Path(words.pop(0))
     config = load_recipe(DistillConfig, recipe, words)

@@ -1,7 +1,7 @@
 """Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, cast
@@ -63,6 +63,16 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(grad)
         own = len(grad) // world_size()
         return grad[rank() * own : (rank() + 1) * own]
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Give every rank the mean over ranks of each of these tensors, of one type; one collective."""
+    if world_size() > 1 and tensors:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        means = (flat / world_size()).split([tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
 
 def gather_arrays(part: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

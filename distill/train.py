@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 
 from torch import Tensor
+from torch.profiler import record_function
 
 from data_shards.errors import CheckpointError, DivergedError
 from data_shards.progress import Progress
-from distill.mining import planned_batches
 from distill.models import RetrievalModel
 from distill.optim import set_learning_rates
 from distill.preemption import StopFlag
+from distill.profiling import watched_batches, write_metrics
 from distill.run_folder import RunPaths
 from distill.session import Session
 from distill.step import DistillStep, weigh
@@ -36,32 +37,37 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         DivergedError: a term stopped being finite.
         CheckpointError: the checkpoint to stop with could not be written.
     """
-    config, accelerator, state = session.config, session.accelerator, session.state
+    config, state = session.config, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
+    step = session.micro_batches or session.step
     started = time.monotonic() - state.seconds
-    for planned in planned_batches(session):
+    for planned in watched_batches(session):
         # batch
-        batch = session.on_device(planned)
-        phase = session.enter_phase(batch.step)
+        with record_function("batch"):
+            batch = session.on_device(planned)
+            phase = session.enter_phase(batch.step)
 
         # losses
-        with accelerator.autocast():
-            terms, measures = session.step(batch, phase.terms)
+        with record_function("forward"):
+            terms, measures = step(batch, phase.terms)
             total = weigh(terms, weights)
             seen = {"total": total, **terms, **measures}
 
         # gradients
         set_learning_rates(optimizer, schedule, batch.step)
-        accelerator.backward(total)
-        optimizer.step()
-        optimizer.zero_grad()
+        with record_function("backward"):
+            session.backward(total)
+        with record_function("optimizer"):
+            optimizer.step()
+            optimizer.zero_grad()
         state.step += 1
         state.seconds = time.monotonic() - started
 
         # log
         is_logged = state.step % config.log_every_steps == 0
         if is_logged:
-            _log(session, _finite_means(session, seen), progress)
+            with record_function("log"):
+                write_metrics(session, _finite_means(session, seen), progress)
         is_best = _probe(session, probes)
 
         # save
@@ -70,7 +76,8 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         if stopped or is_due or is_best:
             if not is_logged:  # else just looked at
                 _finite_means(session, seen)
-            session.checkpoints.save(state, must_succeed=stopped)
+            with record_function("save"):
+                session.checkpoints.save(state, must_succeed=stopped)
         if stopped:
             return state.step == schedule.num_steps
     session.checkpoints.wait()
@@ -95,22 +102,6 @@ def _finite_means(session: Session, seen: Mapping[str, Tensor]) -> dict[str, flo
             f"{session.paths.checkpoints})"
         )
     return values
-
-
-def _log(session: Session, means: Mapping[str, float], progress: Progress) -> None:
-    """Write one metric line, and show how far the run is; speed is of all ranks, since it began."""
-    data, state = session.config.data, session.state
-    num_images = state.step * data.global_batch * (1 + data.drones_per_row)
-    speed = num_images / max(state.seconds, 1e-9)
-    metrics = {f"train/{name}": value for name, value in means.items()}
-    rates = {group["name"]: group["lr"] for group in session.groups.param_groups}
-    metrics["train/learning_rate"] = max(rates.values())
-    metrics |= {f"train/learning_rate/{name}": rate for name, rate in rates.items()}
-    metrics["train/images_per_second"] = speed
-    if session.accelerator.is_main_process:
-        session.tracker.log(state.step, metrics)
-    shown = {"loss": means["total"], "images/s": speed}
-    progress(state.step, session.config.schedule.num_steps, **shown)
 
 
 def _probe(session: Session, probes: Sequence[Probe]) -> bool:

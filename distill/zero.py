@@ -31,10 +31,10 @@ def before_zero(precision: Precision) -> None:
             f"launched for DeepSpeed, and {' and '.join(missing)} is not installed; "
             "DS_BUILD_OPS=0 pip install 'skydistill[deepspeed]', or launch with ddp.yaml"
         )
-    if precision != "fp32":
+    if precision == "fp16":
         raise RecipeError(
-            f"precision {precision} would round weights too under DeepSpeed, not products alone; "
-            "set precision to fp32, or launch with ddp.yaml"
+            "precision fp16 would round weights too under DeepSpeed, not products alone; set "
+            "precision to bf16 or fp32, or launch with ddp.yaml"
         )
     import deepspeed
 
@@ -92,8 +92,14 @@ def load_state(accelerator: Accelerator, folder: Path) -> None:
         accelerator.load_state(str(folder))
 
 
-def copy_whole(accelerator: Accelerator, step: nn.Module, copy: nn.Module) -> None:
-    """Give `copy` the weights of the prepared `step`, which ZeRO-3 has in pieces; all ranks ask."""
+@torch.no_grad()
+def copy_whole(
+    accelerator: Accelerator, step: nn.Module, groups: GroupedOptimizer, copy: nn.Module
+) -> None:
+    """Give `copy` the weights of the prepared `step`, averaged if they are; every rank asks.
+
+    ZeRO has them in pieces, which are brought together.
+    """
     learning = accelerator.unwrap_model(step)
     pieces: AbstractContextManager[object] = nullcontext()
     if zero_stage(accelerator) == 3:
@@ -103,14 +109,6 @@ def copy_whole(accelerator: Accelerator, step: nn.Module, copy: nn.Module) -> No
     with pieces:
         state, own = learning.state_dict(), copy.state_dict()
         copy.load_state_dict({key: state[key].reshape(own[key].shape) for key in state})
-
-
-@torch.no_grad()
-def copy_averages(
-    accelerator: Accelerator, step: nn.Module, groups: GroupedOptimizer, copy: nn.Module
-) -> None:
-    """Give `copy` the averages of what has moved, which ZeRO has in pieces; all ranks ask."""
-    learning = accelerator.unwrap_model(step)
     copies = dict(zip(learning.parameters(), copy.parameters(), strict=True))
     for parameter, average in _averages(zero_stage(accelerator), step, groups):
         copies[parameter].copy_(average.view_as(copies[parameter]))

@@ -109,6 +109,10 @@ class DistillConfig:
     """Save at every probe with a higher recall@1, mean of both directions, than all before; keep
     that checkpoint too, and the weights in `best/` of the run folder."""
 
+    profile_steps: int = bounded(0, at_least=0)
+    """Steps behind the first two that are traced into `RUN/profile`, with a table of where they
+    went; `skydistill train RECIPE --profile` traces 5."""
+
     def __post_init__(self) -> None:
         """Refuse contradictions, all at once.
 
@@ -140,6 +144,20 @@ class DistillConfig:
             self.data.crops_per_decode > self.augment.slots,
             f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
             f"augment.slots ({self.augment.slots})",
+        )
+        drops = bool(self.model.dropout or self.model.drop_path)
+        yield (
+            self.data.micro_batch is not None and drops and not self.model.dropout_by_sample,
+            "data.micro_batch describes images twice, which must drop the same; set "
+            "model.dropout_by_sample to true, or model.dropout and model.drop_path to 0",
+        )
+        yield (
+            self.optimizer.fused and self.optimizer.rule == "lion",
+            "optimizer.fused is true, and lion has no fused kernel; leave it out",
+        )
+        yield (
+            self.model.compile and self.model.anneal_steps > 0,
+            "model.compile would compile anew in each of model.anneal_steps; leave one out",
         )
         is_kept = self.model.descriptor_width == "teacher"
         yield (

@@ -9,7 +9,7 @@ from distill import train as loop
 from distill.models import RetrievalModel, inference
 from distill.models.weights import Origin
 from distill.weights_file import load_student
-from tests.distill.conftest import metric_lines, run_alone, save_newborn
+from tests.distill.conftest import OF_THE_MACHINE, metric_lines, run_alone, save_newborn
 from tests.distill.test_teacher_cache import build
 
 
@@ -23,7 +23,7 @@ def test_metric_lines_have_the_names_of_the_recipe(distilled, make_config):
         "train/grad_norm",
         "train/learning_rate",
         *(f"train/learning_rate/{group['name']}" for group in session.groups.param_groups),
-        "train/images_per_second",
+        *OF_THE_MACHINE,
         "train/triplet_active",
         "train/uapa_temperature",
     }
@@ -217,7 +217,7 @@ def test_the_same_recipe_gives_the_same_losses_to_the_last_bit(distilled, tmp_pa
     def losses(name: str, **changes) -> list[dict[str, float]]:
         paths = run_alone(distilled(out=str(tmp_path / name), **changes)).paths
         lines = [line["metrics"] for line in metric_lines(paths)]
-        return [{k: v for k, v in line.items() if k != "train/images_per_second"} for line in lines]
+        return [{k: v for k, v in line.items() if k not in OF_THE_MACHINE} for line in lines]
 
     live = {"teacher": {"source": "live"}}
     assert losses("one", **live) == losses("two", **live)
