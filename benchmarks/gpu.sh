@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The goals that need a GPU, in at most 8 minutes: one line of JSON per goal (docs: CONTRIBUTING.md).
 #
-#     benchmarks/gpu.sh [--toy]
+#     benchmarks/gpu.sh [--toy] [PART...]
 #
+# With names of parts, as in `benchmarks/gpu.sh D8 E7`, only those run; "T4 and C7" is one name.
 # --toy shrinks everything and runs on a CPU too: it shows that the script is right, and its numbers
 # mean nothing. Nothing is fetched from a network. Variables:
 #     PYTHON              the interpreter, with torch, torchvision, timm, accelerate and numpy
@@ -17,9 +18,11 @@ total=480
 python=${PYTHON:-python3}
 toy=()
 if [[ ${1:-} == --toy ]]; then
+    shift
     toy=(--toy)
     total=3600 # shared CPUs may be slow; nothing is measured
 fi
+asked=("$@")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 lines=$scratch/gpu.jsonl
@@ -36,6 +39,7 @@ export PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$scratch/compiled
 part() {
     local name=$1 limit=$2 script=benchmarks/$3 left=$((total - SECONDS)) begun=$SECONDS status=0
     shift 3
+    if ((${#asked[@]})) && [[ ! " ${asked[*]} " == *" $name "* ]]; then return; fi
     if ((left < limit || ${#toy[@]})); then limit=$left; fi
     if [[ ! -f $script ]]; then
         printf '{"id": "%s", "error": "%s is not there"}\n' "$name" "$script"
@@ -61,10 +65,14 @@ part "T4 and C7" 150 c1_training.py
 part T5 30 l2_loss_memory.py --gpu
 part E6 40 e6_gpu.py
 part D10 40 d10_augment.py
-part D8 60 d8_step.py
+part D8 100 d8_step.py
 part E7 60 e7_large_gpu.py
-part "C1 of BiCrossNet" 150 c1_training.py --bicrossnet
+part "C1 of BiCrossNet" 110 c1_training.py --bicrossnet
 
+if [[ ! -s $lines ]]; then
+    echo "no part is called ${asked[*]}; see the list in $0" >&2
+    exit 2
+fi
 if [[ -n ${OUT:-} ]]; then cp "$lines" "$OUT/gpu.jsonl"; fi
 if grep -q '"error"' "$lines"; then failed=1; fi
 exit "$failed"

@@ -52,6 +52,14 @@ Step = tuple[Callable[[Tensor, Tensor], Tensor], npt.NDArray[np.intp], Numbers]
 """What makes others of images [n, S, S, 3] and their numbers [n, ...]; which; the numbers."""
 
 
+def send(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Bring values to the device, of which a CPU is given the memory itself."""
+    here = torch.from_numpy(values)
+    if device.type == "cuda":  # else a copy waits for all that the GPU was given before
+        here = here.pin_memory()
+    return here.to(device, non_blocking=True)
+
+
 def finish(images_NSS3: Tensor, variations: Variations) -> Tensor:
     """Return uint8 images [N, S, S, 3] with what the loader left of their `variations` done."""
     rows = variations.photometric
@@ -71,12 +79,10 @@ def _vary(images: Tensor, steps: list[Step]) -> None:
         return
     values = [at for _, at, _ in steps] + [numbers for _, _, numbers in steps]
     sizes = [one.size for one in values]
-    sent = torch.from_numpy(np.concatenate([one.reshape(-1) for one in values], dtype=np.float64))
-    if images.is_cuda:
-        sent = sent.pin_memory().to(images.device, non_blocking=True)
-    num_chosen = sum(sizes[: len(steps)])
-    chosen = sent[:num_chosen].long().split(sizes[: len(steps)])
-    parts = sent[num_chosen:].split(sizes[len(steps) :])
+    flat = np.concatenate([one.reshape(-1) for one in values], dtype=np.float64)
+    there, num_chosen = send(flat, images.device), sum(sizes[: len(steps)])
+    chosen = there[:num_chosen].long().split(sizes[: len(steps)])
+    parts = there[num_chosen:].split(sizes[len(steps) :])
     for (operation, _, numbers), at, part in zip(steps, chosen, parts, strict=True):
         varied = operation(images.index_select(0, at), part.view(numbers.shape))
         images.index_copy_(0, at, varied)
