@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one that needs Python first makes .venv ready, by .ci/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test test-slurm demo bench wheel clean tools slurm
+.PHONY: help setup format check test test-kill test-slurm demo bench wheel clean tools slurm
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -46,6 +46,9 @@ test: check slurm  ## Everything CI runs: the checks, then all tests (make test 
 
 test-slurm: $(READY) slurm  ## slurm/sues_all.sh whole, at demo size, on a Slurm of two nodes on this machine
 	SKYDISTILL_TEST_SLURM=whole $(BIN)/python -m pytest -s tests/launch/test_sues_all.py
+
+test-kill: $(READY)  ## Kill one of two ranks twenty times, by DDP and by ZeRO-2: the end is the uninterrupted run's
+	SKYDISTILL_TEST_KILLS=20 $(BIN)/python -m pytest tests/distill/test_faults.py -k killed
 
 demo: $(READY)  ## From raw folders to a distilled student on two processes
 	$(BIN)/skydistill demo

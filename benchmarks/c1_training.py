@@ -103,22 +103,25 @@ class Trainer:
 
     def __init__(self, scale: Scale, *, image_size: int, teacher: RetrievalModel | None) -> None:
         is_taught = teacher is not None
+        has_gpu = torch.cuda.is_available()
         self.config = DistillConfig(
+            precision="bf16" if has_gpu else "fp32",
             method=scale.method,
             role="distilled" if is_taught else "alone",
             model=ModelConfig(arch=scale.arch, weights="none"),
             objectives=objectives(scale.method, is_taught=is_taught),
             teacher=TeacherConfig(run=Path("unused"), source="live"),
         )
-        has_gpu = torch.cuda.is_available()
-        precision = "bf16" if has_gpu else "no"
-        self.accelerator = Accelerator(cpu=not has_gpu, mixed_precision=precision)
+        self.accelerator = Accelerator(cpu=not has_gpu)
         self.device, method = self.accelerator.device, METHODS[scale.method]
         torch.manual_seed(SEED)
         model = to_device(method.build(self.config.model, num_places=PLACES), self.device)
         if has_gpu:
+            torch.compiler.reset()  # what another size or model has left would make shapes dynamic
             backbone = model.backbone
-            backbone.forward_intermediates = torch.compile(backbone.forward_intermediates)
+            backbone.forward_intermediates = torch.compile(
+                backbone.forward_intermediates, dynamic=False
+            )
         step = DistillStep(
             self.config, method, model, teacher=teacher.shapes if teacher else None
         ).to(self.device)
@@ -151,9 +154,8 @@ class Trainer:
 
     def step_on(self, batch: DeviceBatch) -> None:
         """Take one step of the loop."""
-        with self.accelerator.autocast():
-            terms, _ = self.step(batch, list(self.config.objectives.weights))
-            total = weigh(terms, self.config.objectives.weights)
+        terms, _ = self.step(batch, list(self.config.objectives.weights))
+        total = weigh(terms, self.config.objectives.weights)
         self.accelerator.backward(total)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -105,7 +105,7 @@ def main() -> int:
     if not (has_gpu or is_toy):
         print("D8 needs a CUDA device, and there is none here", file=sys.stderr)
         return 0
-    scale = replace(TOY, rounds=1) if is_toy else replace(Scale(), steps=12, rounds=3)
+    scale = replace(TOY, rounds=1) if is_toy else replace(Scale(), steps=10, rounds=3)
     device = torch.cuda.get_device_name() if has_gpu else "cpu"
     value: dict[str, object] = {"device": device, "toy": is_toy, "threads": processors()}
     trainer = Trainer(scale, image_size=scale.sizes[0], teacher=None)

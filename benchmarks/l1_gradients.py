@@ -77,6 +77,7 @@ def own_part(whole: DeviceBatch, rank: int, world: int) -> DeviceBatch:
         satellite=whole.satellite[own],
         drone=whole.drone[views],
         place=whole.place[own],
+        keys=np.r_[whole.keys[own], whole.keys[ROWS:][views]],
         teacher=whole.teacher.map(lambda said: torch.cat([said[own], said[ROWS:][views]])),
     )
 
@@ -94,8 +95,7 @@ def make_step(objectives: ObjectivesConfig, dtype: torch.dtype) -> steps.Distill
     shapes = {"descriptor": (1, WIDTH), "logits": (PLACES,)}
     network = build_model(model, num_places=PLACES)
     step = steps.DistillStep(config, METHODS["pfed"], network, teacher=shapes)
-    step.parts.eval()  # batch statistics are each rank's own
-    return step.to(dtype)
+    return step.eval().to(dtype)  # batch statistics are each rank's own
 
 
 def errors() -> dict[tuple[str, torch.dtype], float]:

@@ -1,9 +1,10 @@
 """Goal T6 (GPU): seconds until a compiled training step is as fast as it stays.
 
 Two fresh processes, one after the other: the first compiles, the second finds what torch kept on
-disk (TORCHINDUCTOR_CACHE_DIR, which is empty before the first). Counted from the first step, after
-model and batches lie on the device, to the end of the first of three steps in a row that take at
-most 1.1 times the median of the last ten. `--toy` shrinks the model; a CPU compiles nothing.
+disk (in `--kept FOLDER`, which is empty before, else in one that is removed). Counted from the
+first step, after model and batches lie on the device, to the end of the first of three steps in a
+row that take at most 1.1 times the median of the last ten. `--toy` shrinks the model; a CPU
+compiles nothing.
 """
 
 import json
@@ -72,7 +73,7 @@ def main() -> int:
         print("T6 needs a CUDA device, and there is none here", file=sys.stderr)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        kept = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", folder))
+        kept = Path(words[words.index("--kept") + 1] if "--kept" in words else folder)
         assert not kept.is_dir() or not any(kept.iterdir()), f"{kept} must be empty"
         environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(kept)}
         first, second = (in_a_fresh_process(words, environment) for _ in range(2))

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from data_shards.errors import RecipeError, SkyDistillError
@@ -25,6 +26,7 @@ from distill.run_folder import (
     PREEMPTED,
     RunPaths,
     forget_exit,
+    log_into,
     read_exit,
     record_exit,
     refuse_other_recipe,
@@ -123,7 +125,8 @@ def train_once(
         f"global batch {config.data.global_batch}, steps {state.step} to "
         f"{config.schedule.num_steps}, run folder {session.paths.folder}"
     )
-    is_done = _run(session, probes)
+    with log_into(session.paths.log) if accelerator.is_main_process else nullcontext():
+        is_done = _run(session, probes)
     log_on_rank_zero(
         f"{'trained' if is_done else 'stopped at'} {state.step} steps in {state.seconds:.0f} s"
     )
@@ -139,7 +142,8 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
     config, state, is_main = session.config, session.state, session.accelerator.is_main_process
     status = "FAILED"
     # A launcher may pass a signal on twice: it stays a flag until the ending is on record.
-    with StopFlag(session.paths.stop if is_main else None) as flag:
+    file, timeout = session.paths.stop if is_main else None, config.collective_timeout_s
+    with StopFlag(file, timeout=timedelta(seconds=timeout)) as flag:
         try:
             with show_progress(
                 f"training {config.name}", unit="steps", enabled=is_main

@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: a snapshot in host memory, then a thread of rank 0.
+"""Checkpoints written while training goes on: copied to host memory, then by a thread of rank 0.
 
 DeepSpeed saves its pieces by collectives of its own, so under it training waits for every save.
 """
@@ -67,6 +67,8 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[str | None] | None = None
         self._snapshot: dict[str, Any] = {}
+        self._copying: Future[None] | None = None
+        optimizer.register_step_pre_hook(self._wait_for_copy)
 
     def save(self, state: RunState, *, must_succeed: bool = False) -> None:
         """Save everything needed to go on; every rank calls.
@@ -100,19 +102,37 @@ class CheckpointWriter:
         return pending.result() if pending is not None else None
 
     def _take_snapshot(self) -> None:
-        """Copy to this host's memory what training will change, in the order of its device."""
+        """Copy to this host's memory what training will change.
+
+        Weights and moments change in the optimizer's next step: until then, a copy between tensors
+        of the host goes on beside training, and one from a GPU in the order of its stream. Buffers
+        change in the next forward pass.
+        """
         device = self._accelerator.device
         random = torch.from_numpy(np.stack(gather_arrays(random_state(device).numpy())))
         if not self._accelerator.is_main_process:
             return
-        values: dict[str, Any] = {"weights": self._whole.state_dict(), "random": random}
+        weights, parameters = self._whole.state_dict(), dict(self._whole.named_parameters())
+        weights |= {name: weights[name].clone() for name in weights.keys() - parameters.keys()}
+        values: dict[str, Any] = {"weights": weights, "random": random}
         values["optimizer"] = self._optimizer.state_dict()
         if self._accelerator.scaler is not None:
             values["scaler"] = self._accelerator.scaler.state_dict()
+        if device.type == "cuda":
+            self._copy(values)
+        else:
+            self._copying = self._thread.submit(self._copy, values)
+
+    def _copy(self, values: dict[str, Any]) -> None:
         self._snapshot = copied_to_host(values, self._snapshot)
-        self._is_copied = torch.cuda.Event() if device.type == "cuda" else None
-        if self._is_copied is not None:
-            self._is_copied.record()
+        on_gpu = self._accelerator.device.type == "cuda"
+        self._is_copied = torch.cuda.current_stream().record_event() if on_gpu else None
+
+    def _wait_for_copy(self, *_: object) -> None:
+        """Return when weights and moments may change."""
+        copying, self._copying = self._copying, None
+        if copying is not None:
+            copying.result()
 
     def _write(self, final: Path, state: RunState, *, is_told: bool) -> str | None:
         """Write, hash, seal and name a checkpoint; return what kept it from being so."""

@@ -14,13 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from data_shards.errors import RecipeError
 from data_shards.manifest import MANIFEST_NAME
-from data_shards.planning.plan import ranks_share
-from data_shards.planning.split import held_out_places
-from data_shards.recipe import load_recipe, parse_command, print_recipe_help, to_values
+from data_shards.recipe import load_recipe, parse_command, print_recipe_help
 from data_shards.shards import ShardSet
 from data_shards.verbs import run_verb
 from distill.attempt import cache_once, one_rank_tells, train_once
@@ -33,8 +29,7 @@ from distill.config import (
 )
 from distill.config.import_weights import ImportConfig
 from distill.inputs import open_without_images
-from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
-from distill.plan import make_plan
+from distill.launched import log_on_rank_zero
 from distill.run_folder import DONE, RunPaths, claim_run_folder
 
 if TYPE_CHECKING:
@@ -74,8 +69,10 @@ class _Asked:
 
 def train(argv: Sequence[str]) -> int:
     """Train the model that a recipe describes, resuming where the last attempt stopped."""
+    as_json = {"--dry-run", "--json"} <= set(argv)
     with one_rank_tells():
-        asked = _read_arguments(argv, prog="skydistill train")
+        words = [word for word in argv if word != "--json" or not as_json]
+        asked = _read_arguments(words, prog="skydistill train")
         if asked is None:
             return DONE
         paths = RunPaths(asked.config.run_folder)
@@ -84,7 +81,9 @@ def train(argv: Sequence[str]) -> int:
         _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
         if not asked.is_dry:
             return train_once(asked.config, recipe=asked.typed(), make_probes=_probes)
-        _dry_train(asked.config)
+        from distill.dry_run import dry_train
+
+        dry_train(asked.config, as_json=as_json)
     return DONE
 
 
@@ -214,11 +213,18 @@ def _read_arguments(argv: Sequence[str], *, prog: str) -> _Asked | None:
             DistillConfig,
             prog=prog,
             usage=f"{prog} [RECIPE.yaml] [--dry-run] [--key value ...]"
-            + (" | --info FOLDER [--json]" if prog.endswith("cache") else ""),
+            + (
+                " | --info FOLDER [--json]"
+                if prog.endswith("cache")
+                else " (--dry-run --json, --profile)"
+            ),
         )
         return None
     is_dry = "--dry-run" in words
     words = [word for word in words if word != "--dry-run"]
+    if "--profile" in words:
+        words.remove("--profile")
+        words += ["--profile_steps", "5"]
     is_default = not words or words[0].startswith("--")
     recipe = DEFAULT_RECIPE if is_default else Path(words.pop(0))
     config = load_recipe(DistillConfig, recipe, words)
@@ -244,28 +250,6 @@ def _refuse_before_the_demo(asked: _Asked, *, inputs: int) -> None:
                 f"the default recipe {DEFAULT_RECIPE} needs the {name} {path.parent}, not there "
                 "yet; run skydistill demo, which makes shards, teacher and cache, or give a recipe"
             )
-
-
-def _dry_train(config: DistillConfig) -> None:
-    """Print the resolved recipe and what training would do; write nothing."""
-    shards = open_without_images(config.data)
-    fraction, seed = config.data.validation_fraction, config.data.validation_seed
-    plan = make_plan(config, shards)
-    world = config.expected_world_size or launched_world_size()
-    rows = ranks_share(global_batch=config.data.global_batch, world_size=world)
-    if launched_rank() == 0:
-        sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
-    held_out = len(held_out_places(shards, fraction=fraction, seed=seed))
-    log_on_rank_zero(
-        f"would train {len(plan.places)} places ({held_out} held out) on {world} ranks x "
-        f"{rows} rows"
-    )
-    steps_per_epoch = plan.steps_per_epoch * config.data.crops_per_decode
-    epochs = config.schedule.num_steps / steps_per_epoch
-    log_on_rank_zero(
-        f"{config.schedule.num_steps} steps = {epochs:.1f} epochs of {steps_per_epoch} "
-        f"steps, into {config.run_folder}"
-    )
 
 
 def _dry_cache(config: DistillConfig) -> None:

@@ -1,7 +1,8 @@
 """Where ranks meet: the only file that speaks torch.distributed; alone, all is the identity."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import cache
 from typing import Any, cast
 
@@ -64,6 +65,16 @@ class _Gather(torch.autograd.Function):
         return grad[rank() * own : (rank() + 1) * own]
 
 
+def average(tensors: Sequence[Tensor]) -> None:
+    """Give every rank the mean over ranks of each of these tensors, of one type; one collective."""
+    if world_size() > 1 and tensors:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        means = (flat / world_size()).split([tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+
 def gather_arrays(part: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """Return every rank's array, in the order of ranks; their lengths may differ."""
     if world_size() == 1:
@@ -83,16 +94,20 @@ def sum_integers(part: Tensor) -> Tensor:
     return total
 
 
-def begin_any(said: bool) -> Callable[[], bool]:  # noqa: FBT001 - it is what is asked
+def begin_any(
+    said: bool,  # noqa: FBT001 - it is what is asked
+    timeout: timedelta | None = None,
+) -> Callable[[], bool]:
     """Begin to ask whether any rank says so; the answer is what is returned, called a step later.
 
     By then every rank has begun its own step, so nobody waits for the answer. It never touches a
-    GPU, whose queue the host would have to wait for.
+    GPU, whose queue the host would have to wait for. The answer raises a RuntimeError when another
+    rank is silent for longer than `timeout`.
     """
     if world_size() == 1:
         return lambda: said
     answer = torch.tensor([said], dtype=torch.uint8)
-    work = dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=_host_group(), async_op=True)
+    work = dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=_host_group(timeout), async_op=True)
     assert work is not None, "this rank is of the group"
 
     def read() -> bool:
@@ -103,9 +118,9 @@ def begin_any(said: bool) -> Callable[[], bool]:  # noqa: FBT001 - it is what is
 
 
 @cache
-def _host_group() -> dist.ProcessGroup:
+def _host_group(timeout: timedelta | None) -> dist.ProcessGroup:
     """Return a group of all ranks that talks between hosts; the first call is one of all ranks."""
-    return cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+    return cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
 
 
 def first_problem(problem: str | None) -> str | None:

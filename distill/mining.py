@@ -76,8 +76,8 @@ def mine(session: Session) -> Neighbours:
     own = np.arange(rank(), len(plan.places), world_size())
     device = session.accelerator.device
     most = session.config.data.mining.drones
-    model = session.gather().model
-    with inference(model), session.accelerator.autocast():
+    whole = session.gather()
+    with inference(whole.model), whole.autocast():
         halves = [
             _mean_direction(session, views.of(own), most=most)
             for views, most in ((plan.drones, most), (plan.satellites, 0))

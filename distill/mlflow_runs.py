@@ -54,6 +54,10 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
         return [_read_run(client, run) for run in runs]
     except TrackingError:
         raise
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"MLflow at {uri} needs the Python package {error.name}, which is not installed"
+        ) from error
     except Exception as error:
         raise TrackingError(
             f"MLflow at {uri} cannot be read ({first_line(error)}); start its server, give another "

@@ -69,6 +69,7 @@ class GroupedOptimizer(Optimizer):
         order: Iterable[Parameter],
         max_grad_norm: float | None,
         ema_decay: float = 0.0,
+        fused: bool = False,
     ) -> None:
         """Start with every group enabled.
 
@@ -90,6 +91,7 @@ class GroupedOptimizer(Optimizer):
                     "clamp": group.clamp,
                     "drop_steps": group.drop_steps,
                     "enabled": True,
+                    "fused": fused and group.rule != "lion",
                 }
                 for group in groups
             ],
@@ -202,7 +204,8 @@ def _adam(
 ) -> None:
     """Kingma and Ba 2015; decoupled as in Loshchilov and Hutter 2019."""
     for parameter in parameters:
-        state[parameter].setdefault("step", torch.tensor(0.0))
+        device = parameter.device if group["fused"] else None
+        state[parameter].setdefault("step", torch.tensor(0.0, device=device))
     adam(
         list(parameters),
         _gradients(parameters),
@@ -218,6 +221,7 @@ def _adam(
         eps=EPS,
         maximize=False,
         decoupled_weight_decay=is_decoupled,
+        fused=group["fused"] or None,
     )
 
 
@@ -247,6 +251,7 @@ def _sgd(parameters: list[Parameter], state: State, group: Mapping[str, Any]) ->
         dampening=0.0,
         nesterov=True,
         maximize=False,
+        fused=group["fused"] or None,
     )
 
 

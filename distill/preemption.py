@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -17,10 +18,13 @@ class StopFlag:
     Inside `with`, the signals raise the flag; behind it they mean again what they meant before.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
-        """Start lowered; on the rank that is given one, `file` raises the flag as a signal does."""
+    def __init__(self, file: Path | None = None, *, timeout: timedelta | None = None) -> None:
+        """Start lowered; on the rank that is given one, `file` raises the flag as a signal does.
+
+        A rank that hears nothing of the others for longer than `timeout` fails.
+        """
         self.raised = False
-        self._file = file
+        self._file, self._timeout = file, timeout
         self._before: dict[signal.Signals, Any] = {}
         self._answer: Callable[[], bool] = lambda: False
 
@@ -45,5 +49,5 @@ class StopFlag:
         the step that follows the one it came in.
         """
         self.raised = self.raised or (self._file is not None and self._file.exists())
-        before, self._answer = self._answer, begin_any(self.raised)
+        before, self._answer = self._answer, begin_any(self.raised, self._timeout)
         return self._answer() if world_size() == 1 else before()

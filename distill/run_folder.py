@@ -5,7 +5,8 @@ import logging
 import os
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
 """Exit codes of a worker: done, a bug, the user's mistake, preempted after a checkpoint."""
 
+METRIC_LINES = "metric_lines"
+"""Logger of the metric lines as text, for `RUN/train.log` alone."""
+
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -39,14 +43,20 @@ LIBRARIES = (
 MAY_CHANGE_ON_RESUME = {
     "out",
     "expected_world_size",
+    "collective_timeout_s",
     "log_every_steps",
     "save_every_steps",
     "keep_checkpoints",
+    "keep_best",
+    "profile_steps",
     "probe_every_steps",
     "tracking",
     "data.local_cache",
     "data.local_cache_gib",
     "data.stage",
+    "data.threads",
+    "data.micro_batch",
+    "model.compile",
 }
 """Recipe keys that do not change what is trained."""
 
@@ -93,6 +103,16 @@ class RunPaths:
         return self.folder / "STOP"
 
     @property
+    def log(self) -> Path:
+        """What was told while it trained, and every metric line as text."""
+        return self.folder / "train.log"
+
+    @property
+    def profile(self) -> Path:
+        """Traces and tables of where steps went, where the recipe asked for them."""
+        return self.folder / "profile"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of training checkpoints."""
         return self.folder / "checkpoints"
@@ -101,6 +121,11 @@ class RunPaths:
     def weights(self) -> Path:
         """The trained model, for users."""
         return self.folder / "model.safetensors"
+
+    @property
+    def best(self) -> "RunPaths":
+        """Weights, parts and card as of the best probe, where it is kept."""
+        return RunPaths(self.folder / "best")
 
     @property
     def training_parts(self) -> Path:
@@ -218,6 +243,29 @@ def read_recipe(folder: Path) -> dict[str, str]:
         return {key: str(value) for key, value in _flat(yaml.safe_load(path.read_text())).items()}
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path} is damaged; remove it, or leave this run out") from error
+
+
+@contextmanager
+def log_into(path: Path) -> Iterator[None]:
+    """Append what our training tells to a file, until the block ends; a full disk loses lines."""
+    handler = _LogFile(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("distill", "evaluation", METRIC_LINES)]
+    loggers[-1].propagate = False  # a terminal has the progress line
+    loggers[-1].setLevel(logging.INFO)
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging says so
+        """Lose the line: metrics and checkpoints tell of a full disk, and training goes on."""
 
 
 def forget_exit(paths: RunPaths) -> None:

@@ -1,14 +1,18 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
 import math
+import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from operator import attrgetter
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor
 
 from data_shards.errors import RecipeError, WorldSizeError
@@ -28,7 +32,9 @@ from distill.launched import (
     ranks_on_this_node,
 )
 from distill.methods import METHODS, Method
+from distill.micro_batches import MicroBatches
 from distill.models import RetrievalModel, to_device
+from distill.models.backbones import compile_units
 from distill.models.weights import Origin
 from distill.optim import GroupedOptimizer
 from distill.phases import Phase, phase_at
@@ -38,13 +44,7 @@ from distill.step import DistillStep
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
-from distill.zero import (
-    before_zero,
-    copy_averages,
-    copy_whole,
-    prepared_for_zero,
-    zero_stage,
-)
+from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_stage
 
 _LAUNCH_ON_CPU = (
     "on a CPU launch with accelerate launch --config_file configs/accelerate/cpu.yaml "
@@ -68,6 +68,9 @@ class Session:
     whole: DistillStep
     """The step unwrapped; a copy that may be older where ZeRO-3 divides weights or they average."""
 
+    micro_batches: MicroBatches | None = None
+    """What stands for `step` in training where batches are divided."""
+
     groups: GroupedOptimizer
     """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
 
@@ -88,12 +91,24 @@ class Session:
     phase: Phase | None = None
     """The one that model and optimizer were brought into."""
 
+    began: float = field(default_factory=time.monotonic)
+    """When it was opened, by the monotonic clock."""
+
+    waited: float = 0.0
+    """Seconds since then that the loop waited for batches."""
+
     def on_device(self, planned: Batch) -> DeviceBatch:
         """Return a batch on the training device, with what the teacher says of it."""
         batch = on_device(
             planned, train_places=self.shards.train_places, device=self.accelerator.device
         )
         return replace(batch, teacher=self.teacher(batch)) if self.teacher else batch
+
+    def backward(self, total: Tensor) -> None:
+        """Give every weight its gradient, the mean over ranks."""
+        self.accelerator.backward(total)
+        if self.micro_batches is not None:
+            self.micro_batches.backward()
 
     def enter_phase(self, step: int) -> Phase:
         """Bring model and optimizer into the phase of optimizer step `step` (from 0)."""
@@ -116,8 +131,7 @@ class Session:
         parts included; batch statistics are the newest.
         """
         if self.whole.model is not self.model:
-            copy_whole(self.accelerator, self.step, self.whole)
-            copy_averages(self.accelerator, self.step, self.groups, self.whole)
+            copy_whole(self.accelerator, self.step, self.groups, self.whole)
             step = max(0, self.state.step - 1)
             self.method.before_step(self.whole.model, step, self.config.model)
         return self.whole
@@ -132,8 +146,10 @@ class Session:
         return None if self.optimizer.step_was_skipped else self.groups.grad_norm
 
 
-def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -> Accelerator:
-    """Join the processes that were launched.
+def join_ranks(
+    *, precision: Precision = "fp32", phases: Sequence[Phase] = (), timeout_s: float = 1800
+) -> Accelerator:
+    """Join the processes that were launched; one waits for another `timeout_s` seconds.
 
     Where `phases` differ in their terms, some parameters have no gradient in some of them.
 
@@ -145,12 +161,17 @@ def join_ranks(*, precision: Precision = "fp32", phases: Sequence[Phase] = ()) -
         raise RecipeError(
             "precision fp16 needs a GPU, and there is none here; set precision to bf16 or fp32"
         )
-    is_zero = is_launched_by_deepspeed()
+    is_zero, has_gpu = is_launched_by_deepspeed(), torch.cuda.is_available()
+    if is_zero:
+        before_zero(precision)
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available() and not is_zero,
-        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=not has_gpu and not is_zero,
+        mixed_precision="fp16" if precision == "fp16" else "no",  # bf16 needs no scaled loss
         kwargs_handlers=[
-            *(before_zero(precision) if is_zero else []),
+            InitProcessGroupKwargs(
+                backend="gloo" if is_zero and not has_gpu else "nccl",
+                timeout=timedelta(seconds=timeout_s),
+            ),
             DistributedDataParallelKwargs(
                 gradient_as_bucket_view=True,
                 find_unused_parameters=len({phase.terms for phase in phases}) > 1,
@@ -171,9 +192,16 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
 
     Raises:
         WorldSizeError: the processes that run are not those launched, or not those asked for.
+        RecipeError: an option of the recipe cannot be had as they were launched.
     """
     phases = METHODS[config.method].phases(config)
-    accelerator = join_ranks(precision=config.precision, phases=phases)
+    accelerator = join_ranks(
+        precision=config.precision,
+        phases=phases,
+        # NCCL ends a process without a word: before that, the question of the stop flag gives up.
+        # Nor does accelerate 1.15 pass on the 600 s that it takes for everybody's default.
+        timeout_s=1.1 * config.collective_timeout_s,
+    )
     running = accelerator.num_processes
     if config.expected_world_size not in (None, running):
         raise WorldSizeError(
@@ -185,11 +213,18 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
             f"accelerate was asked for several processes and started one; {_LAUNCH_ON_CPU}, or set "
             "expected_world_size 1"
         )
-    if METHODS[config.method].views == "apart" and config.data.global_batch < 2 * running:
+    sharing = running if config.model.norm == "rank" else 1
+    if METHODS[config.method].views == "apart" and config.data.global_batch < 2 * sharing:
         raise WorldSizeError(
             f"data.global_batch {config.data.global_batch} leaves each rank one tile, and "
-            "batch statistics need two; raise it, or launch fewer processes"
+            "batch statistics need two; raise it, or set model.norm to global"
         )
+    for key in ("data.micro_batch", "model.compile"):
+        if attrgetter(key)(config) and zero_stage(accelerator):
+            raise RecipeError(
+                f"{key} is nothing for DeepSpeed, which hooks into every backward pass; leave it "
+                "out, or launch with ddp.yaml"
+            )
     accelerator.wait_for_everyone()  # rank 0 has begun the attempt before any rank can fail in it
     return accelerator
 
@@ -218,33 +253,20 @@ def open_session(
     if teacher is not None and is_kept:
         width = math.prod(teacher.shapes["descriptor"])
         config = replace(config, model=replace(config.model, descriptor_width=width))
-    # What `start` gives is not fetched first.
-    first = config.model if config.start is None else replace(config.model, weights="none")
-    model = to_device(method.build(first, num_places=len(class_places(shards))), accelerator.device)
-    model.refuse_size(config.data.image_size, key="data.image_size")
-    wrapped = DistillStep(config, method, model, teacher=teacher.shapes if teacher else None)
-    paths = RunPaths(config.run_folder)  # written when nothing of the recipe is left to refuse
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            paths = open_run_folder(asked, world_size=accelerator.num_processes)
-    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+    wrapped = _build_step(config, shards, accelerator.device, teacher=teacher)
+    model, num_rows = wrapped.model, config.data.micro_batch
+    micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)
+    # Written when nothing of the recipe is left to refuse.
+    paths, found, state = _open_run(asked, accelerator, shards)
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
-    wrapped.to(accelerator.device)
     is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
     whole = deepcopy(wrapped) if is_copied else wrapped
-    groups = GroupedOptimizer(
-        method.groups(wrapped, config),
-        order=wrapped.parameters(),
-        max_grad_norm=config.optimizer.max_grad_norm,
-        ema_decay=config.optimizer.ema_decay,
-    )
+    groups = _make_groups(config, wrapped)
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
-    set_seed(config.seed, device_specific=True)
-    if found is not None:
-        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
-    _tell_origin(state, model, whole.model)
+    _go_on(config, accelerator, found, state, wrapped, groups, models=(model, whole.model))
+    saver = CheckpointWriter(accelerator, wrapped, groups, paths, keep=config.keep_checkpoints)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -254,22 +276,70 @@ def open_session(
         model=model,
         step=step,
         whole=whole,
+        micro_batches=micro_batches,
         groups=groups,
         optimizer=optimizer,
         teacher=teacher,
         loader=_open_loader(config, accelerator, shards, plan, teacher),
         tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
-        checkpoints=CheckpointWriter(
-            accelerator, wrapped, groups, paths, keep=config.keep_checkpoints
-        ),
+        checkpoints=saver,
         state=state,
         phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 
 
-def _tell_origin(state: RunState, *models: RetrievalModel) -> None:
-    """Let a run and its models tell where their first weights came from."""
+def _build_step(
+    config: DistillConfig, shards: ShardSet, device: torch.device, *, teacher: Teacher | None
+) -> DistillStep:
+    """Build what learns, with first weights, as the recipe says."""
+    method = METHODS[config.method]
+    # What `start` gives is not fetched first.
+    first = config.model if config.start is None else replace(config.model, weights="none")
+    model = to_device(method.build(first, num_places=len(class_places(shards))), device)
+    model.refuse_size(config.data.image_size, key="data.image_size")
+    if config.model.compile:
+        compile_units(model.backbone, arch=config.model.arch)
+    shapes = teacher.shapes if teacher else None
+    return DistillStep(config, method, model, teacher=shapes).to(device)
+
+
+def _make_groups(config: DistillConfig, step: DistillStep) -> GroupedOptimizer:
+    """Build the optimizer of all that learns."""
+    return GroupedOptimizer(
+        METHODS[config.method].groups(step, config),
+        order=step.parameters(),
+        max_grad_norm=config.optimizer.max_grad_norm,
+        ema_decay=config.optimizer.ema_decay,
+        fused=config.optimizer.fused,
+    )
+
+
+def _open_run(
+    config: DistillConfig, accelerator: Accelerator, shards: ShardSet
+) -> tuple[RunPaths, Path | None, RunState]:
+    """Open the run folder; return its newest checkpoint, if any, and the state to go on from."""
+    paths = RunPaths(config.run_folder)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            paths = open_run_folder(config, world_size=accelerator.num_processes)
+    return paths, *newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+
+
+def _go_on(
+    config: DistillConfig,
+    accelerator: Accelerator,
+    found: Path | None,
+    state: RunState,
+    wrapped: DistillStep,
+    groups: GroupedOptimizer,
+    *,
+    models: Sequence[RetrievalModel],
+) -> None:
+    """Load a checkpoint, if one was found; models tell where their first weights came from."""
+    set_seed(config.seed, device_specific=True)
+    if found is not None:
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
     state.origin = state.origin or asdict(models[0].origin)
     for model in models:
         model.origin = Origin(**state.origin)

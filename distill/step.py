@@ -15,7 +15,12 @@ from distill.collectives import gather_with_grad
 from distill.config import DistillConfig
 from distill.methods import Method, Rows, StepTensors
 from distill.models import Outputs, RetrievalModel, Shapes, normalize, unit
+from distill.models.batch_norm import normalize_over_all_ranks
+from distill.models.dropout import Draws, draw_by_sample, sample_seeds
 from distill.models.outputs import at_least_float32
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the model runs in, by autocast, in each precision of a recipe."""
 
 
 class DistillStep(nn.Module):
@@ -36,6 +41,7 @@ class DistillStep(nn.Module):
         """
         super().__init__()
         self.views = method.views
+        self.dtype = DTYPES[config.precision]
         self.terms = method.terms(config.objectives)
         read = {name for term in self.terms.values() for name in term.reads}
         self.model = model
@@ -44,6 +50,10 @@ class DistillStep(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad="scale" in read)
         self.parts = method.training_parts(config, model, teacher)
         self.kept = {"descriptor", "logits", *read}
+        if config.model.norm == "global":
+            normalize_over_all_ranks(self)
+        self.seed = config.seed
+        self.draws = draw_by_sample(self) if config.model.dropout_by_sample else Draws()
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise RecipeError(
                 f"recipe {config.name}: none of its {', '.join(self.terms)} moves a parameter, as "
@@ -54,31 +64,56 @@ class DistillStep(nn.Module):
         self, batch: DeviceBatch, names: Collection[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of these names, of one rank, and what they measured beside."""
-        if self.views == "joint":
-            student: Outputs = self.model(normalize(torch.cat([batch.satellite, batch.drone])))
-        else:
-            tiles, views = (self.model(normalize(view)) for view in (batch.satellite, batch.drone))
-            student = Outputs({name: torch.cat([tiles[name], views[name]]) for name in tiles})
-        student |= self.parts(student)
+        student = self.describe(batch)
         with torch.autocast(batch.place.device.type, enabled=False):  # losses keep their digits
-            # Maps that only the parts looked at are let go of.
-            student = student.select(name for name in student if name in self.kept)
-            student = student.map(at_least_float32)
-            student["unit"] = unit(student["descriptor"])
-            own = Rows.divide(student, batch.place)
-            gathered = {name for term in names for name in self.terms[term].gathers}
-            step = StepTensors(
-                student=student,
-                teacher=batch.teacher,
-                place=torch.cat(own.places),
-                own=own,
-                everyone=gather_rows(own, sorted(gathered)),
-                scale=self.log_scale.exp(),
-                parts=self.parts,
-                measures={},
-            )
-            terms = {name: self.terms[name].loss(step) for name in names}
-        return terms, step.measures
+            return self.compare(student, batch, names)
+
+    def autocast(self) -> torch.autocast:
+        """Return the block that the model runs in, in the precision of the recipe.
+
+        Nothing else casts: weights, gradients and moments stay float32, also under DeepSpeed, which
+        would round them, and which ends blocks that others opened.
+        """
+        device = self.log_scale.device.type
+        return torch.autocast(device, self.dtype, enabled=self.dtype is not None)
+
+    def describe(self, batch: DeviceBatch) -> Outputs:
+        """Return what terms may read of V images, in float32 or wider."""
+        seeds = sample_seeds(self.seed, batch.step, batch.keys).to(batch.place.device)
+        views, said = [torch.cat([batch.satellite, batch.drone])], []
+        if self.views == "apart":
+            views = [batch.satellite, batch.drone]
+        with self.autocast():
+            for view, of_view in zip(views, seeds.split([*map(len, views)]), strict=True):
+                self.draws.seeds = of_view
+                said.append(self.model(normalize(view)))
+            student = Outputs(said[0])
+            if self.views == "apart":
+                student = Outputs({name: torch.cat([of[name] for of in said]) for name in student})
+            self.draws.seeds = seeds
+            student.update(self.parts(student))
+        # Maps that only the parts looked at are let go of.
+        student = student.select(name for name in student if name in self.kept)
+        return student.map(at_least_float32)
+
+    def compare(
+        self, student: Outputs, batch: DeviceBatch, names: Collection[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms of these names of a batch as it was described; ranks meet in here."""
+        student = Outputs(student, unit=unit(student["descriptor"]))
+        own = Rows.divide(student, batch.place)
+        gathered = {name for term in names for name in self.terms[term].gathers}
+        step = StepTensors(
+            student=student,
+            teacher=batch.teacher,
+            place=torch.cat(own.places),
+            own=own,
+            everyone=gather_rows(own, sorted(gathered)),
+            scale=self.log_scale.exp(),
+            parts=self.parts,
+            measures={},
+        )
+        return {name: self.terms[name].loss(step) for name in names}, step.measures
 
 
 def gather_rows(own: Rows, names: Collection[str]) -> Rows:

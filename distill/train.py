@@ -4,17 +4,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
 
 from torch import Tensor
+from torch.profiler import record_function
 
-from data_shards.errors import DivergedError
+from data_shards.errors import CheckpointError, DivergedError
 from data_shards.progress import Progress
-from distill.mining import planned_batches
 from distill.models import RetrievalModel
 from distill.optim import set_learning_rates
 from distill.preemption import StopFlag
+from distill.profiling import watched_batches, write_metrics
+from distill.run_folder import RunPaths
 from distill.session import Session
-from distill.step import weigh
+from distill.step import DistillStep, weigh
 from distill.teacher.source import class_places
 from distill.weights_file import save_training_parts, save_weights
 
@@ -34,40 +37,47 @@ def train(session: Session, *, probes: Sequence[Probe], progress: Progress, flag
         DivergedError: a term stopped being finite.
         CheckpointError: the checkpoint to stop with could not be written.
     """
-    config, accelerator, state = session.config, session.accelerator, session.state
+    config, state = session.config, session.state
     schedule, optimizer, weights = config.schedule, session.optimizer, config.objectives.weights
+    step = session.micro_batches or session.step
     started = time.monotonic() - state.seconds
-    for planned in planned_batches(session):
+    for planned in watched_batches(session):
         # batch
-        batch = session.on_device(planned)
-        phase = session.enter_phase(batch.step)
+        with record_function("batch"):
+            batch = session.on_device(planned)
+            phase = session.enter_phase(batch.step)
 
         # losses
-        with accelerator.autocast():
-            terms, measures = session.step(batch, phase.terms)
+        with record_function("forward"):
+            terms, measures = step(batch, phase.terms)
             total = weigh(terms, weights)
             seen = {"total": total, **terms, **measures}
 
         # gradients
         set_learning_rates(optimizer, schedule, batch.step)
-        accelerator.backward(total)
-        optimizer.step()
-        optimizer.zero_grad()
+        with record_function("backward"):
+            session.backward(total)
+        with record_function("optimizer"):
+            optimizer.step()
+            optimizer.zero_grad()
         state.step += 1
         state.seconds = time.monotonic() - started
 
         # log
         is_logged = state.step % config.log_every_steps == 0
         if is_logged:
-            _log(session, _finite_means(session, seen), progress)
-        _probe(session, probes)
+            with record_function("log"):
+                write_metrics(session, _finite_means(session, seen), progress)
+        is_best = _probe(session, probes)
 
         # save
         stopped = flag.seen_by_any_rank()
-        if stopped or state.step % config.save_every_steps == 0 or state.step == schedule.num_steps:
+        is_due = state.step % config.save_every_steps == 0 or state.step == schedule.num_steps
+        if stopped or is_due or is_best:
             if not is_logged:  # else just looked at
                 _finite_means(session, seen)
-            session.checkpoints.save(state, must_succeed=stopped)
+            with record_function("save"):
+                session.checkpoints.save(state, must_succeed=stopped)
         if stopped:
             return state.step == schedule.num_steps
     session.checkpoints.wait()
@@ -94,30 +104,18 @@ def _finite_means(session: Session, seen: Mapping[str, Tensor]) -> dict[str, flo
     return values
 
 
-def _log(session: Session, means: Mapping[str, float], progress: Progress) -> None:
-    """Write one metric line, and show how far the run is; speed is of all ranks, since it began."""
-    data, state = session.config.data, session.state
-    num_images = state.step * data.global_batch * (1 + data.drones_per_row)
-    speed = num_images / max(state.seconds, 1e-9)
-    metrics = {f"train/{name}": value for name, value in means.items()}
-    rates = {group["name"]: group["lr"] for group in session.groups.param_groups}
-    metrics["train/learning_rate"] = max(rates.values())
-    metrics |= {f"train/learning_rate/{name}": rate for name, rate in rates.items()}
-    metrics["train/images_per_second"] = speed
-    if session.accelerator.is_main_process:
-        session.tracker.log(state.step, metrics)
-    shown = {"loss": means["total"], "images/s": speed}
-    progress(state.step, session.config.schedule.num_steps, **shown)
+def _probe(session: Session, probes: Sequence[Probe]) -> bool:
+    """Look at the held-out places when it is time: every `probe_every_steps`, and at the end.
 
-
-def _probe(session: Session, probes: Sequence[Probe]) -> None:
-    """Look at the held-out places when it is time: every `probe_every_steps`, and at the end."""
+    Returns whether it is the best look so far, where the best is kept.
+    """
     step, every = session.state.step, session.config.probe_every_steps
     if step != session.config.schedule.num_steps and (not every or step % every):
-        return
-    whole = session.gather()
+        return False
+    whole, recalls = session.gather(), list[float]()
     for probe in probes:
         metrics = probe(whole.model, step)
+        recalls += [value for name, value in metrics.items() if name.endswith("/recall_at_1")]
         if session.accelerator.is_main_process:
             session.tracker.log(step, metrics)
             log.info(
@@ -126,14 +124,30 @@ def _probe(session: Session, probes: Sequence[Probe]) -> None:
                 ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
             )
 
+    state, recall = session.state, mean(recalls) if recalls else -1.0
+    if not session.config.keep_best or recall <= state.best_recall:
+        return False
+    state.best_recall, state.best_step = recall, step
+    if session.accelerator.is_main_process:
+        try:
+            _save_weights(session, session.paths.best, whole)
+        except CheckpointError as error:
+            log.warning("training goes on: %s", error)
+    return True
+
 
 def finish(session: Session) -> None:
     """Write the weights that users take away, and hand them to MLflow; rank 0 writes."""
-    whole = session.gather()
-    if not session.accelerator.is_main_process:
-        return
+    whole, paths = session.gather(), session.paths
+    if session.accelerator.is_main_process:
+        _save_weights(session, paths, whole)
+        for path in (paths.recipe, paths.environment, paths.card, paths.weights):
+            session.tracker.log_artifact(path)
+
+
+def _save_weights(session: Session, paths: RunPaths, whole: DistillStep) -> None:
     save_weights(
-        session.paths,
+        paths,
         whole.model,
         session.config,
         places=class_places(session.shards),
@@ -142,7 +156,4 @@ def finish(session: Session) -> None:
         descriptor_space=session.descriptor_space,
         teacher=session.teacher.origin if session.teacher else None,
     )
-    save_training_parts(session.paths, whole)
-    paths = session.paths
-    for path in (paths.recipe, paths.environment, paths.card, paths.weights):
-        session.tracker.log_artifact(path)
+    save_training_parts(paths, whole)

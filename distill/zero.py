@@ -10,7 +10,6 @@ from unittest import mock
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
@@ -20,8 +19,8 @@ from distill.launched import launched_world_size
 from distill.optim import EMA, GroupedOptimizer
 
 
-def before_zero(precision: Precision) -> list[InitProcessGroupKwargs]:
-    """Look whether a launch by DeepSpeed can work; return what accelerate must be told for it.
+def before_zero(precision: Precision) -> None:
+    """Look whether a launch by DeepSpeed can work.
 
     Raises:
         RecipeError: it cannot.
@@ -32,16 +31,15 @@ def before_zero(precision: Precision) -> list[InitProcessGroupKwargs]:
             f"launched for DeepSpeed, and {' and '.join(missing)} is not installed; "
             "DS_BUILD_OPS=0 pip install 'skydistill[deepspeed]', or launch with ddp.yaml"
         )
-    if precision != "fp32":
+    if precision == "fp16":
         raise RecipeError(
-            f"precision {precision} would round weights too under DeepSpeed, not products alone; "
-            "set precision to fp32, or launch with ddp.yaml"
+            "precision fp16 would round weights too under DeepSpeed, not products alone; set "
+            "precision to bf16 or fp32, or launch with ddp.yaml"
         )
     import deepspeed
 
     # Without GPUs it would compile a faster all-reduce at first: a minute, and a compiler.
     deepspeed.ops.__compatible_ops__.pop("deepspeed_shm_comm", None)
-    return [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
 
 
 def zero_stage(accelerator: Accelerator) -> int:
@@ -94,8 +92,14 @@ def load_state(accelerator: Accelerator, folder: Path) -> None:
         accelerator.load_state(str(folder))
 
 
-def copy_whole(accelerator: Accelerator, step: nn.Module, copy: nn.Module) -> None:
-    """Give `copy` the weights of the prepared `step`, which ZeRO-3 has in pieces; all ranks ask."""
+@torch.no_grad()
+def copy_whole(
+    accelerator: Accelerator, step: nn.Module, groups: GroupedOptimizer, copy: nn.Module
+) -> None:
+    """Give `copy` the weights of the prepared `step`, averaged if they are; every rank asks.
+
+    ZeRO has them in pieces, which are brought together.
+    """
     learning = accelerator.unwrap_model(step)
     pieces: AbstractContextManager[object] = nullcontext()
     if zero_stage(accelerator) == 3:
@@ -105,14 +109,6 @@ def copy_whole(accelerator: Accelerator, step: nn.Module, copy: nn.Module) -> No
     with pieces:
         state, own = learning.state_dict(), copy.state_dict()
         copy.load_state_dict({key: state[key].reshape(own[key].shape) for key in state})
-
-
-@torch.no_grad()
-def copy_averages(
-    accelerator: Accelerator, step: nn.Module, groups: GroupedOptimizer, copy: nn.Module
-) -> None:
-    """Give `copy` the averages of what has moved, which ZeRO has in pieces; all ranks ask."""
-    learning = accelerator.unwrap_model(step)
     copies = dict(zip(learning.parameters(), copy.parameters(), strict=True))
     for parameter, average in _averages(zero_stage(accelerator), step, groups):
         copies[parameter].copy_(average.view_as(copies[parameter]))

@@ -142,7 +142,17 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
             )
             for run in RECIPES
         ),
+        comparison_stage(paths),
     ]
+
+
+def comparison_stage(paths: DemoPaths) -> Stage:
+    """Return the command that puts all evaluated runs side by side."""
+    page = paths.comparison
+    words = (paths.runs, "--out", page.with_suffix(".md"), "--html", page)
+    return Stage(
+        name="compare", title="compare what was evaluated", argv=verb_argv("compare", *words)
+    )
 
 
 def verb_argv(verb: str, *words: object) -> list[str]:
@@ -257,6 +267,7 @@ def show(summary: dict[str, Any], paths: DemoPaths, figures: list[Path]) -> None
         console.print(f"  {figure}", soft_wrap=True)
     opens = summary["mlflow"]["command"]
     console.print(f"\ncompare the runs in MLflow:\n  {opens}", soft_wrap=True)
+    console.print(f"or in a browser, without a server:\n  {paths.comparison}", soft_wrap=True)
 
 
 def _table_rows(summary: dict[str, Any]) -> Iterator[list[str]]:

@@ -40,6 +40,11 @@ class DemoPaths:
         return self.out / "figures"
 
     @property
+    def comparison(self) -> Path:
+        """The page that puts the runs side by side; a table of that name lies beside it."""
+        return self.out / "comparison.html"
+
+    @property
     def seconds(self) -> Path:
         """Time spent in every stage, over all attempts."""
         return self.out / "seconds.json"

@@ -171,6 +171,8 @@ def store(config: DoctorConfig) -> Iterator[Finding]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SECONDS_FOR_A_SERVER)
     try:
         names = [one.name for one in open_store(uri).search_experiments()]
+    except SkyDistillError as error:
+        yield Finding(what="MLflow store", says=str(error), state="wrong")
     except Exception as error:  # noqa: BLE001 - a store fails in many ways; all mean the same to a user
         says = f"{uri} does not answer ({first_line(error)})"
         remedy = "start it; runs keep their metrics and send them later"

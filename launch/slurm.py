@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.config import SiteConfig
-from launch.demo import ACCELERATE_LAUNCH, SKYDISTILL, Stage
+from launch.demo import ACCELERATE_LAUNCH, SKYDISTILL, Stage, comparison_stage
+from launch.demo_paths import DemoPaths
 
 LAUNCHER = (
     *ACCELERATE_LAUNCH,
@@ -233,7 +234,7 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
 def comparison_script(site: SiteConfig, *, sweep: str, out: Path, root: Path) -> str:
     """Return the script of the last job: what was evaluated, side by side."""
     options = {"nodes": 1, "ntasks": 1, "cpus-per-task": 1, "time": "01:00:00"}
-    compare = [*SKYDISTILL, "compare", str(out / "runs"), "--out", str(out / "comparison.md")]
+    compare = comparison_stage(DemoPaths(out)).argv
     head = _head(f"{sweep}-comparison", site, options, out=out, log="%x-%j.out", root=root)
     return f"{head}exec {shlex.join(compare)}\n"
 

@@ -10,7 +10,14 @@ import yaml
 
 from data_shards.recipe import load_recipe, to_values
 from launch.config import SweepConfig, SweepRow
-from launch.demo import Stage, launched_argv, run_stage, verb_argv
+from launch.demo import (
+    DemoFailedError,
+    Stage,
+    comparison_stage,
+    launched_argv,
+    run_stage,
+    verb_argv,
+)
 from launch.demo_paths import DemoPaths
 from launch.demo_view import open_view
 
@@ -100,7 +107,7 @@ def is_done(stage: Stage) -> bool:
 
 
 def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
-    """Do what is not done yet.
+    """Do what is not done yet, and put what was evaluated side by side.
 
     Raises:
         DemoFailedError: a row failed; the sentence names it, its reason and its log.
@@ -121,6 +128,14 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
             f"{cache}: {seconds:.0f} teacher seconds for {count} students, {seconds / count:.0f} "
             "each\n"
         )
+    if any(stage.makes is None for stage in stages):
+        comparison = comparison_stage(paths)
+        try:
+            with open_view([comparison.title]) as view, view.stage(0):
+                run_stage(comparison, paths, view)
+            sys.stdout.write(f"comparison: {paths.comparison}\n")
+        except DemoFailedError as error:  # all rows are done, but some were not measured alike
+            sys.stdout.write(f"no comparison: {error}\n")
     return 0
 
 

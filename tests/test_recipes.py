@@ -204,7 +204,7 @@ def test_accelerate_reads_its_configuration(path: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(path))
-    assert config.num_processes >= 2
+    assert (config.num_processes == 1) == (path.stem in ("one_cpu", "gpu"))
     # Beside DeepSpeed's JSON accelerate refuses the key.
     precision = None if path.stem.startswith("zero") else "no"
     assert config.mixed_precision == precision, "an unquoted `no` is False in YAML"
@@ -217,20 +217,33 @@ from accelerate import Accelerator
 
 accelerator = Accelerator(cpu=not torch.cuda.is_available())
 total = accelerator.reduce(torch.ones(()) + accelerator.process_index, "sum")
-seen = f"{accelerator.num_processes} {torch.distributed.get_backend()} {int(total)}"
+several = torch.distributed.is_initialized()
+backend = torch.distributed.get_backend() if several else accelerator.device.type
+seen = f"{accelerator.num_processes} {backend} {int(total)}"
 pathlib.Path(sys.argv[1], str(accelerator.process_index)).write_text(seen)
 accelerator.wait_for_everyone()
-torch.distributed.destroy_process_group()
+if several:
+    torch.distributed.destroy_process_group()
 """
 
 
-def test_the_cpu_configuration_gives_two_ranks_that_meet(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cpu", {"0": "2 gloo 3", "1": "2 gloo 3"}),
+        ("one_cpu", {"0": "1 cpu 1"}),
+        ("gpu", {"0": "1 cpu 1"}),
+    ],
+)
+def test_a_configuration_gives_the_ranks_that_it_says(
+    tmp_path: Path, name: str, expected: dict[str, str]
+) -> None:
     script, answers = tmp_path / "script.py", tmp_path / "answers"
     script.write_text(TWO_RANKS)
     answers.mkdir()
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
-    command = [*launcher, str(ROOT / "configs/accelerate/cpu.yaml"), str(script), str(answers)]
+    command = [*launcher, str(ROOT / f"configs/accelerate/{name}.yaml"), str(script), str(answers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(command, check=True, env=environment, timeout=300)
     seen = {path.name: path.read_text() for path in answers.iterdir()}
-    assert seen == {"0": "2 gloo 3", "1": "2 gloo 3"}
+    assert seen == expected

@@ -25,4 +25,4 @@ def exif_orientation(content: Content) -> int:
             value = image.getexif().get(ExifTags.Base.Orientation)
     except UNREADABLE:
         return UPRIGHT
-    return value if value in range(1, 9) else UPRIGHT
+    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT

@@ -9,15 +9,15 @@ import json
 import os
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from data_shards.decode import Content
 from data_shards.index import ENCODINGS
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.stored_image import StoredImage, stored_image, unreadable
+from data_shards.packing.summary import WORDS_OF_ROLES
 from data_shards.packing.tar import TAR_BLOCK, member_header, padding
-from data_shards.schema import SCHEMA_VERSION, ImageRecord, Role
+from data_shards.schema import SCHEMA_VERSION, ImageRecord
 
 BYTES_AT_FIRST = 2**21
 
@@ -25,9 +25,6 @@ PACKED_ROW = struct.Struct("<QIIIHHfBBBB16s")
 """One row of an index, as `ROW` reads it; numpy would set its fields ten times as slowly."""
 
 NOT_KNOWN = float("nan")
-
-ROLES_JSON = [json.dumps(Role(number).words) for number in range(8)]
-"""Looked up, because a role works its words out again every time."""
 
 
 class Chunk:
@@ -135,20 +132,19 @@ def fill(
 
 
 def sample_json(record: ImageRecord, key: str, image: StoredImage, sha256: str) -> bytes:
-    """Return the JSON member of one image: what `json.dumps` makes of it, with its keys sorted."""
-    return (
-        f'{{"altitude_m": {_as_json(record.altitude_m)}, "key": {json.dumps(key)}, '
-        f'"orientation": {image.orientation}, "place": {_as_json(record.place)}, '
-        f'"position": {record.position}, "roles": {ROLES_JSON[record.roles]}, '
-        f'"schema_version": {SCHEMA_VERSION}, "sha256": "{sha256}", '
-        f'"view": "{record.view.word}"}}'
-    ).encode()
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _as_json(value: str | float | None) -> str:
-    """Return JSON of a value that many images share."""
-    return json.dumps(value)
+    """Return the JSON member of one image."""
+    told = {
+        "altitude_m": record.altitude_m,
+        "key": key,
+        "orientation": image.orientation,
+        "place": record.place,
+        "position": record.position,
+        "roles": WORDS_OF_ROLES[record.roles],
+        "schema_version": SCHEMA_VERSION,
+        "sha256": sha256,
+        "view": record.view.word,
+    }
+    return json.dumps(told).encode()
 
 
 def _row(record: ImageRecord, image: StoredImage, offset: int, place: int, sha256: bytes) -> bytes:

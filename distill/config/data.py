@@ -52,6 +52,10 @@ class DataConfig:
     global_batch: int = bounded(64, at_least=1)
     """Rows (one satellite, `drones_per_row` drone views, one place) per step over all ranks."""
 
+    micro_batch: int | None = bounded(None, at_least=1)
+    """Rows that a rank describes at once, where memory does not hold all of its own: gradients are
+    those of the undivided batch, for a second forward pass. null describes all at once."""
+
     drones_per_row: int = bounded(1, at_least=1)
     """Drone views beside each satellite tile."""
 

@@ -34,6 +34,14 @@ class ModelConfig:
     dropout: float = bounded(0.5, at_least=0, below=1)
     """Dropout before the classifier."""
 
+    dropout_by_sample: bool = False
+    """Draw what dropout and stochastic depth drop from (seed, step, sample), not from the random
+    numbers of each rank: any number of ranks and micro batches then drops the same."""
+
+    norm: Literal["rank", "global"] = "rank"
+    """Whose images batch norms of a model that learns take their statistics from: each rank's own,
+    or those of all ranks."""
+
     train_blocks: int | None = bounded(None, at_least=0)
     """Last transformer blocks (stages of a convolutional network) that learn; what comes before
     keeps its weights and batch statistics, drops nothing and stores no activations. null trains
@@ -51,6 +59,10 @@ class ModelConfig:
 
     drop_path: float = bounded(0.0, at_least=0, below=1)
     """Stochastic depth of the backbone."""
+
+    compile: bool = False
+    """Compile each block or stage of the backbone by torch.compile for training; probes, mining and
+    evaluation run as they are. The first step takes minutes, later starts find the result."""
 
     anneal_steps: int = bounded(0, at_least=0, methods=("bicrossnet",))
     """Steps until the weights of a binary network are really binary (BNext) or their clamp has

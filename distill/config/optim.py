@@ -34,6 +34,9 @@ class OptimizerConfig:
     max_grad_norm: float | None = bounded(1.0, above=0)
     """Gradients are scaled down to this norm; null leaves them."""
 
+    fused: bool = False
+    """Move all weights of a group by torch's one fused kernel, which lion has not."""
+
     ema_decay: float = bounded(0.0, at_least=0, below=1)
     """Share that a moving average of the weights keeps of itself at each step: probes, hard samples
     and the final weights are the average. 0 has none; 0.999 is a start."""

@@ -60,6 +60,9 @@ class DistillConfig:
     expected_world_size: int | None = bounded(None, at_least=1)
     """Number of processes that must really run; the job fails when it is another."""
 
+    collective_timeout_s: int = bounded(600, at_least=1)
+    """Seconds after which a rank that waits for another gives up, and tells in which step."""
+
     precision: Precision = "fp32"
     """Of forward and backward passes; bf16 and fp16 are mixed with float32."""
 
@@ -102,6 +105,14 @@ class DistillConfig:
     keep_checkpoints: int = bounded(2, at_least=1)
     """Newest checkpoints that are kept."""
 
+    keep_best: bool = False
+    """Save at every probe with a higher recall@1, mean of both directions, than all before; keep
+    that checkpoint too, and the weights in `best/` of the run folder."""
+
+    profile_steps: int = bounded(0, at_least=0)
+    """Steps behind the first two that are traced into `RUN/profile`, with a table of where they
+    went; `skydistill train RECIPE --profile` traces 5."""
+
     def __post_init__(self) -> None:
         """Refuse contradictions, all at once.
 
@@ -134,11 +145,30 @@ class DistillConfig:
             f"data.crops_per_decode ({self.data.crops_per_decode}) needs as many slots; raise "
             f"augment.slots ({self.augment.slots})",
         )
+        drops = bool(self.model.dropout or self.model.drop_path)
+        yield (
+            self.data.micro_batch is not None and drops and not self.model.dropout_by_sample,
+            "data.micro_batch describes images twice, which must drop the same; set "
+            "model.dropout_by_sample to true, or model.dropout and model.drop_path to 0",
+        )
+        yield (
+            self.optimizer.fused and self.optimizer.rule == "lion",
+            "optimizer.fused is true, and lion has no fused kernel; leave it out",
+        )
+        yield (
+            self.model.compile and self.model.anneal_steps > 0,
+            "model.compile would compile anew in each of model.anneal_steps; leave one out",
+        )
         is_kept = self.model.descriptor_width == "teacher"
         yield (
             is_kept and not self.objectives.feature_distillation.weight,
             "model.descriptor_width is teacher, but nothing teaches the student its space; set "
             "objectives.feature_distillation.weight",
+        )
+        yield (
+            self.keep_best and not (self.probe_every_steps and self.data.validation_fraction),
+            "keep_best chooses by probes on held-out places; set probe_every_steps and "
+            "data.validation_fraction, or keep_best to false",
         )
         num_steps = self.schedule.num_steps
         for key in ("schedule.warmup_steps", "model.anneal_steps"):  # else it never gets there

@@ -164,7 +164,7 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     Raises:
         RecipeError: the network has fewer.
     """
-    units = list(getattr(network, "blocks", None) or getattr(network, "stages", []))
+    units = units_of(network)
     if count > len(units):
         raise RecipeError(
             f"model.train_blocks is {count} and {arch} has {len(units)} blocks; give at most "
@@ -176,6 +176,25 @@ def train_last_blocks(network: nn.Module, count: int, *, arch: str) -> None:
     for name in ("norm", "act"):  # behind the last block
         if isinstance(last := getattr(network, name, None), nn.Module):
             last.requires_grad_(requires_grad=count > 0)
+
+
+def compile_units(network: nn.Module, *, arch: str) -> None:
+    """Compile each block or stage in place, where it is first run; names of weights stay.
+
+    Raises:
+        RecipeError: the network has none.
+    """
+    if not (units := units_of(network)):
+        raise RecipeError(f"model.compile: {arch} has no blocks or stages; leave it out")
+    # One compiled form for each width, rate of drop path and number of images.
+    torch._dynamo.config.recompile_limit = 4 * len(units) + 8
+    for unit in units:
+        unit.compile(dynamic=False)
+
+
+def units_of(network: nn.Module) -> list[nn.Module]:
+    """Return the blocks of a transformer, or the stages of a convolutional network."""
+    return list(getattr(network, "blocks", None) or getattr(network, "stages", []))
 
 
 def patch_of(network: nn.Module) -> int:

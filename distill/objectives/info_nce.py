@@ -76,9 +76,9 @@ class _Chunked(torch.autograd.Function):
             query_cD, place_c1, weight_c1 = (
                 part[at : at + CHUNK] for part in (query_BD, place_B[:, None], weight_B1)
             )
-            cosine_cG = _product(query_cD, gallery_GD.T, wide)
+            similarity_cG = _product((scale * query_cD).to(query_BD.dtype), gallery_GD.T, wide)
             normalizer_c, error_cG = look(
-                cosine_cG, scale, place_c1, place_G, weight_c1, label_smoothing, query_BD.dtype
+                similarity_cG, place_c1, place_G, weight_c1, label_smoothing, query_BD.dtype
             )
             sum_of_losses += normalizer_c.sum()
             grad_query_BD[at : at + CHUNK] = _product(error_cG, gallery_GD, wide)
@@ -116,8 +116,7 @@ def _targets(
 
 
 def _errors(
-    cosine_cG: Tensor,
-    scale: Tensor,
+    similarity_cG: Tensor,
     place_c1: Tensor,
     place_G: Tensor,
     weight_c1: Tensor,
@@ -125,7 +124,6 @@ def _errors(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Return log sum exp of each query's similarities, and all probabilities less their targets."""
-    similarity_cG = scale * cosine_cG
     logp_cG = similarity_cG.log_softmax(dim=1)
     normalizer_c = similarity_cG[:, 0] - logp_cG[:, 0]
     even = label_smoothing / len(place_G)

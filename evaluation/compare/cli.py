@@ -1,4 +1,4 @@
-"""The hall of comparison: `skydistill compare`."""
+"""The command `skydistill compare`."""
 
 import logging
 import sys
@@ -12,14 +12,10 @@ from data_shards.layouts.published import PUBLISHED
 from data_shards.manifest import write_text_aside
 from data_shards.nearest import choose
 from data_shards.recipe import parse_command
+from evaluation.compare.collect import collect, listed
+from evaluation.compare.comparison import compare_runs
 from evaluation.compare.config import CompareConfig
-from evaluation.compare.export import to_csv, to_json
-from evaluation.compare.gather import gather, listed
-from evaluation.compare.in_print import tables_in_print
-from evaluation.compare.pages import WIDTH
-from evaluation.compare.render import latex, markdown, terminal
-from evaluation.compare.table import Table
-from evaluation.compare.tables import compare_runs, without_rows
+from evaluation.compare.table import WIDTH, Table, latex, markdown, print_table, to_csv, to_json
 from evaluation.destinations import is_report
 from evaluation.result import METRICS
 
@@ -29,30 +25,28 @@ log = logging.getLogger(__name__)
 def compare(argv: Sequence[str]) -> int:
     """Put finished runs side by side and beside the published numbers."""
     config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
-    _refuse_reports_behind_lists(config)
-    for metric in config.metrics:
-        choose(metric, METRICS, what="metric", error=RecipeError)
-    if config.only_published:
-        _write(tables_in_print(config), config, left_out=())
-        return 0
-    gathered = gather(config)
-    comparisons = compare_runs(gathered.entries, config)
-    left_out = list(gathered.left_out)
-    if missing := without_rows(gathered.entries, comparisons):
+    _refuse_unusable_words(config)
+    entries, left_out = collect(config)
+    comparison = compare_runs(entries, config)
+    if missing := comparison.without_rows:
         left_out.append(f"{len(missing)} reports have none of these rows: {listed(missing)}")
-    _write([one.table for one in comparisons], config, left_out=left_out)
+    _write(comparison.table, config, left_out=left_out)
+    if config.html is not None:
+        from evaluation.compare.page import html
+
+        _write_file(html(comparison, config.metrics[0], left_out), config.html, option="--html")
     for line in left_out:
         log.info("%s", line)
     if config.figures is not None:
-        from evaluation.compare.pictures import draw
+        from evaluation.compare.charts import draw
 
-        for path in draw(comparisons, config.metrics[0], folder=config.figures):
+        for path in draw(comparison, config.metrics[0], folder=config.figures):
             log.info("figure: %s", path)
     return 0
 
 
-def _refuse_reports_behind_lists(config: CompareConfig) -> None:
-    """Refuse a report that an option before it took for one of its words.
+def _refuse_unusable_words(config: CompareConfig) -> None:
+    """Refuse an unknown metric, and a report that an option before it took for one of its words.
 
     Raises:
         RecipeError: which word of which option it is.
@@ -63,31 +57,41 @@ def _refuse_reports_behind_lists(config: CompareConfig) -> None:
                 raise RecipeError(
                     f"{word} was taken for a word of --{name}; give reports before the options"
                 )
+    for metric in config.metrics:
+        choose(metric, METRICS, what="metric", error=RecipeError)
 
 
-def _write(tables: Sequence[Table], config: CompareConfig, *, left_out: Sequence[str]) -> None:
-    """Write tables in the format that is asked for, to where they are asked for."""
-    if config.chosen_format == "table" and config.out is None:
-        wide = Console(file=sys.stdout)
-        terminal(tables, console=Console(file=sys.stdout, width=max(wide.width, WIDTH)))
-        return
-    text = {
-        "table": lambda: terminal(tables),
-        "markdown": lambda: markdown(tables),
-        "latex": lambda: latex(tables),
-        "csv": lambda: to_csv(tables),
-        "json": lambda: to_json(tables, left_out=left_out),
-    }[config.chosen_format]()
+def _write(table: Table, config: CompareConfig, *, left_out: Sequence[str]) -> None:
+    """Write a table in the format that is asked for, to where it is asked for."""
+    form = config.chosen_format
+    if form == "table":
+        wide = max(Console(file=sys.stdout).width, WIDTH)
+        console = Console(file=sys.stdout, width=wide, record=True, quiet=config.out is not None)
+        print_table(table, console)
+        text = console.export_text()
+    elif form == "json":
+        text = to_json(table, left_out=left_out)
+    else:
+        text = {"markdown": markdown, "latex": latex, "csv": to_csv}[form](table)
     if config.out is None:
-        sys.stdout.write(text)
-        return
-    if is_report(config.out):
-        raise RecipeError(f"{config.out} is a report of an evaluation; give another --out")
+        sys.stdout.write("" if form == "table" else text)
+    else:
+        _write_file(text, config.out, option="--out")
+
+
+def _write_file(text: str, path: Path, *, option: str) -> None:
+    """Write a comparison to a file, aside first; never over a report.
+
+    Raises:
+        SkyDistillError: the file is a report, or cannot be written.
+    """
+    if is_report(path):
+        raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
     try:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        write_text_aside(config.out, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_aside(path, text)
     except OSError as error:
         raise DescriptorError(
-            f"{config.out} cannot be written ({error.strerror}); give another place with --out"
+            f"{path} cannot be written ({error.strerror}); give another place with {option}"
         ) from error
-    log.info("comparison: %s", config.out)
+    log.info("comparison: %s", path)

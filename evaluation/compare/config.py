@@ -41,17 +41,8 @@ class CompareConfig:
     metrics: tuple[str, ...] = ("recall@1", "ap")
     """Of recall@1, recall@5, recall@10, recall@1% and ap."""
 
-    separate: bool = False
-    """Give reports that were not measured alike a table each, instead of refusing them."""
-
     no_published: bool = False
     """Leave the published numbers out."""
-
-    only_published: bool = False
-    """Show the published numbers alone, all of them or those on `--dataset`."""
-
-    mark_published: bool = False
-    """Let published numbers compete for the mark of the best."""
 
     format: Format | None = None
     """How to write; by default what the suffix of `--out` says, else a table for the terminal."""
@@ -61,6 +52,9 @@ class CompareConfig:
 
     out: Path | None = None
     """File to write, instead of standard output."""
+
+    html: Path | None = None
+    """File for one page that needs no network: sortable table, charts, curves, panels, sources."""
 
     figures: Path | None = None
     """Folder for accuracy against operations and, where it was measured, against speed."""
@@ -73,12 +67,6 @@ class CompareConfig:
         """
         if self.json and self.format not in (None, "json"):
             raise RecipeError(f"--json and --format {self.format} exclude each other; give one")
-        if self.only_published and self.no_published:
-            raise RecipeError("--only-published and --no-published leave nothing; give one")
-        if self.only_published and (self.reports or self.tracking_uri):
-            raise RecipeError("--only-published shows no runs; give none, or leave it out")
-        if self.only_published and self.figures:
-            raise RecipeError("--only-published draws no figures; leave --figures out")
         if self.experiment and self.reports and not self.tracking_uri:
             raise RecipeError("--experiment is about MLflow; give --tracking-uri, or no reports")
 

@@ -1,30 +1,29 @@
-"""The published numbers, as data with their source: `published.yaml` beside this file."""
+"""The published numbers, as data with their source (`published.yaml`), and whose tests compare."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
+from data_shards.layouts.published import PLACES, PUBLISHED
+from data_shards.layouts.published import Published as TestSet
+from data_shards.schema import Role
+from evaluation.report import Report
+from evaluation.result import CLEAN, SINGLE, Result
+
 FILE = Path(__file__).with_name("published.yaml")
 
 Trust = Literal["paper", "leaderboard", "transcribed", "decoded", "digitised", "recalled"]
 """How a number came here, the surest way first."""
 
+VIEWS = {"d": "drone", "s": "satellite", "street": "street"}
+"""Beginning and end of a direction to the view: `d2s` looks for satellite tiles."""
 
-@dataclass(frozen=True)
-class Span:
-    """A published number; two where sources differ or a figure was read with a margin."""
-
-    low: float
-    high: float
-
-    @property
-    def middle(self) -> float:
-        """Of both ends, for charts."""
-        return (self.low + self.high) / 2
+Span = tuple[float, float]
+"""A published number, twice; two where sources differ or a figure was read with a margin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +52,6 @@ class PublishedRow:
 
     source: Source
     note: str = ""
-
-    @property
-    def is_zero_shot(self) -> bool:
-        """Whether the model never saw the data set it was tested on."""
-        return self.trained_on != self.dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,31 +89,27 @@ class PublishedCost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedClassifier:
-    """A binary backbone on ImageNet."""
-
-    model: str
-    top1: float
-    """Percent."""
-
-    operations: float
-    """BOPs / 64 + MACs of an image at 224 px, real convolutions counted at 8 bits."""
-
-    binary_share: float
-    """Percent of the operations that are binary."""
-
-    deploy_mib: float
-    source: Source
-
-
-@dataclass(frozen=True, kw_only=True)
 class Published:
     """Everything in the file."""
 
     sources: Mapping[str, Source]
     results: tuple[PublishedRow, ...]
     costs: tuple[PublishedCost, ...]
-    classifiers: tuple[PublishedClassifier, ...]
+
+    def cost_of(self, method: str, metric: str) -> tuple[Span, Source] | None:
+        """Return the `px`, `parameters` or `ops` of a method per image, and who says so.
+
+        Pixels and operations are of one chart: of the first that tells the operations per image.
+        """
+        costs = [cost for cost in self.costs if cost.method == method]
+        if metric == "parameters":
+            known = [(cost.parameters, cost.source) for cost in costs if cost.parameters]
+            return next(iter(known), None)
+        charted = [cost for cost in costs if cost.operations_per_image is not None] or costs
+        for cost in charted[:1]:
+            value = {"px": cost.image_size, "ops": cost.operations_per_image}.get(metric)
+            return None if value is None else ((value, value), cost.source)
+        return None
 
 
 @cache
@@ -127,57 +117,135 @@ def published() -> Published:
     """Read the numbers that ship with this program; a mistake in them is ours."""
     content = yaml.safe_load(FILE.read_text())
     assert content["unit"] == "percent"
-    sources = {
-        tag: Source(tag=tag, **_known(Source, facts)) for tag, facts in content["sources"].items()
-    }
+    sources = {tag: Source(tag=tag, **facts) for tag, facts in content["sources"].items()}
     assert all(source.trust in get_args(Trust) for source in sources.values())
     return Published(
         sources=sources,
-        results=tuple(_row(facts, sources) for facts in content["results"]),
-        costs=tuple(_cost(facts, sources) for facts in content["efficiency"]),
-        classifiers=tuple(_classifier(facts, sources) for facts in content["imagenet"]),
+        results=tuple(_row(sources, **facts) for facts in content["results"]),
+        costs=tuple(_cost(sources, **facts) for facts in content["efficiency"]),
     )
 
 
-def _row(facts: dict[str, Any], sources: Mapping[str, Source]) -> PublishedRow:
-    values = {
+def _row(
+    sources: Mapping[str, Source], *, source: str, values: dict[str, Any], **facts: Any
+) -> PublishedRow:
+    spans = {
         result: {metric: _span(value) for metric, value in metrics.items()}
-        for result, metrics in facts["values"].items()
+        for result, metrics in values.items()
     }
-    return PublishedRow(
-        **_known(PublishedRow, facts) | {"values": values, "source": sources[facts["source"]]}
-    )
+    return PublishedRow(values=spans, source=sources[source], **facts)
 
 
-def _cost(facts: dict[str, Any], sources: Mapping[str, Source]) -> PublishedCost:
-    parameters, operations = facts.pop("parameters_m"), facts.pop("giga_operations")
+def _cost(
+    sources: Mapping[str, Source],
+    *,
+    source: str,
+    accuracy: dict[str, Any],
+    parameters_m: Any,
+    giga_operations: float | None,
+    **facts: Any,
+) -> PublishedCost:
     return PublishedCost(
-        **_known(PublishedCost, facts)
-        | {
-            "accuracy": {metric: _span(value) for metric, value in facts["accuracy"].items()},
-            "source": sources[facts["source"]],
-        },
-        parameters=None if parameters is None else _span(parameters, times=1e6),
-        operations=None if operations is None else operations * 1e9,
+        accuracy={metric: _span(value) for metric, value in accuracy.items()},
+        parameters=None if parameters_m is None else _span(parameters_m, times=1e6),
+        operations=None if giga_operations is None else giga_operations * 1e9,
+        source=sources[source],
+        **facts,
     )
-
-
-def _classifier(facts: dict[str, Any], sources: Mapping[str, Source]) -> PublishedClassifier:
-    operations = facts.pop("giga_operations") * 1e9
-    return PublishedClassifier(
-        **_known(PublishedClassifier, facts) | {"source": sources[facts["source"]]},
-        operations=operations,
-    )
-
-
-def _known(cls: type[Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of one entry, all of which its class must know."""
-    strange = facts.keys() - cls.__dataclass_fields__.keys()
-    assert not strange, f"{FILE.name}: {sorted(strange)} of {facts}"
-    return facts
 
 
 def _span(value: float | list[float], *, times: float = 1.0) -> Span:
     low, high = value if isinstance(value, list) else (value, value)
     assert low <= high, f"{FILE.name}: {value}"
-    return Span(low * times, high * times)
+    return low * times, high * times
+
+
+def published_name(search: Result) -> str:
+    """Return the name of a search among the published ones: of any gallery, `refined` of any K."""
+    views = "refined" if search.views.startswith("refined-") else search.views
+    return replace(search, gallery="full", views=views, seed=None).name
+
+
+def published_value(
+    row: PublishedRow, search: Result, metric: str, others: Sequence[Result]
+) -> Span | None:
+    """Return a published number; once where both galleries are compared and it is known whose.
+
+    Args:
+        row: of one method.
+        search: one of those that are compared; nothing published has our weather and light.
+        metric: `recall@1` or `ap`.
+        others: all searches that are compared.
+    """
+    name = published_name(search)
+    galleries = {other.gallery for other in others if published_name(other) == name}
+    is_elsewhere = search.gallery != row.gallery and row.gallery in galleries
+    if is_elsewhere or search.condition != CLEAN:
+        return None
+    return row.values.get(name, {}).get(metric)
+
+
+def why_not_beside(reports: Sequence[Report]) -> str:
+    """Say why published numbers do not belong beside those of reports; empty if they do."""
+    dataset, trained_on = reports[0].dataset, reports[0].trained_on
+    known = [row for row in published().results if row.dataset == dataset]
+    names = {name for row in known for name in row.values}
+    if not trained_on:
+        return "it is not known what these models were trained on"
+    if not any(row.trained_on == trained_on for row in known):
+        return f"there are none for training on {title_of(trained_on)}"
+    comparable = [
+        (report, [r for r in report.results if published_name(r) in names and r.condition == CLEAN])
+        for report in reports
+    ]
+    if not any(results for _, results in comparable):
+        return "there are none that compare with these rows"
+    return next((said for one in comparable for said in unofficial(*one)), "")
+
+
+def unofficial(report: Report, results: Sequence[Result]) -> list[str]:
+    """Say in how far a test set is not the public one, image for image; empty if it is."""
+    test_set = PUBLISHED.get(report.dataset)
+    if test_set is None:
+        return [f"nothing is published on {report.dataset}"]
+    told = ["further distractors joined the galleries"] if report.distractors else []
+    for result in results:
+        queries, gallery = official_counts(test_set, result)
+        found = int(result.metrics["num_queries"]), int(result.metrics["num_gallery"])
+        if found[0] not in queries or found[1] not in gallery:
+            told.append(
+                f"{result.name} has {found[0]:,} queries and {found[1]:,} images, and "
+                f"{title_of(report.dataset)} {_in_words(queries)} and {_in_words(gallery)}"
+            )
+    return told
+
+
+def official_counts(test_set: TestSet, result: Result) -> tuple[tuple[int, ...], ...]:
+    """Return the numbers of queries and of gallery images that a row has on the public test set.
+
+    Each may be one of two: as published, where University-1652 has a stray drone image among its
+    queries and its gallery, and without that image.
+    """
+    found: list[tuple[int, ...]] = []
+    pool = Role.GALLERY if result.gallery == "full" else Role.QUERY
+    for side, role in zip(result.direction.split("2"), (Role.QUERY, pool), strict=True):
+        view, counts = VIEWS.get(side, side), test_set.counts[role]
+        if view != "drone":
+            found.append((counts.get(view, 0),))
+        elif result.views != SINGLE:
+            found.append((counts[PLACES],))
+        else:
+            count = counts[view] // (len(test_set.altitudes_m) or 1)
+            found.append(tuple(dict.fromkeys((count + test_set.stray, count))))
+    return tuple(found)
+
+
+def title_of(layout: str) -> str:
+    """Return the name of a data set as people write it."""
+    return PUBLISHED[layout].title if layout in PUBLISHED else layout
+
+
+def _in_words(counts: Sequence[int]) -> str:
+    """Return `951`, or `37,855 (37,854 without its stray image)`."""
+    count, *without = counts
+    return f"{count:,}" + "".join(f" ({one:,} without its stray image)" for one in without)

@@ -45,7 +45,7 @@ from evaluation.ranking.survivors import Limit, Survivors, count_survivors, find
 from evaluation.ranking.thresholds import Counts, Pairs, Thresholds
 
 CPU_TILES = Tiles()
-GPU_TILES = Tiles(queries=8192, strip=8192, block=65536, first_block=8192)
+GPU_TILES = Tiles(queries=8192, strip=65536, block=65536, first_block=8192)
 SCREENED, CROWDED, DENSE = range(3)
 """The ways to count a query, each finer and dearer; no query goes back."""
 

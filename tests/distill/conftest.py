@@ -192,6 +192,15 @@ def train_alone(
     return session
 
 
+OF_THE_MACHINE = {
+    "train/images_per_second",
+    "train/steps_per_second",
+    "train/data_wait",
+    "train/memory_gib",
+}
+"""Metrics that are others each time the same steps are trained."""
+
+
 def metric_lines(paths: RunPaths) -> list[dict[str, Any]]:
     return [json.loads(line) for line in paths.metrics.read_text().splitlines()]
 

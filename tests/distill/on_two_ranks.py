@@ -125,6 +125,7 @@ def part(whole: DeviceBatch, rank: int, k: int) -> DeviceBatch:
         satellite=whole.satellite[own],
         drone=whole.drone[views],
         place=whole.place[own],
+        keys=np.r_[whole.keys[own], whole.keys[ROWS:][views]],
         teacher=whole.teacher.map(lambda t: torch.cat([t[:ROWS][own], t[ROWS:][views]])),
     )
 
@@ -152,7 +153,11 @@ def worst_gradients(
                 for n, weight in chosen.items():
                     terms[n] = replace(terms[n], weight=weight)
                 here = mock.Mock(
-                    objectives=replace(objectives, **terms), model=ModelConfig(), phases=()
+                    objectives=replace(objectives, **terms),
+                    model=ModelConfig(),
+                    phases=(),
+                    precision="fp32",
+                    seed=0,
                 )
                 modules = []
                 for _ in range(2):

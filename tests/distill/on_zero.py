@@ -19,7 +19,7 @@ from distill.models import RetrievalModel, inference
 from distill.tracking import Tracker
 from distill.train import Probe
 
-STOPS = {"stopped": (1, 4)}
+STOPS = {"stopped": (1, 4), "lion_stopped": (2,)}
 """Name of a recipe to the steps behind which rank 1 has a signal; both ranks save a step later."""
 
 

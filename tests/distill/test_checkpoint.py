@@ -4,6 +4,7 @@ import logging
 import resource
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
-from distill import checkpoint_writer
+from distill import checkpoint, checkpoint_writer
 from distill.checkpoint import SET_ASIDE, VERSION, RunState
 from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
@@ -124,8 +125,8 @@ def test_old_and_half_written_checkpoints_go_and_damaged_ones_are_kept_aside(mak
         session.checkpoints.save(RunState(step=step), must_succeed=True)
     assert names(paths) == ["step-00000002", "step-00000003"]
     # Step 3 is damaged and step 4 half-written; the run goes on from step 2, past where it was.
-    for time, saved in ((1, 3), (2, 5)):
-        (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"x" * time)
+    for size, saved in ((1, 3), (2, 5)):
+        (paths.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"x" * size)
         (paths.checkpoints / "step-00000004.partial").mkdir()
         assert resume(session, shards="").step == 2
         assert names(paths) == ["set_aside", "step-00000002", "step-00000004.partial"]
@@ -198,7 +199,12 @@ def test_a_run_goes_on_when_the_disk_is_full_and_tells_so(make_config, straight,
 
 def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, monkeypatch):
     """And what is written is what was there at its step, whatever is trained meanwhile."""
-    may_go_on, seen = threading.Event(), {}
+    may_go_on, seen, copied = threading.Event(), {}, checkpoint_writer.copied_to_host
+
+    def late(value: object, earlier: object) -> object:
+        if isinstance(value, dict) and "random" in value:  # the whole
+            time.sleep(0.5)
+        return copied(value, earlier)
 
     def slow(path: Path) -> str:
         assert may_go_on.wait(30)
@@ -212,6 +218,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, m
 
     config = make_config(probe_every_steps=1)
     monkeypatch.setattr(checkpoint_writer, "file_sha256", slow)
+    monkeypatch.setattr(checkpoint_writer, "copied_to_host", late)
     session = run_alone(config, probes=[look])
     assert seen[3] == [] and seen[5] in ([], ["step-00000003.partial"])
     assert names(session.paths) == names(straight.paths) == ["step-00000003", "step-00000006"]
@@ -223,6 +230,23 @@ def test_training_goes_on_while_a_checkpoint_is_written(make_config, straight, m
         for number, moments in two["optimizer"]["state"].items():
             mine = one["optimizer"]["state"][number]
             assert all(torch.equal(mine[name], value) for name, value in moments.items())
+
+
+def test_ranks_that_are_new_draw_their_own_random_numbers_and_the_loss_scale_is_kept(
+    make_config, monkeypatch
+):
+    session = open_alone(make_config())
+    session.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    session.checkpoints.save(RunState(step=1), must_succeed=True)
+    drawn = [torch.rand(4).tolist()]
+    for number in (0, 1, 1, 2):
+        session.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+        monkeypatch.setattr(checkpoint, "rank", lambda number=number: number)
+        resume(session, shards="")
+        assert session.accelerator.scaler.get_scale() == 8.0
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[1] and drawn[2] == drawn[3]
+    assert len({tuple(numbers) for numbers in drawn}) == 3
 
 
 def size_of_weights(model: torch.nn.Module) -> int:

@@ -76,6 +76,28 @@ def test_a_rule_is_the_library_s_to_the_bit_also_after_a_resume(rule):
         assert mine.grad_norm == norm and norm > 0.5
 
 
+@pytest.mark.parametrize("rule", ["adamw", "adam", "sgd"])
+def test_a_fused_rule_is_the_library_s_fused_one_and_lion_has_none(rule):
+    ours, theirs = network(), network()
+    specs = [group("real", ours[:2], rule), group("binary", ours[3], "lion")]
+    mine = GroupedOptimizer(specs, order=ours.parameters(), max_grad_norm=NEVER, fused=True)
+    assert [group["fused"] for group in mine.param_groups] == [True, False]
+    kind, of = {
+        "adamw": (torch.optim.AdamW, {"weight_decay": 0.0}),
+        "adam": (torch.optim.Adam, {}),
+        "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    }[rule]
+    reference = kind(theirs[:2].parameters(), lr=0.01, fused=True, **of)
+    lion = Lion(theirs[3].parameters(), lr=0.01, betas=(0.9, 0.99), foreach=False)
+    for number in range(3):
+        backward(ours, number)
+        mine.step()
+        backward(theirs, number)
+        reference.step()
+        lion.step()
+        assert same(ours, theirs)
+
+
 def test_two_rules_in_one_object_are_two_optimizers():
     ours, theirs = network(), network()
     mine = GroupedOptimizer(

@@ -7,12 +7,13 @@ import re
 import resource
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,32 @@ def test_metrics_params_and_files_reach_a_store(paths, store):
     assert history(paths, "train/total") == [(0, 1.5), (1, 0.5), (2, -0.5)]
     files = MlflowClient(store).list_artifacts(run.info.run_id, "notes")
     assert [file.path for file in files] == ["notes/note.txt"]
+
+
+def test_a_store_of_another_schema_is_left_alone_and_the_spool_is_kept(paths, tmp_path, caplog):
+    file = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(file)) as other, other:
+        other.execute("create table alembic_version (version_num text)")
+        other.execute("insert into alembic_version values ('451aebb31d03')")  # MLflow 1.0
+        other.execute("create table experiments (name text)")
+    before = file.read_bytes()
+    tracker = start(paths, f"sqlite:///{file}")
+    tracker.log(1, {"train/total": 1.0})
+    tracker.finish("FINISHED")
+    assert file.read_bytes() == before
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and "has schema 451aebb31d03, and MLflow" in said[0], said
+    assert "run mlflow db upgrade" in said[0] and str(paths.metrics) in said[0]
+    assert [line["step"] for line in metric_lines(paths)] == [1]
+
+
+def test_what_a_killed_making_left_is_no_obstacle(paths, tmp_path):
+    (tmp_path / ".mlflow.db.partial").write_bytes(b"half a store")
+    tracker = start(paths, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tracker.log(1, {"train/total": 1.0})
+    tracker.finish("FINISHED")
+    assert history(paths, "train/total") == [(1, 1.0)]
+    assert not (tmp_path / ".mlflow.db.partial").exists()
 
 
 def test_a_restart_continues_the_same_run(paths, store):

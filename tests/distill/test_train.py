@@ -2,14 +2,14 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError, DivergedError, RecipeError
 from distill import train as loop
 from distill.models import RetrievalModel, inference
 from distill.models.weights import Origin
 from distill.weights_file import load_student
-from tests.distill.conftest import metric_lines, run_alone, save_newborn
+from tests.distill.conftest import OF_THE_MACHINE, metric_lines, run_alone, save_newborn
 from tests.distill.test_teacher_cache import build
 
 
@@ -23,7 +23,7 @@ def test_metric_lines_have_the_names_of_the_recipe(distilled, make_config):
         "train/grad_norm",
         "train/learning_rate",
         *(f"train/learning_rate/{group['name']}" for group in session.groups.param_groups),
-        "train/images_per_second",
+        *OF_THE_MACHINE,
         "train/triplet_active",
         "train/uapa_temperature",
     }
@@ -51,6 +51,36 @@ def test_probe_is_called_at_its_steps_and_the_end(make_config):
     probed = [line["step"] for line in lines if "probe/d2s/recall_at_1" in line["metrics"]]
     assert probed == [4, 6]
     assert session.step.training
+
+
+def test_the_best_checkpoint_and_its_weights_are_kept_beside_the_last(make_config):
+    recall = {1: 0.25, 2: 0.5, 3: 0.375, 4: 0.5, 5: 0.125, 6: 0.0}
+
+    def probe(model: RetrievalModel, step: int) -> dict[str, float]:
+        both = {"d2s": recall[step] + 0.125, "s2d": recall[step] - 0.125}
+        return {f"probe/{way}/recall_at_1": value for way, value in both.items()}
+
+    config = make_config(
+        keep_best=True,
+        probe_every_steps=1,
+        keep_checkpoints=1,
+        data={"validation_fraction": 0.2},
+    )
+    for stop, last in ((4, 4), (None, 6)):
+        session = run_alone(config, probes=[probe], stop_after=stop)
+        names = sorted(path.name for path in session.paths.checkpoints.iterdir())
+        assert names == ["step-00000002", f"step-{last:08d}"]
+        state = json.loads((session.paths.checkpoints / names[-1] / "state.json").read_text())
+        assert (state["state"]["best_step"], state["state"]["best_recall"]) == (2, 0.5)
+    best = load_student(session.paths.best.folder)
+    assert best.step == 2 and load_student(session.paths.folder).step == 6
+    saved = load_file(session.paths.checkpoints / names[0] / "model.safetensors")
+    assert all(
+        torch.equal(value, saved[f"model.{name}"])
+        for name, value in best.model.state_dict().items()
+    )
+    with pytest.raises(RecipeError, match="keep_best chooses by probes on held-out places"):
+        make_config(keep_best=True)
 
 
 def test_with_a_decay_probes_and_weights_are_the_average_that_training_does_not_see(
@@ -187,7 +217,7 @@ def test_the_same_recipe_gives_the_same_losses_to_the_last_bit(distilled, tmp_pa
     def losses(name: str, **changes) -> list[dict[str, float]]:
         paths = run_alone(distilled(out=str(tmp_path / name), **changes)).paths
         lines = [line["metrics"] for line in metric_lines(paths)]
-        return [{k: v for k, v in line.items() if k != "train/images_per_second"} for line in lines]
+        return [{k: v for k, v in line.items() if k not in OF_THE_MACHINE} for line in lines]
 
     live = {"teacher": {"source": "live"}}
     assert losses("one", **live) == losses("two", **live)

@@ -43,18 +43,33 @@ BICROSSNET: dict[str, Any] = {
         {"trains": "all"},
     ],
 }
+LION = BICROSSNET | {
+    "schedule": {"warmup_steps": 0, "num_steps": 5},
+    "phases": [{"trains": "real", "steps": 1}, {"trains": "all"}],
+}
 PFED: dict[str, Any] = {
     "data": {"mining": {"neighbours": 3, "drones": 2}},
+    "model": {"norm": "global", "dropout_by_sample": True},
     "objectives": {"cross_entropy": {"weight": 1.0}},
     "optimizer": {"max_grad_norm": 0.5},
 }
 RECIPES = {
     "pfed": PFED,
+    "bf16": {  # by sgd: Adam would enlarge what is rounded
+        **PFED,
+        "data": {},
+        "precision": "bf16",
+        "schedule": {"num_steps": 3},
+        "optimizer": {"rule": "sgd", "learning_rate": 0.01, "fused": True},
+    },
     # One step of Lion: the next would show in which of the smallest gradients the signs differ.
     "unfrozen": BICROSSNET,
     "stopped": BICROSSNET,
+    "lion": LION,
+    "lion_stopped": LION,
 }
-EQUAL_TO_DDP = ("pfed", "unfrozen")
+AT_STAGE_2 = ("lion", "lion_stopped")
+EQUAL_TO_DDP = ("pfed", "unfrozen", "bf16")
 COMMON = {"expected_world_size": 2, "probe_every_steps": 1, "data": {"global_batch": 8}}
 
 
@@ -112,7 +127,7 @@ def trained(
                     tiny_config(tiny_shards, folder / name, **merge(COMMON, changes)),
                 )
                 for name, changes in RECIPES.items()
-                if stage or name in EQUAL_TO_DDP
+                if stage == 2 or name in EQUAL_TO_DDP or (stage and name not in AT_STAGE_2)
             ]
             config_file = dividing_everything(stage, folder) if stage else CPU
             ended = launch(SCRIPT, *recipes, config_file=config_file)
@@ -127,7 +142,19 @@ STAGES = pytest.mark.parametrize("stage", [1, 2, 3])
 
 
 @STAGES
-@pytest.mark.parametrize("name", EQUAL_TO_DDP)
+def test_bf16_by_zero_is_that_by_ddp_and_rounds_no_weight(trained, stage):
+    runs, others = trained(stage), trained(0)
+    pairs = zip(runs.metrics("bf16"), others.metrics("bf16"), strict=True)
+    assert all(one == pytest.approx(other, rel=3e-3, abs=1e-3) for one, other in pairs)
+    (first, *_), (exact, *_) = runs.metrics("bf16"), runs.metrics("pfed")
+    assert abs(first["train/total"] - exact["train/total"]) > 1e-5, "its products are as fp32's"
+    for key, value in runs.weights("bf16").items():
+        assert torch.allclose(value, others.weights("bf16")[key], rtol=1e-2, atol=1e-3), key
+        assert value.numel() < 100 or not torch.equal(value, value.bfloat16().float())
+
+
+@STAGES
+@pytest.mark.parametrize("name", ["pfed", "unfrozen"])
 def test_a_run_by_zero_is_that_by_ddp_within_rounding(trained, stage, name):
     runs, others = trained(stage), trained(0)
     for one, other in zip(runs.metrics(name), others.metrics(name), strict=True):
@@ -148,3 +175,16 @@ def test_a_run_resumed_in_the_middle_of_every_phase_is_the_uninterrupted_one(tra
     assert all(torch.equal(value, unfrozen[key]) for key, value in runs.weights("stopped").items())
     assert runs.exits("stopped") == [(75, 2), (75, 5), (0, 7)]
     assert runs.exits("pfed") == [(0, 6)]
+    checkpoint = sorted(RunPaths(runs.folder / "pfed").checkpoints.iterdir())[-1]
+    sealed = json.loads((checkpoint / "state.json").read_text())["sha256"]
+    assert any(name.startswith("pytorch_model/") for name in sealed), "files in folders too"
+
+
+def test_a_run_resumed_between_two_steps_of_lion_is_the_uninterrupted_one(trained):
+    runs = trained(2)
+    assert runs.exits("lion_stopped") == [(75, 3), (0, 5)]
+    assert runs.metrics("lion_stopped") == runs.metrics("lion")
+    whole = runs.weights("lion")
+    assert all(
+        torch.equal(value, whole[key]) for key, value in runs.weights("lion_stopped").items()
+    )

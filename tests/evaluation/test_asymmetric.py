@@ -164,7 +164,7 @@ def test_compare_keeps_the_pairings_apart(
     rows = ["d2s", "d2s/gallery-network", "d2s/asymmetric"]
     words = ["--results", *rows, "--metrics", "ap", "--json", "--no-published"]
     assert main(["compare", str(run.folder), *words]) == 0
-    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    table = json.loads(capsys.readouterr().out)
     (row,) = table["rows"]
     found = {one["row"]: one for one in row["numbers"] if one["metric"] == "ap"}
     assert {name: one["runs"] for name, one in found.items()} == dict.fromkeys(rows, 2)

@@ -15,8 +15,8 @@ from data_shards.errors import DescriptorError
 from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from evaluation.cli import evaluate
+from evaluation.compare.collect import collect
 from evaluation.compare.config import CompareConfig
-from evaluation.compare.gather import gather
 from evaluation.figures import canvas, grid, panels, report_figures
 from tests.evaluation.conftest import Command, Evaluated
 
@@ -36,7 +36,7 @@ def test_each_manner_has_a_report_of_its_own_and_compare_finds_all(
     reports = run.folder.glob("evaluation*.json")
     found = {path.name: json.loads(path.read_text()) for path in reports}
     assert found == names
-    entries = gather(CompareConfig(reports=(run.folder,))).entries
+    entries, _ = collect(CompareConfig(reports=(run.folder,)))
     assert {Path(entry.where).name for entry in entries} == names.keys()
 
 

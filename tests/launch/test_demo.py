@@ -32,6 +32,7 @@ def test_dry_run_prints_the_commands_and_writes_nothing(
     shown = capsys.readouterr().out
     assert shown.count("accelerate launch") == 8
     assert shown.count("skydistill evaluate") == 6
+    assert shown.endswith(f"--html {out}/comparison.html\n")
     assert not out.exists()
 
 

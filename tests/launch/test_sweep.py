@@ -75,9 +75,18 @@ def test_rows_are_done_in_order_and_once(
     assert "start: " + str(runs / "step1-3") in (runs / "step2-3/recipe.yaml").read_text()
     assert json.loads((runs / "step1-3/evaluation.json").read_text())["results"]
     assert not (runs / "step2-3/evaluation.json").exists()
-    assert "3 commands done, 0 were done before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 commands done, 0 were done before" in said
+    assert said.endswith(f"comparison: {tmp_path / 'out/comparison.html'}\n")
+    assert "step1" in (tmp_path / "out/comparison.html").read_text()
     assert sweep([str(table), "--local"]) == 0
     assert "0 commands done, 3 were done before" in capsys.readouterr().out
+    report = json.loads((runs / "step1-3/evaluation.json").read_text())
+    (runs / "step2-3/evaluation.json").write_text(
+        json.dumps(report | {"flip": True, "checkpoint_sha256": "another"})
+    )
+    assert sweep([str(table), "--local"]) == 0
+    assert "do not compare: flip no in" in capsys.readouterr().out.splitlines()[-1]
     values = yaml.safe_load(table.read_text())
     values["rows"][1]["options"]["optimizer.learning_rate"] = 0.5
     table.write_text(yaml.safe_dump(values))

@@ -130,9 +130,9 @@ class Told:
         return self.err
 
     @property
-    def tables(self) -> list[dict]:
+    def table(self) -> dict:
         assert self.code == 0, self.err
-        return json.loads(self.out)["tables"]
+        return json.loads(self.out)
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """Which runs are seeds of one experiment, and their mean and deviation."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from evaluation.compare.gather import Entry
-from evaluation.compare.groups import group_runs, metric_of
+from evaluation.compare.collect import Entry, group_runs
+from evaluation.compare.comparison import measured, metric_of, search_column
 from tests.evaluation.compare.conftest import make_report, result, university_results
 
 RECIPE = {"data.image_size": "224", "optimizer.learning_rate": "0.001"}
@@ -70,20 +71,22 @@ def test_mean_and_sample_deviation_of_a_group() -> None:
         for seed, recall in enumerate((0.90, 0.91, 0.94))
     ]
     (group,) = group_runs(runs)
-    measured = group.measured(lambda report: metric_of(report, "d2s", "recall@1"))
-    assert measured is not None and measured.count == 3
-    assert measured.mean == pytest.approx(2.75 / 3)
-    squares = sum((value - 2.75 / 3) ** 2 for value in (0.90, 0.91, 0.94))
-    assert measured.deviation == pytest.approx(math.sqrt(squares / 2))
-    assert group.measured(lambda report: metric_of(report, "d2s/fog", "ap")) is None
+    d2s, _ = university_results()
+    cell = measured(group.reports, search_column(d2s, "recall@1"))
+    assert cell is not None and cell.count == 3
+    assert cell.low == cell.high == pytest.approx(275 / 3)
+    squares = sum((value - 275 / 3) ** 2 for value in (90, 91, 94))
+    assert cell.deviation == pytest.approx(math.sqrt(squares / 2))
+    fog = search_column(replace(d2s, condition="fog"), "ap")
+    assert measured(group.reports, fog) is None
 
 
 def test_a_single_run_has_no_deviation_and_half_evaluated_ones_are_counted() -> None:
     fog = (*university_results(), result("d2s", 0.5, 0.4, (37_855, 951), condition="fog"))
     (group,) = group_runs([entry("a", 0), entry("a", 1, results=fog)])
-    measured = group.measured(lambda report: metric_of(report, "d2s/fog", "recall@1"))
-    assert measured is not None
-    assert (measured.mean, measured.deviation, measured.count) == (0.5, None, 1)
+    cell = measured(group.reports, search_column(fog[-1], "recall@1"))
+    assert cell is not None
+    assert (cell.low, cell.deviation, cell.count) == (50, None, 1)
 
 
 def test_draws_of_one_kind_are_one_number_of_a_report() -> None:

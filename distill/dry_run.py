@@ -1,0 +1,173 @@
+"""What a training would be and take: no GPU is touched, no image read, nothing written."""
+
+import json
+import math
+import sys
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import torch
+import yaml
+from torch._subclasses import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from data_shards.planning.plan import ranks_share
+from data_shards.planning.split import held_out_places
+from data_shards.recipe import to_values
+from data_shards.shards import ShardSet
+from distill.batches import DeviceBatch
+from distill.config import DistillConfig
+from distill.inputs import open_without_images
+from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
+from distill.methods import METHODS
+from distill.models import Outputs, Shapes, to_device
+from distill.plan import make_plan
+from distill.step import DistillStep, weigh
+from distill.teacher.source import cache_key, class_places, load_teacher
+
+MOMENTS = {"adamw": 2, "adam": 2, "lion": 1, "sgd": 1}
+"""Numbers beside each weight that a rule keeps."""
+
+
+def dry_train(config: DistillConfig, *, as_json: bool) -> None:
+    """Print the resolved recipe and what training would do and take; write nothing.
+
+    Raises:
+        SkyDistillError: training would end with this sentence.
+    """
+    shards, data = open_without_images(config.data), config.data
+    plan = make_plan(config, shards)
+    world = config.expected_world_size or launched_world_size()
+    rows = ranks_share(global_batch=data.global_batch, world_size=world)
+    steps_per_epoch = plan.steps_per_epoch * data.crops_per_decode
+    held_out = held_out_places(shards, fraction=data.validation_fraction, seed=data.validation_seed)
+    shapes, fingerprints = _teacher(config, shards)
+    memory = memory_of_a_rank(config, shards, shapes, rows=rows)
+    checkpoint = memory["weights"] + memory["moments"]
+    facts: dict[str, Any] = {
+        "ranks": world,
+        "global_batch": data.global_batch,
+        "rows_per_rank": rows,
+        "places": len(plan.places),
+        "held_out_places": len(held_out),
+        "steps": config.schedule.num_steps,
+        "epochs": round(config.schedule.num_steps / steps_per_epoch, 1),
+        "steps_per_epoch": steps_per_epoch,
+        "run_folder": str(config.run_folder),
+        "fingerprints": {"shards": shards.fingerprint, **fingerprints},
+        "bytes_of_a_rank": memory | {"together": sum(memory.values())},
+        "bytes_on_disk": {
+            "checkpoints": (config.keep_checkpoints + 1) * checkpoint,  # one more while it is saved
+            "weights": memory["weights"],
+        },
+    }
+    if launched_rank() != 0:
+        return
+    if as_json:
+        sys.stdout.write(json.dumps({"recipe": to_values(config)} | facts, default=str) + "\n")
+        return
+    sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
+    for line in (
+        f"would train {len(plan.places)} places ({len(held_out)} held out) on {world} ranks x "
+        f"{rows} rows, {data.global_batch} in all",
+        f"{facts['steps']} steps = {facts['epochs']} epochs of {steps_per_epoch} steps, into "
+        f"{config.run_folder}",
+        "fingerprints: " + ", ".join(f"{k} {v[:12]}" for k, v in facts["fingerprints"].items()),
+        f"memory of a rank, without ZeRO: {_in_mib(facts['bytes_of_a_rank'])}",
+        f"disk: {_in_mib(facts['bytes_on_disk'])}",
+    ):
+        log_on_rank_zero(line)
+
+
+def _in_mib(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in sizes.items())
+
+
+def _teacher(config: DistillConfig, shards: ShardSet) -> tuple[Shapes | None, dict[str, str]]:
+    """Return the shapes of what the student is compared with, and the digests of where from."""
+    if not config.objectives.needs_teacher:
+        return None, {}
+    teacher = load_teacher(config, shards)
+    key = cache_key(config, shards, teacher)
+    digests = {"teacher weights": teacher.sha256}
+    if config.teacher.source == "cache":
+        digests["teacher cache"] = key.digest
+    return key.shapes, digests
+
+
+def memory_of_a_rank(
+    config: DistillConfig, shards: ShardSet, teacher: Shapes | None, *, rows: int
+) -> dict[str, int]:
+    """Return the bytes that torch holds at most in a training step of one rank, by what they are.
+
+    A step is made of tensors without numbers: every operation tells the sizes of its results, and
+    nothing is computed. A live teacher, images that wait and buffers of libraries are not counted.
+    """
+    method, data = METHODS[config.method], config.data
+    model = replace(config.model, weights="none")
+    if model.descriptor_width == "teacher" and teacher is not None:
+        model = replace(model, descriptor_width=math.prod(teacher["descriptor"]))
+    config, device = replace(config, model=model), torch.device("cpu")
+    network = to_device(method.build(model, num_places=len(class_places(shards))), device)
+    step = DistillStep(config, method, network, teacher=teacher)
+    groups = method.groups(step, config)
+    weights = config.objectives.weights
+    tensors, drones = step.state_dict(keep_vars=True), rows * data.drones_per_row
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        fakes: dict[str, torch.Tensor] = {
+            name: fake.from_tensor(tensor) for name, tensor in tensors.items()
+        }
+        tiles, views = (
+            torch.zeros(count, data.image_size, data.image_size, 3, dtype=torch.uint8)
+            for count in (rows, drones)
+        )
+        said = {name: torch.zeros(rows + drones, *s) for name, s in (teacher or {}).items()}
+        batch = DeviceBatch(
+            step=0,
+            satellite=tiles,
+            drone=views,
+            place=torch.zeros(rows, dtype=torch.long),
+            keys=shards.train_places[:0],
+            slots=shards.train_places[:0],
+            teacher_satellite=tiles,
+            teacher_drone=views,
+            teacher=Outputs(said),
+        )
+        with Allocations() as allocations:
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision != "fp32"):
+                total = weigh(functional_call(step, fakes, (batch, list(weights)))[0], weights)
+            total.backward()
+    gradients = sum(p.nbytes for group in groups for p in group.parameters)
+    return {
+        "weights": sum(t.nbytes for t in step.state_dict().values()),
+        "gradients": gradients,
+        "moments": sum(MOMENTS[g.rule] * p.nbytes for g in groups for p in g.parameters),
+        "activations": max(0, allocations.most - gradients),
+    }
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of results of operations that live at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held = self.most = 0
+        self._known = weakref.WeakSet[torch.UntypedStorage]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, torch.Tensor):
+                storage = result.untyped_storage()
+                if storage not in self._known:
+                    self._known.add(storage)
+                    weakref.finalize(storage, self._free, storage.nbytes())
+                    self.held += storage.nbytes()
+        self.most = max(self.most, self.held)
+        return results
+
+    def _free(self, size: int) -> None:
+        self.held -= size
