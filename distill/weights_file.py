@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,6 @@ from data_shards.config import Resampling
 from data_shards.errors import CheckpointError, SkyDistillError
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
-from distill.checkpoint import STATE_NAME
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
@@ -56,40 +56,6 @@ class LoadedModel:
 
 
 def save_weights(
-    paths: RunPaths,
-    model: RetrievalModel,
-    config: DistillConfig,
-    *,
-    places: Sequence[str],
-    layout: str,
-    step: int,
-    descriptor_space: str = "",
-    teacher: Origin | None = None,
-) -> None:
-    """Write `model.safetensors` and its card; the file alone suffices to load the model.
-
-    `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
-    its own. `teacher` is where the weights of the teacher that it learned from came from.
-    """
-    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
-    decay = config.optimizer.ema_decay
-    ema = f"; weights averaged over steps, decay {decay:g}, batch statistics of the last"
-    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
-    write_weights(
-        paths.weights,
-        paths.card,
-        model,
-        config,
-        places=places,
-        layout=layout,
-        step=step,
-        descriptor_space=descriptor_space,
-        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}"
-        f"{ema if decay else ''}\n- teacher: {told}",
-    )
-
-
-def write_weights(
     file: Path,
     card: Path,
     model: RetrievalModel,
@@ -98,10 +64,23 @@ def write_weights(
     places: Sequence[str],
     layout: str,
     step: int,
-    history: str,
     descriptor_space: str = "",
+    teacher: Origin | None = None,
+    history: str = "",
 ) -> None:
-    """Write a weight file and its card, which says by `history` how they came to be.
+    """Write a weight file, which alone suffices to load the model, and its card.
+
+    Args:
+        file: a `.safetensors` file.
+        card: what is in it, in words.
+        model: what is written.
+        config: recipe of the model.
+        places: names of the classes.
+        layout: of the data set it was trained on.
+        step: steps it was trained for.
+        descriptor_space: of the teacher into whose space it describes; empty for one of its own.
+        teacher: where the weights of the teacher that it learned from came from.
+        history: what the card says of how the weights came to be, where no training made them.
 
     Raises:
         CheckpointError: the disk is full.
@@ -111,6 +90,7 @@ def write_weights(
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
     save_tensors(file, model.state_dict(), entry)
+    history = history or _training(config, step, teacher)
     write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
 
 
@@ -191,8 +171,12 @@ def load_student(path: Path) -> LoadedModel:
     """
     file = RunPaths(path).weights if path.is_dir() else path
     if not file.is_file():
-        _refuse_step(path if path.is_dir() else path.parent)
-        raise CheckpointError(f"no trained model at {file}; give {_runs_in_words(path)}")
+        runs = ", ".join(sorted(str(found.parent) for found in path.glob(f"*/{file.name}")))
+        found = f"; below are {shorten(runs, 300, placeholder=' ...')}" if runs else ""
+        raise CheckpointError(
+            f"no trained model at {file}; give a run folder whose training has ended, or a weight "
+            f"file{found}"
+        )
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -202,9 +186,9 @@ def load_student(path: Path) -> LoadedModel:
             f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
         ) from error
     if WEIGHTS_FORMAT not in metadata:
-        _refuse_step(file.parent)
         raise CheckpointError(
-            f"{file} was not written by this version of skydistill; give the weights of a run"
+            f"{file} tells no model and no places, as a checkpoint, which resumes a training, or a "
+            "file of others; give a run folder whose training has ended, or its weights"
         )
     try:
         meta = json.loads(metadata[WEIGHTS_FORMAT])
@@ -240,29 +224,22 @@ def load_student(path: Path) -> LoadedModel:
     )
 
 
-def _refuse_step(folder: Path) -> None:
-    """Refuse what a training left to be resumed from: its weights tell no model and no places."""
-    if (folder / STATE_NAME).is_file() or any(folder.glob(f"step-*/{STATE_NAME}")):
-        raise CheckpointError(
-            f"{folder} is for resuming a training and tells no model; give the run folder that it "
-            "lies in, once that was trained to its end"
-        )
-
-
-def _runs_in_words(folder: Path) -> str:
-    """Name the run folders directly below one that have weights, else say what is wanted."""
-    found = sorted(weights.parent for weights in folder.glob(f"*/{RunPaths(folder).weights.name}"))
-    if not found:
-        return "a run folder whose training has ended, or a weight file"
-    more = f" or {len(found) - 3} more" if len(found) > 3 else ""
-    return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
-
-
 def _in_words(origin: Origin) -> str:
     """Tell where weights came from, and under which licence what is derived from them stands."""
     if origin.source == "none":
         return "fresh weights"
     return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {origin.licence_in_words}"
+
+
+def _training(config: DistillConfig, step: int, teacher: Origin | None) -> str:
+    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    decay = config.optimizer.ema_decay
+    ema = f"; weights averaged over steps, decay {decay:g}, batch statistics of the last"
+    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
+    return (
+        f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}"
+        f"{ema if decay else ''}\n- teacher: {told}"
+    )
 
 
 def _card(config: DistillConfig, model: RetrievalModel, *, history: str, space: str) -> str:

@@ -157,5 +157,7 @@ def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
     paths = open_run_folder(config, world_size=1)
     model = build_model(config.model, num_places=TRAIN)
     places = [f"{place:04d}" for place in range(TRAIN)]
-    save_weights(paths, model, config, places=places, layout="university1652", step=10)
+    save_weights(
+        paths.weights, paths.card, model, config, places=places, layout="university1652", step=10
+    )
     return paths
