@@ -70,17 +70,9 @@ def save_weights(
 ) -> None:
     """Write a weight file, which alone suffices to load the model, and its card.
 
-    Args:
-        file: a `.safetensors` file.
-        card: what is in it, in words.
-        model: what is written.
-        config: recipe of the model.
-        places: names of the classes.
-        layout: of the data set it was trained on.
-        step: steps it was trained for.
-        descriptor_space: of the teacher into whose space it describes; empty for one of its own.
-        teacher: where the weights of the teacher that it learned from came from.
-        history: what the card says of how the weights came to be, where no training made them.
+    `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
+    its own. `teacher` is where the weights of the teacher that it learned from came from, and
+    `history` what the card says of a model that no training here made.
 
     Raises:
         CheckpointError: the disk is full.
@@ -95,11 +87,7 @@ def save_weights(
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
-    """Write what a step has beside its model: stage heads, projection, proxies, scale.
-
-    Raises:
-        CheckpointError: the disk is full.
-    """
+    """Write what a step has beside its model: stage heads, projection, proxies, scale."""
     state = step.state_dict().items()
     parts = {name: value for name, value in state if not name.startswith("model.")}
     save_tensors(paths.training_parts, parts)

@@ -182,11 +182,7 @@ class Pfed(Method):
     def training_parts(
         self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
     ) -> nn.Module:
-        """Return what the recipe's terms read beside the outputs of the model.
-
-        Raises:
-            RecipeError: the weights of stages are more or fewer than the model has stages.
-        """
+        """Return what the recipe's terms read beside the outputs of the model."""
         read = {name for term in self.terms(config.objectives).values() for name in term.reads}
         return TrainingParts(config, model, read=read, teacher=teacher)
 

@@ -227,16 +227,13 @@ def _refuse_missing(run: Path, config: DistillConfig) -> None:
     if weights.is_file() or run.suffix == weights.suffix:
         return
     shipped = TEACHER_RECIPE.format(method=config.method)
-    words = [str(own) if own.is_file() else shipped, "--out", str(run)]
+    size = config.teacher.image_size or config.data.image_size
+    words = [shipped, "--data.shards", str(config.data.shards), "--data.image_size", str(size)]
     if own.is_file():
-        words += ["--expected_world_size", "null"]  # however many trained it so far
-    else:
-        words += ["--data.shards", str(config.data.shards)]
-        size = config.teacher.image_size or config.data.image_size
-        words += ["--data.image_size", str(size)]
+        words = [str(own), "--expected_world_size", "null"]  # however many trained it so far
     raise CheckpointError(
-        f"no trained model at {run}; train the teacher{' to its end' if own.is_file() else ''}: "
-        f"skydistill train {shlex.join(words)}"
+        f"no trained model at {run}; train the teacher to its end: "
+        f"skydistill train {shlex.join([*words, '--out', str(run)])}"
     )
 
 
