@@ -1,7 +1,7 @@
 """Metrics to a file first and to MLflow in batches: a dead tracking server costs nothing.
 
 The only file that imports mlflow, in the thread that sends and for who reads runs back
-(`mlflow_runs.py`). Rank 0 alone has a tracker that does anything.
+(`evaluation/compare`). Rank 0 alone has a tracker that does anything.
 """
 
 import json
