@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +19,10 @@ from data_shards.errors import RecipeError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.recipe import load_recipe, parse_command, print_recipe_help
 from data_shards.shards import ShardSet
-from data_shards.verbs import run_verb
 from distill.attempt import cache_once, one_rank_tells, train_once
-from distill.config import (
-    CrossEntropyConfig,
-    DataConfig,
-    DistillConfig,
-    ObjectivesConfig,
-    TripletConfig,
-)
+from distill.config import DataConfig, DistillConfig, ObjectivesConfig
 from distill.config.import_weights import ImportConfig
+from distill.config.objectives import CrossEntropyConfig, TripletConfig
 from distill.inputs import open_without_images
 from distill.launched import log_on_rank_zero
 from distill.run_folder import DONE, RunPaths, claim_run_folder
@@ -40,16 +33,6 @@ if TYPE_CHECKING:
     from distill.train import Probe
 
 DEFAULT_RECIPE = Path("configs/pfed/demo.yaml")
-
-
-def run_train() -> int:
-    """Be `distill/run.py`."""
-    return run_verb(lambda: train(sys.argv[1:]))
-
-
-def run_cache() -> int:
-    """Be `distill/cache.py`."""
-    return run_verb(lambda: cache(sys.argv[1:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +65,6 @@ def train(argv: Sequence[str]) -> int:
         paths = RunPaths(asked.config.run_folder)
         claimed = nullcontext() if asked.is_dry else claim_run_folder(paths)
     with claimed, one_rank_tells(None if asked.is_dry else asked.config):
-        _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
         if not asked.is_dry:
             return train_once(asked.config, recipe=asked.typed(), make_probes=_probes)
         from distill.dry_run import dry_train
@@ -102,7 +84,6 @@ def cache(argv: Sequence[str]) -> int:
         config = asked.config
         if config.teacher.cache is None:
             raise RecipeError(f"recipe {config.name} names no cache folder; set teacher.cache")
-        _refuse_before_the_demo(asked, inputs=2)
         if not asked.is_dry:
             return cache_once(config)
         _dry_cache(config)
@@ -220,28 +201,15 @@ def _read_arguments(argv: Sequence[str], *, prog: str, usage: str) -> _Asked | N
     is_default = not words or words[0].startswith("--")
     recipe = DEFAULT_RECIPE if is_default else Path(words.pop(0))
     config = load_recipe(DistillConfig, recipe, words)
+    shards = Path(config.data.shards)
+    if recipe == DEFAULT_RECIPE and not words and not (shards / MANIFEST_NAME).is_file():
+        raise RecipeError(
+            f"the default recipe {recipe} needs the shards {shards}, not there yet; run skydistill "
+            "demo, which makes shards, teacher and cache, or give a recipe"
+        )
     if is_default:
         log_on_rank_zero(f"no recipe given: {recipe} it is")
     return _Asked(config=config, recipe=recipe, overrides=tuple(words), is_dry="--dry-run" in argv)
-
-
-def _refuse_before_the_demo(asked: _Asked, *, inputs: int) -> None:
-    """Send to the demo whoever starts its recipe as it is before its first `inputs` are made."""
-    if asked.recipe != DEFAULT_RECIPE or asked.overrides:
-        return
-    from distill.teacher.cache import META_NAME
-
-    data, teacher = asked.config.data, asked.config.teacher
-    made = {"shards": Path(data.shards) / MANIFEST_NAME}
-    if teacher.run is not None and teacher.cache is not None:
-        made |= {"teacher": RunPaths(teacher.run).weights}
-        made |= {"teacher cache": teacher.cache / META_NAME}
-    for name, path in islice(made.items(), inputs):
-        if not path.is_file():
-            raise RecipeError(
-                f"the default recipe {DEFAULT_RECIPE} needs the {name} {path.parent}, not there "
-                "yet; run skydistill demo, which makes shards, teacher and cache, or give a recipe"
-            )
 
 
 def _dry_cache(config: DistillConfig) -> None:

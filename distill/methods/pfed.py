@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
@@ -16,7 +17,6 @@ from distill.methods.method import Method, StepTensors, Term, across_views, mean
 from distill.models import Outputs, RetrievalModel, Shapes
 from distill.models.heads import PooledHead, stage_head
 from distill.models.outputs import at_least_float32
-from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.deep_supervision import deep_supervision
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.info_nce import info_nce
@@ -92,7 +92,7 @@ class TrainingParts(nn.Module):
 
 def labelled(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
     logits_VC = step.student["logits"]
-    return cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
+    return F.cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
 
 
 def labelled_stages(step: StepTensors, config: configs.DeepSupervisionConfig) -> Tensor:
