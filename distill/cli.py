@@ -1,8 +1,4 @@
-"""The commands of training: `skydistill train`, `cache` and `import-weights`.
-
-The first two run alone or under `accelerate launch`. The only module of this package that looks
-ahead, to hand the loop its probe.
-"""
+"""`skydistill train` and `cache`, alone or under `accelerate launch`, and `import-weights`."""
 
 import json
 import shlex

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_shards.config import Resampling
-from data_shards.errors import CheckpointError, SkyDistillError
+from data_shards.errors import CheckpointError
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
 from distill.config import DistillConfig, ModelConfig
@@ -167,32 +167,21 @@ def load_student(path: Path) -> LoadedModel:
         )
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
-        ) from error
-    if WEIGHTS_FORMAT not in metadata:
-        raise CheckpointError(
-            f"{file} tells no model and no places, as a checkpoint, which resumes a training, or a "
-            "file of others; give a run folder whose training has ended, or its weights"
-        )
-    try:
-        meta = json.loads(metadata[WEIGHTS_FORMAT])
+            meta = json.loads((opened.metadata() or {})[WEIGHTS_FORMAT])
         recipe, places = meta["recipe"], tuple(meta["places"])
         values = recipe["model"] | {"weights": "none"}  # those of the file follow
         model = METHODS[recipe["method"]].build(
             build_config(ModelConfig, values, where=str(file)), num_places=len(places)
         )
-        model.load_state_dict(state)
+        model.load_state_dict(load_file(file))
         model.origin = Origin(**meta.get("origin", {}))
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
-    except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - what others wrote fails in many ways
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{file} does not fit this version of skydistill, or is of another model ({reason}); "
-            "give the weights of a run"
+            f"{file} does not fit this version of skydistill, is damaged, is a checkpoint, which "
+            f"resumes a training, or a file of others ({reason}); give a run folder whose training "
+            "has ended, or its weights"
         ) from error
     sha256 = file_sha256(file)
     return LoadedModel(

@@ -183,11 +183,7 @@ class FeatureCache:
             ) from error
 
     def staged(self, cache: LocalCache) -> "FeatureCache":
-        """Return this cache as copied to the node's own disk, or itself where there is no room.
-
-        Raises:
-            ShardError: a rows file cannot be read, or is not what its digest says.
-        """
+        """Return this cache as copied to the node's own disk, or itself where there is no room."""
         content = (self.folder / META_NAME).read_bytes()
         files = [
             WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)

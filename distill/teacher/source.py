@@ -144,9 +144,6 @@ def slot_outputs(
 
     In order, at most a `teacher_batch` at a time. The image is decoded, varied and described: what
     is stored of a mirrored slot is the mirrored image's own description.
-
-    Raises:
-        ShardError: an image cannot be decoded.
     """
     coming: deque[Variations] = deque()
 
@@ -267,11 +264,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
 def open_teacher(
     config: DistillConfig, shards: ShardSet, device: torch.device, *, recipe: str
 ) -> Teacher | None:
-    """Return what the recipe's distillation terms compare with, or None when it has none.
-
-    Raises:
-        CacheError: the cache is missing or of something else; the sentence names the command.
-    """
+    """Return what the recipe's distillation terms compare with, or None when it has none."""
     if not config.objectives.needs_teacher:
         return None
     teacher = load_teacher(config, shards)
