@@ -27,15 +27,12 @@ from accelerate import Accelerator
 from line import report
 
 from distill.batches import DeviceBatch
-from distill.config import (
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, TeacherConfig
+from distill.config.objectives import (
     CrossEntropyConfig,
-    DistillConfig,
     FeatureDistillationConfig,
     InfoNceConfig,
     LogitDistillationConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    TeacherConfig,
     TripletConfig,
 )
 from distill.methods import METHODS
