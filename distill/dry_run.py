@@ -7,6 +7,7 @@ import weakref
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch._subclasses import FakeTensorMode
@@ -29,7 +30,7 @@ from distill.step import DistillStep, weigh
 from distill.teacher.source import cache_key, class_places, load_teacher
 
 MOMENTS = {"adamw": 2, "adam": 2, "lion": 1, "sgd": 1}
-"""Numbers beside each weight that a rule keeps."""
+"""Numbers beside each weight that a rule keeps; the average of weights is one more."""
 
 
 def dry_train(config: DistillConfig, *, as_json: bool) -> None:
@@ -70,20 +71,10 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"recipe": to_values(config)} | facts, default=str) + "\n")
         return
     sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
-    for line in (
-        f"would train {len(plan.places)} places ({len(held_out)} held out) on {world} ranks x "
-        f"{rows} rows, {data.global_batch} in all",
-        f"{facts['steps']} steps = {facts['epochs']} epochs of {steps_per_epoch} steps, into "
-        f"{config.run_folder}",
-        "fingerprints: " + ", ".join(f"{k} {v[:12]}" for k, v in facts["fingerprints"].items()),
-        f"memory of a rank, without ZeRO: {_in_mib(facts['bytes_of_a_rank'])}",
-        f"disk: {_in_mib(facts['bytes_on_disk'])}",
-    ):
-        log_on_rank_zero(line)
-
-
-def _in_mib(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in sizes.items())
+    for name in ("bytes_of_a_rank", "bytes_on_disk"):
+        facts[name] = {part: f"{size / 2**20:,.1f} MiB" for part, size in facts[name].items()}
+    told = yaml.safe_dump(facts, sort_keys=False)
+    log_on_rank_zero(f"would train (memory is without ZeRO):\n{told}")
 
 
 def _teacher(config: DistillConfig, shards: ShardSet) -> tuple[Shapes | None, dict[str, str]]:
@@ -114,6 +105,7 @@ def memory_of_a_rank(
     network = to_device(method.build(model, num_places=len(class_places(shards))), device)
     step = DistillStep(config, method, network, teacher=teacher)
     groups = method.groups(step, config)
+    rows = min(rows, data.micro_batch or rows)
     weights = config.objectives.weights
     tensors, drones = step.state_dict(keep_vars=True), rows * data.drones_per_row
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
@@ -130,21 +122,24 @@ def memory_of_a_rank(
             satellite=tiles,
             drone=views,
             place=torch.zeros(rows, dtype=torch.long),
-            keys=shards.train_places[:0],
-            slots=shards.train_places[:0],
+            keys=np.arange(rows + drones),
+            slots=np.zeros(rows + drones, dtype=np.int64),
             teacher_satellite=tiles,
             teacher_drone=views,
             teacher=Outputs(said),
         )
         with Allocations() as allocations:
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision != "fp32"):
-                total = weigh(functional_call(step, fakes, (batch, list(weights)))[0], weights)
-            total.backward()
+            weigh(functional_call(step, fakes, (batch, list(weights)))[0], weights).backward()
+    has_average = config.optimizer.ema_decay > 0
     gradients = sum(p.nbytes for group in groups for p in group.parameters)
     return {
         "weights": sum(t.nbytes for t in step.state_dict().values()),
         "gradients": gradients,
-        "moments": sum(MOMENTS[g.rule] * p.nbytes for g in groups for p in g.parameters),
+        "moments": sum(
+            (MOMENTS[group.rule] + has_average) * parameter.nbytes
+            for group in groups
+            for parameter in group.parameters
+        ),
         "activations": max(0, allocations.most - gradients),
     }
 

@@ -27,13 +27,15 @@ COLLECTIVES = ("gloo:", "nccl:")
 
 def watched_batches(session: Session) -> Iterator[Batch]:
     """Yield the batches of this rank; note how long each was waited for, and trace some steps."""
-    batches = planned_batches(session)
+    batches, began, waited = planned_batches(session), time.monotonic(), 0.0
     with _traced(session) as next_step:
         while True:
             started = time.monotonic()
             with record_function("data"):
                 batch = next(batches, None)
-            session.waited += time.monotonic() - started
+            now = time.monotonic()
+            waited += now - started
+            session.data_wait = waited / max(now - began, 1e-9)
             if batch is None:
                 return
             yield batch
@@ -49,7 +51,6 @@ def write_metrics(session: Session, means: Mapping[str, float], progress: Progre
     data, state = session.config.data, session.state
     num_images = state.step * data.global_batch * (1 + data.drones_per_row)
     speed = num_images / max(state.seconds, 1e-9)
-    waited = session.waited / max(time.monotonic() - session.began, 1e-9)
     memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if torch.cuda.is_available():
         memory_gib = torch.cuda.max_memory_allocated() / 2**30
@@ -59,10 +60,15 @@ def write_metrics(session: Session, means: Mapping[str, float], progress: Progre
     metrics |= {f"train/learning_rate/{name}": rate for name, rate in rates.items()}
     metrics["train/images_per_second"] = speed
     metrics["train/steps_per_second"] = state.step / max(state.seconds, 1e-9)
-    metrics |= {"train/data_wait": waited, "train/memory_gib": memory_gib}
+    metrics |= {"train/data_wait": session.data_wait, "train/memory_gib": memory_gib}
     if session.accelerator.is_main_process:
         session.tracker.log(state.step, metrics)
-    shown = {"loss": means["total"], "images/s": speed, "data wait": waited, "GiB": memory_gib}
+    shown = {
+        "loss": means["total"],
+        "images/s": speed,
+        "data wait": session.data_wait,
+        "GiB": memory_gib,
+    }
     lines.info(
         "step %d: %s", state.step, " ".join(f"{name}={x:.5g}" for name, x in metrics.items())
     )

@@ -1,10 +1,9 @@
 """Everything a training loop needs, built once and checked before the first step."""
 
 import math
-import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -91,11 +90,8 @@ class Session:
     phase: Phase | None = None
     """The one that model and optimizer were brought into."""
 
-    began: float = field(default_factory=time.monotonic)
-    """When it was opened, by the monotonic clock."""
-
-    waited: float = 0.0
-    """Seconds since then that the loop waited for batches."""
+    data_wait: float = 0.0
+    """Share of its time that the loop waited for batches."""
 
     def on_device(self, planned: Batch) -> DeviceBatch:
         """Return a batch on the training device, with what the teacher says of it."""

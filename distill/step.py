@@ -1,4 +1,4 @@
-"""One training step as a module: a batch in, named loss terms out; it alone gathers."""
+"""One training step as a module: a batch in, named loss terms out; it alone gathers outputs."""
 
 # Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
 
@@ -52,8 +52,8 @@ class DistillStep(nn.Module):
         self.kept = {"descriptor", "logits", *read}
         if config.model.norm == "global":
             normalize_over_all_ranks(self)
-        self.seed = config.seed
-        self.draws = draw_by_sample(self) if config.model.dropout_by_sample else Draws()
+        self.seed, self.by_sample = config.seed, config.model.dropout_by_sample
+        self.draws = draw_by_sample(self) if self.by_sample else Draws()
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise RecipeError(
                 f"recipe {config.name}: none of its {', '.join(self.terms)} moves a parameter, as "
@@ -79,7 +79,9 @@ class DistillStep(nn.Module):
 
     def describe(self, batch: DeviceBatch) -> Outputs:
         """Return what terms may read of V images, in float32 or wider."""
-        seeds = sample_seeds(self.seed, batch.step, batch.keys).to(batch.place.device)
+        seeds = batch.place.new_zeros(len(batch.keys))
+        if self.by_sample:
+            seeds = sample_seeds(self.seed, batch.step, batch.keys).to(seeds.device)
         views, said = [torch.cat([batch.satellite, batch.drone])], []
         if self.views == "apart":
             views = [batch.satellite, batch.drone]

@@ -101,6 +101,12 @@ def test_raw_images_become_a_report(journey: Path) -> None:
         assert min(panel.size) > 300
 
 
+def test_the_report_becomes_a_page(journey: Path) -> None:
+    page = (journey / "outputs/comparison.html").read_text()
+    assert "student_distilled" in page and "How the models learned" in page
+    assert page.count("data:image/jpeg") == 2, "what was found in both directions"
+
+
 def test_the_student_really_trained_on_two_ranks(journey: Path) -> None:
     run = journey / "outputs/student"
     assert json.loads((run / "environment.json").read_text())["world_size"] == 2

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -120,9 +119,8 @@ def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _cost(cost: PublishedCost) -> Iterator[str]:
-    """Yield what was charted for a method, as the columns of the page have it."""
-    yield cost.method
+def _cost(cost: PublishedCost) -> dict[str, Any]:
+    """Return what was charted for a method, as the columns of the page have it."""
     counts = (
         cost.parameters and sum(cost.parameters) / 2,
         cost.operations,
@@ -130,7 +128,11 @@ def _cost(cost: PublishedCost) -> Iterator[str]:
         cost.image_size,
         cost.operations_per_image,
     )
-    yield from ("" if count is None else short(count) for count in counts)
-    yield f"{cost.per_second:g}" if cost.per_second else ""
-    yield cost.device
-    yield f"{cost.source.cite} ({cost.source.trust})"
+    cells = [("", "") if count is None else (count, short(count)) for count in counts]
+    speed = cost.per_second
+    return {
+        "method": cost.method,
+        "about": f"{cost.source.cite} ({cost.source.trust})",
+        "cells": [*cells, ("", "") if speed is None else (speed, f"{speed:g}")],
+        "device": cost.device,
+    }

@@ -6,7 +6,6 @@ from operator import itemgetter
 from pathlib import Path
 
 import pytest
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from distill.cli import train
@@ -14,21 +13,19 @@ from distill.dry_run import memory_of_a_rank
 from distill.mining import planned_batches
 from distill.models import Shapes
 from distill.session import Session
-from distill.step import weigh
+from distill.step import DTYPES, weigh
 from distill.teacher.source import cache_key, load_teacher
 from tests.distill.conftest import ALL_TERMS, BRANCHES, open_alone, run_alone, write_recipe
 
 
 def most_held_in_a_step(session: Session, tmp_path: Path, *, precision: str) -> int:
     """Return the bytes that forward and backward hold at most, as torch's profiler counts them."""
-    weights = session.config.objectives.weights
+    weights, session.whole.dtype = session.config.objectives.weights, DTYPES[precision]
     batch = session.on_device(next(planned_batches(session)))
 
     def forward_and_backward() -> None:
         session.step.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            total = weigh(session.step(batch, list(weights))[0], weights)
-        total.backward()
+        weigh(session.step(batch, list(weights))[0], weights).backward()
 
     forward_and_backward()  # what stays is made
     session.step.zero_grad()

@@ -1,6 +1,7 @@
 """Whole runs by DeepSpeed's ZeRO on two gloo ranks, one launch per stage, beside those by DDP."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +85,16 @@ class Runs:
         return load_file(paths.weights) | load_file(paths.training_parts)
 
     def metrics(self, name: str) -> list[dict[str, float]]:
-        """Of every step, without times."""
+        """Of every step, without what is of the machine."""
         found: dict[int, dict[str, float]] = {}
         for line in metric_lines(RunPaths(self.folder / name)):
             found.setdefault(line["step"], {}).update(line["metrics"])
         return [
-            {key: value for key, value in found[step].items() if "second" not in key}
+            {
+                key: value
+                for key, value in found[step].items()
+                if not re.search("second|data_wait|memory", key)
+            }
             for step in sorted(found)
         ]
 
@@ -163,7 +168,8 @@ def test_a_run_by_zero_is_that_by_ddp_within_rounding(trained, stage, name):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
     theirs = others.weights(name)
     for key, value in runs.weights(name).items():
-        close = torch.isclose(value, theirs[key], rtol=1e-5, atol=1e-6)
+        # Adam moves a scalar whose gradient is all but zero by what is rounded.
+        close = torch.isclose(value, theirs[key], rtol=1e-5, atol=1e-6 if value.ndim else 1e-4)
         assert close.float().mean() > (0.99 if name == "unfrozen" else 0.9999), key
 
 
