@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.coordinates import read_coordinates
@@ -27,13 +26,6 @@ DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
 
-class Read(Protocol):
-    """What reads the folders of a data set."""
-
-    def __call__(self, raw: Path, *, split: Path | None, compared: str) -> RawDataset:
-        """List the images below `raw`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """The folders of one public data set."""
@@ -41,7 +33,8 @@ class Layout:
     find: Callable[[Path], str | None]
     """Say in words which of its folders are in a folder, or None."""
 
-    read: Read
+    read: Callable[..., RawDataset]
+    """(raw, split=, compared=): list the images below `raw`."""
 
     example: str
     """Paths by which a person recognizes it."""
