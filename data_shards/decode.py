@@ -219,23 +219,17 @@ def _means(side: int, size: int) -> int:
     return power
 
 
-def _by_opencv_area(pixels: Pixels, size: int, into: Pixels | None) -> Any:
-    return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_AREA)
-
-
-def _by_pillow_bilinear(pixels: Pixels, size: int, into: Pixels | None) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def _by_pillow_bicubic(pixels: Pixels, size: int, into: Pixels | None) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+def _by_pillow(pixels: Pixels, size: int, filter: Image.Resampling) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((size, size), filter))
 
 
 RESAMPLERS: dict[Resampling, Callable[[Pixels, int, Pixels | None], Any]] = {
     "opencv-linear": _by_opencv_linear,
-    "opencv-area": _by_opencv_area,
-    "pillow-bilinear": _by_pillow_bilinear,
-    "pillow-bicubic": _by_pillow_bicubic,
+    "opencv-area": lambda pixels, size, into: cv2.resize(
+        pixels, (size, size), dst=into, interpolation=cv2.INTER_AREA
+    ),
+    "pillow-bilinear": lambda pixels, size, _: _by_pillow(pixels, size, Image.Resampling.BILINEAR),
+    "pillow-bicubic": lambda pixels, size, _: _by_pillow(pixels, size, Image.Resampling.BICUBIC),
 }
 """Name to filter; OpenCV's write into the memory given, Pillow's cannot, and widen their support
 when shrinking (antialiased)."""

@@ -1,14 +1,12 @@
 """One attempt at a run or a teacher cache, and how it ended, as `exit.json` tells scripts."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from data_shards.errors import RecipeError, SkyDistillError
 from data_shards.progress import show_progress
-from data_shards.recipe import to_values
 from data_shards.schema import View
 from data_shards.shards import ShardSet
 from distill.collectives import (
@@ -25,7 +23,6 @@ from distill.run_folder import (
     FAILED,
     PREEMPTED,
     RunPaths,
-    forget_exit,
     log_into,
     read_exit,
     record_exit,
@@ -36,7 +33,8 @@ if TYPE_CHECKING:
     from distill.session import Session
     from distill.train import Probe
 
-log = logging.getLogger(__name__)
+ENDED, STOPPED = ("FINISHED", DONE, "done"), ("KILLED", PREEMPTED, "preempted")
+"""What MLflow, a shell and a reader are told of a run that was trained to its end, or was not."""
 
 
 @contextmanager
@@ -48,46 +46,23 @@ def one_rank_tells(config: DistillConfig | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_mistake = isinstance(error, SkyDistillError)
-        code = error.exit_code if isinstance(error, SkyDistillError) else FAILED
+        code, reason = FAILED, f"{type(error).__name__}: {error}"
+        if isinstance(error, SkyDistillError):
+            code, reason = error.exit_code, str(error)
         if not is_first_to_fail():
             raise SystemExit(code) from error
-        if config is not None:
-            reason = str(error) if is_mistake else f"{type(error).__name__}: {error}"
-            reason = "; ".join([reason, *getattr(error, "__notes__", [])])
-            record_failure(config, code=code, reason=reason)
+        # A finished run's record stays, and that of another recipe, which is the very mistake.
+        if config is not None and not is_finished(paths := RunPaths(config.run_folder)):
+            with suppress(RecipeError):
+                refuse_other_recipe(config)
+                reason = "; ".join([reason, *getattr(error, "__notes__", [])])
+                record_exit(paths, code=code, reason=reason)
         raise
-
-
-def begin_attempt(config: DistillConfig) -> None:
-    """Forget how the attempt before this one ended; rank 0 alone, before the ranks meet.
-
-    The record of a finished run stays until steps are really trained again.
-
-    Raises:
-        RecipeError: the folder holds a run of another recipe; nothing is touched.
-    """
-    paths = RunPaths(config.run_folder)
-    refuse_other_recipe(paths, to_values(config))
-    if not is_finished(paths):
-        forget_exit(paths)
-
-
-def record_failure(config: DistillConfig, *, code: int, reason: str) -> None:
-    """Record why this attempt failed, unless that would hide a finished run or another recipe's."""
-    paths = RunPaths(config.run_folder)
-    try:
-        refuse_other_recipe(paths, to_values(config))
-    except RecipeError:
-        return  # the folder is another run's, which is the very sentence being told
-    if not is_finished(paths):
-        record_exit(paths, code=code, reason=reason)
 
 
 def is_finished(paths: RunPaths) -> bool:
     """Return whether the run in a folder was trained to its end."""
-    ended = read_exit(paths.folder)
-    return ended is not None and ended.get("code") == DONE
+    return (read_exit(paths.folder) or {}).get("code") == DONE
 
 
 def train_once(
@@ -101,13 +76,15 @@ def train_once(
     `recipe` is what was typed behind the verb, for sentences that name a command; `make_probes`
     makes the looks that the loop takes, before anything is written.
     """
-    if launched_rank() == 0:
-        begin_attempt(config)
+    paths = RunPaths(config.run_folder)
+    if launched_rank() == 0:  # before the ranks meet
+        refuse_other_recipe(config)
+        if not is_finished(paths):  # else its record stays until steps are really trained again
+            paths.exit.unlink(missing_ok=True)
 
     from distill.session import make_accelerator, open_session
 
     accelerator = make_accelerator(config)
-    paths = RunPaths(config.run_folder)
     has_all_it_needs = is_finished(paths) and paths.weights.is_file()
     if broadcast_object(has_all_it_needs and not any(paths.checkpoints.glob("step-*"))):
         log_on_rank_zero(f"{paths.folder} is finished; set out to another folder to train anew")
@@ -119,13 +96,13 @@ def train_once(
     session = open_session(config, accelerator, shards, recipe=recipe)
     state = session.state
     if accelerator.is_main_process and state.step < config.schedule.num_steps:
-        forget_exit(session.paths)
+        paths.exit.unlink(missing_ok=True)
     log_on_rank_zero(
         f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
         f"global batch {config.data.global_batch}, steps {state.step} to "
-        f"{config.schedule.num_steps}, run folder {session.paths.folder}"
+        f"{config.schedule.num_steps}, run folder {paths.folder}"
     )
-    with log_into(session.paths.log) if accelerator.is_main_process else nullcontext():
+    with log_into(paths.log) if accelerator.is_main_process else nullcontext():
         is_done = _run(session, probes)
     log_on_rank_zero(
         f"{'trained' if is_done else 'stopped at'} {state.step} steps in {state.seconds:.0f} s"
@@ -151,13 +128,10 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
                 is_done = train(session, probes=probes, progress=progress, flag=flag)
             if is_done:
                 finish(session)
-            status, code, reason = (
-                ("FINISHED", DONE, "done") if is_done else ("KILLED", PREEMPTED, "preempted")
-            )
+            status, code, reason = ENDED if is_done else STOPPED
             if is_main:
-                record_exit(
-                    session.paths, code=code, reason=reason, step=state.step, seconds=state.seconds
-                )
+                facts = {"step": state.step, "seconds": state.seconds}
+                record_exit(session.paths, code=code, reason=reason, **facts)
                 session.paths.stop.unlink(missing_ok=True)
         except RuntimeError as error:  # a rank that is gone or silent, say
             error.add_note(f"in step {state.step + 1}")

@@ -69,20 +69,6 @@ class RunState:
     """Hard samples that order the epoch under way, where they do."""
 
 
-def _set_aside(checkpoint: Path) -> None:
-    """Move a damaged checkpoint out of the way of those that follow."""
-    folder = checkpoint.parent / SET_ASIDE
-    names = chain([checkpoint.name], (f"{checkpoint.name}-{number}" for number in count(2)))
-    to = next(path for name in names if not (path := folder / name).exists())
-    folder.mkdir(exist_ok=True)
-    checkpoint.rename(to)
-    log.warning(
-        "checkpoint %s is damaged and kept as %s; the one before it is used, if any",
-        checkpoint,
-        to,
-    )
-
-
 def newest_checkpoint(
     accelerator: Accelerator, paths: RunPaths, *, shards: str
 ) -> tuple[Path | None, RunState]:
@@ -94,8 +80,12 @@ def newest_checkpoint(
         CheckpointError: the newest is of other shards, another version of this program, or divided
             otherwise among the ranks.
     """
-    divided = sharding(accelerator)
-    problem, found = broadcast_object(_look(paths) if accelerator.is_main_process else None)
+    divided, problem, found = sharding(accelerator), None, None
+    try:
+        found = _newest_whole(paths) if accelerator.is_main_process else None
+    except CheckpointError as error:
+        problem = str(error)
+    problem, found = broadcast_object((problem, found))
     if problem is not None:
         raise CheckpointError(problem)
     if found is None:
@@ -164,17 +154,22 @@ def set_random_state(state: Tensor, device: torch.device) -> None:
         torch.cuda.set_rng_state(on_device.clone(), device)
 
 
-def _look(paths: RunPaths) -> tuple[str | None, tuple[Path, RunState] | None]:
-    """Return what forbids to resume, and the newest whole checkpoint; newer ones move aside."""
+def _newest_whole(paths: RunPaths) -> tuple[Path, RunState] | None:
+    """Return the newest whole checkpoint; damaged ones move out of the way of those that follow."""
     for folder in reversed(finished_checkpoints(paths)):
-        try:
-            state = _read_state(folder)
-        except CheckpointError as error:
-            return str(error), None
-        if state is not None:
-            return None, (folder, state)
-        _set_aside(folder)
-    return None, None
+        if state := _read_state(folder):
+            return folder, state
+        names = chain([folder.name], (f"{folder.name}-{number}" for number in count(2)))
+        asides = (paths.checkpoints / SET_ASIDE / name for name in names)
+        aside = next(path for path in asides if not path.exists())
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+        log.warning(
+            "checkpoint %s is damaged and kept as %s; the one before it is used, if any",
+            folder,
+            aside,
+        )
+    return None
 
 
 def finished_checkpoints(paths: RunPaths) -> list[Path]:

@@ -82,24 +82,20 @@ class CheckpointWriter:
         """
         self.wait()
         final = self._paths.checkpoints / f"step-{state.step:08d}"
-        state, is_main = replace(state), self._accelerator.is_main_process
+        write = partial(self._write, final, replace(state), is_told=not must_succeed)
         if zero_stage(self._accelerator):
-            problem = self._save_in_turns(final, state)
-            if problem and is_main and not must_succeed:
-                log.warning("training goes on: %s", problem)
+            problem = write(self._accelerator.save_state, first_problem)
         else:
             self._take_snapshot()
-            if is_main:
-                write = partial(self._write, final, state, is_told=not must_succeed)
-                self._pending = self._thread.submit(write)
+            if self._accelerator.is_main_process:
+                self._pending = self._thread.submit(write, self._write_snapshot, lambda own: own)
             problem = broadcast_object(self.wait()) if must_succeed else None
         if problem and must_succeed:
             raise CheckpointError(problem)
 
     def wait(self) -> str | None:
         """Return when the checkpoint under way is sealed, or what kept it from being so."""
-        pending, self._pending = self._pending, None
-        return pending.result() if pending is not None else None
+        return self._pending.result() if self._pending is not None else None
 
     def _take_snapshot(self) -> None:
         """Copy to this host's memory what training will change.
@@ -114,8 +110,8 @@ class CheckpointWriter:
             return
         weights, parameters = self._whole.state_dict(), dict(self._whole.named_parameters())
         weights |= {name: weights[name].clone() for name in weights.keys() - parameters.keys()}
-        values: dict[str, Any] = {"weights": weights, "random": random}
-        values["optimizer"] = self._optimizer.state_dict()
+        moments = self._optimizer.state_dict()
+        values: dict[str, Any] = {"weights": weights, "random": random, "optimizer": moments}
         if self._accelerator.scaler is not None:
             values["scaler"] = self._accelerator.scaler.state_dict()
         if device.type == "cuda":
@@ -130,49 +126,55 @@ class CheckpointWriter:
 
     def _wait_for_copy(self, *_: object) -> None:
         """Return when weights and moments may change."""
-        copying, self._copying = self._copying, None
-        if copying is not None:
-            copying.result()
+        if self._copying is not None:
+            self._copying.result()
 
-    def _write(self, final: Path, state: RunState, *, is_told: bool) -> str | None:
-        """Write, hash, seal and name a checkpoint; return what kept it from being so."""
-        aside = final.with_name(final.name + ".partial")
+    def _write_snapshot(self, folder: str) -> None:
+        if self._is_copied is not None:
+            self._is_copied.synchronize()
+        rest = dict(self._snapshot)
+        weights = {name: value.contiguous() for name, value in rest.pop("weights").items()}
+        save_file(weights, Path(folder, WEIGHTS_NAME))
+        torch.save(rest, Path(folder, TRAINING_NAME))
 
-        def write() -> None:
-            if self._is_copied is not None:
-                self._is_copied.synchronize()
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            rest = dict(self._snapshot)
-            weights = {name: value.contiguous() for name, value in rest.pop("weights").items()}
-            save_file(weights, aside / WEIGHTS_NAME)
-            torch.save(rest, aside / TRAINING_NAME)
-            self._publish(aside, final, state)
+    def _write(
+        self,
+        final: Path,
+        state: RunState,
+        fill: Callable[[str], object],
+        agree: Callable[[str | None], str | None],
+        *,
+        is_told: bool,
+    ) -> str | None:
+        """Let `fill` write into a folder, seal and name it; return what kept it from being so.
 
-        problem = _problem_of(write)
-        if problem:
-            problem = _in_a_sentence(final, problem)
-            shutil.rmtree(aside, ignore_errors=True)
-            if is_told:
-                log.warning("training goes on: %s", problem)
-        return problem
-
-    def _save_in_turns(self, final: Path, state: RunState) -> str | None:
-        """Let every rank write its pieces, and rank 0 seal them."""
-        aside = final.with_name(final.name + ".partial")
-        is_main = self._accelerator.is_main_process
+        Every rank that writes hears by `agree`, after each part, of the problem of any.
+        """
+        aside, is_main = final.with_name(final.name + ".partial"), self._accelerator.is_main_process
         if is_main:
             shutil.rmtree(aside, ignore_errors=True)
-        parts: list[Callable[[], object]] = [
-            lambda: aside.mkdir(parents=True) if is_main else None,
-            lambda: self._accelerator.save_state(str(aside)),
-            lambda: self._publish(aside, final, state) if is_main else None,
+        parts: list[tuple[bool, Callable[[], object]]] = [
+            (is_main, partial(aside.mkdir, parents=True)),
+            (True, partial(fill, str(aside))),
+            (is_main, partial(self._publish, aside, final, state)),
         ]
-        for part in parts:
-            if problem := first_problem(_problem_of(part)):
+        for is_mine, part in parts:
+            problem = None
+            try:
+                if is_mine:
+                    part()
+            except (OSError, RuntimeError, SafetensorError) as error:
+                problem = " ".join(str(error).split())[:200]
+            if problem := agree(problem):
+                told = (
+                    f"checkpoint {final} could not be written ({problem}); free space: a start "
+                    "resumes from the one before"
+                )
                 if is_main:
                     shutil.rmtree(aside, ignore_errors=True)
-                return _in_a_sentence(final, problem)
+                    if is_told:
+                        log.warning("training goes on: %s", told)
+                return told
         return None
 
     def _publish(self, aside: Path, final: Path, state: RunState) -> None:
@@ -180,17 +182,20 @@ class CheckpointWriter:
         facts = asdict(replace(state, neighbours=None))
         if state.neighbours is not None:
             write_neighbours(aside / NEIGHBOURS_NAME, state.neighbours)
-        facts["neighbours"] = state.neighbours.digest if state.neighbours is not None else None
+            facts["neighbours"] = state.neighbours.digest
         digests = {
             path.relative_to(aside).as_posix(): file_sha256(path)
             for path in sorted(aside.rglob("*"))
             if path.is_file()
         }
-        meta = {"version": VERSION, "state": facts, "sha256": digests}
-        write_json(aside / STATE_NAME, meta)
+        write_json(aside / STATE_NAME, {"version": VERSION, "state": facts, "sha256": digests})
         aside.rename(final)
         folders = finished_checkpoints(self._paths)
-        best = [folder for folder in folders if _was_best(read_meta(folder))]
+        best = [
+            folder
+            for folder in folders
+            if (meta := read_meta(folder)) and meta.get("step") == meta.get("best_step")
+        ]
         kept = {*folders[-self._keep :], *best[-1:]}
         for folder in [*folders, *self._paths.checkpoints.glob("*.partial")]:
             if folder not in kept:
@@ -213,23 +218,3 @@ def copied_to_host(value: Any, earlier: Any) -> Any:  # noqa: ANN401 - what `tor
     if isinstance(value, list):
         return [copied_to_host(part, None) for part in value]
     return value
-
-
-def _was_best(meta: Mapping[str, Any]) -> bool:
-    return bool(meta) and meta.get("step") == meta.get("best_step")
-
-
-def _problem_of(work: Callable[[], object]) -> str | None:
-    """Return why a part of a save failed, None where it did not."""
-    try:
-        work()
-    except (OSError, RuntimeError, SafetensorError) as error:
-        return " ".join(str(error).split())[:200]
-    return None
-
-
-def _in_a_sentence(final: Path, problem: str) -> str:
-    return (
-        f"checkpoint {final} could not be written ({problem}); free space: a start resumes from "
-        "the one before"
-    )

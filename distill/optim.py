@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -114,16 +113,12 @@ class GroupedOptimizer(Optimizer):
         Raises:
             ValueError: they are the moments of other groups.
         """
-        options = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in self.param_groups
-        ]
-        theirs = [group.get("name") for group in state_dict["param_groups"]]
-        if theirs != [group["name"] for group in options]:
-            raise ValueError(f"moments of the groups {theirs}, not of these")
+        own, theirs = self.state_dict()["param_groups"], state_dict["param_groups"]
+        if (names := [of.get("name") for of in theirs]) != [of["name"] for of in own]:
+            raise ValueError(f"moments of the groups {names}, not of these")
         super().load_state_dict(state_dict)
-        for group, own in zip(self.param_groups, options, strict=True):
-            group.update(own)
+        for group, options in zip(self.param_groups, own, strict=True):
+            group |= options | {"params": group["params"]}
 
     def enable(self, names: frozenset[str]) -> None:
         """Let the groups of these names move, and no other; their moments wait."""
@@ -164,15 +159,16 @@ class GroupedOptimizer(Optimizer):
         for parameter in parameters if self._average is not None else ():
             if EMA not in self.state[parameter]:
                 self.state[parameter][EMA] = parameter.clone()
-        RULES[group["rule"]](parameters, self.state, group)
+        follow_gradients(parameters, self.state, group)
         for parameter in parameters if group["clamp"] is not None else ():
             parameter.clamp_(*group["clamp"])
 
     def averages(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Yield each parameter that has moved with its average, those that wait again included."""
-        for parameter in chain.from_iterable(group["params"] for group in self.param_groups):
-            if EMA in self.state.get(parameter, {}):
-                yield parameter, self.state[parameter][EMA]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if EMA in self.state.get(parameter, {}):
+                    yield parameter, self.state[parameter][EMA]
 
     def _clip(self, enabled: Sequence[Mapping[str, Any]]) -> None:
         """Scale the gradients of these groups down to the norm of the recipe."""
@@ -185,87 +181,44 @@ class GroupedOptimizer(Optimizer):
             clip_grads_with_norm_(learning, self._max_grad_norm, self.grad_norm)
 
 
-State = defaultdict[Tensor, dict[str, Any]]
-MoveGroup = Callable[[list[Parameter], State, Mapping[str, Any]], None]
-
-
-def _moments(parameters: list[Parameter], state: State, name: str) -> list[Tensor]:
-    """Return one running moment of every parameter, zeros where it has none yet."""
-    for parameter in parameters:
-        if name not in state[parameter]:
-            state[parameter][name] = torch.zeros_like(
-                parameter, memory_format=torch.preserve_format
-            )
-    return [state[parameter][name] for parameter in parameters]
-
-
-def _adam(
-    parameters: list[Parameter], state: State, group: Mapping[str, Any], *, is_decoupled: bool
-) -> None:
-    """Kingma and Ba 2015; decoupled as in Loshchilov and Hutter 2019."""
-    for parameter in parameters:
-        device = parameter.device if group["fused"] else None
-        state[parameter].setdefault("step", torch.tensor(0.0, device=device))
-    adam(
-        list(parameters),
-        _gradients(parameters),
-        _moments(parameters, state, "exp_avg"),
-        _moments(parameters, state, "exp_avg_sq"),
-        [],
-        [state[parameter]["step"] for parameter in parameters],
-        amsgrad=False,
-        beta1=group["betas"][0],
-        beta2=group["betas"][1],
-        lr=group["lr"],
-        weight_decay=group["weight_decay"],
-        eps=EPS,
-        maximize=False,
-        decoupled_weight_decay=is_decoupled,
-        fused=group["fused"] or None,
-    )
-
-
-def _lion(parameters: list[Parameter], state: State, group: Mapping[str, Any]) -> None:
-    """Chen et al. 2023."""
-    lion(
-        list(parameters),
-        _gradients(parameters),
-        _moments(parameters, state, "exp_avg"),
-        beta1=group["betas"][0],
-        beta2=group["betas"][1],
-        lr=group["lr"],
-        weight_decay=group["weight_decay"],
-        caution=False,
-    )
-
-
-def _sgd(parameters: list[Parameter], state: State, group: Mapping[str, Any]) -> None:
-    """Stochastic gradient descent with Nesterov's momentum (Sutskever et al. 2013)."""
-    sgd(
-        list(parameters),
-        _gradients(parameters),
-        list(_moments(parameters, state, "momentum_buffer")),
-        lr=group["lr"],
-        momentum=group["betas"][0],
-        weight_decay=group["weight_decay"],
-        dampening=0.0,
-        nesterov=True,
-        maximize=False,
-        fused=group["fused"] or None,
-    )
-
-
-def _gradients(parameters: Iterable[Parameter]) -> list[Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-RULES: dict[Rule, MoveGroup] = {
-    "adamw": partial(_adam, is_decoupled=True),
-    "adam": partial(_adam, is_decoupled=False),
-    "lion": _lion,
-    "sgd": _sgd,
+RULES: dict[Rule, tuple[str, ...]] = {
+    "adamw": ("step", "exp_avg", "exp_avg_sq"),
+    "adam": ("step", "exp_avg", "exp_avg_sq"),
+    "lion": ("exp_avg",),
+    "sgd": ("momentum_buffer",),
 }
-"""Name to the function that moves parameters along their gradients."""
+"""Name to what a rule remembers of each parameter."""
+
+
+def follow_gradients(
+    parameters: list[Tensor], state: defaultdict[Tensor, dict[str, Any]], group: Mapping[str, Any]
+) -> None:
+    """Move parameters by the rule of their group; `state` has what it remembers of each.
+
+    Adam is Kingma and Ba 2015, decoupled as in Loshchilov and Hutter 2019; Lion is Chen et al.
+    2023; SGD has Nesterov's momentum (Sutskever et al. 2013).
+    """
+    rule, (beta1, beta2), fused = group["rule"], group["betas"], group["fused"] or None
+    of: dict[str, Any] = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
+    of["maximize"] = False
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for parameter in parameters:
+        if RULES[rule][0] not in state[parameter]:
+            state[parameter] |= {name: torch.zeros_like(parameter) for name in RULES[rule]}
+            if "step" in RULES[rule]:
+                device = parameter.device if fused else None
+                state[parameter]["step"] = torch.tensor(0.0, device=device)
+    kept: list[list[Any]] = [[state[one][name] for one in parameters] for name in RULES[rule]]
+    if rule == "lion":
+        lion(parameters, grads, kept[0], beta1=beta1, beta2=beta2, caution=False, **of)
+    elif rule == "sgd":
+        of |= {"dampening": 0.0, "nesterov": True, "fused": fused}
+        sgd(parameters, grads, kept[0], momentum=beta1, **of)
+    else:
+        steps, mean, square = kept
+        of |= {"amsgrad": False, "eps": EPS, "decoupled_weight_decay": rule == "adamw"}
+        of |= {"beta1": beta1, "beta2": beta2, "fused": fused}
+        adam(parameters, grads, mean, square, [], steps, **of)
 
 
 def learning_rate_factor(

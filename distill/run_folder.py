@@ -29,113 +29,45 @@ DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
 METRIC_LINES = "metric_lines"
 """Logger of the metric lines as text, for `RUN/train.log` alone."""
 
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "accelerate",
-    "mlflow",
-    "numpy",
-    "pillow",
-    "simplejpeg",
-)
+LIBRARIES = "torch torchvision timm accelerate mlflow numpy pillow simplejpeg".split()
 
 MAY_CHANGE_ON_RESUME = {
-    "out",
-    "expected_world_size",
-    "collective_timeout_s",
-    "log_every_steps",
-    "save_every_steps",
-    "keep_checkpoints",
-    "keep_best",
-    "profile_steps",
-    "probe_every_steps",
-    "tracking",
-    "data.local_cache",
-    "data.local_cache_gib",
-    "data.stage",
-    "data.threads",
-    "data.micro_batch",
-    "model.compile",
+    *("out", "expected_world_size", "collective_timeout_s", "profile_steps", "tracking"),
+    *("log_every_steps", "probe_every_steps", "save_every_steps", "keep_checkpoints", "keep_best"),
+    *("data.local_cache", "data.local_cache_gib", "data.stage", "data.threads"),
+    *("data.micro_batch", "model.compile"),
 }
 """Recipe keys that do not change what is trained."""
 
 
-@dataclass(frozen=True)
+@dataclass(init=False)
 class RunPaths:
     """Names of everything a run leaves behind."""
 
     folder: Path
 
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.folder / "recipe.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions and machine of the newest attempt."""
-        return self.folder / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """Every metric line, in order: the spool that MLflow is fed from."""
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def mlflow(self) -> Path:
-        """Which MLflow run this is, and how many metric lines reached it."""
-        return self.folder / "mlflow.json"
-
-    @property
-    def exit(self) -> Path:
-        """How the newest attempt ended."""
-        return self.folder / "exit.json"
-
-    @property
-    def lock(self) -> Path:
-        """Who trains into this folder, which is locked while it does; to remove it unlocks it."""
-        return self.folder / ".lock"
-
-    @property
-    def stop(self) -> Path:
-        """A file by which anybody stops the run, as a signal does; it goes when that is done."""
-        return self.folder / "STOP"
-
-    @property
-    def log(self) -> Path:
-        """What was told while it trained, and every metric line as text."""
-        return self.folder / "train.log"
-
-    @property
-    def profile(self) -> Path:
-        """Traces and tables of where steps went, where the recipe asked for them."""
-        return self.folder / "profile"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of training checkpoints."""
-        return self.folder / "checkpoints"
-
-    @property
-    def weights(self) -> Path:
-        """The trained model, for users."""
-        return self.folder / "model.safetensors"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = folder / "recipe.yaml"  # resolved
+        self.environment = folder / "environment.json"  # versions and machine, newest attempt
+        self.metrics = folder / "metrics.jsonl"  # the spool that MLflow is fed from
+        self.mlflow = folder / "mlflow.json"  # which MLflow run this is, and what reached it
+        self.exit = folder / "exit.json"  # how the newest attempt ended
+        self.lock = folder / ".lock"  # who trains into this folder; to remove it unlocks it
+        self.stop = (
+            folder / "STOP"
+        )  # whoever makes it stops the run, as a signal does; then it goes
+        self.log = folder / "train.log"  # what was told, and every metric line as text
+        self.profile = folder / "profile"  # traces and tables of where steps went, if asked for
+        self.checkpoints = folder / "checkpoints"
+        self.weights = folder / "model.safetensors"  # the trained model, for users
+        self.training_parts = folder / "training_parts.safetensors"  # for a run that starts from it
+        self.card = folder / "MODEL_CARD.md"  # what the weights are, in words
 
     @property
     def best(self) -> "RunPaths":
         """Weights, parts and card as of the best probe, where it is kept."""
         return RunPaths(self.folder / "best")
-
-    @property
-    def training_parts(self) -> Path:
-        """What training had beside the model, for a run that starts from this one."""
-        return self.folder / "training_parts.safetensors"
-
-    @property
-    def card(self) -> Path:
-        """What the weights are, in words."""
-        return self.folder / "MODEL_CARD.md"
 
 
 def claim_run_folder(paths: RunPaths) -> AbstractContextManager[object]:
@@ -169,11 +101,10 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
         RecipeError: the folder holds a run of another recipe.
     """
     paths = RunPaths(config.run_folder)
-    values = to_values(config)
-    refuse_other_recipe(paths, values)
+    refuse_other_recipe(config)
     try:
         paths.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_text_aside(paths.recipe, yaml.safe_dump(values, sort_keys=False))
+        write_text_aside(paths.recipe, yaml.safe_dump(to_values(config), sort_keys=False))
         libraries = {}
         for name in LIBRARIES:
             with suppress(PackageNotFoundError):  # a run does without mlflow
@@ -189,45 +120,39 @@ def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
     return paths
 
 
-def refuse_other_recipe(paths: RunPaths, values: dict[str, Any]) -> None:
-    """Refuse a folder that holds a run of another recipe, by the keys in which they differ.
+def refuse_other_recipe(config: DistillConfig) -> None:
+    """Refuse a run folder that holds a run of another recipe, by the keys in which they differ.
 
     Raises:
         RecipeError: it does, or the recipe in it is damaged.
     """
-    if not paths.recipe.is_file():
+    if not (earlier := read_recipe(config.run_folder)):
         return
-    try:
-        earlier, now = _flat(yaml.safe_load(paths.recipe.read_text())), _flat(values)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise RecipeError(
-            f"{paths.recipe} is damaged; set out to a new folder, or remove this one"
-        ) from error
+    now = flat_recipe(config)
     changed = [
         key
         for key in sorted(now.keys() | earlier.keys())
-        if earlier.get(key) != now.get(key)
+        if earlier.get(key, "None") != now.get(key, "None")
         and not {key, key.partition(".")[0]} & MAY_CHANGE_ON_RESUME
     ]
     if changed:
         raise RecipeError(
-            f"{paths.folder} holds a run of another recipe (differs in {', '.join(changed[:5])}); "
-            "set out to a new folder, or remove this one"
+            f"{config.run_folder} holds a run of another recipe (differs in "
+            f"{', '.join(changed[:5])}); set out to a new folder, or remove this one"
         )
 
 
 def flat_recipe(config: DistillConfig) -> dict[str, str]:
     """Return the resolved recipe as dotted keys and texts, for MLflow parameters."""
-    return {key: str(value) for key, value in _flat(to_values(config)).items()}
+    return dict(_flat(to_values(config)))
 
 
-def _flat(values: dict[str, Any], below: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
+def _flat(values: dict[str, Any], below: str = "") -> Iterator[tuple[str, str]]:
     for key, value in values.items():
-        flat |= (
-            _flat(value, f"{below}{key}.") if isinstance(value, dict) else {f"{below}{key}": value}
-        )
-    return flat
+        if isinstance(value, dict):
+            yield from _flat(value, f"{below}{key}.")
+        else:
+            yield f"{below}{key}", str(value)
 
 
 def read_recipe(folder: Path) -> dict[str, str]:
@@ -237,12 +162,12 @@ def read_recipe(folder: Path) -> dict[str, str]:
         RecipeError: the file is damaged.
     """
     path = RunPaths(folder).recipe
-    if not path.is_file():
-        return {}
     try:
-        return {key: str(value) for key, value in _flat(yaml.safe_load(path.read_text())).items()}
+        return dict(_flat(yaml.safe_load(path.read_text()))) if path.is_file() else {}
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} is damaged; remove it, or leave this run out") from error
+        raise RecipeError(
+            f"{path} is damaged; remove it, or use a run in another folder"
+        ) from error
 
 
 @contextmanager
@@ -266,12 +191,6 @@ def log_into(path: Path) -> Iterator[None]:
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging says so
         """Lose the line: metrics and checkpoints tell of a full disk, and training goes on."""
-
-
-def forget_exit(paths: RunPaths) -> None:
-    """Remove the record of how an attempt ended: another one is under way."""
-    if paths.exit.is_file():
-        paths.exit.unlink()
 
 
 def record_exit(paths: RunPaths, *, code: int, reason: str, **facts: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from data_shards.recipe import load_recipe, to_values
+from data_shards.recipe import load_recipe
 from launch.config import SweepConfig, SweepRow
 from launch.demo import (
     DemoFailedError,
@@ -41,7 +41,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
     """Yield the commands of one row: training or cache, then the evaluation of what was trained."""
     from data_shards.planning.plan import ranks_share
     from distill.config import DistillConfig
-    from distill.run_folder import RunPaths, refuse_other_recipe
+    from distill.run_folder import refuse_other_recipe
 
     paths, name = DemoPaths(config.out), f"{row.name}-{seed}"
     fixed: dict[str, Any] = {"name": row.name, "seed": seed, "data.shards": str(config.shards)}
@@ -54,7 +54,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
     ]
     recipe = load_recipe(DistillConfig, row.recipe, words)
     if row.verb == "train":
-        refuse_other_recipe(RunPaths(recipe.run_folder), to_values(recipe))
+        refuse_other_recipe(recipe)
         ranks_share(global_batch=recipe.data.global_batch, world_size=config.processes)
     is_taught = recipe.objectives.needs_teacher and recipe.teacher.source == "cache"
     teacher = recipe.teacher.run if recipe.objectives.needs_teacher else None

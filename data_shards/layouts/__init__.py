@@ -108,7 +108,6 @@ def read_layout(
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
-    _refuse_strange_names(found.folder, dataset)
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
     images = (Image(key, r.place, r.view, r.roles, r.altitude_m) for key, r in keyed)
     deviations = compare(dataset.layout, images).sentences
@@ -119,20 +118,6 @@ def read_layout(
         deviations=deviations,
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
-
-
-def _refuse_strange_names(raw: Path, dataset: RawDataset) -> None:
-    """Refuse names of places that cannot be told, as of an archive in another character set.
-
-    Raises:
-        LayoutError: there is one.
-    """
-    for place in sorted({record.place for record in dataset.records}):
-        if not place.isprintable():
-            raise LayoutError(
-                f"{raw} has a folder {ascii(place)}, whose name cannot be printed; rename it to "
-                "the id of the place"
-            )
 
 
 def found_lines(dataset: RawDataset) -> list[str]:
