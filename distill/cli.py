@@ -15,6 +15,7 @@ from data_shards.errors import RecipeError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.recipe import load_recipe, parse_command, print_recipe_help
 from data_shards.shards import ShardSet
+from data_shards.verbs import run_verb
 from distill.attempt import cache_once, one_rank_tells, train_once
 from distill.config import DataConfig, DistillConfig, ObjectivesConfig
 from distill.config.import_weights import ImportConfig
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     from distill.train import Probe
 
 DEFAULT_RECIPE = Path("configs/pfed/demo.yaml")
+
+
+def run_train() -> int:
+    """Be `distill/run.py`."""
+    return run_verb(lambda: train(sys.argv[1:]))
+
+
+def run_cache() -> int:
+    """Be `distill/cache.py`."""
+    return run_verb(lambda: cache(sys.argv[1:]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from distill.models.binary import BinaryConv2d, binary_parameters, set_temperatu
 from distill.models.bnext import mixing_parameters
 from distill.models.mccg_head import MccgHead
 from distill.models.recu import set_tau, tau_at
+from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.cross_view import cross_view
 from distill.objectives.triplet import triplet
 from distill.optim import GroupSpec
@@ -62,7 +63,7 @@ class NoParts(nn.Module):
 def labelled_branches(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
     """Add up the views' mean cross-entropies over images and branches."""
     losses = [
-        F.cross_entropy(
+        cross_entropy(
             logits_BPC.flatten(0, 1),
             place_B.repeat_interleave(logits_BPC.shape[1]),
             label_smoothing=config.label_smoothing,

@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
@@ -17,6 +16,7 @@ from distill.methods.method import Method, StepTensors, Term, across_views, mean
 from distill.models import Outputs, RetrievalModel, Shapes
 from distill.models.heads import PooledHead, stage_head
 from distill.models.outputs import at_least_float32
+from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.deep_supervision import deep_supervision
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.info_nce import info_nce
@@ -92,7 +92,7 @@ class TrainingParts(nn.Module):
 
 def labelled(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
     logits_VC = step.student["logits"]
-    return F.cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
+    return cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
 
 
 def labelled_stages(step: StepTensors, config: configs.DeepSupervisionConfig) -> Tensor:
@@ -187,6 +187,7 @@ class Pfed(Method):
         return TrainingParts(config, model, read=read, teacher=teacher)
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        """Return the terms of the recipe that have a weight, by name (spec pfed 4)."""
         terms, o = super().terms(objectives), objectives.self_distillation
         if "self_distillation" in terms and o.direction == "ordinary" and o.detach and not o.chain:
             # Where the last stage only teaches, its logits are not moved.

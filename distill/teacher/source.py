@@ -225,12 +225,13 @@ def _refuse_missing(run: Path, config: DistillConfig) -> None:
         return
     shipped = TEACHER_RECIPE.format(method=config.method)
     size = config.teacher.image_size or config.data.image_size
-    words = [shipped, "--data.shards", str(config.data.shards), "--data.image_size", str(size)]
+    more = ["--data.shards", str(config.data.shards), "--data.image_size", str(size)]
     if own.is_file():
-        words = [str(own), "--expected_world_size", "null"]  # however many trained it so far
+        more = ["--expected_world_size", "null"]  # however many trained it so far
+    words = [str(own) if own.is_file() else shipped, "--out", str(run), *more]
     raise CheckpointError(
         f"no trained model at {run}; train the teacher to its end: "
-        f"skydistill train {shlex.join([*words, '--out', str(run)])}"
+        f"skydistill train {shlex.join(words)}"
     )
 
 
