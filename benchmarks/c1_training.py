@@ -27,15 +27,12 @@ from accelerate import Accelerator
 from line import report
 
 from distill.batches import DeviceBatch
-from distill.config import (
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, TeacherConfig
+from distill.config.objectives import (
     CrossEntropyConfig,
-    DistillConfig,
     FeatureDistillationConfig,
     InfoNceConfig,
     LogitDistillationConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    TeacherConfig,
     TripletConfig,
 )
 from distill.methods import METHODS
@@ -217,6 +214,8 @@ class Taught:
     ) -> None:
         self.teacher, self.device = to_device(teacher, trainer.device), trainer.device
         self.codec, self.shapes = CODECS["float16"], METHODS[scale.method].teacher_outputs(teacher)
+        self.live(trainer.batches[0])  # what a first pass alone pays
+        trainer.wait()
         begun = time.perf_counter()
         num_rows = sum(len(batch.keys) for batch in trainer.batches)
         rows = np.lib.format.open_memmap(

@@ -8,6 +8,7 @@ makes before anything is timed. The goal is judged by the better of both. `--toy
 
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from d1_loader import BATCH, PAIRS, SIZE, decoding, rows_of, variations
 from line import report
 from photos import write_all
 
-from data_shards.augment.on_device import finish
+from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
 from data_shards.loader import image_batches
 from data_shards.processors import processors
@@ -34,19 +35,23 @@ def batches(
     shards: ShardSet, rows: RowNumbers, drawn: Variations, device: torch.device, *, threads: int
 ) -> "list[torch.Tensor]":
     """Return the last batch of images on the device, after all others."""
-    at, newest = 0, []
-    for part, images in image_batches(
+    coming: deque[Variations] = deque()
+    newest = []
+
+    def taken(part: slice) -> Variations:
+        coming.append(drawn[part])  # so that both ask the same one, which is read once
+        return coming[-1]
+
+    for _, images in image_batches(
         shards,
         rows,
         image_size=SIZE,
         resampling="opencv-linear",
         batch_size=BATCH,
         threads=threads,
-        variations=drawn.__getitem__,
+        variations=taken,
     ):
-        there = torch.from_numpy(images).to(device, non_blocking=True)
-        newest = [finish(there, drawn[at : at + len(part)])]
-        at += len(part)
+        newest = [finish(send(images, device), coming.popleft())]
     if device.type == "cuda":
         torch.cuda.synchronize()
     return newest

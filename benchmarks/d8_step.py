@@ -36,11 +36,7 @@ UNTIMED = 4
 """Steps, more than the batches that a loader has ready."""
 
 JUDGED = "mean, colours on the device"
-FAMILIES = {
-    "light": AugmentConfig(),
-    "mean": AugmentConfig(family="mean"),
-    JUDGED: AugmentConfig(family="mean", device=True),
-}
+FAMILIES = {JUDGED: AugmentConfig(family="mean", device=True), "light": AugmentConfig()}
 
 
 def open_shards(folder: Path, *, image_size: int, places: int) -> ShardSet:
@@ -109,7 +105,7 @@ def main() -> int:
     if not (has_gpu or is_toy):
         print("D8 needs a CUDA device, and there is none here", file=sys.stderr)
         return 0
-    scale = replace(TOY, rounds=1) if is_toy else replace(Scale(), steps=10, rounds=4)
+    scale = replace(TOY, rounds=1) if is_toy else replace(Scale(), steps=10, rounds=3)
     device = torch.cuda.get_device_name() if has_gpu else "cpu"
     value: dict[str, object] = {"device": device, "toy": is_toy, "threads": processors()}
     trainer = Trainer(scale, image_size=scale.sizes[0], teacher=None)

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # The goals that need a GPU, in at most 8 minutes: one line of JSON per goal.
 #
-#     benchmarks/gpu.sh [--toy]
+#     benchmarks/gpu.sh [--toy] [PART...]
 #
+# With names of parts, as in `benchmarks/gpu.sh D8 "T4 and C7"`, only those run, and each may take
+# all of that time.
 # --toy shrinks everything and runs on a CPU too: it shows that the script is right, and its numbers
 # mean nothing. Nothing is fetched from a network. Variables:
 #     PYTHON              the interpreter, with torch, torchvision, timm, accelerate and numpy
@@ -17,9 +19,11 @@ total=480
 python=${PYTHON:-python3}
 toy=()
 if [[ ${1:-} == --toy ]]; then
+    shift
     toy=(--toy)
     total=3600 # shared CPUs may be slow; nothing is measured
 fi
+asked=("$@")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 lines=$scratch/gpu.jsonl
@@ -36,7 +40,8 @@ export PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$scratch/compiled
 part() {
     local name=$1 limit=$2 script=benchmarks/$3 left=$((total - SECONDS)) begun=$SECONDS status=0
     shift 3
-    if ((left < limit || ${#toy[@]})); then limit=$left; fi
+    if ((${#asked[@]})) && [[ ! " ${asked[*]} " == *" $name "* ]]; then return; fi
+    if ((left < limit || ${#toy[@]} || ${#asked[@]})); then limit=$left; fi
     if [[ ! -f $script ]]; then
         printf '{"id": "%s", "error": "%s is not there"}\n' "$name" "$script"
     elif ((limit < 5)); then
@@ -65,6 +70,10 @@ part D8 65 d8_step.py
 part E7 40 e7_large_gpu.py
 part "C1 of BiCrossNet" 150 c1_training.py --bicrossnet
 
+if [[ ! -s $lines ]]; then
+    echo "no part is called ${asked[*]}; see the list in $0" >&2
+    exit 2
+fi
 if [[ -n ${OUT:-} ]]; then cp "$lines" "$OUT/gpu.jsonl"; fi
 if grep -q '"error"' "$lines"; then failed=1; fi
 exit "$failed"

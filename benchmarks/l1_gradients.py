@@ -18,14 +18,11 @@ from ranks import on_ranks
 
 from distill import step as steps
 from distill.batches import DeviceBatch
-from distill.config import (
-    DistillConfig,
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, TeacherConfig
+from distill.config.objectives import (
     FeatureDistillationConfig,
     InfoNceConfig,
     LogitDistillationConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    TeacherConfig,
     TripletConfig,
 )
 from distill.methods import METHODS

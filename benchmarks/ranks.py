@@ -13,15 +13,8 @@ from typing import Any
 from unittest import mock
 
 from data_shards.shards import ShardSet
-from distill.config import (
-    CrossEntropyConfig,
-    DataConfig,
-    DistillConfig,
-    InfoNceConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    ScheduleConfig,
-)
+from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
+from distill.config.objectives import CrossEntropyConfig, InfoNceConfig
 from distill.session import Session, make_accelerator, open_session
 from distill.tracking import Tracker
 

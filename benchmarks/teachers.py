@@ -74,7 +74,15 @@ def save_teacher(
     model = build_model(ModelConfig(arch=arch, weights="none"), num_places=len(places))
     paths = open_run_folder(config, world_size=1)
     named = replace(config, model=ModelConfig(arch=arch, weights="none"))
-    save_weights(paths, model, named, places=places, layout=shards.manifest.layout, step=0)
+    save_weights(
+        paths.weights,
+        paths.card,
+        model,
+        named,
+        places=places,
+        layout=shards.manifest.layout,
+        step=0,
+    )
     return folder
 
 

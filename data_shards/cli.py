@@ -84,8 +84,9 @@ def _write(config: ShardConfig) -> int:
     for line in found_lines(dataset):
         log.info("%s", line)
     if config.dry_run:
-        _print_json(config, _found(config.out, dataset) | {"dry_run": True})
-        count = len(dataset.records)
+        count, places = len(dataset.records), len({record.place for record in dataset.records})
+        found = {"out": str(config.out), "images": count, "places": places}
+        _print_json(config, found | _origin(dataset) | {"dry_run": True})
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
     with show_progress("writing shards", unit="images") as progress:
@@ -102,13 +103,6 @@ def _write(config: ShardConfig) -> int:
         )
     _report(config, config.out, done)
     return 0
-
-
-def _found(out: Path, dataset: RawDataset) -> dict[str, object]:
-    """Return what would be written, for a machine."""
-    places = {record.place for record in dataset.records}
-    result = {"out": str(out), "images": len(dataset.records), "places": len(places)}
-    return result | _origin(dataset)
 
 
 def _origin(found: RawDataset | Manifest) -> dict[str, object]:

@@ -17,39 +17,34 @@ from data_shards.schema import Role, View
 
 def damaged_parts(
     path: Path, index: Index, places: Sequence[str], *, is_ours: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield the key and the damage of everything in a tar that is not what its index says.
+) -> list[tuple[str, str]]:
+    """Return the key and the damage of everything in a tar that is not what its index says.
 
     Of a tar that somebody else wrote (`is_ours` is false) only the images are described. The tar
-    has the right length and a wrong digest, so at least one pair is yielded; the key is
+    has the right length and a wrong digest, so there is at least one pair; the key is
     empty where the damage is in bytes that nothing else describes.
     """
-    with path.open("rb") as file:
-        tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    found = False
-    with tar:
-        for row, key in zip(index.rows, index.keys, strict=True):
-            if not _is_image(tar, row):
-                found = True
-                yield key, "the image is not the one that was written (its digest differs)"
-            for problem in _problems(tar, row, key, places) if is_ours else ():
-                found = True
-                yield key, problem
-        if is_ours and _rest_is_damaged(tar, index):
-            found = True
-            yield (index.keys[-1] if index.keys else ""), "what stands behind the image is damaged"
-    if not found:
-        yield "", "its digest is wrong, and headers, JSON or padding of no single image stand out"
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
+        found = [
+            (key, problem)
+            for row, key in zip(index.rows, index.keys, strict=True)
+            for problem in _problems(tar, row, key, places, is_ours=is_ours)
+        ]
+        if is_ours and index.keys and any(tar[-2 * TAR_BLOCK :]):
+            found.append((index.keys[-1], "what stands behind the image is damaged"))
+    return found or [
+        ("", "its digest is wrong, and headers, JSON or padding of no single image stand out")
+    ]
 
 
-def _is_image(tar: mmap.mmap, row: np.void) -> bool:
+def _problems(
+    tar: mmap.mmap, row: np.void, key: str, places: Sequence[str], *, is_ours: bool
+) -> Iterator[str]:
     start, size = int(row["offset"]), int(row["size"])
-    digest = hashlib.sha256(tar[start : start + size]).digest()
-    return bool(digest[:16] == row["digest"].tobytes())
-
-
-def _problems(tar: mmap.mmap, row: np.void, key: str, places: Sequence[str]) -> Iterator[str]:
-    start, size = int(row["offset"]), int(row["size"])
+    if hashlib.sha256(tar[start : start + size]).digest()[:16] != row["digest"].tobytes():
+        yield "the image is not the one that was written (its digest differs)"
+    if not is_ours:
+        return
     suffix = f".{View(row['view']).word}.{ENCODINGS[row['encoding']]}"
     if not _is_header(tar[start - TAR_BLOCK : start], key + suffix):
         yield "the header before the image is damaged"
@@ -79,25 +74,14 @@ def _is_description(tar: mmap.mmap, at: int, key: str, row: np.void, places: Seq
         return False
     try:
         told: dict[str, Any] = json.loads(tar[start : start + size])
-        said = {name: told[name] for name in ("key", "place", "view", "roles", "position")}
+        said = [told[name] for name in ("key", "place", "view", "roles", "position")]
         digest, altitude_m = str(told["sha256"]), told["altitude_m"]
     except (ValueError, KeyError, TypeError):
         return False
-    known = {
-        "key": key,
-        "place": places[row["place"]],
-        "view": View(row["view"]).word,
-        "roles": Role(row["roles"]).words,
-        "position": int(row["position"]),
-    }
+    view, roles = View(row["view"]).word, Role(row["roles"]).words
     height = np.float32(np.nan if altitude_m is None else altitude_m)
     return (
-        said == known
+        said == [key, places[row["place"]], view, roles, int(row["position"])]
         and digest.startswith(row["digest"].tobytes().hex())
         and bool(np.array_equal(height, row["altitude_m"], equal_nan=True))
     )
-
-
-def _rest_is_damaged(tar: mmap.mmap, index: Index) -> bool:
-    """Tell whether the two zero blocks that end a tar are not there."""
-    return len(index.rows) > 0 and any(tar[-2 * TAR_BLOCK :])

@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import zlib
 from collections.abc import Callable
 from threading import local
 from typing import Any, TypeAlias
@@ -10,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from data_shards.config import Resampling
 
@@ -34,6 +36,12 @@ DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 UPRIGHT = 1
 """The EXIF orientation that needs no turning."""
+
+
+HAVE_EXIF = ("JPEG", "PNG")
+
+BAD_HEADER = (*DAMAGE, EOFError, KeyError, TypeError, struct.error, zlib.error)
+"""What Pillow raises on damaged headers."""
 
 
 class DecodeError(ValueError):
@@ -167,6 +175,20 @@ def _reason(content: Content, error: Exception) -> str:
     return "neither JPEG, PNG nor WebP" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
+def exif_orientation(content: Content) -> int:
+    """Return the EXIF orientation of a JPEG or PNG file, 1 to 8; 1 where none can be read.
+
+    The values mean what `PIL.ImageOps.exif_transpose` takes them for: 6 is a picture to be turned
+    by a quarter clockwise, 3 by a half. A damaged header says nothing.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=HAVE_EXIF) as image:
+            value = image.getexif().get(ExifTags.Base.Orientation)
+    except BAD_HEADER:
+        return UPRIGHT
+    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
+
+
 TURNED: dict[int, Callable[[Pixels], Any]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
     3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
@@ -219,23 +241,17 @@ def _means(side: int, size: int) -> int:
     return power
 
 
-def _by_opencv_area(pixels: Pixels, size: int, into: Pixels | None) -> Any:
-    return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_AREA)
-
-
-def _by_pillow_bilinear(pixels: Pixels, size: int, into: Pixels | None) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def _by_pillow_bicubic(pixels: Pixels, size: int, into: Pixels | None) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+def _by_pillow(pixels: Pixels, size: int, filter: Image.Resampling) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((size, size), filter))
 
 
 RESAMPLERS: dict[Resampling, Callable[[Pixels, int, Pixels | None], Any]] = {
     "opencv-linear": _by_opencv_linear,
-    "opencv-area": _by_opencv_area,
-    "pillow-bilinear": _by_pillow_bilinear,
-    "pillow-bicubic": _by_pillow_bicubic,
+    "opencv-area": lambda pixels, size, into: cv2.resize(
+        pixels, (size, size), dst=into, interpolation=cv2.INTER_AREA
+    ),
+    "pillow-bilinear": lambda pixels, size, _: _by_pillow(pixels, size, Image.Resampling.BILINEAR),
+    "pillow-bicubic": lambda pixels, size, _: _by_pillow(pixels, size, Image.Resampling.BICUBIC),
 }
 """Name to filter; OpenCV's write into the memory given, Pillow's cannot, and widen their support
 when shrinking (antialiased)."""

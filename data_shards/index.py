@@ -6,10 +6,8 @@ The format is described in `docs/shards.md`; it is read by `numpy.memmap` withou
 import hashlib
 import os
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,26 +51,6 @@ def index_name(tar: str) -> str:
     return Path(tar).with_suffix(".index").name
 
 
-class ShardFiles(Protocol):
-    """What the manifest says of a tar and its index."""
-
-    @property
-    def name(self) -> str:
-        """File name of the tar."""
-
-    @property
-    def bytes(self) -> int:
-        """Length of the tar."""
-
-    @property
-    def index_name(self) -> str:
-        """File name of the index."""
-
-    @property
-    def index_sha256(self) -> str:
-        """Digest of the index."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Index:
     """What one index says."""
@@ -88,7 +66,7 @@ def write_index(
 ) -> bytes:
     """Write rows and keys to `path` and return the file's SHA-256."""
     content = index_content(rows, keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256)
-    write_flushed(path, content)
+    write_aside(path, content)
     return hashlib.sha256(content).digest()
 
 
@@ -103,16 +81,23 @@ def index_content(rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: by
     return header + rows.tobytes() + table
 
 
-def write_flushed(path: Path, content: bytes) -> None:
-    """Write a file and bring it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def write_aside(path: Path, content: bytes) -> None:
+    """Write a file aside, bring it to the disk, then rename it; nothing stays of what fails."""
+    aside = path.with_name(path.name + ".partial")
+    file = aside.open("wb")
+    try:
+        with file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
-def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list[str]]:
-    """Read the rows and keys of one index, and check that it belongs to `tar` as it lies there.
+def read_index(path: Path, *, tar: Path | None, sha256: str) -> Index:
+    """Read one index, and check that it belongs to `tar` as it lies there.
 
     Args:
         path: the index.
@@ -123,20 +108,7 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> tuple[Rows, list
     Raises:
         ShardError: the index or the tar is missing, cut short, of another version or another set.
     """
-    index = read_index_alone(path, sha256=sha256)
-    if tar is not None:
-        _check_tar(tar, index.tar_bytes)
-        _check_ends(tar, index)
-    return index.rows, index.keys
-
-
-def read_index_alone(path: Path, *, sha256: str) -> Index:
-    """Read one index, whatever the tar beside it looks like.
-
-    Raises:
-        ShardError: the index is missing, cut short, of another version or another set.
-    """
-    content = _checked_content(path, sha256)
+    content = checked_content(path, sha256)
     _, _, count, tar_bytes, _, tar_sha256 = HEADER.unpack_from(content)
     rows = np.frombuffer(content, dtype=ROW, count=count, offset=HEADER.size)
     table = content[HEADER.size + count * ROW.itemsize :]
@@ -144,21 +116,15 @@ def read_index_alone(path: Path, *, sha256: str) -> Index:
         table[start : start + size].decode()
         for start, size in zip(rows["key_start"].tolist(), rows["key_size"].tolist(), strict=True)
     ]
-    return Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
+    index = Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
+    if tar is not None:
+        check_tar(tar, index.tar_bytes)
+        _check_ends(tar, index)
+    return index
 
 
-def check_files(folder: Path, shards: Iterable[ShardFiles]) -> None:
-    """Check that every index is the one of the manifest, and every tar there in full length.
-
-    Raises:
-        ShardError: one is missing, cut short, of another version or another set.
-    """
-    for files in shards:
-        _checked_content(folder / files.index_name, files.index_sha256)
-        _check_tar(folder / files.name, files.bytes)
-
-
-def _checked_content(path: Path, sha256: str) -> bytes:
+def checked_content(path: Path, sha256: str) -> bytes:
+    """Return the bytes of an index, if it is whole, of this version, and has this digest."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -179,7 +145,8 @@ def _checked_content(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _check_tar(tar: Path, expected_bytes: int) -> None:
+def check_tar(tar: Path, expected_bytes: int) -> None:
+    """Check that a tar is there in full length."""
     try:
         actual = tar.stat().st_size
     except OSError as error:

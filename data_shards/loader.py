@@ -294,6 +294,8 @@ class _Decoders:
 
     def fill(self, tasks: list[ImageTask]) -> "list[Future[None]]":
         """Start filling `tasks`: one job per thread, so that an image costs no hand-over."""
+        for varied in (one for task in tasks for one in task.variations):
+            _ = varied.changes  # read once, here: of threads that begin together, each would
         images = [image for task in tasks for image in self._images(task)]
         # Counting is one step of the interpreter, so no two threads get the same number.
         numbers = count()

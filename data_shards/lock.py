@@ -5,7 +5,7 @@ import logging
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_shards.errors import SkyDistillError
@@ -22,15 +22,14 @@ def only_writer(folder: Path, *, taken: SkyDistillError) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
-    lock: HeldLock | nullcontext[None] = nullcontext()
-    try:
-        lock = _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise taken from error
-    except OSError as error:
-        # Some network file systems have no locks; there, two writers at once are not noticed.
-        log.info("%s cannot be locked (%s)", folder, error.strerror)
-    with lock:
+    with ExitStack() as held:
+        try:
+            held.enter_context(_lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise taken from error
+        except OSError as error:
+            # Some network file systems have no locks; there, two writers at once are not noticed.
+            log.info("%s cannot be locked (%s)", folder, error.strerror)
         yield
 
 

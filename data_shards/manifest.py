@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_shards.errors import ShardError
-from data_shards.index import AGAIN, Rows, index_name
+from data_shards.index import AGAIN, Rows, index_name, write_aside
 from data_shards.schema import SCHEMA_VERSION
 
 MANIFEST_NAME = "manifest.json"
@@ -145,17 +144,7 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
 
 def write_text_aside(path: Path, text: str) -> None:
     """Write text to `path`: aside, flushed to disk, then renamed; nothing stays of what fails."""
-    aside = path.with_name(path.name + ".partial")
-    file = aside.open("w")
-    try:
-        with file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    write_aside(path, text.encode())
 
 
 def write_json(path: Path, values: object) -> None:

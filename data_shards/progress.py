@@ -50,7 +50,7 @@ class Tally:
 def show_progress(title: str, *, unit: str = "", enabled: bool = True) -> Iterator[Progress]:
     """Yield the `Progress` that fits where stderr goes; other ranks ask for a silent one."""
     if not enabled:
-        yield _silent
+        yield lambda done, total, **facts: None
     elif os.environ.get(PROGRESS_VARIABLE) == "json":
         yield _Lines(title, unit, style="json")
     elif sys.stderr.isatty():
@@ -58,10 +58,6 @@ def show_progress(title: str, *, unit: str = "", enabled: bool = True) -> Iterat
             yield progress
     else:
         yield _Lines(title, unit, style="lines")
-
-
-def _silent(done: int, total: int, **facts: float) -> None:
-    """Say nothing."""
 
 
 class _Lines:
@@ -77,14 +73,8 @@ class _Lines:
             return
         self.last = now
         if self.style == "json":
-            line = {
-                "progress": self.title,
-                "unit": self.unit,
-                "done": done,
-                "total": total,
-                "facts": facts,
-            }
-            sys.stderr.write(json.dumps(line) + "\n")
+            line = {"progress": self.title, "unit": self.unit, "done": done, "total": total}
+            sys.stderr.write(json.dumps(line | {"facts": facts}) + "\n")
             sys.stderr.flush()
         else:
             shown = "".join(f" {name}={value:.4g}" for name, value in facts.items())

@@ -130,7 +130,8 @@ def parse_command(
         _add_option(parser, flag, field, hints[field.name], docs[field.name])
     if "--help" not in argv and "-h" not in argv:
         _refuse_unknown_options(argv, options)
-    words = _spread_lists(argv, _list_options(options, hints))
+    lists = {flag for flag, name in options.items() if _item_of(hints[name])}
+    words = _spread_lists(argv, {flag if flag.startswith("--") else "" for flag in lists})
     _refuse_unfit_words(words, {flag: hints[name] for flag, name in options.items()})
     try:
         parsed = parser.parse_args(words)
@@ -356,12 +357,6 @@ def _item_of(hint: object) -> Any:
     """Return X of `tuple[X, ...]`; None for anything else."""
     parts = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
     return parts[0] if parts[1:] == (...,) else None
-
-
-def _list_options(options: Mapping[str, str], hints: Mapping[str, object]) -> set[str]:
-    """Return the options that take several words, and "" when the words before any option may."""
-    lists = {flag for flag, name in options.items() if _item_of(hints[name])}
-    return {flag if flag.startswith("--") else "" for flag in lists}
 
 
 def _spread_lists(argv: Sequence[str], lists: set[str]) -> list[str]:

@@ -86,28 +86,23 @@ class ShardSet:
         folder = Path(folder)
         manifest = read_manifest(folder)
         allow_open_files(len(manifest.shards))
-        parts, keys, shard = [], [], []
+        parts, shard = [], []
+        keys: list[str] = []
         for number, entry in enumerate(manifest.shards):
-            rows, row_keys = read_index(
+            index = read_index(
                 folder / entry.index_name,
                 tar=folder / entry.name if has_all_tars else None,
                 sha256=entry.index_sha256,
             )
-            parts.append(rows)
-            keys += row_keys
-            shard.append(np.full(len(rows), number, dtype=np.int64))
+            parts.append(index.rows)
+            keys += index.keys
+            shard.append(np.full(len(index.rows), number, dtype=np.int64))
         rows = np.concatenate(parts)
+        columns: dict[str, Any] = {
+            name: rows[name].copy() for name in ("view", "roles", "altitude_m", "orientation")
+        } | {name: rows[name].astype(np.int64) for name in ("place", "position", "offset", "size")}
         images = ImageTable(
-            key=np.array(keys, dtype=np.str_),
-            place=rows["place"].astype(np.int64),
-            view=rows["view"].copy(),
-            roles=rows["roles"].copy(),
-            position=rows["position"].astype(np.int64),
-            altitude_m=rows["altitude_m"].copy(),
-            orientation=rows["orientation"].copy(),
-            shard=np.concatenate(shard),
-            offset=rows["offset"].astype(np.int64),
-            size=rows["size"].astype(np.int64),
+            key=np.array(keys, dtype=np.str_), shard=np.concatenate(shard), **columns
         )
         return cls(folder, manifest, images)
 

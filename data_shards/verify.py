@@ -18,7 +18,7 @@ import numpy as np
 
 from data_shards.damage import damaged_parts
 from data_shards.errors import ShardError
-from data_shards.index import Index, read_index_alone
+from data_shards.index import Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.manifest import TARS_OF_OTHERS, Manifest, ShardEntry, content_digest, read_manifest
@@ -155,9 +155,8 @@ def _check_shard(
     folder: Path, manifest: Manifest, entry: ShardEntry, count: Callable[[int], None]
 ) -> _Checked:
     checked = _Checked(name=entry.name)
-    path = folder / entry.index_name
     try:
-        checked.index = read_index_alone(path, sha256=entry.index_sha256)
+        checked.index = read_index(folder / entry.index_name, tar=None, sha256=entry.index_sha256)
     except ShardError as error:
         checked.complain(str(error))
     try:
@@ -182,11 +181,24 @@ def _check_shard(
 
 def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
     """Compare the index with the manifest, and the length of the tar with both."""
-    told = len(index.rows), index.tar_bytes, index.tar_sha256
-    if told != (entry.images, entry.bytes, entry.sha256):
+    told_by_index = len(index.rows), index.tar_bytes, index.tar_sha256
+    if told_by_index != (entry.images, entry.bytes, entry.sha256):
         checked.complain("its index and the manifest do not speak of the same tar")
-    if checked.bytes_read != entry.bytes:
-        _complain_of_length(checked.bytes_read, index, checked.complain)
+    length = checked.bytes_read
+    if length == entry.bytes:
+        return
+    told = f"{length} bytes instead of {index.tar_bytes}"
+    ends = index.rows["offset"].astype(np.int64) + index.rows["size"]
+    missing = np.flatnonzero(ends > length)
+    if length > index.tar_bytes:
+        checked.complain(f"longer than it was written: {told}")
+    elif len(missing):
+        checked.complain(
+            f"cut short ({told}): this image and the {len(missing) - 1} behind it are lost",
+            index.keys[int(missing[0])],
+        )
+    else:
+        checked.complain(f"cut short behind the last image ({told})")
 
 
 def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
@@ -201,22 +213,6 @@ def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
             length += got
             count(got)
     return digest.hexdigest(), length
-
-
-def _complain_of_length(length: int, index: Index, complain: Callable[..., None]) -> None:
-    told = f"{length} bytes instead of {index.tar_bytes}"
-    if length > index.tar_bytes:
-        complain(f"longer than it was written: {told}")
-        return
-    ends = index.rows["offset"].astype(np.int64) + index.rows["size"]
-    missing = np.flatnonzero(ends > length)
-    if len(missing):
-        complain(
-            f"cut short ({told}): this image and the {len(missing) - 1} behind it are lost",
-            index.keys[int(missing[0])],
-        )
-    else:
-        complain(f"cut short behind the last image ({told})")
 
 
 def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator[Problem]:
@@ -264,7 +260,7 @@ UNANSWERED = {UNIVERSITY_160K}
 """Layouts of challenges, whose queries belong to places that only the organizers know."""
 
 
-def _missing_pairs(manifest: Manifest, found: Groups) -> Iterator[Problem]:
+def _missing_pairs(manifest: Manifest, found: Groups[int]) -> Iterator[Problem]:
     if manifest.layout in UNANSWERED:
         return
     for role, view, needed_role, needed_view in PAIRS:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data_shards.augment.on_device import finish
+from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
 from data_shards.loader import Batch, ImageBatch
 from data_shards.shards import RowNumbers
@@ -55,7 +55,7 @@ def on_device(
     """Bring a planned batch to the device; `train_places` [C] are the places of the C classes."""
 
     def varied(images: ImageBatch, variations: Variations) -> Tensor:
-        return finish(torch.from_numpy(images).to(device, non_blocking=True), variations)
+        return finish(send(images, device), variations)
 
     of_satellite, of_drone = batch.variations[:2]
     satellite, drone = varied(batch.satellite, of_satellite), varied(batch.drone, of_drone)

@@ -1,8 +1,4 @@
-"""The commands of training: `skydistill train`, `cache` and `import-weights`.
-
-The first two run alone or under `accelerate launch`. The only module of this package that looks
-ahead, to hand the loop its probe.
-"""
+"""`skydistill train` and `cache`, alone or under `accelerate launch`, and `import-weights`."""
 
 import json
 import shlex
@@ -10,24 +6,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from data_shards.errors import RecipeError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.recipe import load_recipe, parse_command, print_recipe_help
 from data_shards.shards import ShardSet
-from data_shards.verbs import run_verb
 from distill.attempt import cache_once, one_rank_tells, train_once
-from distill.config import (
-    CrossEntropyConfig,
-    DataConfig,
-    DistillConfig,
-    ObjectivesConfig,
-    TripletConfig,
-)
+from distill.config import DataConfig, DistillConfig, ObjectivesConfig
 from distill.config.import_weights import ImportConfig
+from distill.config.objectives import CrossEntropyConfig, TripletConfig
 from distill.inputs import open_without_images
 from distill.launched import log_on_rank_zero
 from distill.run_folder import DONE, RunPaths, claim_run_folder
@@ -38,16 +29,6 @@ if TYPE_CHECKING:
     from distill.train import Probe
 
 DEFAULT_RECIPE = Path("configs/pfed/demo.yaml")
-
-
-def run_train() -> int:
-    """Be `distill/run.py`."""
-    return run_verb(lambda: train(sys.argv[1:]))
-
-
-def run_cache() -> int:
-    """Be `distill/cache.py`."""
-    return run_verb(lambda: cache(sys.argv[1:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +53,14 @@ def train(argv: Sequence[str]) -> int:
     as_json = {"--dry-run", "--json"} <= set(argv)
     with one_rank_tells():
         words = [word for word in argv if word != "--json" or not as_json]
-        asked = _read_arguments(words, prog="skydistill train")
+        asked = _read_arguments(
+            words, prog="skydistill train", usage=" (--dry-run --json, --profile)"
+        )
         if asked is None:
             return DONE
         paths = RunPaths(asked.config.run_folder)
         claimed = nullcontext() if asked.is_dry else claim_run_folder(paths)
     with claimed, one_rank_tells(None if asked.is_dry else asked.config):
-        _refuse_before_the_demo(asked, inputs=1 if asked.is_dry else 3)
         if not asked.is_dry:
             return train_once(asked.config, recipe=asked.typed(), make_probes=_probes)
         from distill.dry_run import dry_train
@@ -92,13 +74,12 @@ def cache(argv: Sequence[str]) -> int:
     if "--info" in argv:
         return _tell_cache([word for word in argv if word != "--json"], as_json="--json" in argv)
     with one_rank_tells():
-        asked = _read_arguments(argv, prog="skydistill cache")
+        asked = _read_arguments(argv, prog="skydistill cache", usage=" | --info FOLDER [--json]")
         if asked is None:
             return DONE
         config = asked.config
         if config.teacher.cache is None:
             raise RecipeError(f"recipe {config.name} names no cache folder; set teacher.cache")
-        _refuse_before_the_demo(asked, inputs=2)
         if not asked.is_dry:
             return cache_once(config)
         _dry_cache(config)
@@ -135,7 +116,7 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
     """Write an imported network with its head, and return what it can be used for."""
     from distill.models.weights import Origin, file_sha256
     from distill.teacher.source import class_places
-    from distill.weights_file import write_weights
+    from distill.weights_file import save_weights
 
     data = DataConfig(
         shards=config.shards or "",
@@ -159,7 +140,7 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
         )
     assert found.kind.role is not None
     model.origin = Origin(source=str(config.file), sha256=file_sha256(config.file))
-    write_weights(
+    save_weights(
         config.out,
         config.out.with_suffix(".md"),
         model,
@@ -182,19 +163,15 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
 
 
 def _tell_cache(words: Sequence[str], *, as_json: bool) -> int:
-    """Print the facts of a finished cache, one a line or as JSON."""
+    """Print the facts of a finished cache as YAML or JSON."""
     from distill.teacher.cache import cache_facts
 
     if len(words) != 2 or words[0] != "--info":
         raise RecipeError("skydistill cache --info FOLDER [--json] takes one folder and no recipe")
     facts = cache_facts(Path(words[1]))
-    if as_json:
-        sys.stdout.write(json.dumps(facts) + "\n")
-        return DONE
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{output} {shape}" for output, shape in value.items())
-        sys.stdout.write(f"{name:22}{value}\n")
+    sys.stdout.write(
+        json.dumps(facts) + "\n" if as_json else yaml.safe_dump(facts, sort_keys=False)
+    )
     return DONE
 
 
@@ -205,51 +182,30 @@ def _probes(config: DistillConfig, shards: ShardSet) -> list["Probe"]:
     return [RetrievalProbe(shards, config.data)] if config.data.validation_fraction else []
 
 
-def _read_arguments(argv: Sequence[str], *, prog: str) -> _Asked | None:
+def _read_arguments(argv: Sequence[str], *, prog: str, usage: str) -> _Asked | None:
     """Return what is asked for; None when only help was."""
-    words = list(argv)
-    if "-h" in words or "--help" in words:
+    if "-h" in argv or "--help" in argv:
         print_recipe_help(
             DistillConfig,
             prog=prog,
-            usage=f"{prog} [RECIPE.yaml] [--dry-run] [--key value ...]"
-            + (
-                " | --info FOLDER [--json]"
-                if prog.endswith("cache")
-                else " (--dry-run --json, --profile)"
-            ),
+            usage=f"{prog} [RECIPE.yaml] [--dry-run] [--key value ...]{usage}",
         )
         return None
-    is_dry = "--dry-run" in words
-    words = [word for word in words if word != "--dry-run"]
-    if "--profile" in words:
-        words.remove("--profile")
+    words = [word for word in argv if word not in ("--dry-run", "--profile")]
+    if "--profile" in argv:
         words += ["--profile_steps", "5"]
     is_default = not words or words[0].startswith("--")
     recipe = DEFAULT_RECIPE if is_default else Path(words.pop(0))
     config = load_recipe(DistillConfig, recipe, words)
+    shards = Path(config.data.shards)
+    if recipe == DEFAULT_RECIPE and not words and not (shards / MANIFEST_NAME).is_file():
+        raise RecipeError(
+            f"the default recipe {recipe} needs the shards {shards}, not there yet; run skydistill "
+            "demo, which makes shards, teacher and cache, or give a recipe"
+        )
     if is_default:
         log_on_rank_zero(f"no recipe given: {recipe} it is")
-    return _Asked(config=config, recipe=recipe, overrides=tuple(words), is_dry=is_dry)
-
-
-def _refuse_before_the_demo(asked: _Asked, *, inputs: int) -> None:
-    """Send to the demo whoever starts its recipe as it is before its first `inputs` are made."""
-    if asked.recipe != DEFAULT_RECIPE or asked.overrides:
-        return
-    from distill.teacher.cache import META_NAME
-
-    data, teacher = asked.config.data, asked.config.teacher
-    made = {"shards": Path(data.shards) / MANIFEST_NAME}
-    if teacher.run is not None and teacher.cache is not None:
-        made |= {"teacher": RunPaths(teacher.run).weights}
-        made |= {"teacher cache": teacher.cache / META_NAME}
-    for name, path in islice(made.items(), inputs):
-        if not path.is_file():
-            raise RecipeError(
-                f"the default recipe {DEFAULT_RECIPE} needs the {name} {path.parent}, not there "
-                "yet; run skydistill demo, which makes shards, teacher and cache, or give a recipe"
-            )
+    return _Asked(config=config, recipe=recipe, overrides=tuple(words), is_dry="--dry-run" in argv)
 
 
 def _dry_cache(config: DistillConfig) -> None:

@@ -71,20 +71,10 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"recipe": to_values(config)} | facts, default=str) + "\n")
         return
     sys.stdout.write(yaml.safe_dump(to_values(config), sort_keys=False))
-    for line in (
-        f"would train {len(plan.places)} places ({len(held_out)} held out) on {world} ranks x "
-        f"{rows} rows, {data.global_batch} in all",
-        f"{facts['steps']} steps = {facts['epochs']} epochs of {steps_per_epoch} steps, into "
-        f"{config.run_folder}",
-        "fingerprints: " + ", ".join(f"{k} {v[:12]}" for k, v in facts["fingerprints"].items()),
-        f"memory of a rank, without ZeRO: {_in_mib(facts['bytes_of_a_rank'])}",
-        f"disk: {_in_mib(facts['bytes_on_disk'])}",
-    ):
-        log_on_rank_zero(line)
-
-
-def _in_mib(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in sizes.items())
+    for name in ("bytes_of_a_rank", "bytes_on_disk"):
+        facts[name] = {part: f"{size / 2**20:,.1f} MiB" for part, size in facts[name].items()}
+    told = yaml.safe_dump(facts, sort_keys=False)
+    log_on_rank_zero(f"would train (memory is without ZeRO):\n{told}")
 
 
 def _teacher(config: DistillConfig, shards: ShardSet) -> tuple[Shapes | None, dict[str, str]]:

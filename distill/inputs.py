@@ -28,9 +28,5 @@ def open_inputs(data: DataConfig, *, views: Collection[View] = PAIRED_VIEWS) -> 
 
 
 def open_without_images(data: DataConfig) -> ShardSet:
-    """Open the shards of a recipe for who asks only what they hold.
-
-    Raises:
-        ShardError: they are missing or damaged.
-    """
+    """Open the shards of a recipe for who asks only what they hold."""
     return open_shards(data.shards, roles=NO_IMAGES, cache=local_cache(data))

@@ -1,7 +1,7 @@
 """Metrics to a file first and to MLflow in batches: a dead tracking server costs nothing.
 
 The only file that imports mlflow, in the thread that sends and for who reads runs back
-(`mlflow_runs.py`). Rank 0 alone has a tracker that does anything.
+(`evaluation/compare`). Rank 0 alone has a tracker that does anything.
 """
 
 import json
@@ -141,7 +141,8 @@ class Tracker:
         """
         if self._sender is None:
             return
-        self._sender.finish(status)
+        self._sender.status = status
+        self._sender.stopping.set()
         is_hasty = self._sender.is_failing or status in ("FAILED", "KILLED")
         self._sender.join(SECONDS_TO_ABANDON if is_hasty else SECONDS_TO_FINISH)
         if self._sender.is_alive():
@@ -161,25 +162,20 @@ class _Sender(threading.Thread):
         self.artifacts: deque[tuple[Path, str]] = deque()
         self.is_failing = False
         self._has_warned = False
-        self._status: str | None = None
-        self._stopping = threading.Event()
+        self.status: str | None = None
+        self.stopping = threading.Event()
         self._client: MlflowClient | None = None
         self._run_id = ""
-
-    def finish(self, status: str | None) -> None:
-        """Try once more, set the status, and end."""
-        self._status = status
-        self._stopping.set()
 
     def run(self) -> None:
         pause = SECONDS_BETWEEN_BATCHES
         is_last = False
         while not is_last:
-            is_last = self._stopping.wait(pause if self._client or self.is_failing else 0)
+            is_last = self.stopping.wait(pause if self._client or self.is_failing else 0)
             try:
                 self._send()
-                if is_last and self._status and self._client:
-                    self._client.set_terminated(self._run_id, self._status)
+                if is_last and self.status and self._client:
+                    self._client.set_terminated(self._run_id, self.status)
                 self.is_failing, pause = False, SECONDS_BETWEEN_BATCHES
             except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
                 self.is_failing, pause = True, min(2 * pause, MOST_SECONDS_BETWEEN_TRIES)

@@ -147,7 +147,8 @@ def finish(session: Session) -> None:
 
 def _save_weights(session: Session, paths: RunPaths, whole: DistillStep) -> None:
     save_weights(
-        paths,
+        paths.weights,
+        paths.card,
         whole.model,
         session.config,
         places=class_places(session.shards),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -14,10 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_shards.config import Resampling
-from data_shards.errors import CheckpointError, SkyDistillError
+from data_shards.errors import CheckpointError
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
-from distill.checkpoint import STATE_NAME
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
@@ -56,40 +56,6 @@ class LoadedModel:
 
 
 def save_weights(
-    paths: RunPaths,
-    model: RetrievalModel,
-    config: DistillConfig,
-    *,
-    places: Sequence[str],
-    layout: str,
-    step: int,
-    descriptor_space: str = "",
-    teacher: Origin | None = None,
-) -> None:
-    """Write `model.safetensors` and its card; the file alone suffices to load the model.
-
-    `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
-    its own. `teacher` is where the weights of the teacher that it learned from came from.
-    """
-    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
-    decay = config.optimizer.ema_decay
-    ema = f"; weights averaged over steps, decay {decay:g}, batch statistics of the last"
-    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
-    write_weights(
-        paths.weights,
-        paths.card,
-        model,
-        config,
-        places=places,
-        layout=layout,
-        step=step,
-        descriptor_space=descriptor_space,
-        history=f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}"
-        f"{ema if decay else ''}\n- teacher: {told}",
-    )
-
-
-def write_weights(
     file: Path,
     card: Path,
     model: RetrievalModel,
@@ -98,10 +64,15 @@ def write_weights(
     places: Sequence[str],
     layout: str,
     step: int,
-    history: str,
     descriptor_space: str = "",
+    teacher: Origin | None = None,
+    history: str = "",
 ) -> None:
-    """Write a weight file and its card, which says by `history` how they came to be.
+    """Write a weight file, which alone suffices to load the model, and its card.
+
+    `descriptor_space` is that of the teacher into whose space the model describes; empty for one of
+    its own. `teacher` is where the weights of the teacher that it learned from came from, and
+    `history` what the card says of a model that no training here made.
 
     Raises:
         CheckpointError: the disk is full.
@@ -111,15 +82,12 @@ def write_weights(
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
     save_tensors(file, model.state_dict(), entry)
+    history = history or _training(config, step, teacher)
     write_text_aside(card, _card(config, model, history=history, space=descriptor_space))
 
 
 def save_training_parts(paths: RunPaths, step: nn.Module) -> None:
-    """Write what a step has beside its model: stage heads, projection, proxies, scale.
-
-    Raises:
-        CheckpointError: the disk is full.
-    """
+    """Write what a step has beside its model: stage heads, projection, proxies, scale."""
     state = step.state_dict().items()
     parts = {name: value for name, value in state if not name.startswith("model.")}
     save_tensors(paths.training_parts, parts)
@@ -191,36 +159,29 @@ def load_student(path: Path) -> LoadedModel:
     """
     file = RunPaths(path).weights if path.is_dir() else path
     if not file.is_file():
-        _refuse_step(path if path.is_dir() else path.parent)
-        raise CheckpointError(f"no trained model at {file}; give {_runs_in_words(path)}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
+        runs = ", ".join(sorted(str(found.parent) for found in path.glob(f"*/{file.name}")))
+        found = f"; below are {shorten(runs, 300, placeholder=' ...')}" if runs else ""
         raise CheckpointError(
-            f"{file} is damaged, or no safetensors file ({error}); train again or restore it"
-        ) from error
-    if WEIGHTS_FORMAT not in metadata:
-        _refuse_step(file.parent)
-        raise CheckpointError(
-            f"{file} was not written by this version of skydistill; give the weights of a run"
+            f"no trained model at {file}; give a run folder whose training has ended, or a weight "
+            f"file{found}"
         )
     try:
-        meta = json.loads(metadata[WEIGHTS_FORMAT])
+        with safe_open(file, framework="pt") as opened:
+            meta = json.loads((opened.metadata() or {})[WEIGHTS_FORMAT])
         recipe, places = meta["recipe"], tuple(meta["places"])
         values = recipe["model"] | {"weights": "none"}  # those of the file follow
         model = METHODS[recipe["method"]].build(
             build_config(ModelConfig, values, where=str(file)), num_places=len(places)
         )
-        model.load_state_dict(state)
+        model.load_state_dict(load_file(file))
         model.origin = Origin(**meta.get("origin", {}))
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
-    except (SkyDistillError, RuntimeError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - what others wrote fails in many ways
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{file} does not fit this version of skydistill, or is of another model ({reason}); "
-            "give the weights of a run"
+            f"{file} does not fit this version of skydistill, is damaged, is a checkpoint, which "
+            f"resumes a training, or a file of others ({reason}); give a run folder whose training "
+            "has ended, or its weights"
         ) from error
     sha256 = file_sha256(file)
     return LoadedModel(
@@ -240,29 +201,22 @@ def load_student(path: Path) -> LoadedModel:
     )
 
 
-def _refuse_step(folder: Path) -> None:
-    """Refuse what a training left to be resumed from: its weights tell no model and no places."""
-    if (folder / STATE_NAME).is_file() or any(folder.glob(f"step-*/{STATE_NAME}")):
-        raise CheckpointError(
-            f"{folder} is for resuming a training and tells no model; give the run folder that it "
-            "lies in, once that was trained to its end"
-        )
-
-
-def _runs_in_words(folder: Path) -> str:
-    """Name the run folders directly below one that have weights, else say what is wanted."""
-    found = sorted(weights.parent for weights in folder.glob(f"*/{RunPaths(folder).weights.name}"))
-    if not found:
-        return "a run folder whose training has ended, or a weight file"
-    more = f" or {len(found) - 3} more" if len(found) > 3 else ""
-    return f"a run folder: {', '.join(map(str, found[:3]))}{more}"
-
-
 def _in_words(origin: Origin) -> str:
     """Tell where weights came from, and under which licence what is derived from them stands."""
     if origin.source == "none":
         return "fresh weights"
     return f"{origin.source} (sha256 {origin.sha256[:12]}), licence: {origin.licence_in_words}"
+
+
+def _training(config: DistillConfig, step: int, teacher: Origin | None) -> str:
+    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config.objectives.weights.items())
+    decay = config.optimizer.ema_decay
+    ema = f"; weights averaged over steps, decay {decay:g}, batch statistics of the last"
+    told = f"{config.teacher.run}, started from: {_in_words(teacher)}" if teacher else "none"
+    return (
+        f"trained: {step} steps of {config.data.global_batch} places; loss: {terms}"
+        f"{ema if decay else ''}\n- teacher: {told}"
+    )
 
 
 def _card(config: DistillConfig, model: RetrievalModel, *, history: str, space: str) -> str:

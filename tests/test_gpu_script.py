@@ -54,3 +54,17 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert ended.returncode == 1 and len(lines) == 8
     assert {line["id"] for line in lines if "error" not in line} == {"E6"}
+
+
+def test_only_the_parts_that_are_asked_for_run(tmp_path: Path) -> None:
+    def ran(*asked: str) -> tuple[int, list[str]]:
+        ended = subprocess.run(
+            [ROOT / "benchmarks/gpu.sh", *asked],
+            env=os.environ | {"PYTHON": "false"},
+            capture_output=True,
+            text=True,
+        )
+        return ended.returncode, [json.loads(line)["id"] for line in ended.stdout.splitlines()]
+
+    assert ran("E7", "T4 and C7") == (1, ["T4 and C7", "E7"])
+    assert ran("E9") == (2, [])

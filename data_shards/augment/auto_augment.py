@@ -7,6 +7,7 @@ Rotation always goes the same way and leaves gray 128 behind, shears and shifts 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from data_shards.decode import Pixels
 
 GRAY = (128, 128, 128)
 """What geometry leaves behind."""
+
+WHITE = np.uint8(255)
 
 LEVELS = 10
 """Magnitudes 0 to 9 of the paper."""
@@ -87,26 +90,11 @@ def _rotate(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).rotate(degrees, fillcolor=GRAY))
 
 
-def _posterize(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    upper_bits = 256 - 2 ** (8 - int(POSTERIZE_BITS[magnitude]))
-    return pixels & np.uint8(upper_bits)
-
-
-def _solarize(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    is_inverted = pixels >= int(SOLARIZE_THRESHOLD[magnitude])
-    return pixels ^ (is_inverted * np.uint8(255))
-
-
-def _invert(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    return ~pixels
-
-
 Levels = npt.NDArray[np.int64]
 """How many pixels of a channel have each level [256]."""
 
-
-def _equalize(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    return _mapped(pixels, _equalizing)
+SAME = np.arange(256, dtype=np.uint8)
+"""The table that keeps every level."""
 
 
 def _equalizing(count: Levels) -> Pixels:
@@ -119,10 +107,6 @@ def _equalizing(count: Levels) -> Pixels:
     return table
 
 
-def _auto_contrast(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    return _mapped(pixels, _stretching)
-
-
 def _stretching(count: Levels) -> Pixels:
     """Return the level that each becomes, so that the darkest is 0 and the brightest 255."""
     present = np.flatnonzero(count)
@@ -133,10 +117,6 @@ def _stretching(count: Levels) -> Pixels:
     return (SAME * scale - darkest * scale).clip(0, 255).astype(np.uint8)
 
 
-SAME = np.arange(256, dtype=np.uint8)
-"""The table that keeps every level."""
-
-
 def _mapped(pixels: Pixels, table: Callable[[Levels], Pixels]) -> Pixels:
     """Map the levels of each channel by a table that is made from their numbers."""
     mapped = []
@@ -144,18 +124,6 @@ def _mapped(pixels: Pixels, table: Callable[[Levels], Pixels]) -> Pixels:
         count = cv2.calcHist([channel], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
         mapped.append(cv2.LUT(channel, table(count)))
     return np.asarray(cv2.merge(mapped), dtype=np.uint8)
-
-
-def _colour(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    return _enhance(ImageEnhance.Color, pixels, magnitude, sign)
-
-
-def _contrast(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    return _enhance(ImageEnhance.Contrast, pixels, magnitude, sign)
-
-
-def _sharpness(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    return _enhance(ImageEnhance.Sharpness, pixels, magnitude, sign)
 
 
 Enhancer = Callable[
@@ -173,13 +141,13 @@ def _enhance(enhancer: Enhancer, pixels: Pixels, magnitude: int, sign: int) -> P
 OPERATIONS: dict[str, Callable[[Pixels, int, int], Pixels]] = {
     "shear_x": _shear_x,
     "rotate": _rotate,
-    "posterize": _posterize,
-    "solarize": _solarize,
-    "auto_contrast": _auto_contrast,
-    "equalize": _equalize,
-    "invert": _invert,
-    "colour": _colour,
-    "contrast": _contrast,
-    "sharpness": _sharpness,
+    "posterize": lambda pixels, at, _: pixels & np.uint8(256 - 2 ** (8 - int(POSTERIZE_BITS[at]))),
+    "solarize": lambda pixels, at, _: pixels ^ ((pixels >= int(SOLARIZE_THRESHOLD[at])) * WHITE),
+    "auto_contrast": lambda pixels, *_: _mapped(pixels, _stretching),
+    "equalize": lambda pixels, *_: _mapped(pixels, _equalizing),
+    "invert": lambda pixels, *_: ~pixels,
+    "colour": partial(_enhance, ImageEnhance.Color),
+    "contrast": partial(_enhance, ImageEnhance.Contrast),
+    "sharpness": partial(_enhance, ImageEnhance.Sharpness),
 }
-"""Those that the 25 sub-policies use."""
+"""Those that the 25 sub-policies use: (pixels, magnitude, sign) to pixels."""

@@ -177,10 +177,8 @@ def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
     for name in ("jitter_order", "brightness", "contrast", "saturation", "hue"):
         rest[name], ours[name] = values[name], neutral(1)[name]
     is_filtered, has_holes = values["filter"] != NO_FILTER, values["dropout"] == HOLES
-    for at in np.flatnonzero(is_filtered).tolist():
-        kernel = _kernel(changes(values[at : at + 1])[0])
-        rest["kernel_size"][at] = size = len(kernel)
-        rest["kernel"][at, :size, :size] = kernel
+    chosen = np.flatnonzero(is_filtered)
+    rest["kernel_size"][chosen], rest["kernel"][chosen] = _kernels(values[chosen])
     rest["is_grid"] = values["dropout"] == GRID
     is_hole = has_holes[:, None] & (np.arange(NUM_HOLES[1]) < values["num_holes"][:, None])
     rest["boxes"] = np.where(is_hole[..., None], values["holes"], 0.0)
@@ -255,21 +253,53 @@ def _without_rim(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def blur_kernel(size: int, sigma: Kernel, angle: float) -> Kernel:
-    """Return a Gaussian [size, size] of two widths in pixels, turned by `angle` degrees."""
+def _kernels(values: AugmentValues) -> tuple[npt.NDArray[np.uint8], Kernel]:
+    """Return the sizes [N] and kernels that `_kernel` makes, in the middle of zeros [N, 7, 7]."""
+    is_blur, sizes, most = values["filter"] == BLUR, values["blur_size"].copy(), BLUR_SIZES[-1]
+    sizes[~is_blur] = BLUR_SIZES[0]
+    kernels = np.zeros((len(values), most, most), dtype=np.float32)
+    for size in BLUR_SIZES[::-1]:  # the largest may become smaller ones
+        inner = slice((most - size) // 2, (most + size) // 2)
+        at = np.flatnonzero(is_blur & (values["blur_size"] == size))
+        sigma, angle = values["blur_sigma"][at], values["blur_angle"][at].astype(np.float64)
+        kernels[at, inner, inner] = blur_kernel(size, sigma, angle)
+        is_larger = sizes > size
+        without = kernels[is_larger, inner, inner]
+        total = without.sum(axis=(1, 2))
+        loses = 255 * (1.0 - total.astype(np.float64)) < HALF_LEVEL
+        at = np.flatnonzero(is_larger)[loses]
+        kernels[at], sizes[at] = 0.0, size
+        kernels[at, inner, inner] = without[loses] / total[loses, None, None]
+    alpha, lightness = (
+        values[name].astype(np.float64) for name in ("sharpen_alpha", "sharpen_lightness")
+    )
+    kernels[~is_blur, inner, inner] = sharpen_kernel(alpha, lightness)[~is_blur]  # inner is 3
+    return sizes, kernels
+
+
+def blur_kernel(size: int, sigma: Kernel, angle: float | npt.NDArray[np.float64]) -> Kernel:
+    """Return Gaussians [..., size, size] of two widths in pixels [..., 2], turned by degrees."""
     reach = size // 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
-    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    turned = np.deg2rad(angle)[..., None, None]
+    cosine, sine = np.cos(turned), np.sin(turned)
     along, across = cosine * x + sine * y, cosine * y - sine * x
-    kernel = np.exp(-0.5 * ((along / float(sigma[0])) ** 2 + (across / float(sigma[1])) ** 2))
-    normalized: Kernel = (kernel / kernel.sum()).astype(np.float32)
+    widths = np.asarray(sigma, dtype=np.float64)[..., None, None]
+    kernel = np.exp(
+        -0.5 * ((along / widths[..., 0, :, :]) ** 2 + (across / widths[..., 1, :, :]) ** 2)
+    )
+    normalized: Kernel = (kernel / kernel.sum(axis=(-2, -1), keepdims=True)).astype(np.float32)
     return normalized
 
 
-def sharpen_kernel(alpha: float, lightness: float) -> Kernel:
-    """Return the kernel [3, 3] that mixes an image with its sharpened self."""
-    kernel = np.full((3, 3), -alpha, dtype=np.float32)
-    kernel[1, 1] = (1.0 - alpha) + alpha * (8.0 + lightness)
+def sharpen_kernel(
+    alpha: float | npt.NDArray[np.float64], lightness: float | npt.NDArray[np.float64]
+) -> Kernel:
+    """Return the kernels [..., 3, 3] that mix an image with its sharpened self."""
+    kernel = np.full(
+        (*np.shape(alpha), 3, 3), -np.asarray(alpha)[..., None, None], dtype=np.float32
+    )
+    kernel[..., 1, 1] = (1.0 - alpha) + alpha * (8.0 + lightness)
     return kernel
 
 

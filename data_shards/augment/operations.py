@@ -128,9 +128,10 @@ def mean_lightness(pixels: Pixels) -> float:
     return float(np.dot(sums, GRAY)) / int(height * width)
 
 
-def saturation_matrix(factor: float) -> npt.NDArray[np.float64]:
-    """Return the matrix [RGB, RGB] that scales saturation."""
-    return factor * np.eye(3) + (1.0 - factor) * GRAY
+def saturation_matrix(factor: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the matrix [RGB, RGB] that scales saturation, or one of each factor [N, 1, 1]."""
+    matrix: npt.NDArray[np.float64] = factor * np.eye(3) + (1.0 - factor) * GRAY
+    return matrix
 
 
 def jitter(

@@ -37,8 +37,8 @@ PHOTOMETRIC = np.dtype(
     ]
 )
 """What the training device does to an image, in this order: colour factors and hue, rounded step by
-step or once (`is_joint`); a filter in the first `kernel_size` rows and columns of `kernel`; a black
-grid; boxes of fractions, filled; quarter turns."""
+step or once (`is_joint`); a filter in the middle `kernel_size` rows and columns of `kernel`; a
+black grid; boxes of fractions, filled; quarter turns."""
 
 
 def neutral(count: int) -> AugmentValues:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.coordinates import read_coordinates
@@ -27,13 +26,6 @@ DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
 
-class Read(Protocol):
-    """What reads the folders of a data set."""
-
-    def __call__(self, raw: Path, *, split: Path | None, compared: str) -> RawDataset:
-        """List the images below `raw`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """The folders of one public data set."""
@@ -41,7 +33,8 @@ class Layout:
     find: Callable[[Path], str | None]
     """Say in words which of its folders are in a folder, or None."""
 
-    read: Read
+    read: Callable[..., RawDataset]
+    """(raw, split=, compared=): list the images below `raw`."""
 
     example: str
     """Paths by which a person recognizes it."""
@@ -108,7 +101,6 @@ def read_layout(
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
-    _refuse_strange_names(found.folder, dataset)
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
     images = (Image(key, r.place, r.view, r.roles, r.altitude_m) for key, r in keyed)
     deviations = compare(dataset.layout, images).sentences
@@ -119,20 +111,6 @@ def read_layout(
         deviations=deviations,
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
-
-
-def _refuse_strange_names(raw: Path, dataset: RawDataset) -> None:
-    """Refuse names of places that cannot be told, as of an archive in another character set.
-
-    Raises:
-        LayoutError: there is one.
-    """
-    for place in sorted({record.place for record in dataset.records}):
-        if not place.isprintable():
-            raise LayoutError(
-                f"{raw} has a folder {ascii(place)}, whose name cannot be printed; rename it to "
-                "the id of the place"
-            )
 
 
 def found_lines(dataset: RawDataset) -> list[str]:

@@ -38,18 +38,18 @@ def require_both_views(raw: Path, records: Iterable[ImageRecord]) -> None:
         LayoutError: a place lacks one.
     """
     places: dict[tuple[Role, View], set[str]] = defaultdict(set)
-    for record in records:
-        places[record.roles, record.view].add(record.place)
+    for roles, view, place in {(record.roles, record.view, record.place) for record in records}:
+        for role in roles:
+            places[role, view].add(place)
     complete: set[str] = set()
     for role in Role:
-        seen = {view: _of_role(places, role, view) for view in PAIRED}
         for view, other in (PAIRED, PAIRED[::-1]):
-            if lacking := sorted(seen[other] - seen[view]):
+            if lacking := sorted(places[role, other] - places[role, view]):
                 raise LayoutError(
                     f"{raw}: {role.words[0]} place {lacking[0]} has no {view.word} image; "
                     "add it or remove the place from the other view"
                 )
-        complete |= seen[View.DRONE]
+        complete |= places[role, View.DRONE]
     for (_, view), of_view in places.items():
         if view not in PAIRED and (lacking := sorted(of_view - complete)):
             raise LayoutError(
@@ -71,11 +71,3 @@ def require_answers(raw: Path, records: Iterable[ImageRecord]) -> None:
             f"{raw}: place {lacking[0]} ({len(lacking)} in all) is queried and stands in no "
             "gallery; add it to the galleries or remove its queries"
         )
-
-
-def _of_role(places: dict[tuple[Role, View], set[str]], role: Role, view: View) -> set[str]:
-    found: set[str] = set()
-    for (roles, of_view), names in places.items():
-        if roles & role and of_view is view:
-            found |= names
-    return found

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_shards.errors import LayoutError
@@ -60,28 +60,20 @@ def read_coordinates(path: Path, places: Iterable[str]) -> Coordinates:
 def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the named cells of every row that is not blank."""
     reader = csv.reader(file)
-    header = next(reader, [])
-    columns = {meaning: _column(path, meaning, header) for meaning in COLUMNS}
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) <= max(columns.values()):
+    header = [name.strip().lower() for name in next(reader, [])]
+    columns = {}
+    for meaning, names in COLUMNS.items():
+        found = [at for at, name in enumerate(header) if name in names]
+        if len(found) != 1:
             raise LayoutError(
-                f"{path}, line {reader.line_num}: {len(row)} of {len(header)} cells are there; "
-                "complete the line"
+                f"{path}, line 1: {'no' if not found else 'more than one'} column is called "
+                f"{' or '.join(names)}; the first line must be place,latitude,longitude"
             )
-        yield reader.line_num, {meaning: row[at].strip() for meaning, at in columns.items()}
-
-
-def _column(path: Path, meaning: str, header: Sequence[str]) -> int:
-    names = [name.strip().lower() for name in header]
-    found = [at for at, name in enumerate(names) if name in COLUMNS[meaning]]
-    if len(found) != 1:
-        raise LayoutError(
-            f"{path}, line 1: {'no' if not found else 'more than one'} column is called "
-            f"{' or '.join(COLUMNS[meaning])}; the first line must be place,latitude,longitude"
-        )
-    return found[0]
+        columns[meaning] = found[0]
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            cells = dict(enumerate(row))
+            yield reader.line_num, {name: cells.get(at, "").strip() for name, at in columns.items()}
 
 
 def _angle(path: Path, line: int, meaning: str, text: str) -> float:

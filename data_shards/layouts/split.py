@@ -106,13 +106,11 @@ def read_split(path: Path, *, name: str) -> Split:
 def _ids(path: Path, side: str, values: object) -> frozenset[str]:
     if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
         raise LayoutError(f"{path}: {side} must be a list of ids, such as [0001, 0002]")
-    ids = frozenset(same_id(value) for value in values)
-    if len(ids) != len(values):
-        twice = next(
-            value for value in values if sum(same_id(value) == same_id(v) for v in values) > 1
-        )
-        raise LayoutError(f"{path}: place {twice} stands twice under {side}; keep one")
-    return ids
+    ids = [same_id(value) for value in values]
+    for value, place in zip(values, ids, strict=True):
+        if ids.count(place) > 1:
+            raise LayoutError(f"{path}: place {value} stands twice under {side}; keep one")
+    return frozenset(ids)
 
 
 def _refuse_other_places(split: Split, file: Path, places: list[str]) -> None:

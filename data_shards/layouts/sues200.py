@@ -9,7 +9,7 @@ train as well (spec bicrossnet 1.2).
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from data_shards.layouts.checks import (
     require_answers,
     require_both_views,
 )
+from data_shards.layouts.duplicates import Comparisons, merge_duplicates
 from data_shards.layouts.folders import (
     child,
     child_like,
@@ -31,7 +32,6 @@ from data_shards.layouts.folders import (
     subfolders,
 )
 from data_shards.layouts.split import choose_split
-from data_shards.layouts.twins import Comparisons, merge_twins
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 LAYOUT = "sues200"
@@ -94,24 +94,29 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
             f"{raw} holds raw folders and an already split copy, two sources for the same places; "
             "move one of them away"
         )
-    read = _read_split if is_split else _read_raw
-    return read(raw, split, Comparisons(compared))
+    found, name = (_read_split if is_split else _read_raw)(raw, split)
+    comparisons = Comparisons(compared)
+    apart = _apart_by_folder if is_split else _apart_by_suffix
+    records = merge_duplicates(found, apart=apart, comparisons=comparisons)
+    require_both_views(raw, records)
+    require_answers(raw, records)
+    return RawDataset(
+        layout=LAYOUT, records=tuple(_numbered(records)), split=name, compared=comparisons.made
+    )
 
 
-def _read_raw(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
-    found = [*_raw_satellites(raw), *_raw_drones(raw)]
+def _read_raw(raw: Path, split_file: Path | None) -> tuple[list[ImageRecord], str]:
+    """Return the images, with roles, and what decided which places train."""
+    found = list(_raw_records(raw))
     places = {record.place for record in found}
     refuse_two_spellings(raw, places)
     split = choose_split(raw, places, file=split_file, layout=LAYOUT)
     train = split.train_of(places)
-    found = [
-        replace(record, roles=Role.GALLERY | (Role.TRAIN if record.place in train else Role.QUERY))
-        for record in found
-    ]
-    return _dataset(raw, found, split=split.name, apart=_apart_by_suffix, comparisons=comparisons)
+    roles = {place: Role.TRAIN if place in train else Role.QUERY for place in places}
+    return [replace(r, roles=Role.GALLERY | roles[r.place]) for r in found], split.name
 
 
-def _read_split(raw: Path, split_file: Path | None, comparisons: Comparisons) -> RawDataset:
+def _read_split(raw: Path, split_file: Path | None) -> tuple[list[ImageRecord], str]:
     if split_file is not None:
         raise LayoutError(
             f"{raw} is an already split copy, whose folders say which places train; leave out "
@@ -121,40 +126,26 @@ def _read_split(raw: Path, split_file: Path | None, comparisons: Comparisons) ->
     refuse_two_spellings(raw, {record.place for record in found})
     train, query = places_of(found, Role.TRAIN), places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=query)
-    return _dataset(raw, found, split="folders", apart=_apart_by_folder, comparisons=comparisons)
+    return found, "folders"
 
 
-def _dataset(
-    raw: Path,
-    found: list[ImageRecord],
-    *,
-    split: str,
-    apart: Callable[[ImageRecord], str],
-    comparisons: Comparisons,
-) -> RawDataset:
-    records = merge_twins(found, apart=apart, comparisons=comparisons)
-    require_both_views(raw, records)
-    require_answers(raw, records)
-    return RawDataset(
-        layout=LAYOUT, records=tuple(_numbered(records)), split=split, compared=comparisons.made
-    )
-
-
-def _raw_satellites(raw: Path) -> Iterator[ImageRecord]:
-    for place in _filled(_raw_folder(raw, View.SATELLITE)):
-        yield from _records(place, place.name, View.SATELLITE, None)
-
-
-def _raw_drones(raw: Path) -> Iterator[ImageRecord]:
-    for place in _filled(_raw_folder(raw, View.DRONE)):
-        heights = _heights(place)
-        if not heights:
+def _raw_records(raw: Path) -> Iterator[ImageRecord]:
+    for view, pattern in RAW_PATTERNS.items():
+        root = child_like(raw, pattern)
+        if root is None:
             raise LayoutError(
-                f"{place} holds no folder of an altitude; put the drone images of this place into "
-                "folders such as 150 and 200, or remove it"
+                f"{raw / RAW_FOLDERS[view]} is missing; a raw SUES-200 folder has "
+                "satellite-view/ID and drone_view_512/ID/HEIGHT"
             )
-        for height, folder in heights.items():
-            yield from _records(folder, place.name, View.DRONE, height)
+        for place in _filled(root):
+            heights = {None: place} if view is View.SATELLITE else _heights(place)
+            if not heights:
+                raise LayoutError(
+                    f"{place} holds no folder of an altitude; put the drone images of this place "
+                    "into folders such as 150 and 200, or remove it"
+                )
+            for height, folder in heights.items():
+                yield from _records(folder, place.name, view, height)
 
 
 def _split_records(raw: Path) -> Iterator[ImageRecord]:
@@ -177,16 +168,6 @@ def _split_records(raw: Path) -> Iterator[ImageRecord]:
                 for place in _filled(root):
                     for record in _records(place, place.name, view, height):
                         yield replace(record, roles=role)
-
-
-def _raw_folder(raw: Path, view: View) -> Path:
-    root = child_like(raw, RAW_PATTERNS[view])
-    if root is None:
-        raise LayoutError(
-            f"{raw / RAW_FOLDERS[view]} is missing; a raw SUES-200 folder has satellite-view/ID "
-            "and drone_view_512/ID/HEIGHT"
-        )
-    return root
 
 
 def _filled(root: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from data_shards.layouts.checks import (
     require_answers,
     require_both_views,
 )
+from data_shards.layouts.duplicates import Comparisons, merge_duplicates
 from data_shards.layouts.folders import (
     child,
     image_names,
@@ -24,7 +25,6 @@ from data_shards.layouts.folders import (
     stem,
     subfolders,
 )
-from data_shards.layouts.twins import Comparisons, merge_twins
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 NUM_ORBIT_VIEWS = 54
@@ -82,7 +82,7 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
     test = places_of(found, Role.GALLERY) | places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=test)
     comparisons = Comparisons(compared)
-    records = merge_twins(
+    records = merge_duplicates(
         found,
         apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
         comparisons=comparisons,

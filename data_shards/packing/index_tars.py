@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.decode import check_image
+from data_shards.decode import check_image, exif_orientation
 from data_shards.errors import ShardError
-from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_flushed
+from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
 from data_shards.manifest import (
     MANIFEST_NAME,
     TARS_OF_OTHERS,
@@ -31,7 +31,6 @@ from data_shards.manifest import (
     write_manifest,
 )
 from data_shards.nearest import choose
-from data_shards.packing.image_file import exif_orientation
 from data_shards.packing.summary import ShardSummary, count_groups, groups_in
 from data_shards.packing.tar import TAR_BLOCK
 from data_shards.processors import processors
@@ -96,9 +95,6 @@ def index_tars(
         if manifest != old:
             write_manifest(folder, manifest)
     except OSError as error:
-        for index in (tar.path.with_suffix(".index") for tar in walked):
-            _aside(index).unlink(missing_ok=True)
-        _aside(folder / MANIFEST_NAME).unlink(missing_ok=True)
         raise ShardError(
             f"the indexes of {folder} could not be written ({error.strerror}); free space or make "
             "it writable, and run this again"
@@ -161,8 +157,7 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
         index = tar.path.with_suffix(".index")
         content = index_content(tar.rows, tar.keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256)
         if not (index.is_file() and index.read_bytes() == content):
-            write_flushed(_aside(index), content)
-            _aside(index).replace(index)
+            write_aside(index, content)
         entries.append(
             ShardEntry(
                 name=tar.path.name,
@@ -184,21 +179,14 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
     )
 
 
-def _aside(path: Path) -> Path:
-    """Where an index, or the manifest, stands until it is whole."""
-    return path.with_name(path.name + ".partial")
-
-
 def _refuse_repeated_keys(walked: Sequence[WalkedTar]) -> None:
     seen: dict[str, Path] = {}
-    for tar in walked:
-        for key in tar.keys:
-            if key in seen:
-                raise ShardError(
-                    f"{tar.path}: {key} stands in {seen[key].name} too; give every image its own "
-                    "key"
-                )
-            seen[key] = tar.path
+    for key, path in ((key, tar.path) for tar in walked for key in tar.keys):
+        if key in seen:
+            raise ShardError(
+                f"{path}: {key} stands in {seen[key].name} too; give every image its own key"
+            )
+        seen[key] = path
 
 
 def _walk(path: Path, *, roles: Role | None) -> WalkedTar:
@@ -236,33 +224,31 @@ def _walk(path: Path, *, roles: Role | None) -> WalkedTar:
 
 
 def _samples(path: Path) -> Iterator[Sample]:
-    """Yield the samples of a tar: members that follow each other with one key."""
+    """Yield the samples of a tar: members that follow each other with one key.
+
+    The key ends at the first dot of a name's last part.
+    """
     sample = Sample(key="")
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                key, suffix = _split_name(member.name)
-                if key != sample.key:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                folder, slash, last = member.name.rpartition("/")
+                stem, _, suffix = last.partition(".")
+                if folder + slash + stem != sample.key:
                     if sample.key:
                         yield sample
-                    sample = Sample(key=key)
-                _add(path, sample, suffix, member, tar)
-            is_ended = _is_ended(path, tar.offset)
+                    sample = Sample(key=folder + slash + stem)
+                _add(path, sample, suffix.lower(), member, tar)
+            file.seek(tar.offset)
+            if file.read(TAR_BLOCK) != bytes(TAR_BLOCK):  # every whole tar ends with such blocks
+                raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as error:
-        raise _cut_short(path, sample.key, str(error)) from error
-    if not is_ended:
-        raise _cut_short(path, sample.key, "its end is missing")
+        behind = f"behind {sample.key}" if sample.key else "before its first image"
+        raise ShardError(
+            f"{path} is cut short {behind} ({error}); copy or write it again"
+        ) from error
     if sample.key:
         yield sample
-
-
-def _split_name(name: str) -> tuple[str, str]:
-    """Split a member's name into key and suffix at the first dot of its last part."""
-    folder, slash, last = name.rpartition("/")
-    stem, _, suffix = last.partition(".")
-    return folder + slash + stem, suffix.lower()
 
 
 def _add(
@@ -279,19 +265,6 @@ def _add(
     except ValueError as error:
         raise ShardError(f"{path}: the JSON of {sample.key} cannot be parsed; mend it") from error
     sample.told = told if isinstance(told, dict) else {}
-
-
-def _is_ended(path: Path, offset: int) -> bool:
-    """Tell whether a zero block follows the last member, as every whole tar has it."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        rest = file.read(TAR_BLOCK)
-    return len(rest) == TAR_BLOCK and not any(rest)
-
-
-def _cut_short(path: Path, key: str, reason: str) -> ShardError:
-    behind = f"behind {key}" if key else "before its first image"
-    return ShardError(f"{path} is cut short {behind} ({reason}); copy or write it again")
 
 
 def _place_and_view(path: Path, sample: Sample) -> tuple[str, View]:

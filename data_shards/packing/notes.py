@@ -6,6 +6,7 @@ itself and no part of the format: without them everything is read again.
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_shards.file_stamp import file_stamp
 from data_shards.manifest import ShardEntry, write_json
 from data_shards.packing.cut import TarContent
 from data_shards.packing.image_profile import Profile
 from data_shards.packing.stored_image import unreadable
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
-from data_shards.untouched import traces
 
 SOURCE_NAME = ".source.json"
 """In a finished folder: which raw folder, and the inputs of every tar."""
@@ -27,9 +28,7 @@ NOTE_SUFFIX = ".made"
 """In an unfinished folder, beside each finished tar: its inputs and its entry of the manifest."""
 
 FACTS = struct.Struct("<qqqIBd")
-"""Traces of a file, and what its record holds besides names."""
-
-NOT_KNOWN = float("nan")
+"""Stamp of a file, and what its record holds besides names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +59,11 @@ def inputs_of(tar: TarContent, profile: Profile) -> str:
     for record in tar.records:
         path = record.path
         try:
-            size, changed, inode_changed = traces(path)
+            size, changed, inode_changed = file_stamp(path)
         except OSError as error:
             raise unreadable(record, error) from error
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
-        altitude_m = NOT_KNOWN if record.altitude_m is None else record.altitude_m
+        altitude_m = math.nan if record.altitude_m is None else record.altitude_m
         facts += FACTS.pack(size, changed, inode_changed, record.position, record.roles, altitude_m)
     text = "\n".join(names).encode(errors="surrogateescape")  # file names that are no UTF-8
     return hashlib.sha256(text + facts).hexdigest()
@@ -81,13 +80,8 @@ def source_folder(records: Sequence[ImageRecord]) -> str:
 def read_source_notes(out: Path) -> SourceNotes:
     """Return the notes of finished shards, or empty ones where there are none to be read."""
     try:
-        values = json.loads((out / SOURCE_NAME).read_text())
-        return SourceNotes(
-            source=str(values["source"]),
-            inputs=dict(values["inputs"]),
-            compared=str(values["compared"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return SourceNotes(**json.loads((out / SOURCE_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
         return SourceNotes()
 
 

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -49,7 +49,7 @@ class PackedTar:
 
 
 class GrowingTar:
-    """One tar being written, or only hashed where there is no path."""
+    """One tar being written, or only hashed where there is no path; a failure closes it."""
 
     def __init__(
         self, name: str, path: Path | None, *, hashing: ThreadPoolExecutor, disk: ThreadPoolExecutor
@@ -109,6 +109,13 @@ class GrowingTar:
         )
         return PackedTar(entry=entry, rows=rows)
 
+    def __enter__(self) -> "GrowingTar":
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None:
+            self.close()
+
     def close(self) -> None:
         """Let go of the file."""
         if not self.flush.cancel():
@@ -116,19 +123,6 @@ class GrowingTar:
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1
-
-
-@contextmanager
-def growing_tar(
-    name: str, path: Path | None, *, hashing: ThreadPoolExecutor, disk: ThreadPoolExecutor
-) -> Iterator[GrowingTar]:
-    """Yield a new tar to append to and then to settle; a failure lets go of the file."""
-    tar = GrowingTar(name, path, hashing=hashing, disk=disk)
-    try:
-        yield tar
-    except BaseException:
-        tar.close()
-        raise
 
 
 def write_all(handle: int, content: Content) -> None:
@@ -186,8 +180,8 @@ def pack_tars(
     ):
         for tar in tars:
             path = None if folder is None else folder / tar.name
-            with growing_tar(tar.name, path, hashing=hashing, disk=settling) as file:
-                for chunk in islice(chunks, _num_chunks(tar)):
+            with GrowingTar(tar.name, path, hashing=hashing, disk=settling) as file:
+                for chunk in islice(chunks, -(-len(tar.records) // IMAGES_PER_CHUNK)):
                     file.append(chunk)
                     count(chunk.num_images)
                     spare.put_back(chunk)
@@ -217,11 +211,5 @@ def map_in_order(
 
 
 def _chunks(records: Sequence[ImageRecord]) -> Iterator[Sequence[ImageRecord]]:
-    return (
-        records[start : start + IMAGES_PER_CHUNK]
-        for start in range(0, len(records), IMAGES_PER_CHUNK)
-    )
-
-
-def _num_chunks(tar: TarContent) -> int:
-    return -(-len(tar.records) // IMAGES_PER_CHUNK)
+    for start in range(0, len(records), IMAGES_PER_CHUNK):
+        yield records[start : start + IMAGES_PER_CHUNK]

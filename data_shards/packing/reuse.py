@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_shards.errors import ShardError
-from data_shards.index import Rows, read_index, write_index
+from data_shards.index import Index, read_index, write_index
 from data_shards.manifest import Manifest, ShardEntry
 from data_shards.packing.cut import TarContent
 from data_shards.packing.image_profile import Profile
@@ -24,22 +24,21 @@ class FinishedTar:
 
     tar: TarContent
     entry: ShardEntry
-    index: Path
-    """Where it was read; perhaps not in the folder that is written."""
+    path: Path
+    """Where its index was read; perhaps not in the folder that is written."""
 
-    rows: Rows
-    keys: list[str]
+    index: Index
 
     def renumbered(self, folder: Path, number: Mapping[str, int]) -> PackedTar:
         """Write the index into `folder` with the numbers that the places have now."""
-        index, rows = folder / self.entry.index_name, self.rows.copy()
+        path, rows = folder / self.entry.index_name, self.index.rows.copy()
         rows["place"] = np.array([number[record.place] for record in self.tar.records])
-        if self.index == index and bool((rows == self.rows).all()):
+        if self.path == path and bool((rows == self.index.rows).all()):
             return PackedTar(entry=self.entry, rows=rows)
         digest = write_index(
-            index,
+            path,
             rows,
-            self.keys,
+            self.index.keys,
             tar_bytes=self.entry.bytes,
             tar_sha256=bytes.fromhex(self.entry.sha256),
         )
@@ -76,9 +75,9 @@ def linked_tars(
 
 
 def _finished(tar: TarContent, entry: ShardEntry, folder: Path, *, index_in: Path) -> FinishedTar:
-    index = index_in / entry.index_name
-    rows, keys = read_index(index, tar=folder / tar.name, sha256=entry.index_sha256)
-    return FinishedTar(tar=tar, entry=entry, index=index, rows=rows, keys=keys)
+    path = index_in / entry.index_name
+    index = read_index(path, tar=folder / tar.name, sha256=entry.index_sha256)
+    return FinishedTar(tar=tar, entry=entry, path=path, index=index)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -14,9 +14,9 @@ from data_shards.decode import (
     Pixels,
     check_image,
     decode,
+    exif_orientation,
 )
 from data_shards.errors import ShardError
-from data_shards.packing.image_file import exif_orientation
 from data_shards.packing.image_profile import CHROMA, Profile
 from data_shards.schema import ImageRecord
 

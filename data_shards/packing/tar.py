@@ -16,16 +16,18 @@ def member_header(name: str, size: int) -> bytes:
     """Return the 512 bytes that stand before a member of `size` bytes.
 
     Raises:
-        ShardError: the name is too long for a tar, or the member too large.
+        ShardError: the name is too long for a tar or no UTF-8, or the member too large.
     """
     if size > MOST_BYTES:
         raise ShardError(f"{name} does not fit into a tar ({size} bytes); make the image smaller")
     member = tarfile.TarInfo(name)
     member.size = size
     try:
-        return member.tobuf(tarfile.USTAR_FORMAT)
+        return member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
     except ValueError as error:
-        raise ShardError(f"{name} does not fit into a tar ({error}); rename the file") from error
+        raise ShardError(
+            f"{name} does not fit into a tar ({error}); rename the file or its folder"
+        ) from error
 
 
 def padding(size: int) -> bytes:

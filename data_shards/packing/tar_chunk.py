@@ -6,6 +6,7 @@ the system, which takes longer than to read a file from its cache.
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Sequence
@@ -23,8 +24,6 @@ BYTES_AT_FIRST = 2**21
 
 PACKED_ROW = struct.Struct("<QIIIHHfBBBB16s")
 """One row of an index, as `ROW` reads it; numpy would set its fields ten times as slowly."""
-
-NOT_KNOWN = float("nan")
 
 
 class Chunk:
@@ -155,7 +154,7 @@ def _row(record: ImageRecord, image: StoredImage, offset: int, place: int, sha25
         0,  # start and length of the key are filled in when the index is written
         0,
         record.position,
-        NOT_KNOWN if record.altitude_m is None else record.altitude_m,
+        math.nan if record.altitude_m is None else record.altitude_m,
         record.view,
         record.roles,
         ENCODINGS.index(image.suffix),

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_shards.errors import ShardError
-from data_shards.index import Rows, check_files
+from data_shards.index import check_tar, checked_content
 from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
@@ -25,6 +25,7 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
+from data_shards.packing.atomic_replace import atomic_replace, recover, replaced
 from data_shards.packing.cut import TarContent, cut_into_tars
 from data_shards.packing.image_profile import Profile, chosen
 from data_shards.packing.notes import (
@@ -39,11 +40,10 @@ from data_shards.packing.notes import (
 )
 from data_shards.packing.pack import PackedTar, pack_tars
 from data_shards.packing.reuse import finished_tars, linked_tars
-from data_shards.packing.summary import Counts, ShardSummary, count_groups
-from data_shards.packing.swap import recover, replaced, take_place
+from data_shards.packing.summary import ShardSummary, count_groups
 from data_shards.processors import processors
 from data_shards.progress import Progress, Tally
-from data_shards.schema import ImageRecord, RawDataset
+from data_shards.schema import RawDataset
 
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
@@ -87,7 +87,9 @@ class Task:
         return Manifest(
             layout=self.dataset.layout,
             places=tuple(self.number),
-            counts=_counts(self.dataset.records, self.number),
+            counts=count_groups(
+                Counter((int(r.roles), int(r.view), r.place) for r in self.dataset.records)
+            ),
             shards=(),
             content_sha256="",
             profile=self.profile.facts,
@@ -185,7 +187,9 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
     if not (out / MANIFEST_NAME).is_file():
         raise ShardError(f"{out} exists and holds no shards; choose a new folder or remove it")
     old = read_manifest(out)
-    check_files(out, old.shards)
+    for entry in old.shards:
+        checked_content(out / entry.index_name, entry.index_sha256)
+        check_tar(out / entry.name, entry.bytes)
     _refuse_another_choice(task, old)
     notes = read_source_notes(out)
     if notes.source != task.notes.source:
@@ -272,7 +276,13 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         before = sum(packed.entry.images for packed in whole.values())
         for packed in task.pack(missing, partial, before=before):
             whole[packed.entry.name] = packed
-        manifest = _complete(task, [whole[tar.name] for tar in task.tars])
+        packed_tars = [whole[tar.name] for tar in task.tars]
+        keys = [record.key for tar in task.tars for record in tar.records]
+        manifest = replace(
+            task.head,
+            shards=tuple(packed.entry for packed in packed_tars),
+            content_sha256=content_digest(keys, [packed.rows for packed in packed_tars]),
+        )
         if manifest == old:
             shutil.rmtree(partial)
             _remember(task)
@@ -281,7 +291,7 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         write_source_notes(partial, task.notes)
         for note in partial.glob(f"*{NOTE_SUFFIX}"):
             note.unlink()
-        take_place(partial, task.out)
+        atomic_replace(partial, task.out)
     return ShardSummary(
         manifest=manifest,
         images=len(task.dataset.records),
@@ -323,24 +333,3 @@ def _sweep(partial: Path, keep: "Mapping[str, object] | set[str]") -> None:
     for path in partial.iterdir():
         if path.stem not in stems or path.suffix not in (".tar", ".index", NOTE_SUFFIX):
             path.unlink()
-
-
-def _complete(task: Task, tars: Sequence[PackedTar]) -> Manifest:
-    """Return the manifest over all tars."""
-    rows: list[Rows] = [packed.rows for packed in tars]
-    keys = [record.key for tar in task.tars for record in tar.records]
-    return replace(
-        task.head,
-        shards=tuple(packed.entry for packed in tars),
-        content_sha256=content_digest(keys, rows),
-    )
-
-
-def _counts(records: Sequence[ImageRecord], number: Mapping[str, int]) -> Counts:
-    """Count images per role and view, and places per role."""
-    groups = Counter((int(record.roles), int(record.view), record.place) for record in records)
-    return count_groups(
-        Counter(
-            {(roles, view, number[place]): times for (roles, view, place), times in groups.items()}
-        )
-    )

@@ -99,8 +99,7 @@ def views_by_place(
         PlanError: a height that no such image has; the sentence names those there are.
     """
     rows = shards.images.where(role=Role.TRAIN, view=view, places=places)
-    if altitudes:
-        rows = at_altitudes(shards, rows, altitudes)
+    rows = at_altitudes(shards, rows, altitudes)
     place = shards.images.place[rows]
     start = np.searchsorted(place, places, side="left")
     end = np.searchsorted(place, places, side="right")

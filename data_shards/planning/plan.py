@@ -28,9 +28,6 @@ DRONE, SATELLITE, THIRD = 2, 3, 5
 EPOCHS_HELD = 2
 """The one that is shown, and the next one, which a loader may prepare meanwhile."""
 
-THIRD_VIEWS = (View.STREET, View.GOOGLE)
-"""Views that can stand beside satellite and drone."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRows:
@@ -99,7 +96,6 @@ class Plan:
             PlanError: the batch is larger than the number of places, a place has too few views, no
                 image has one of the altitudes or the third view.
         """
-        _refuse_impossible(global_batch, drones_per_row, third_view)
         self.seed, self.global_batch, self.drones_per_row = seed, global_batch, drones_per_row
         views = [
             views_by_place(shards, places, View.DRONE, altitudes=altitudes),
@@ -143,14 +139,6 @@ class Plan:
                 f"{self.drones_per_row} of one row; lower the drone views per row"
             )
 
-    def _refuse_strangers(self, neighbours: Neighbours) -> None:
-        if neighbours.places != self.place_names:
-            raise PlanError(
-                f"the neighbours are those of {len(neighbours.places)} other places than the "
-                f"{len(self.place_names)} planned; mine again"
-            )
-        neighbours.check()
-
     def with_neighbours(self, neighbours: Neighbours | None) -> "Plan":
         """Return this plan in the order of another table, or of none; images are not looked up.
 
@@ -158,7 +146,12 @@ class Plan:
             PlanError: the table is of other places, or none of neighbours.
         """
         if neighbours is not None:
-            self._refuse_strangers(neighbours)
+            if neighbours.places != self.place_names:
+                raise PlanError(
+                    f"the neighbours are those of {len(neighbours.places)} other places than the "
+                    f"{len(self.place_names)} planned; mine again"
+                )
+            neighbours.check()
         other = copy.copy(self)
         other.neighbours = neighbours
         other._shown = Recent(EPOCHS_HELD)
@@ -188,7 +181,7 @@ class Plan:
 
         Without making the rest, so that an epoch costs 4 bytes per image and not 32 per row.
         """
-        shown = self._prepared(epoch)
+        shown = self._shown.get(epoch, lambda: self._shuffled(epoch))
         owner, turns = shown.order(part.start, part.stop)
         turn = turns.astype(np.int64)
         first = self.drones.start[owner] + turn * self.drones_per_row
@@ -204,9 +197,6 @@ class Plan:
     def prepare(self, epoch: int) -> None:
         """Make what the rows of an epoch are made of, so that they are at hand when asked for."""
         self.rows(epoch, slice(0, self.global_batch))
-
-    def _prepared(self, epoch: int) -> "_Shown":
-        return self._shown.get(epoch, lambda: self._shuffled(epoch))
 
     def _shuffled(self, epoch: int) -> "_Shown":
         """Shuffle the images of every place, and their places."""
@@ -246,17 +236,6 @@ def _in_turn(
     if not views.is_single:
         at += turn % views.count[owner]
     return shuffled[at].astype(np.int64)
-
-
-def _refuse_impossible(global_batch: int, drones_per_row: int, third_view: View | None) -> None:
-    if global_batch < 1 or drones_per_row < 1:
-        raise PlanError(
-            f"global batch {global_batch} and drone views per row {drones_per_row} "
-            "must be at least 1"
-        )
-    if third_view not in (None, *THIRD_VIEWS):
-        choices = " or ".join(view.word for view in THIRD_VIEWS)
-        raise PlanError(f"{third_view.word} cannot be a third view; choose {choices}")
 
 
 def rank_slice(index: int, *, rank: int, world_size: int, global_batch: int) -> slice:

@@ -133,18 +133,18 @@ class LocalCache:
     def _sizes(self) -> dict[str, _Size]:
         """Return every entry with its size, those used longest ago first."""
         entries = [path for path in (self.folder / "data").iterdir() if _NAME.fullmatch(path.name)]
-        used = {path.name: self._last_use(path.name) for path in entries}
+
+        def last_use(path: Path) -> float:
+            lock = self.locks / f"{path.name}.use"
+            return lock.stat().st_mtime if lock.exists() else 0.0
+
         return {
             path.name: _Size(
                 there=sum(map(_bytes_of, path.iterdir())),
                 promised=_promise(path / PROMISE_NAME),
             )
-            for path in sorted(entries, key=lambda path: used[path.name])
+            for path in sorted(entries, key=last_use)
         }
-
-    def _last_use(self, name: str) -> float:
-        lock = self.locks / f"{name}.use"
-        return lock.stat().st_mtime if lock.exists() else 0.0
 
     def _evict_oldest(self, names: dict[str, _Size]) -> str | None:
         """Remove the first entry that nobody reads; None when all are in use."""

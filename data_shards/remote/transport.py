@@ -9,11 +9,12 @@ import select
 import shlex
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -52,7 +53,9 @@ class RemoteFolder:
         Raises:
             ShardError: a command has no place for the name, or the program it needs is missing.
         """
-        self.address = address
+        self.address, self.shown = address, shown_address(address)
+        """The address, and as it may be told."""
+
         if address.startswith(PIPE):
             if NAME_FIELD not in address:
                 raise ShardError(
@@ -60,21 +63,12 @@ class RemoteFolder:
                     f"file's name belongs, such as pipe:ssh HOST cat FOLDER/{NAME_FIELD}"
                 )
             return
-        needed = _COMMAND_OF.get(self._scheme)
+        needed = _COMMAND_OF.get(address.partition(":")[0].lower())
         if needed is not None and shutil.which(needed) is None:
             raise ShardError(
                 f"{self.shown} is read by the program {needed}, which is not there; install it, or "
                 f"give a command that writes a file: pipe:COMMAND {NAME_FIELD}"
             )
-
-    @property
-    def _scheme(self) -> str:
-        return self.address.partition(":")[0].lower()
-
-    @property
-    def shown(self) -> str:
-        """The address as it may be told."""
-        return shown_address(self.address)
 
     def describe(self, name: str) -> str:
         """Name one file for a sentence."""
@@ -140,7 +134,9 @@ def _ended(stream: Any, complaints: BinaryIO) -> Iterator[int]:
         yield pipe.fileno()
         pipe.close()
         if process is not None:
-            _wait(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SILENCE_S)
+            _kill(process)
     except BaseException:
         pipe.close()
         if process is not None:
@@ -165,15 +161,6 @@ def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
         elif time.monotonic() - heard > SILENCE_S:
             raise BrokenOffError(f"nothing came for {SILENCE_S:.0f} s")
     raise BrokenOffError("it was stopped")
-
-
-def _wait(process: Any) -> None:
-    """Return when a program that closed its output has ended; one that does not is ended."""
-    until = time.monotonic() + SILENCE_S
-    while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
-    if process.poll() is None:
-        _kill(process)
 
 
 def _kill(process: Any) -> None:

@@ -2,34 +2,19 @@
 
 from distill.config.data import DataConfig, MiningConfig
 from distill.config.model import CodecName, ModelConfig, TeacherConfig
-from distill.config.objectives import (
-    CrossEntropyConfig,
-    CrossViewConfig,
-    FeatureDistillationConfig,
-    InfoNceConfig,
-    LogitDistillationConfig,
-    ObjectivesConfig,
-    TripletConfig,
-)
-from distill.config.optim import PhaseConfig, Rule, ScheduleConfig
+from distill.config.objectives import ObjectivesConfig
+from distill.config.optim import Rule, ScheduleConfig
 from distill.config.recipe import DistillConfig, Precision
 
 __all__ = [
     "CodecName",
-    "CrossEntropyConfig",
-    "CrossViewConfig",
     "DataConfig",
     "DistillConfig",
-    "FeatureDistillationConfig",
-    "InfoNceConfig",
-    "LogitDistillationConfig",
     "MiningConfig",
     "ModelConfig",
     "ObjectivesConfig",
-    "PhaseConfig",
     "Precision",
     "Rule",
     "ScheduleConfig",
     "TeacherConfig",
-    "TripletConfig",
 ]

@@ -25,12 +25,8 @@ def bounded(
 ) -> Any:
     """Declare a field whose numbers have limits; None or a word, where allowed, is never outside.
 
-    Args:
-        default: value of a recipe that does not say.
-        at_least: smallest allowed value; `at_most` is the largest.
-        above: value that every allowed one exceeds; of `below` it falls short.
-        needs: dotted keys of the recipe that must be set when this one is not 0.
-        methods: the only methods that look at it; all if empty.
+    `needs` are dotted keys of the recipe that must be set when this one is not 0, and `methods` the
+    only ones that look at it; all if empty.
     """
     given = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     limits = {words: limit for words, limit in given.items() if limit is not None}

@@ -1,45 +1,57 @@
 """The named terms of the loss, each with its weight."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 from distill.config.fields import bounded
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropyConfig:
-    """Class logits of both views against the place."""
+class TermConfig:
+    """A term of every method."""
 
     weight: float = bounded(0.0, at_least=0)
     """Weight in the total loss; 0 leaves the term out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfedTermConfig(TermConfig):
+    """A term of pfed alone."""
+
+    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaughtTermConfig(TermConfig):
+    """A term that compares with a teacher."""
+
+    weight: float = bounded(0.0, at_least=0, needs=("teacher.run",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropyConfig(TermConfig):
+    """Class logits of both views against the place."""
 
     label_smoothing: float = bounded(0.0, at_least=0, below=1)
     """Share of the target spread over all places."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepSupervisionConfig:
+class DeepSupervisionConfig(PfedTermConfig):
     """Class logits of the earlier stages against the place (spec pfed 4.1)."""
-
-    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
-    """Weight in the total loss; 0 leaves the term out."""
 
     stage_weights: tuple[float, ...] = bounded((0.1, 0.2, 0.3), at_least=0)
     """Weight of each stage before the last, the shallowest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfDistillationConfig:
+class SelfDistillationConfig(DeepSupervisionConfig):
     """Class probabilities of the stages towards each other (spec pfed 4.2)."""
 
     weight: float = bounded(
         0.0, at_least=0, needs=("objectives.deep_supervision.weight",), methods=("pfed",)
     )
-    """Weight in the total loss; 0 leaves the term out."""
-
-    stage_weights: tuple[float, ...] = bounded((0.1, 0.2, 0.3), at_least=0)
-    """Weight of each stage before the last, the shallowest first."""
 
     temperature: float = bounded(4.0, above=0)
     """Softens both sides; the term is scaled by its square."""
@@ -55,22 +67,16 @@ class SelfDistillationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TripletConfig:
+class TripletConfig(TermConfig):
     """Descriptors of each view against the hardest of the other over all ranks (spec pfed 4.3)."""
-
-    weight: float = bounded(0.0, at_least=0)
-    """Weight in the total loss; 0 leaves the term out."""
 
     margin: float = bounded(0.3, above=0)
     """Distance by which a wrong place must be farther than the right one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProxyAnchorConfig:
+class ProxyAnchorConfig(PfedTermConfig):
     """Descriptors against a learned proxy of each place (Kim et al. 2020; spec pfed 10)."""
-
-    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
-    """Weight in the total loss; 0 leaves the term out."""
 
     scale: float = bounded(32.0, above=0)
     """Sharpness of the soft maximum."""
@@ -80,22 +86,16 @@ class ProxyAnchorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UapaConfig:
+class UapaConfig(PfedTermConfig):
     """Class probabilities of drone views towards those of their tile (spec pfed 4.4)."""
-
-    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
-    """Weight in the total loss; 0 leaves the term out."""
 
     temperature: float = bounded(4.0, above=0)
     """Temperature where drone views are much surer than tiles; twice that in the opposite case."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNceConfig:
+class InfoNceConfig(PfedTermConfig):
     """Drone descriptors against all satellites of the global batch, and back."""
-
-    weight: float = bounded(0.0, at_least=0, methods=("pfed",))
-    """Weight in the total loss; 0 leaves the term out."""
 
     temperature: float = bounded(0.07, at_least=0.01)
     """Temperature at the start; it is learned."""
@@ -105,11 +105,8 @@ class InfoNceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogitDistillationConfig:
+class LogitDistillationConfig(TaughtTermConfig):
     """Class probabilities of the student towards the teacher's."""
-
-    weight: float = bounded(0.0, at_least=0, needs=("teacher.run",))
-    """Weight in the total loss; 0 leaves the term out."""
 
     temperature: float = bounded(4.0, above=0, methods=("pfed",))
     """Softens both sides; the term is scaled by its square. bicrossnet compares the logits as they
@@ -117,25 +114,21 @@ class LogitDistillationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureDistillationConfig:
+class FeatureDistillationConfig(TaughtTermConfig):
     """Descriptor of the student towards the teacher's.
 
     pfed compares by cosine, bicrossnet by the mean squared difference of the parts.
     """
-
-    weight: float = bounded(0.0, at_least=0, needs=("teacher.run",))
-    """Weight in the total loss; 0 leaves the term out."""
 
     behind_dropout: bool = bounded(False, methods=("bicrossnet",))
     """Whether the student is compared behind its dropout, as in the released code."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossViewConfig:
+class CrossViewConfig(TermConfig):
     """Class probabilities of both views, branch by branch (spec bicrossnet 4.1)."""
 
     weight: float = bounded(0.0, at_least=0, methods=("bicrossnet",))
-    """Weight in the total loss; 0 leaves the term out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +182,5 @@ class ObjectivesConfig:
     @property
     def needs_teacher(self) -> bool:
         """Whether any term that is computed compares with a teacher."""
-        return any(
-            part.weight and "teacher.run" in weight.metadata["needs"]
-            for part in vars(self).values()
-            for weight in fields(part)
-            if weight.name == "weight"
-        )
+        terms = vars(self).values()
+        return any(isinstance(term, TaughtTermConfig) and term.weight for term in terms)

@@ -2,15 +2,18 @@
 
 # Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
-from distill.models import Outputs, RetrievalModel, Shapes
+from distill.models import Outputs, RetrievalModel, Shapes, build_model
+from distill.models.retrieval import HeadBuilder
 from distill.optim import GroupSpec
 from distill.phases import Phase
 
@@ -103,31 +106,65 @@ class Term:
         return replace(self, loss=partial(self.loss, config=config))
 
 
-class Method(Protocol):
+class Method(ABC):
     """One way to train: which network, which terms, which parameters move when."""
 
     views: Literal["joint", "apart"]
     """One forward of both views, or one each, so that batch statistics are of one view."""
 
+    head: HeadBuilder
+    """What stands behind the backbone."""
+
+    known_terms: Mapping[str, Term]
+    """Name in a recipe (`objectives`) to the term."""
+
+    taught: tuple[str, ...]
+    """Outputs of a teacher that the terms compare with: what a cache holds."""
+
     def build(self, config: ModelConfig, *, num_places: int) -> RetrievalModel:
         """Return the network with the weights that the recipe names."""
+        return build_model(config, num_places=num_places, head=self.head)
 
+    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        """Return the terms of the recipe that have a weight, by name."""
+        names = objectives.weights
+        return {name: self.known_terms[name].of(getattr(objectives, name)) for name in names}
+
+    def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
+        return {name: teacher.shapes[name] for name in self.taught}
+
+    @abstractmethod
     def training_parts(
         self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
     ) -> nn.Module:
         """Return what exists in training only, as a module from outputs of the model to more."""
 
-    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
-        """Return the terms of the recipe that have a weight, by name."""
-
-    def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
-        """Return which outputs of a teacher the terms compare with: what a cache holds."""
-
+    @abstractmethod
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide the parameters of a step that learn into groups of the optimizer."""
 
+    @abstractmethod
     def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
         """Return the phases of a run, in order."""
 
-    def before_step(self, model: RetrievalModel, step: int, config: ModelConfig) -> None:
+    def before_step(  # noqa: B027 - most methods have nothing that follows
+        self, model: RetrievalModel, step: int, config: ModelConfig
+    ) -> None:
         """Bring what follows the number of steps (from 0), such as a temperature, up to date."""
+
+
+def across_views(step: StepTensors, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield an output of own images of a view, everyone's of the other, and the places of both.
+
+    Tiles and all drone views, then drone views and all tiles.
+    """
+    own, everyone = step.own.both(name), step.everyone.both(name)
+    for view in (0, 1):
+        yield own[view], everyone[1 - view], step.own.places[view], step.everyone.places[1 - view]
+
+
+def mean_hinge(step: StepTensors, hinges: Iterable[Tensor]) -> Tensor:
+    """Average the losses of triplets; `triplet_active` is the share with one left."""
+    hinge = torch.cat(list(hinges))
+    step.measures["triplet_active"] = (hinge > 0).float().mean()
+    return hinge.mean()

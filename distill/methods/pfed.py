@@ -4,21 +4,19 @@
 # C = training places, D = width of a descriptor.
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
-from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
+from distill.config import DistillConfig, ObjectivesConfig
 from distill.config import objectives as configs
-from distill.methods.method import StepTensors, Term
-from distill.models import Outputs, RetrievalModel, Shapes, build_model
-from distill.models.heads import stage_head
+from distill.methods.method import Method, StepTensors, Term, across_views, mean_hinge
+from distill.models import Outputs, RetrievalModel, Shapes
+from distill.models.heads import PooledHead, stage_head
 from distill.models.outputs import at_least_float32
-from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.deep_supervision import deep_supervision
 from distill.objectives.feature_distillation import feature_distillation
 from distill.objectives.info_nce import info_nce
@@ -35,70 +33,6 @@ GROUPS = ("backbone_decayed", "backbone_not_decayed", "head_decayed", "head_not_
 
 MAX_SCALE = 100.0
 """The learned inverse temperature is kept below this, as in CLIP."""
-
-
-class Pfed:
-    """One phase, four groups of AdamW."""
-
-    views: Literal["joint", "apart"] = "joint"
-
-    def build(self, config: ModelConfig, *, num_places: int) -> RetrievalModel:
-        return build_model(config, num_places=num_places)
-
-    def training_parts(
-        self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
-    ) -> nn.Module:
-        """Return what the recipe's terms read beside the outputs of the model.
-
-        Raises:
-            RecipeError: the weights of stages are more or fewer than the model has stages.
-        """
-        read = {name for term in self.terms(config.objectives).values() for name in term.reads}
-        return TrainingParts(config, model, read=read, teacher=teacher)
-
-    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
-        """Return the terms of the recipe that have a weight, by name (spec pfed 4)."""
-        terms = {name: TERMS[name].of(getattr(objectives, name)) for name in objectives.weights}
-        o = objectives.self_distillation
-        if "self_distillation" in terms and o.direction == "ordinary" and o.detach and not o.chain:
-            # Where the last stage only teaches, its logits are not moved.
-            terms["self_distillation"] = replace(
-                terms["self_distillation"], reads=("stage_logits",)
-            )
-        return terms
-
-    def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
-        return {name: teacher.shapes[name] for name in ("descriptor", "logits")}
-
-    def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
-        """Divide what learns into backbone and heads, and each into what decays or does not."""
-        o = config.optimizer
-        where = {id(p): "backbone" for p in step.get_submodule("model.backbone").parameters()}
-        members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
-        for name, parameter in step.named_parameters():
-            if parameter.requires_grad:
-                decay = "decayed" if parameter.ndim > 1 else "not_decayed"
-                group = f"{where.get(id(parameter), 'head')}_{decay}"
-                members["scale" if name == "log_scale" else group].append(parameter)
-        return [
-            GroupSpec(
-                name=name,
-                parameters=parameters,
-                rule=o.rule,
-                learning_rate=o.learning_rate
-                * (o.backbone_factor if name.startswith("backbone") else 1.0),
-                weight_decay=0.0 if name.endswith(("not_decayed", "scale")) else o.weight_decay,
-                clamp=(-math.inf, math.log(MAX_SCALE)) if name == "scale" else None,
-            )
-            for name, parameters in members.items()
-        ]
-
-    def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
-        terms = tuple(config.objectives.weights)
-        return (Phase(terms=terms, enabled_groups=frozenset(GROUPS)),)
-
-    def before_step(self, model: RetrievalModel, step: int, config: ModelConfig) -> None:
-        """Leave the model alone: nothing in it follows the number of steps."""
 
 
 class TrainingParts(nn.Module):
@@ -158,7 +92,7 @@ class TrainingParts(nn.Module):
 
 def labelled(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
     logits_VC = step.student["logits"]
-    return cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
+    return F.cross_entropy(logits_VC, step.place, label_smoothing=config.label_smoothing)
 
 
 def labelled_stages(step: StepTensors, config: configs.DeepSupervisionConfig) -> Tensor:
@@ -189,39 +123,16 @@ def anchored(step: StepTensors, config: configs.ProxyAnchorConfig) -> Tensor:
 def symmetric_info_nce(step: StepTensors, config: configs.InfoNceConfig) -> Tensor:
     """Average both directions: every image looks for its place among all ranks' other view."""
     losses = [
-        info_nce(
-            query,
-            gallery,
-            place,
-            other,
-            scale=step.scale,
-            label_smoothing=config.label_smoothing,
-        )
-        for query, gallery, place, other in across_views(step)
+        info_nce(*pairs, scale=step.scale, label_smoothing=config.label_smoothing)
+        for pairs in across_views(step, "unit")
     ]
     return torch.stack(losses).mean()
 
 
 def both_ways_triplet(step: StepTensors, config: configs.TripletConfig) -> Tensor:
-    """Average over the images of both views; `triplet_active` is the share with a loss left."""
-    hinges = torch.cat(
-        [
-            triplet(anchor, gallery, place, other, margin=config.margin)
-            for anchor, gallery, place, other in across_views(step)
-        ]
-    )
-    step.measures["triplet_active"] = (hinges > 0).float().mean()
-    return hinges.mean()
-
-
-def across_views(step: StepTensors) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield own unit descriptors of a view, everyone's of the other, and the places of both.
-
-    Tiles and all drone views, then drone views and all tiles.
-    """
-    own, everyone = step.own.both("unit"), step.everyone.both("unit")
-    for view in (0, 1):
-        yield own[view], everyone[1 - view], step.own.places[view], step.everyone.places[1 - view]
+    """Average over the images of both views."""
+    hinges = (triplet(*pairs, margin=config.margin) for pairs in across_views(step, "unit"))
+    return mean_hinge(step, hinges)
 
 
 def between_stages(step: StepTensors, config: configs.SelfDistillationConfig) -> Tensor:
@@ -258,3 +169,55 @@ TERMS = {
     "feature_distillation": Term(taught_descriptor, reads=("projected",)),
 }
 """Name in a recipe (`objectives`) to the term (spec pfed 4)."""
+
+
+class Pfed(Method):
+    """One phase, four groups of AdamW."""
+
+    views = "joint"
+    head = PooledHead
+    known_terms = TERMS
+    taught = ("descriptor", "logits")
+
+    def training_parts(
+        self, config: DistillConfig, model: RetrievalModel, teacher: Shapes | None
+    ) -> nn.Module:
+        """Return what the recipe's terms read beside the outputs of the model."""
+        read = {name for term in self.terms(config.objectives).values() for name in term.reads}
+        return TrainingParts(config, model, read=read, teacher=teacher)
+
+    def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
+        terms, o = super().terms(objectives), objectives.self_distillation
+        if "self_distillation" in terms and o.direction == "ordinary" and o.detach and not o.chain:
+            # Where the last stage only teaches, its logits are not moved.
+            terms["self_distillation"] = replace(
+                terms["self_distillation"], reads=("stage_logits",)
+            )
+        return terms
+
+    def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
+        """Divide what learns into backbone and heads, and each into what decays or does not."""
+        o = config.optimizer
+        where = {id(p): "backbone" for p in step.get_submodule("model.backbone").parameters()}
+        members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+        for name, parameter in step.named_parameters():
+            if parameter.requires_grad:
+                decay = "decayed" if parameter.ndim > 1 else "not_decayed"
+                group = f"{where.get(id(parameter), 'head')}_{decay}"
+                members["scale" if name == "log_scale" else group].append(parameter)
+        return [
+            GroupSpec(
+                name=name,
+                parameters=parameters,
+                rule=o.rule,
+                learning_rate=o.learning_rate
+                * (o.backbone_factor if name.startswith("backbone") else 1.0),
+                weight_decay=0.0 if name.endswith(("not_decayed", "scale")) else o.weight_decay,
+                clamp=(-math.inf, math.log(MAX_SCALE)) if name == "scale" else None,
+            )
+            for name, parameters in members.items()
+        ]
+
+    def phases(self, config: DistillConfig) -> tuple[Phase, ...]:
+        terms = tuple(config.objectives.weights)
+        return (Phase(terms=terms, enabled_groups=frozenset(GROUPS)),)

@@ -48,8 +48,15 @@ class Sign(Function):
         ctx.save_for_backward(values)
         return values.sign()
 
+    @classmethod
+    def of(cls, values: Tensor) -> Tensor:
+        signs: Tensor = cls.apply(values)
+        return signs
 
-class _SignOfActivation(Sign):
+
+class SignOfActivation(Sign):
+    """-1, 0 or 1 each; the gradient passes where a value is within `PASSING`."""
+
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         # One pass. A mask of bytes would keep a quarter of the memory, and takes two passes more.
@@ -66,12 +73,6 @@ class _Replace(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
-
-
-def sign_of_activation(values: Tensor) -> Tensor:
-    """Return -1, 0 or 1 each; the gradient passes where a value is within `PASSING`."""
-    signs: Tensor = _SignOfActivation.apply(values)
-    return signs
 
 
 def straight_through(latent: Tensor, used: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class BinaryConv2d(nn.Conv2d):
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
         """Return a map [B, D, H / stride, W / stride], of whole numbers once it is cold."""
-        signs_BCHW = sign_of_activation(map_BCHW)
+        signs_BCHW = SignOfActivation.of(map_BCHW)
         map_BDHW: Tensor = self._conv_forward(signs_BCHW, self.used_weight(), None)
         return map_BDHW
 

@@ -6,7 +6,6 @@ Strictly: a tensor of theirs has a place in our network, or no output depends on
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Literal
 
 import torch
@@ -24,7 +23,7 @@ IN_A_NETWORK = "model_1.convnext."
 """How their names of a backbone, BNext too, begin where a head follows."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kind:
     """One kind of file that the authors give away."""
 
@@ -42,13 +41,9 @@ class Kind:
 
 
 KINDS = {
-    "feature.": Kind(name="BNext checkpoint", archs=tuple(BNEXTS), role=None),
-    f"{IN_A_NETWORK}feature.": Kind(
-        name="BiCrossNet student", archs=tuple(BNEXTS), role="alone", attention_map="pooled"
-    ),
-    f"{IN_A_NETWORK}downsample_layers.": Kind(
-        name="MCCG teacher", archs=("convnext_tiny",), role="teacher"
-    ),
+    "feature.": Kind("BNext checkpoint", tuple(BNEXTS), None),
+    f"{IN_A_NETWORK}feature.": Kind("BiCrossNet student", tuple(BNEXTS), "alone", "pooled"),
+    f"{IN_A_NETWORK}downsample_layers.": Kind("MCCG teacher", ("convnext_tiny",), "teacher"),
 }
 """How some of their names begin to the kind that this tells."""
 
@@ -123,16 +118,12 @@ def find_network(state: Mapping[str, Tensor], *, what: str) -> Found:
             f"{what} holds {len(state)} tensors of no kind known here ({known}): "
             f"{sorted(state)[:3]}; give the state dict of its authors as it is"
         )
-    kind = kinds[0]
-    num_places = len(state.get("model_1.classifier1.classifier.0.bias", ()))
-    sizes = [
-        Found(
-            kind=kind,
-            config=ModelConfig(arch=arch, weights="none", attention_map=kind.attention_map),
-            num_places=num_places,
-        )
+    (kind, *_), places = kinds, state.get("model_1.classifier1.classifier.0.bias", ())
+    configs = [
+        ModelConfig(arch=arch, weights="none", attention_map=kind.attention_map)
         for arch in kind.archs
     ]
+    sizes = [Found(kind=kind, config=config, num_places=len(places)) for config in configs]
     found, wrong = min(
         ((size, _misfits(state, size)) for size in sizes),
         key=lambda size: sum(map(len, size[1].values())),
@@ -142,7 +133,17 @@ def find_network(state: Mapping[str, Tensor], *, what: str) -> Found:
             f"{what}, read as {kind.name}, does not fit {found.config.arch}, the nearest size: "
             f"{misfits_in_words(wrong)}; give the state dict of its authors as it is"
         )
-    _refuse_warm(state, what=what)
+    warm = [
+        name
+        for name, value in state.items()
+        if name.endswith("binary_conv.temperature") and not (value < COLD).all()
+    ]
+    if warm:
+        raise RecipeError(
+            f"{what} is not binary yet: {len(warm)} layers ({warm[0]} is first) take "
+            "clamp(weight / temperature) and not its sign; give a checkpoint whose temperatures "
+            f"are below {COLD}"
+        )
     return found
 
 
@@ -178,18 +179,3 @@ def _misfits(state: Mapping[str, Tensor], found: Found) -> dict[str, list[str]]:
         wanted[name] = own[ours].view(1, -1, 1, 1) if is_channelwise else own[ours]
     alive = {name for name in state if name in wanted or not DEAD.fullmatch(name)}
     return misfits(wanted, {name: state[name] for name in alive})
-
-
-def _refuse_warm(state: Mapping[str, Tensor], *, what: str) -> None:
-    """Refuse weights that the authors' layers do not take the signs of."""
-    layers = [name.removesuffix("weight") for name in state if name.endswith("binary_conv.weight")]
-    unknown = torch.tensor(inf)
-    warm = [
-        layer for layer in layers if not (state.get(f"{layer}temperature", unknown) < COLD).all()
-    ]
-    if warm:
-        raise RecipeError(
-            f"{what} is not binary yet: {len(warm)} layers ({warm[0]}temperature is first) take "
-            "clamp(weight / temperature) and not its sign; give a checkpoint whose temperatures "
-            f"are below {COLD}"
-        )

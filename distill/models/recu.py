@@ -31,17 +31,13 @@ def tau_at(progress: float) -> float:
     return min(LAST_TAU, FIRST_TAU + slope * (math.exp(progress) - 1))
 
 
-class _SignWithTriangle(Sign):
+class SignWithTriangle(Sign):
+    """-1, 0 or 1 each, with the derivative max(0, 2 - 2 |value|)."""
+
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         values: Tensor = ctx.saved_tensors[0]
         return (2 - 2 * values.abs()).clamp(min=0) * grad
-
-
-def sign_with_triangle(values: Tensor) -> Tensor:
-    """Return -1, 0 or 1 each, with the derivative max(0, 2 - 2 |value|)."""
-    signs: Tensor = _SignWithTriangle.apply(values)
-    return signs
 
 
 class ReCUConv2d(nn.Conv2d):
@@ -67,7 +63,7 @@ class ReCUConv2d(nn.Conv2d):
             std = map_BCHW.std(dim=(1, 2, 3), correction=0, keepdim=True)
             map_BCHW = map_BCHW / std.clamp(min=LEAST_DEVIATION)
         map_BDHW: Tensor = self._conv_forward(
-            sign_with_triangle(map_BCHW), self.used_weight(), None
+            SignWithTriangle.of(map_BCHW), self.used_weight(), None
         )
         return map_BDHW
 

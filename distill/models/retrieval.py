@@ -125,11 +125,7 @@ class RetrievalModel(nn.Module):
 def build_model(
     config: ModelConfig, *, num_places: int, head: HeadBuilder = PooledHead
 ) -> RetrievalModel:
-    """Build a model and give its backbone the weights that the recipe names.
-
-    Raises:
-        RecipeError: arch or weights are unknown, or the weights do not fit.
-    """
+    """Build a model and give its backbone the weights that the recipe names."""
     model = RetrievalModel(config, num_places=num_places, head=head)
     model.origin = load_backbone(model.backbone, arch=config.arch, weights=config.weights)
     if config.train_blocks is not None:

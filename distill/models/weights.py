@@ -8,9 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import timm
-import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
@@ -121,22 +119,15 @@ def read_weights(path: Path, *, what: str = "model.weights") -> dict[str, Tensor
         RecipeError: it cannot be read, or holds something else.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = timm.models.load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails torch and safetensors in many ways
         raise RecipeError(
-            f"{what}: {path} cannot be read ({' '.join(str(error).split())[:200]}); give the named "
-            "tensors of a network, as .safetensors or as torch saves a state dict"
+            f"{what}: {path} cannot be read ({' '.join(str(error).split())[:200] or 'no file'}); "
+            "give the named tensors of a network, as .safetensors or as torch saves a state dict"
         ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise RecipeError(
-            f"{what}: {path} holds a {type(state).__name__}, not named tensors; give a state dict"
-        )
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise RecipeError(f"{what}: {path} holds other things than tensors; give a state dict")
+    return state
 
 
 def file_sha256(path: Path) -> str:

@@ -14,15 +14,8 @@ def deep_supervision(
 ) -> Tensor:
     """Return the weighted sum of the earlier stages' cross-entropies, each the mean over V.
 
-    Lee et al. 2015; spec pfed 4.1, where the final stage is the term `cross_entropy`.
-
-    Args:
-        stage_logits: logits [V, C] of the stages before the final one, first to last.
-        target_V: class of each image.
-        weights: alpha of the spec, one per stage.
+    Lee et al. 2015; spec pfed 4.1, whose alpha are the weights. Logits [V, C] are those of the
+    stages before the final one, first to last: that one is the term `cross_entropy`.
     """
-    terms = [
-        weight * F.cross_entropy(logits_VC, target_V)
-        for weight, logits_VC in zip(weights, stage_logits, strict=True)
-    ]
-    return torch.stack(terms).sum()
+    losses = [F.cross_entropy(logits_VC, target_V) for logits_VC in stage_logits]
+    return torch.stack([w * loss for w, loss in zip(weights, losses, strict=True)]).sum()

@@ -33,9 +33,9 @@ def info_nce(
     second derivative.
 
     Args:
-        query_BD: unit descriptors of this rank's queries.
+        query_BD: unit descriptors of this rank's queries, whose places the gallery shows.
         gallery_GD: unit descriptors of the other view over all ranks.
-        place_B: place of each query; the gallery shows each of them.
+        place_B: place of each query.
         place_G: place of each image of the gallery, a positive of the queries of that place.
         scale: inverse temperature.
         label_smoothing: share of the target spread over the gallery.

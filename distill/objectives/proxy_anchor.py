@@ -14,12 +14,8 @@ def proxy_anchor(
 ) -> Tensor:
     """Return the proxy-anchor loss; section 3.2 of Kim et al. 2020.
 
-    Args:
-        unit_ND: unit descriptors of the images.
-        proxy_CD: proxies of all places, of any length.
-        place_N: class of each image, the row of its proxy.
-        scale: alpha of the paper.
-        margin: delta of the paper.
+    `place_N` is the row of each image's proxy; proxies may have any length. `scale` and `margin`
+    are alpha and delta of the paper.
     """
     cosine_NC = unit_ND @ F.normalize(proxy_CD, dim=1).T
     own_NC = F.one_hot(place_N, num_classes=len(proxy_CD)).bool()

@@ -23,13 +23,9 @@ def self_distillation(
 
     Inverse is spec pfed 4.2; ordinary, its control, is Zhang et al. 2019 (Be Your Own Teacher).
 
-    Args:
-        stage_logits: logits [V, C] of all stages, first to last; the last is the final head.
-        weights: w of the spec, one per stage before the last.
-        temperature: softens both sides.
-        direction: inverse, where an earlier stage teaches a later one, or ordinary, the other way.
-        chain: pair each stage with the next instead of with the last.
-        detach: stop the gradient on the teaching side.
+    Logits [V, C] are those of all stages, the final head last; weights, one per stage before it.
+    In `inverse` direction earlier stages teach, each the last or, with `chain`, the next one; with
+    `detach` no gradient reaches the side that teaches.
     """
     stage_logp = [F.log_softmax(logits_VC / temperature, dim=1) for logits_VC in stage_logits]
     earlier, last = stage_logp[:-1], stage_logp[-1]

@@ -19,14 +19,8 @@ def triplet(
     """Return max(0, hardest positive - hardest negative + margin) of each anchor [B].
 
     Batch-hard triplets (Hermans et al. 2017) of Euclidean distances across views; spec pfed 4.3.
-    An anchor without a positive or without a negative has no triplet and gives 0.
-
-    Args:
-        anchor_BD: unit descriptors of one view.
-        other_GD: unit descriptors of the other view over all ranks.
-        place_B: place of each anchor.
-        place_G: place of each image of the other view.
-        margin: by how much a positive has to be nearer.
+    An anchor without a positive or without a negative has no triplet and gives 0. Descriptors are
+    unit vectors; `margin` is by how much a positive has to be nearer.
     """
     with torch.no_grad():
         chunks = [

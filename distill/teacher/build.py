@@ -8,9 +8,10 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,23 @@ from data_shards.errors import CacheError
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
-from data_shards.shards import ShardSet
+from data_shards.shards import RowNumbers, ShardSet
 from distill.collectives import broadcast_object, rank, wait_for_all, world_size
 from distill.config import DistillConfig
-from distill.models import to_device
+from distill.models import Outputs, to_device
 from distill.teacher.cache import (
     KEY_NAME,
     CacheKey,
     cached_shards,
     finish_cache,
-    finished_key,
+    is_finished,
     rows_name,
 )
 from distill.teacher.codec import CODECS
 from distill.teacher.source import cache_key, slot_outputs, teacher_batch
 from distill.weights_file import LoadedModel
+
+REMEDY = "set teacher.cache to a new folder, or remove this one"
 
 
 def build_cache(
@@ -53,7 +56,7 @@ def build_cache(
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
     key = cache_key(config, shards, teacher)
-    if broadcast_object(_is_finished(folder, key) if rank() == 0 else None):
+    if broadcast_object(is_finished(folder, key, remedy=REMEDY) if rank() == 0 else None):
         return False
     taken = CacheError(
         f"teacher cache {folder} is being written by another process; wait until it is done, "
@@ -64,17 +67,13 @@ def build_cache(
             finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
             if finished is None:
                 return False
-            seconds = _write_shards(
-                config,
-                shards,
-                to_device(teacher.model, device),
-                key,
-                folder=folder,
-                finished=finished,
-                device=device,
-                threads=threads,
-                progress=progress,
+            model = to_device(teacher.model, device)
+            outputs_of = partial(
+                slot_outputs, config, shards, model, key=key, device=device, threads=threads
             )
+            described = cached_shards(shards, key.altitudes)
+            batch = teacher_batch(device)
+            seconds = _write_shards(folder, key, described, finished, outputs_of, batch, progress)
             if rank() == 0:
                 finish_cache(folder, key, teacher, seconds=seconds)
                 (folder / KEY_NAME).unlink()
@@ -88,23 +87,19 @@ def build_cache(
 
 
 def _write_shards(
-    config: DistillConfig,
-    shards: ShardSet,
-    model: torch.nn.Module,
-    key: CacheKey,
-    *,
     folder: Path,
+    key: CacheKey,
+    described: Mapping[str, RowNumbers],
     finished: Collection[str],
-    device: torch.device,
-    threads: int,
+    outputs_of: Callable[..., Iterator[Outputs]],
+    batch: int,
     progress: Progress,
 ) -> float:
     """Write the rows of every shard that an earlier build did not finish.
 
     Return the wall seconds that all shards took, those of earlier builds too.
     """
-    described, codec = cached_shards(shards, key.altitudes), CODECS[key.codec]
-    slots, done = config.augment.slots, 0
+    codec, slots, done = CODECS[key.codec], key.augment["slots"], 0
     total = sum(map(len, described.values())) * slots
     before = json.loads((folder / KEY_NAME).read_text())["seconds"] if rank() == 0 else 0.0
     started = time.perf_counter()
@@ -114,20 +109,10 @@ def _write_shards(
             aside = final.with_suffix(".partial")
             rows = _map_rows(aside, (len(images), slots), key.row)
             of_shard = rows.reshape(-1)
-            batch = teacher_batch(device)
             starts = range(rank() * batch, rows.size, world_size() * batch)
             own = [np.arange(at, min(at + batch, rows.size)) for at in starts]
             at = np.concatenate([np.empty(0, dtype=np.int64), *own])
-            batches = slot_outputs(
-                config,
-                shards,
-                model,
-                images[at // slots],
-                at % slots,
-                key=key,
-                device=device,
-                threads=threads,
-            )
+            batches = outputs_of(images[at // slots], at % slots)
             for part, outputs in zip(own, batches, strict=True):
                 of_shard[part] = codec.encode(outputs)
                 progress(done + min(int(part[-1]) + 1, rows.size), total)
@@ -143,38 +128,21 @@ def _write_shards(
     return float(before + time.perf_counter() - started)
 
 
-def _is_finished(folder: Path, key: CacheKey) -> bool:
-    """Return whether `folder` is the finished cache of `key`; refuse one of another key."""
-    found = finished_key(folder)
-    if found is None:
-        return False
-    if differs := key.differences(found):
-        raise CacheError(
-            f"{folder} holds a teacher cache made from another {', '.join(differs)}; "
-            "set teacher.cache to a new folder, or remove this one"
-        )
-    return True
-
-
 def _begin(folder: Path, key: CacheKey) -> set[str] | None:
     """Return the rows that an earlier build of this key finished; clear those of another key.
 
     None when another process finished this very cache before we had the lock. Whoever holds the
     lock may clear: an unfinished build of another key is nobody's any more.
     """
-    if _is_finished(folder, key):
+    if is_finished(folder, key, remedy=REMEDY):
         return None
     path = folder / KEY_NAME
     if not path.is_file() and any(folder.iterdir()):
         raise CacheError(
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"
         )
-    try:
-        begun = json.loads(path.read_text())
-        is_same = not key.differences(begun["key"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        is_same = False
-    if not is_same:
+    begun = json.loads(path.read_text())["key"] if path.is_file() else {}
+    if key.differences(begun):
         for left_over in [*folder.glob("*.npy"), *folder.glob("*.partial")]:
             left_over.unlink()
         write_json(path, {"key": asdict(key), "seconds": 0.0})

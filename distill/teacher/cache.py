@@ -97,14 +97,14 @@ class CacheKey:
         found = []
         for name, value in asdict(self).items():
             theirs = other.get(name)
-            if isinstance(value, dict) and isinstance(theirs, dict):
-                for key in sorted(value.keys() | theirs.keys()):
-                    mine, its = value.get(key, "none"), theirs.get(key, "none")
-                    is_library = name == "libraries"
-                    words = f"{key} ({its}, here {mine})" if is_library else f"{name}.{key}"
-                    found += [words] if mine != its else []
-            elif value != theirs:
-                found.append(name)
+            if not (isinstance(value, dict) and isinstance(theirs, dict)):
+                found += [name] if value != theirs else []
+                continue
+            for key in sorted(value.keys() | theirs.keys()):
+                mine, its = value.get(key, "none"), theirs.get(key, "none")
+                is_library = name == "libraries"
+                words = f"{key} ({its}, here {mine})" if is_library else f"{name}.{key}"
+                found += [words] if mine != its else []
         return found
 
 
@@ -122,9 +122,6 @@ def cached_shards(shards: ShardSet, altitudes: Sequence[float]) -> dict[str, Row
     """Return name to image rows of the shards that a recipe trains on.
 
     The rows are of all tiles, and of the drone views at `altitudes` (all heights if empty).
-
-    Raises:
-        PlanError: a height that no drone view has; the sentence names those there are.
     """
     images = shards.images
     tiles, drones = (images.where(role=Role.TRAIN, view=view) for view in PAIRED_VIEWS)
@@ -175,14 +172,9 @@ class FeatureCache:
                 digests beside the key are not compared here: that would read every row.)
         """
         make = f"run skydistill cache {recipe}"
-        found = finished_key(folder)
-        if found is None:
+        remedy = f"{make} --teacher.cache NEW_FOLDER, and train with that folder"
+        if not is_finished(folder, key, remedy=remedy):
             raise CacheError(f"no finished teacher cache at {folder}; {make}")
-        if differs := key.differences(found):
-            raise CacheError(
-                f"teacher cache {folder} was made from another {', '.join(differs)}; "
-                f"{make} --teacher.cache NEW_FOLDER, and train with that folder"
-            )
         try:
             return cls(shards, folder, key)
         except (OSError, ValueError) as error:
@@ -191,11 +183,7 @@ class FeatureCache:
             ) from error
 
     def staged(self, cache: LocalCache) -> "FeatureCache":
-        """Return this cache as copied to the node's own disk, or itself where there is no room.
-
-        Raises:
-            ShardError: a rows file cannot be read, or is not what its digest says.
-        """
+        """Return this cache as copied to the node's own disk, or itself where there is no room."""
         content = (self.folder / META_NAME).read_bytes()
         files = [
             WantedFile(name=name, sha256=sha, bytes=(self.folder / name).stat().st_size)
@@ -229,19 +217,26 @@ class FeatureCache:
         return CODECS[self.key.codec].decode(found, device)
 
 
-def finished_key(folder: Path) -> dict[str, Any] | None:
-    """Return the key of the cache in `folder` as it was written; None if none was finished there.
+def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
+    """Return whether `folder` holds the finished cache of `key`.
 
     Raises:
-        CacheError: the meta file is damaged.
+        CacheError: it is of another key, with the remedy for that, or its meta file is damaged.
     """
     path = folder / META_NAME
+    if not path.is_file():
+        return False
     try:
-        return dict(json.loads(path.read_text())["key"]) if path.is_file() else None
+        differs = key.differences(dict(json.loads(path.read_text())["key"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged; remove {folder} and run skydistill cache again"
         ) from error
+    if differs:
+        raise CacheError(
+            f"teacher cache {folder} was made from another {', '.join(differs)}; {remedy}"
+        )
+    return True
 
 
 def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: float) -> None:
@@ -276,16 +271,9 @@ def cache_facts(folder: Path) -> dict[str, Any]:
         return {
             "folder": str(folder),
             "teacher": meta["teacher"],
-            "teacher_sha256": key.teacher_sha256,
             "teacher_started_from": origin.source,
             "teacher_licence": origin.licence_in_words,
-            "outputs": key.outputs,
-            "codec": key.codec,
-            "slots": key.augment["slots"],
-            "image_size": key.image_size,
-            "altitudes": key.altitudes,
-            "augment.family": key.augment["family"],
-            "shards": key.shards,
+            **asdict(key),
             "rows": rows,
             "bytes_per_row": key.row.itemsize,
             "bytes": sum(path.stat().st_size for path in folder.iterdir()),

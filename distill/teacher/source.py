@@ -144,9 +144,6 @@ def slot_outputs(
 
     In order, at most a `teacher_batch` at a time. The image is decoded, varied and described: what
     is stored of a mirrored slot is the mirrored image's own description.
-
-    Raises:
-        ShardError: an image cannot be decoded.
     """
     coming: deque[Variations] = deque()
 
@@ -227,16 +224,13 @@ def _refuse_missing(run: Path, config: DistillConfig) -> None:
     if weights.is_file() or run.suffix == weights.suffix:
         return
     shipped = TEACHER_RECIPE.format(method=config.method)
-    words = [str(own) if own.is_file() else shipped, "--out", str(run)]
+    size = config.teacher.image_size or config.data.image_size
+    words = [shipped, "--data.shards", str(config.data.shards), "--data.image_size", str(size)]
     if own.is_file():
-        words += ["--expected_world_size", "null"]  # however many trained it so far
-    else:
-        words += ["--data.shards", str(config.data.shards)]
-        size = config.teacher.image_size or config.data.image_size
-        words += ["--data.image_size", str(size)]
+        words = [str(own), "--expected_world_size", "null"]  # however many trained it so far
     raise CheckpointError(
-        f"no trained model at {run}; train the teacher{' to its end' if own.is_file() else ''}: "
-        f"skydistill train {shlex.join(words)}"
+        f"no trained model at {run}; train the teacher to its end: "
+        f"skydistill train {shlex.join([*words, '--out', str(run)])}"
     )
 
 
@@ -270,11 +264,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
 def open_teacher(
     config: DistillConfig, shards: ShardSet, device: torch.device, *, recipe: str
 ) -> Teacher | None:
-    """Return what the recipe's distillation terms compare with, or None when it has none.
-
-    Raises:
-        CacheError: the cache is missing or of something else; the sentence names the command.
-    """
+    """Return what the recipe's distillation terms compare with, or None when it has none."""
     if not config.objectives.needs_teacher:
         return None
     teacher = load_teacher(config, shards)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data_shards.errors import DescriptorError, RecipeError
 from data_shards.nearest import choose
-from distill.mlflow_runs import read_runs
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.compare.config import CompareConfig
+from evaluation.compare.tracked_runs import read_runs
 from evaluation.report import REPORT_NAME, Report, read_report, report_of
 from evaluation.result import CLEAN
 

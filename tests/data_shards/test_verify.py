@@ -162,8 +162,8 @@ def rewrite(folder: Path, change: Callable[[np.ndarray, list[str]], None], **man
     """Change an index and make the manifest agree with it, as a buggy writer would."""
     old = read_manifest(folder)
     entry = next(entry for entry in old.shards if entry.name == TAR)
-    rows, keys = read_index(folder / INDEX, tar=None, sha256=entry.index_sha256)
-    rows = rows.copy()
+    index = read_index(folder / INDEX, tar=None, sha256=entry.index_sha256)
+    rows, keys = index.rows.copy(), index.keys
     change(rows, keys)
     digest = write_index(
         folder / INDEX,
@@ -180,7 +180,9 @@ def rewrite(folder: Path, change: Callable[[np.ndarray, list[str]], None], **man
         read_index(folder / known.index_name, tar=None, sha256=known.index_sha256)
         for known in shards
     ]
-    content = content_digest([k for _, ks in indexes for k in ks], [r for r, _ in indexes])
+    content = content_digest(
+        [key for index in indexes for key in index.keys], [index.rows for index in indexes]
+    )
     new: Manifest = replace(old, shards=shards, content_sha256=content, **manifest)
     write_manifest(folder, new)
 

@@ -131,7 +131,7 @@ def save_newborn(
     model = METHODS[config.method].build(config.model, num_places=len(places))
     model.origin = origin
     paths, layout = open_run_folder(config, world_size=1), shards.manifest.layout
-    save_weights(paths, model, config, places=places, layout=layout, step=0)
+    save_weights(paths.weights, paths.card, model, config, places=places, layout=layout, step=0)
     return out
 
 

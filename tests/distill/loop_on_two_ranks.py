@@ -22,15 +22,8 @@ from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
 from distill import attempt, checkpoint_writer
 from distill import train as loop
-from distill.config import (
-    CrossEntropyConfig,
-    DistillConfig,
-    InfoNceConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    ScheduleConfig,
-    TripletConfig,
-)
+from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
+from distill.config.objectives import CrossEntropyConfig, InfoNceConfig, TripletConfig
 from distill.preemption import SIGNALS, StopFlag
 from distill.run_folder import RunPaths, read_exit
 from distill.session import Session, make_accelerator, open_session

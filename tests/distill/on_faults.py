@@ -15,7 +15,7 @@ from typing import Any
 
 from distill.checkpoint import SET_ASIDE
 from distill.run_folder import RunPaths, read_exit
-from tests.distill.conftest import merge
+from tests.distill.conftest import OF_THE_MACHINE, merge
 from tests.distill.forked_ranks import Job, until
 
 
@@ -24,7 +24,7 @@ def losses(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in RunPaths(run).metrics.read_text().splitlines()]
     return [
         {"step": line["step"]}
-        | {key: value for key, value in line["metrics"].items() if "second" not in key}
+        | {key: value for key, value in line["metrics"].items() if key not in OF_THE_MACHINE}
         for line in lines
     ]
 

@@ -21,19 +21,21 @@ from data_shards.shards import ShardSet
 from distill import collectives, step
 from distill.batches import DeviceBatch
 from distill.config import (
-    CrossEntropyConfig,
-    CrossViewConfig,
     DistillConfig,
-    FeatureDistillationConfig,
-    InfoNceConfig,
-    LogitDistillationConfig,
     MiningConfig,
     ModelConfig,
     ObjectivesConfig,
-    PhaseConfig,
     ScheduleConfig,
+)
+from distill.config.objectives import (
+    CrossEntropyConfig,
+    CrossViewConfig,
+    FeatureDistillationConfig,
+    InfoNceConfig,
+    LogitDistillationConfig,
     TripletConfig,
 )
+from distill.config.optim import PhaseConfig
 from distill.methods import METHODS, Rows
 from distill.methods.pfed import GROUPS, Pfed
 from distill.models import Outputs, Shapes

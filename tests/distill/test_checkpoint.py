@@ -76,7 +76,7 @@ def test_a_finished_run_is_only_finished_again(copied, straight):
     assert one.model.state_dict().keys() == two.model.state_dict().keys()
     # The very same bytes, so that a teacher's cache stays valid.
     facts = {"places": one.places, "layout": one.layout, "step": 6}
-    save_weights(again.paths, again.model, straight.config, **facts)
+    save_weights(again.paths.weights, again.paths.card, again.model, straight.config, **facts)
     assert load_student(again.paths.folder).sha256 == one.sha256
 
 
@@ -287,7 +287,7 @@ def test_foreign_and_damaged_weights_are_refused(straight, tmp_path):
     with pytest.raises(CheckpointError, match="no trained model at"):
         load_student(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(CheckpointError, match="was not written by"):
+    with pytest.raises(CheckpointError, match="or a file of others"):
         load_student(tmp_path / "foreign.safetensors")
     cut = tmp_path / "cut.safetensors"
     shutil.copy(straight.paths.weights, cut)
@@ -309,17 +309,13 @@ def test_weights_of_a_version_that_told_no_resampling_are_refused(straight, tmp_
 def test_a_checkpoint_is_told_from_the_model_of_its_run(copied):
     run = RunPaths(copied.run_folder)
     (step, *_) = sorted(run.checkpoints.iterdir())
-    for path in (step, step / "model.safetensors", run.checkpoints):
-        with pytest.raises(CheckpointError, match="is for resuming a training .* run folder that"):
+    for path in (step, step / "model.safetensors"):
+        with pytest.raises(CheckpointError, match="is a checkpoint, which resumes a training"):
             load_student(path)
 
 
 def test_the_runs_in_a_folder_that_is_none_are_named(copied):
     run = RunPaths(copied.run_folder)
     folder = run.folder.parent
-    with pytest.raises(CheckpointError, match=f"at {folder}/.* give a run folder: {run.folder}$"):
-        load_student(folder)
-    for number in range(4):
-        shutil.copytree(run.folder, folder / f"x{number}", ignore=shutil.ignore_patterns("step-*"))
-    with pytest.raises(CheckpointError, match=r"x0, .*x1 or 2 more$"):
+    with pytest.raises(CheckpointError, match=f"at {folder}/.* below are {run.folder}$"):
         load_student(folder)

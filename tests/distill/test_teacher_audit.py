@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 
 from data_shards.errors import CacheError, PlanError
 from data_shards.loader import image_batches
@@ -93,8 +94,8 @@ def test_info_tells_what_a_cache_is(own, capsys):
     assert facts["teacher"] == "newborn" and facts["teacher_sha256"] == key.teacher_sha256
     assert facts["outputs"] == {"descriptor": [1, 256], "logits": [10]}
     assert facts["bytes_per_row"] == {"float32": 1064, "float16": 532, "int8": 274}[facts["codec"]]
-    assert facts["bytes"] > 120 * facts["bytes_per_row"] and facts["slots"] == 2
-    assert facts["shards"] == key.shards and facts["augment.family"] == "light"
+    assert facts["bytes"] > 120 * facts["bytes_per_row"] and facts["augment"]["slots"] == 2
+    assert facts["shards"] == key.shards and facts["augment"]["family"] == "light"
     assert facts["seconds"] > 0
     assert facts["teacher_licence"] == "fresh weights, nothing to license"
     meta = json.loads((folder / "cache.json").read_text())
@@ -103,7 +104,7 @@ def test_info_tells_what_a_cache_is(own, capsys):
     assert cache_facts(folder)["teacher_licence"].startswith("not stated")
     assert facts["seconds_per_1000_rows"] == pytest.approx(facts["seconds"] / 0.12, rel=1e-2)
     code, out, _ = told(capsys, "--info", folder)
-    assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(facts)
+    assert code == 0 and list(yaml.safe_load(out)) == list(facts)
 
 
 def test_info_of_what_is_no_finished_cache_is_a_sentence(own, distilled, capsys, tmp_path):

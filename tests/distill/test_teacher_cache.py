@@ -18,7 +18,7 @@ from distill.models import build_model
 from distill.run_folder import RunPaths
 from distill.teacher import build as teacher_build
 from distill.teacher.build import build_cache
-from distill.teacher.cache import CacheKey, FeatureCache, cached_shards
+from distill.teacher.cache import CacheKey, FeatureCache, cached_shards, is_finished
 from distill.teacher.source import (
     CPU_BATCH,
     CachedTeacher,
@@ -354,9 +354,10 @@ def test_two_builds_of_one_folder_are_kept_apart(distilled, tiny_shards, tmp_pat
 
 def test_a_cache_that_was_finished_while_we_waited_for_the_lock_is_a_hit(cached, monkeypatch):
     answers = iter([False])
-    is_finished = teacher_build._is_finished
     monkeypatch.setattr(
-        teacher_build, "_is_finished", lambda *of: next(answers, None) is None and is_finished(*of)
+        teacher_build,
+        "is_finished",
+        lambda *of, **words: next(answers, None) is None and is_finished(*of, **words),
     )
     before = files(cached.teacher.cache)
     assert build(cached) is False
@@ -367,7 +368,7 @@ def test_clearing_an_unfinished_build_leaves_what_is_not_ours(distilled):
     config = distilled()
     folder = config.teacher.cache
     folder.mkdir()
-    (folder / "building.json").write_text("{}")
+    (folder / "building.json").write_text('{"key": {}, "seconds": 0}')
     (folder / "old.npy").write_text("rows of another key")
     (folder / "notes.txt").write_text("mine")
     assert build(config) is True

@@ -168,7 +168,8 @@ def test_a_run_by_zero_is_that_by_ddp_within_rounding(trained, stage, name):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
     theirs = others.weights(name)
     for key, value in runs.weights(name).items():
-        close = torch.isclose(value, theirs[key], rtol=1e-5, atol=1e-6)
+        # Adam moves a scalar whose gradient is all but zero by what is rounded.
+        close = torch.isclose(value, theirs[key], rtol=1e-5, atol=1e-6 if value.ndim else 1e-4)
         assert close.float().mean() > (0.99 if name == "unfrozen" else 0.9999), key
 
 

@@ -14,14 +14,8 @@ from data_shards.packing.image_profile import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
-from distill.config import (
-    DataConfig,
-    DistillConfig,
-    InfoNceConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    ScheduleConfig,
-)
+from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
+from distill.config.objectives import InfoNceConfig
 from distill.models import build_model
 from distill.run_folder import RunPaths, open_run_folder
 from distill.weights_file import save_weights
@@ -157,5 +151,7 @@ def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
     paths = open_run_folder(config, world_size=1)
     model = build_model(config.model, num_places=TRAIN)
     places = [f"{place:04d}" for place in range(TRAIN)]
-    save_weights(paths, model, config, places=places, layout="university1652", step=10)
+    save_weights(
+        paths.weights, paths.card, model, config, places=places, layout="university1652", step=10
+    )
     return paths

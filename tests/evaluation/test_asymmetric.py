@@ -42,13 +42,13 @@ def teacher(run: RunPaths, tmp_path: Path) -> RunPaths:
     torch.manual_seed(0)
     model = build_model(config.model, num_places=len(student.places))
     facts = {"places": student.places, "layout": student.layout, "step": student.step}
-    save_weights(paths, model, config, **facts)
+    save_weights(paths.weights, paths.card, model, config, **facts)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(weight.abs().mean() * torch.randn_like(weight))
     of_student = build_config(DistillConfig, student.recipe, where="test")
     space = load_student(paths.folder).descriptor_space
-    save_weights(run, model, of_student, **facts, descriptor_space=space)
+    save_weights(run.weights, run.card, model, of_student, **facts, descriptor_space=space)
     return paths
 
 

@@ -36,7 +36,7 @@ def test_columns_go_by_their_names(tmp_path: Path, text: str) -> None:
         ("place,lat,lon,lat\n", "line 1: more than one column is called latitude or lat"),
         ("place,lat,lon\n0001,1,2\n0009,1,2\n", "line 3: there is no place '0009'"),
         ("place,lat,lon\n0001,1,2\n1,1,2\n", "line 3: place 0001 stands there twice"),
-        ("place,lat,lon\n\n0001,1\n", "line 3: 2 of 3 cells are there"),
+        ("place,lat,lon\n\n0001,1\n", "line 3: longitude '' is not a number of degrees"),
         ("place,lat,lon\n0001,north,2\n", "line 2: latitude 'north' is not a number of degrees"),
         ("place,lat,lon\n0001,1,nan\n", "line 2: longitude 'nan' is not a number of degrees"),
         ("place,lat,lon\n0001,121,31\n", "latitude '121' is not .* between -90 and 90; correct"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, ShardError
 from data_shards.layouts import read_layout
 from data_shards.layouts.university1652 import orbit_altitude_m
 from data_shards.packing.image_profile import Profile
@@ -275,12 +275,16 @@ def test_a_file_name_of_another_character_set_is_taken(raw: Path, tmp_path: Path
     assert done.images == 90
 
 
-def test_a_place_whose_name_cannot_be_printed_is_refused(raw: Path) -> None:
+def test_a_place_of_another_character_set_is_refused(raw: Path, tmp_path: Path) -> None:
     for view in ("drone", "satellite"):
         folder = raw / "train" / view
         (folder / "0002").rename(folder / os.fsdecode(b"place\xff"))
-    with pytest.raises(LayoutError, match=r"a folder 'place\\udcff', whose name cannot be printed"):
-        read(raw)
+    dataset = read_layout(raw)
+    with pytest.raises(ShardError, match=r"place\udcff/.* does not fit into a tar.* or its folder"):
+        write_shards(
+            dataset, tmp_path / "out", profile=Profile(), workers=1, progress=lambda *_, **__: None
+        )
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_place_in_train_and_test_is_refused(raw: Path) -> None:

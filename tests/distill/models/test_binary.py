@@ -6,8 +6,8 @@ from torch import nn
 from distill.models import OneBitLayer, binary_parameters
 from distill.models.binary import (
     BinaryConv2d,
+    SignOfActivation,
     set_temperature,
-    sign_of_activation,
     straight_through,
 )
 
@@ -20,7 +20,7 @@ def binary_conv(*sizes: int, **options) -> BinaryConv2d:
 def test_the_gradient_of_an_activation_passes_up_to_one_and_a_half():
     beyond = torch.nextafter(torch.tensor(1.5), torch.tensor(2.0)).item()
     values = torch.tensor([-2.0, -beyond, -1.5, -0.1, 0.0, 1e-30, 1.5, beyond], requires_grad=True)
-    signs = sign_of_activation(values)
+    signs = SignOfActivation.of(values)
     assert signs.tolist() == [-1, -1, -1, -1, 0, 1, 1, 1]
     signs.backward(torch.arange(1.0, 9.0))
     assert values.grad.tolist() == [0, 0, 3, 4, 5, 6, 7, 0]
@@ -30,7 +30,7 @@ def test_the_gradient_of_an_activation_passes_up_to_one_and_a_half():
 def test_signs_and_gradients_keep_type_and_layout(dtype):
     values = torch.randn(2, 8, 4, 4, dtype=dtype).to(memory_format=torch.channels_last)
     values[0, 0, 0, :2] = torch.tensor([1.5, -1.5])
-    signs = sign_of_activation(values.requires_grad_())
+    signs = SignOfActivation.of(values.requires_grad_())
     (grad,) = torch.autograd.grad(signs, values, 2 * torch.ones_like(signs))
     assert torch.equal(signs, values.sign())
     assert torch.equal(grad, 2 * (values.abs() <= 1.5).to(dtype))

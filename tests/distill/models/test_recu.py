@@ -10,8 +10,8 @@ from distill.models.recu import (
     BinaryResidual,
     ReCUConv2d,
     ReCUResNet34,
+    SignWithTriangle,
     set_tau,
-    sign_with_triangle,
     tau_at,
 )
 
@@ -55,7 +55,7 @@ def test_weights_are_standardised_and_bounded_by_the_quantile():
 
 def test_the_sign_has_a_triangle_for_derivative():
     values = torch.tensor([-1.5, -1.0, -0.25, 0.0, 0.5, 0.75, 2.0], requires_grad=True)
-    signs = sign_with_triangle(values)
+    signs = SignWithTriangle.of(values)
     assert signs.tolist() == [-1, -1, -1, 0, 1, 1, 1]
     signs.sum().backward()
     assert values.grad.tolist() == [0, 0, 1.5, 2, 1, 0.5, 0]

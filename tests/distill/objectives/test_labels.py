@@ -3,26 +3,8 @@ import math
 import pytest
 import torch
 
-from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.deep_supervision import deep_supervision
 from tests.distill.objectives.conftest import softmax
-
-
-def test_cross_entropy_by_hand():
-    logits = torch.tensor([[math.log(3.0), 0.0]])
-    assert cross_entropy(logits, torch.tensor([0])).item() == pytest.approx(math.log(4 / 3))
-    smoothed = cross_entropy(logits, torch.tensor([0]), label_smoothing=0.2).item()
-    assert smoothed == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * math.log(1 / 4))
-
-
-def test_cross_entropy_by_a_slow_loop(numbers: torch.Generator):
-    logits, target = torch.randn(5, 7, generator=numbers), torch.tensor([0, 3, 6, 6, 2])
-    expected = 0.0
-    for row, place in zip(logits.tolist(), target.tolist(), strict=True):
-        for at, probability in enumerate(softmax(row)):
-            wanted = 0.1 / 7 + (0.9 if at == place else 0.0)
-            expected -= wanted * math.log(probability) / 5
-    assert cross_entropy(logits, target, label_smoothing=0.1).item() == pytest.approx(expected)
 
 
 def test_deep_supervision_by_hand():

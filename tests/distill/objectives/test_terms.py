@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 import distill.objectives
-from distill.config import InfoNceConfig, ObjectivesConfig
+from distill.config import ObjectivesConfig
+from distill.config.objectives import InfoNceConfig
 from distill.methods import METHODS, Rows, StepTensors
 from distill.methods.pfed import symmetric_info_nce
 from distill.models import Outputs

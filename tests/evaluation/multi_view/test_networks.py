@@ -50,7 +50,9 @@ def rebuild(run: RunPaths, model: dict[str, object], *, image_size: int) -> None
     torch.manual_seed(1)
     places = [f"{place:04d}" for place in range(TRAIN)]
     newborn = build_model(config.model, num_places=TRAIN)
-    save_weights(run, newborn, config, places=places, layout="university1652", step=10)
+    save_weights(
+        run.weights, run.card, newborn, config, places=places, layout="university1652", step=10
+    )
 
 
 @pytest.fixture(autouse=True)

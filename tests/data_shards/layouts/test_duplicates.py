@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.twins import Comparisons, is_same_image, merge_twins
+from data_shards.layouts.duplicates import Comparisons, is_same_image, merge_duplicates
 from data_shards.schema import ImageRecord, Role, View
 
 Make = Callable[..., ImageRecord]
@@ -32,7 +32,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def merge(*records: ImageRecord) -> dict[str, Role]:
-    merged = merge_twins(
+    merged = merge_duplicates(
         records, apart=lambda record: f"{record.name}-other", comparisons=Comparisons("")
     )
     assert len({record.key for record in merged}) == len(merged)

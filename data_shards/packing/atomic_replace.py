@@ -13,7 +13,7 @@ RENAME_EXCHANGE = 2
 REPLACED_SUFFIX = ".replaced"
 
 
-def take_place(new: Path, out: Path) -> None:
+def atomic_replace(new: Path, out: Path) -> None:
     """Move the folder `new` to `out`, and remove the folder that stood there.
 
     Where the system can exchange two names in one step, `out` is at every moment the old folder or

@@ -13,16 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
+from data_shards.file_stamp import file_stamp
 from data_shards.processors import processors
 from data_shards.schema import ImageRecord
-from data_shards.untouched import traces
 
 READERS_PER_PROCESSOR = 4
 """Comparing waits for the disk more than it computes, on a network disk most of all."""
 
 AT_A_TIME = 64
 
-TRACES = struct.Struct("<qqq")
+STAMP = struct.Struct("<qqq")
 
 Pair = tuple[Path, Path]
 
@@ -46,7 +46,7 @@ class Comparisons:
         return is_same
 
 
-def merge_twins(
+def merge_duplicates(
     records: Sequence[ImageRecord],
     *,
     apart: Callable[[ImageRecord], str],
@@ -66,9 +66,9 @@ def merge_twins(
     first: dict[str, ImageRecord] = {}
     pairs: list[Pair] = []
     for key, record in keyed:
-        twin = first.setdefault(key, record)
-        if twin is not record:
-            pairs.append((twin.source, record.source))
+        earlier = first.setdefault(key, record)
+        if earlier is not record:
+            pairs.append((earlier.source, record.source))
     is_same = iter(comparisons.of(pairs))
     merged: dict[str, ImageRecord] = {}
     for key, record in keyed:
@@ -95,10 +95,10 @@ def _add(merged: dict[str, ImageRecord], key: str, record: ImageRecord, *, is_kn
 
 
 def _digest(pairs: Sequence[Pair]) -> str:
-    """Return a digest over names and traces of all files: equal means that none was touched."""
+    """Return a digest over names and stamps of all files: equal means that none was touched."""
     sha = hashlib.sha256()
     for path in (path for pair in pairs for path in pair):
-        sha.update(os.fsencode(path.absolute()) + TRACES.pack(*traces(path)))
+        sha.update(os.fsencode(path.absolute()) + STAMP.pack(*file_stamp(path)))
     return sha.hexdigest()
 
 

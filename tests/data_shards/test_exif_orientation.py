@@ -6,7 +6,7 @@ import random
 import pytest
 from PIL import Image
 
-from data_shards.packing.image_file import exif_orientation
+from data_shards.decode import exif_orientation
 
 ORIENTATION = 0x0112
 

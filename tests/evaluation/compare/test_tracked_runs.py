@@ -7,9 +7,9 @@ import pytest
 from mlflow import MlflowClient
 
 from data_shards.errors import TrackingError
-from distill.mlflow_runs import read_runs
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
+from evaluation.compare.tracked_runs import read_runs
 from tests.distill.conftest import NO_SERVER
 
 

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 
-def traces(path: str | Path) -> tuple[int, int, int]:
+def file_stamp(path: str | Path) -> tuple[int, int, int]:
     """Return size, time of the last change of the content, and that of the inode in nanoseconds.
 
-    Equal traces mean that nobody touched the file: no program sets the time of the inode back.
+    Equal stamps mean that nobody touched the file: no program sets the time of the inode back.
     Where a file system keeps coarse times, an edit within one tick that keeps the size is missed.
 
     Raises:
