@@ -33,8 +33,7 @@ def rank() -> int:
 
 def available_backends() -> list[str]:
     """Return through what ranks can talk with this torch, of `gloo` and `nccl`."""
-    has = {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
-    return [name for name, is_here in has.items() if is_here]
+    return [name for name in ("gloo", "nccl") if dist.is_backend_available(name)]
 
 
 def gather_with_grad(part: Tensor) -> Tensor:
@@ -75,13 +74,17 @@ def average(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(mean.view_as(tensor))
 
 
+def gather_objects(part: Any) -> list[Any]:  # noqa: ANN401 - whatever a rank says
+    """Return what every rank passed, in the order of ranks."""
+    parts = [part] * world_size()
+    if len(parts) > 1:
+        dist.all_gather_object(parts, part)
+    return parts
+
+
 def gather_arrays(part: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """Return every rank's array, in the order of ranks; their lengths may differ."""
-    if world_size() == 1:
-        return [part]
-    parts: list[npt.NDArray[Any] | None] = [None] * world_size()
-    dist.all_gather_object(parts, np.ascontiguousarray(part))
-    return cast(list[npt.NDArray[Any]], parts)
+    return gather_objects(np.ascontiguousarray(part))
 
 
 def sum_integers(part: Tensor) -> Tensor:
@@ -125,19 +128,14 @@ def _host_group(timeout: timedelta | None) -> dist.ProcessGroup:
 
 def first_problem(problem: str | None) -> str | None:
     """Return the problem of the lowest rank that has one, the same on every rank; None if none."""
-    if world_size() == 1:
-        return problem
-    problems: list[str | None] = [None] * world_size()
-    dist.all_gather_object(problems, problem)
-    return next((found for found in problems if found is not None), None)
+    return next((found for found in gather_objects(problem) if found is not None), None)
 
 
 def broadcast_object(value: Any) -> Any:  # noqa: ANN401 - whatever rank 0 says
     """Return what rank 0 passed, on every rank: one look at a disk decides for all."""
-    if world_size() == 1:
-        return value
     said = [value]
-    dist.broadcast_object_list(said, src=0)
+    if world_size() > 1:
+        dist.broadcast_object_list(said, src=0)
     return said[0]
 
 

@@ -54,25 +54,19 @@ def write_metrics(session: Session, means: Mapping[str, float], progress: Progre
     memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if torch.cuda.is_available():
         memory_gib = torch.cuda.max_memory_allocated() / 2**30
-    metrics = {f"train/{name}": value for name, value in means.items()}
     rates = {group["name"]: group["lr"] for group in session.groups.param_groups}
-    metrics["train/learning_rate"] = max(rates.values())
+    metrics = {f"train/{name}": value for name, value in means.items()}
+    metrics |= {"train/learning_rate": max(rates.values())}
     metrics |= {f"train/learning_rate/{name}": rate for name, rate in rates.items()}
-    metrics["train/images_per_second"] = speed
-    metrics["train/steps_per_second"] = state.step / max(state.seconds, 1e-9)
+    metrics |= {"train/images_per_second": speed}
+    metrics |= {"train/steps_per_second": state.step / max(state.seconds, 1e-9)}
     metrics |= {"train/data_wait": session.data_wait, "train/memory_gib": memory_gib}
     if session.accelerator.is_main_process:
         session.tracker.log(state.step, metrics)
-    shown = {
-        "loss": means["total"],
-        "images/s": speed,
-        "data wait": session.data_wait,
-        "GiB": memory_gib,
-    }
-    lines.info(
-        "step %d: %s", state.step, " ".join(f"{name}={x:.5g}" for name, x in metrics.items())
-    )
-    progress(state.step, session.config.schedule.num_steps, **shown)
+    told = " ".join(f"{name}={value:.5g}" for name, value in metrics.items())
+    lines.info("step %d: %s", state.step, told)
+    shown = {"loss": means["total"], "images/s": speed, "data wait": session.data_wait}
+    progress(state.step, session.config.schedule.num_steps, **shown, GiB=memory_gib)
 
 
 @contextmanager

@@ -95,12 +95,14 @@ def claim_run_folder(paths: RunPaths) -> AbstractContextManager[object]:
 
 
 def open_run_folder(config: DistillConfig, *, world_size: int) -> RunPaths:
-    """Create the run folder, or accept the one of this very recipe; save recipe and environment.
+    """Create the run folder, or accept the one of this very recipe; rank 0 saves what is in it.
 
     Raises:
         RecipeError: the folder holds a run of another recipe.
     """
     paths = RunPaths(config.run_folder)
+    if launched_rank() != 0:
+        return paths
     refuse_other_recipe(config)
     try:
         paths.checkpoints.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import InitVar, asdict, dataclass, replace
 from datetime import timedelta
 from operator import attrgetter
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -30,7 +29,7 @@ from distill.launched import (
     launched_world_size,
     ranks_on_this_node,
 )
-from distill.methods import METHODS, Method
+from distill.methods import METHODS
 from distill.micro_batches import MicroBatches
 from distill.models import RetrievalModel, to_device
 from distill.models.backbones import compile_units
@@ -59,7 +58,6 @@ class Session:
     accelerator: Accelerator
     shards: ShardSet
     paths: RunPaths
-    method: Method
     model: RetrievalModel
     """The model alone; `step` holds the same weights, wrapped for all ranks."""
 
@@ -75,23 +73,57 @@ class Session:
 
     optimizer: AcceleratedOptimizer
     teacher: Teacher | None
-    loader: TrainLoader
-    tracker: Tracker
-    """Of rank 0; other ranks have none that is started."""
-
+    plan: InitVar[Plan]
     checkpoints: CheckpointWriter
     state: RunState
     descriptor_space: str = ""
     """That of the teacher, where the student's projection into it is kept."""
-
-    phases: tuple[Phase, ...]
-    """Of the whole run, in order."""
 
     phase: Phase | None = None
     """The one that model and optimizer were brought into."""
 
     data_wait: float = 0.0
     """Share of its time that the loop waited for batches."""
+
+    def __post_init__(self, plan: Plan) -> None:
+        """Open the loader of this rank and, of rank 0, the tracker."""
+        config, accelerator = self.config, self.accelerator
+        self.method = METHODS[config.method]
+        self.phases = self.method.phases(config)
+        size = self.teacher.image_size if self.teacher else None  # rendered where it differs
+        self.loader = TrainLoader(
+            self.shards,
+            plan,
+            augment=config.augment,
+            image_size=config.data.image_size,
+            resampling=config.data.resampling,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            threads=decode_threads(config),
+            crops_per_decode=config.data.crops_per_decode,
+            teacher_size=size if size != config.data.image_size else None,
+        )
+
+        self.tracker, origin = Tracker(self.paths), self.model.origin
+        if not accelerator.is_main_process:
+            return
+        self.tracker.rewind(self.state.step)
+        self.tracker.start(
+            name=config.name,
+            experiment=config.tracking.experiment,
+            uri=tracking_uri(self.paths, config.tracking.uri),
+            params=flat_recipe(config),
+            tags={
+                "role": config.role,
+                "method": config.method,
+                "arch": config.model.arch,
+                "weights": origin.source,
+                "weights_sha256": origin.sha256[:12],
+                "weights_licence": origin.licence_in_words,
+                "shards": self.shards.fingerprint[:12],
+                "world_size": str(accelerator.num_processes),
+            },
+        )
 
     def on_device(self, planned: Batch) -> DeviceBatch:
         """Return a batch on the training device, with what the teacher says of it."""
@@ -244,7 +276,6 @@ def open_session(
     teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
     wait_for_slow_ranks("teacher")
     set_seed(config.seed)
-    method = METHODS[config.method]
     asked, is_kept = config, config.model.descriptor_width == "teacher"
     if teacher is not None and is_kept:
         width = math.prod(teacher.shapes["descriptor"])
@@ -253,22 +284,32 @@ def open_session(
     model, num_rows = wrapped.model, config.data.micro_batch
     micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)
     # Written when nothing of the recipe is left to refuse.
-    paths, found, state = _open_run(asked, accelerator, shards)
+    paths = open_run_folder(asked, world_size=accelerator.num_processes)
+    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
     is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
     whole = deepcopy(wrapped) if is_copied else wrapped
-    groups = _make_groups(config, wrapped)
+    groups = GroupedOptimizer(
+        METHODS[config.method].groups(wrapped, config),
+        order=wrapped.parameters(),
+        max_grad_norm=config.optimizer.max_grad_norm,
+        ema_decay=config.optimizer.ema_decay,
+        fused=config.optimizer.fused,
+    )
     with prepared_for_zero(accelerator, config, wrapped, groups):
         step, optimizer = accelerator.prepare(wrapped, groups)
-    _go_on(config, accelerator, found, state, wrapped, groups, models=(model, whole.model))
+    set_seed(config.seed, device_specific=True)
+    if found is not None:
+        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
+    state.origin = state.origin or asdict(model.origin)
+    model.origin = whole.model.origin = Origin(**state.origin)
     saver = CheckpointWriter(accelerator, wrapped, groups, paths, keep=config.keep_checkpoints)
     return Session(
         config=config,
         accelerator=accelerator,
         shards=shards,
         paths=paths,
-        method=method,
         model=model,
         step=step,
         whole=whole,
@@ -276,11 +317,9 @@ def open_session(
         groups=groups,
         optimizer=optimizer,
         teacher=teacher,
-        loader=_open_loader(config, accelerator, shards, plan, teacher),
-        tracker=_open_tracker(config, accelerator, shards, paths, state, origin=model.origin),
+        plan=plan,
         checkpoints=saver,
         state=state,
-        phases=method.phases(config),
         descriptor_space=teacher.space if teacher and is_kept else "",
     )
 
@@ -298,99 +337,3 @@ def _build_step(
         compile_units(model.backbone, arch=config.model.arch)
     shapes = teacher.shapes if teacher else None
     return DistillStep(config, method, model, teacher=shapes).to(device)
-
-
-def _make_groups(config: DistillConfig, step: DistillStep) -> GroupedOptimizer:
-    """Build the optimizer of all that learns."""
-    return GroupedOptimizer(
-        METHODS[config.method].groups(step, config),
-        order=step.parameters(),
-        max_grad_norm=config.optimizer.max_grad_norm,
-        ema_decay=config.optimizer.ema_decay,
-        fused=config.optimizer.fused,
-    )
-
-
-def _open_run(
-    config: DistillConfig, accelerator: Accelerator, shards: ShardSet
-) -> tuple[RunPaths, Path | None, RunState]:
-    """Open the run folder; return its newest checkpoint, if any, and the state to go on from."""
-    paths = RunPaths(config.run_folder)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            paths = open_run_folder(config, world_size=accelerator.num_processes)
-    return paths, *newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
-
-
-def _go_on(
-    config: DistillConfig,
-    accelerator: Accelerator,
-    found: Path | None,
-    state: RunState,
-    wrapped: DistillStep,
-    groups: GroupedOptimizer,
-    *,
-    models: Sequence[RetrievalModel],
-) -> None:
-    """Load a checkpoint, if one was found; models tell where their first weights came from."""
-    set_seed(config.seed, device_specific=True)
-    if found is not None:
-        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
-    state.origin = state.origin or asdict(models[0].origin)
-    for model in models:
-        model.origin = Origin(**state.origin)
-
-
-def _open_loader(
-    config: DistillConfig,
-    accelerator: Accelerator,
-    shards: ShardSet,
-    plan: Plan,
-    teacher: Teacher | None,
-) -> TrainLoader:
-    """Return the loader of this rank; a live teacher's images are rendered where they differ."""
-    size = teacher.image_size if teacher else None
-    return TrainLoader(
-        shards,
-        plan,
-        augment=config.augment,
-        image_size=config.data.image_size,
-        resampling=config.data.resampling,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        threads=decode_threads(config),
-        crops_per_decode=config.data.crops_per_decode,
-        teacher_size=size if size != config.data.image_size else None,
-    )
-
-
-def _open_tracker(
-    config: DistillConfig,
-    accelerator: Accelerator,
-    shards: ShardSet,
-    paths: RunPaths,
-    state: RunState,
-    *,
-    origin: Origin,
-) -> Tracker:
-    """Start the tracker of rank 0; other ranks' stays silent."""
-    tracker = Tracker(paths)
-    if accelerator.is_main_process:
-        tracker.rewind(state.step)
-        tracker.start(
-            name=config.name,
-            experiment=config.tracking.experiment,
-            uri=tracking_uri(paths, config.tracking.uri),
-            params=flat_recipe(config),
-            tags={
-                "role": config.role,
-                "method": config.method,
-                "arch": config.model.arch,
-                "weights": origin.source,
-                "weights_sha256": origin.sha256[:12],
-                "weights_licence": origin.licence_in_words,
-                "shards": shards.fingerprint[:12],
-                "world_size": str(accelerator.num_processes),
-            },
-        )
-    return tracker

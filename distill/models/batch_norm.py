@@ -38,20 +38,11 @@ class _OverAllRanks(nn.modules.batchnorm._BatchNorm):
 _gather = torch.compiler.disable(gather_with_grad)
 
 
-class _OverAllRanks1d(_OverAllRanks, nn.BatchNorm1d): ...
-
-
-class _OverAllRanks2d(_OverAllRanks, nn.BatchNorm2d): ...
-
-
-class _OverAllRanksAct2d(_OverAllRanks, BatchNormAct2d): ...
-
-
-KINDS = {
-    nn.BatchNorm1d: _OverAllRanks1d,
-    nn.BatchNorm2d: _OverAllRanks2d,
-    BatchNormAct2d: _OverAllRanksAct2d,
+KINDS: dict[type[nn.Module], type] = {
+    kind: type(f"{kind.__name__}OverAllRanks", (_OverAllRanks, kind), {})
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormAct2d)
 }
+"""Of batch norms: each, and itself over all ranks."""
 
 
 def norms_that_learn(network: nn.Module) -> list[str]:
