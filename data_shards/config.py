@@ -24,20 +24,15 @@ Resampling = Literal["opencv-linear", "opencv-area", "pillow-bilinear", "pillow-
 LOCAL_CACHE_GIB = 50.0
 """University-1652 in original bytes many times over, and still a modest part of a node's disk."""
 
-PROFILE_SIZES = (256, 384, 512)
-"""Sizes of stored images that students are trained at; other ones would be resized twice."""
-
 Bounds = tuple[float | None, bool, str]
 """A number, whether it is allowed, and what is allowed in words."""
 
 
 def between(value: float, low: float, high: float) -> Bounds:
-    """Return the bounds of a number that may be `low`, `high` or anything between."""
     return value, low <= value <= high, f"between {low} and {high}"
 
 
 def at_least(value: int, low: int) -> Bounds:
-    """Return the bounds of a count."""
     words = f"at least {low}" if value < low else f"at most {MOST}"
     return value, low <= value <= MOST, words
 
@@ -48,12 +43,10 @@ def seed_bounds(value: int) -> Bounds:
 
 
 def share_bounds(value: float) -> Bounds:
-    """Return the bounds of a part that leaves something over."""
     return value, 0 <= value < 1, "at least 0 and below 1"
 
 
 def room_bounds(value: float) -> Bounds:
-    """Return the bounds of a size on disk."""
     return value, 0 < value <= MOST, "above 0"
 
 
@@ -174,8 +167,9 @@ class ShardConfig:
     coordinates: Path | None = None
     """CSV file of place,latitude,longitude in degrees; kept in the manifest."""
 
-    image_size: int = 0
-    """Store JPEGs of this width and height (256, 384 or 512); 0 keeps the original bytes."""
+    image_size: Literal[0, 256, 384, 512] = 0
+    """Store JPEGs of this width and height, at which students are trained; 0 keeps the original
+    bytes."""
 
     quality: int = 95
     """JPEG quality of resized images, 50 to 100; goes with --image-size."""
@@ -201,11 +195,7 @@ class ShardConfig:
     """Print the result as one JSON line."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be, and options that speak of different things.
-
-        Raises:
-            RecipeError: the number, as its option; or what to say instead.
-        """
+        """Refuse numbers that cannot be, and options that speak of different things."""
         refuse_out_of_bounds(
             {
                 "--workers": between(self.workers, 0, 4096),
@@ -223,19 +213,9 @@ class ShardConfig:
             )
         if self.roles and not self.index_only:
             raise RecipeError("--roles goes with --index-only; raw folders tell roles themselves")
-        if self.image_size not in (0, *PROFILE_SIZES):
-            sizes = ", ".join(map(str, PROFILE_SIZES))
-            raise RecipeError(
-                f"--image-size ({self.image_size}) must be one of {sizes}, or 0 to keep the "
-                "original bytes"
-            )
 
     def _refuse_idle_options(self) -> None:
-        """Refuse options that would change nothing, so that nobody believes they did.
-
-        Raises:
-            RecipeError: their names, and what they go with.
-        """
+        """Refuse options that would change nothing, so that nobody believes they did."""
         usual = {field.name: field.default for field in fields(self)}
         told = {name for name, value in usual.items() if getattr(self, name) != value}
         of_jpegs, of_folders = ("quality", "resampling"), ("layout", "split", "coordinates")
@@ -266,11 +246,7 @@ class VerifyConfig:
     """Print the result as one JSON line."""
 
     def __post_init__(self) -> None:
-        """Refuse a number of workers that cannot be.
-
-        Raises:
-            RecipeError: the number, as its option.
-        """
+        """Refuse a number of workers that cannot be."""
         refuse_out_of_bounds({"--workers": between(self.workers, 0, 4096)})
 
 
@@ -323,11 +299,7 @@ class PlanConfig:
     """Print every step as one JSON line instead of a summary."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers for which there is no plan.
-
-        Raises:
-            RecipeError: every such number, as its option.
-        """
+        """Refuse numbers for which there is no plan."""
         refuse_out_of_bounds(
             {
                 "--local-cache-gib": room_bounds(self.local_cache_gib),
