@@ -358,6 +358,8 @@ def _read_link(paths: RunPaths) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error of MLflow says, at most 200 characters of it."""
+    """Return what an error of MLflow says, at most 200 characters of it; ours are whole."""
+    if isinstance(error, TrackingError):
+        return str(error)
     lines = str(error).splitlines()
     return shorten(lines[0], 200, placeholder=" ...") if lines else type(error).__name__

@@ -20,6 +20,7 @@ class PfedTermConfig(TermConfig):
     """A term of pfed alone."""
 
     weight: float = bounded(0.0, at_least=0, methods=("pfed",))
+    """As of every term."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class TaughtTermConfig(TermConfig):
     """A term that compares with a teacher."""
 
     weight: float = bounded(0.0, at_least=0, needs=("teacher.run",))
+    """As of every term; a weight needs `teacher.run`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class SelfDistillationConfig(DeepSupervisionConfig):
     weight: float = bounded(
         0.0, at_least=0, needs=("objectives.deep_supervision.weight",), methods=("pfed",)
     )
+    """As of every term; the stages then need class logits of their own."""
 
     temperature: float = bounded(4.0, above=0)
     """Softens both sides; the term is scaled by its square."""
@@ -129,6 +132,7 @@ class CrossViewConfig(TermConfig):
     """Class probabilities of both views, branch by branch (spec bicrossnet 4.1)."""
 
     weight: float = bounded(0.0, at_least=0, methods=("bicrossnet",))
+    """As of every term."""
 
 
 @dataclass(frozen=True, kw_only=True)
