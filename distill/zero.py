@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -100,7 +100,7 @@ def copy_whole(
 
     ZeRO has them in pieces, which are brought together.
     """
-    learning = accelerator.unwrap_model(step)
+    learning = cast(nn.Module, getattr(step, "module", step))  # accelerate would import DeepSpeed
     pieces: AbstractContextManager[object] = nullcontext()
     if zero_stage(accelerator) == 3:
         from deepspeed.runtime.zero import GatheredParameters
