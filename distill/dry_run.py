@@ -1,7 +1,6 @@
 """What a training would be and take: no GPU is touched, no image read, nothing written."""
 
 import json
-import math
 import sys
 import weakref
 from dataclasses import replace
@@ -98,10 +97,8 @@ def memory_of_a_rank(
     nothing is computed. A live teacher, images that wait and buffers of libraries are not counted.
     """
     method, data = METHODS[config.method], config.data
+    config, device = config.with_width_of(teacher), torch.device("cpu")
     model = replace(config.model, weights="none")
-    if model.descriptor_width == "teacher" and teacher is not None:
-        model = replace(model, descriptor_width=math.prod(teacher["descriptor"]))
-    config, device = replace(config, model=model), torch.device("cpu")
     network = to_device(method.build(model, num_places=len(class_places(shards))), device)
     step = DistillStep(config, method, network, teacher=teacher)
     groups = method.groups(step, config)

@@ -81,8 +81,9 @@ def _traced(session: Session) -> Iterator[Callable[[], None]]:
     def write(seen: profile) -> None:
         folder.mkdir(exist_ok=True)
         seen.export_chrome_trace(str(folder / f"trace-rank{rank}.json"))
-        (folder / f"table-rank{rank}.txt").write_text(table(seen))
-        log.info("traced rank %d into %s:\n%s", rank, folder, table(seen))
+        parts = table(seen)
+        (folder / f"table-rank{rank}.txt").write_text(parts)
+        log.info("traced rank %d into %s:\n%s", rank, folder, parts)
 
     phases = schedule(wait=1, warmup=1, active=num_steps, repeat=1)
     with profile(schedule=phases, on_trace_ready=write, acc_events=True) as seen:

@@ -54,9 +54,7 @@ class RunPaths:
         self.mlflow = folder / "mlflow.json"  # which MLflow run this is, and what reached it
         self.exit = folder / "exit.json"  # how the newest attempt ended
         self.lock = folder / ".lock"  # who trains into this folder; to remove it unlocks it
-        self.stop = (
-            folder / "STOP"
-        )  # whoever makes it stops the run, as a signal does; then it goes
+        self.stop = folder / "STOP"  # stops the run, as a signal does; then it is removed
         self.log = folder / "train.log"  # what was told, and every metric line as text
         self.profile = folder / "profile"  # traces and tables of where steps went, if asked for
         self.checkpoints = folder / "checkpoints"

@@ -277,9 +277,7 @@ def open_session(
     wait_for_slow_ranks("teacher")
     set_seed(config.seed)
     asked, is_kept = config, config.model.descriptor_width == "teacher"
-    if teacher is not None and is_kept:
-        width = math.prod(teacher.shapes["descriptor"])
-        config = replace(config, model=replace(config.model, descriptor_width=width))
+    config = config.with_width_of(teacher.shapes if teacher else None)
     wrapped = _build_step(config, shards, accelerator.device, teacher=teacher)
     model, num_rows = wrapped.model, config.data.micro_batch
     micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)

@@ -4,8 +4,9 @@ One recipe describes a teacher or a student; the same file, given to `skydistill
 teacher cache that its student reads.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
@@ -193,6 +194,13 @@ class DistillConfig:
                 f"schedule.num_steps ({self.schedule.num_steps})"
             )
         return problems
+
+    def with_width_of(self, teacher: Mapping[str, tuple[int, ...]] | None) -> "DistillConfig":
+        """Return this recipe with the number that `model.descriptor_width: teacher` stands for."""
+        if teacher is None or self.model.descriptor_width != "teacher":
+            return self
+        width = prod(teacher["descriptor"])
+        return replace(self, model=replace(self.model, descriptor_width=width))
 
     @property
     def run_folder(self) -> Path:

@@ -22,7 +22,7 @@ EXPERIMENT = "skydistill"
 REPORTS = f"{Path(REPORT_NAME).stem}*.json"
 """`evaluation.json`, and beside it those of further data sets: `evaluation_sues200.json`."""
 
-NOT_OF_THE_MODEL = {*MAY_CHANGE_ON_RESUME, "name", "seed", "data.threads", "teacher.cache"}
+NOT_OF_THE_MODEL = {*MAY_CHANGE_ON_RESUME, "name", "seed", "teacher.cache"}
 """Keys of a recipe that may differ between the seeds of one experiment."""
 
 MOST_NAMES = 8

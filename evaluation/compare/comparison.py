@@ -216,11 +216,7 @@ def _speed(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
 
     Of several batch sizes that all were measured at, it is the fastest.
     """
-    found = [
-        {f"{one.machine}, batch {one.batch_size}": one.images_per_second for one in report.speed}
-        for report in reports
-        if report.speed
-    ]
+    found = [speeds for report in reports if (speeds := _speed_by_setup(report))]
     if not found:
         return [], []
     shared = [setup for setup in found[0] if all(setup in one for one in found)]
@@ -228,21 +224,19 @@ def _speed(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
         setups = list(dict.fromkeys(setup for one in found for setup in one))
         return [], [f"images/s are left out, they were measured apart: {listed(setups)}"]
     fastest = max(shared, key=lambda setup: math.fsum(one[setup] for one in found))
-
-    def images_per_second(report: Report) -> float | None:
-        for one in report.speed:
-            if f"{one.machine}, batch {one.batch_size}" == fastest:
-                return one.images_per_second
-        return None
-
     column = Column(
         head=("measured", "images/s"),
         metric=SPEED,
-        value=images_per_second,
+        value=lambda report: _speed_by_setup(report).get(fastest),
         form=lambda value: f"{value:.0f}" if value >= 100 else f"{value:.3g}",
         measured_on=fastest,
     )
     return [column], [f"images/s: {fastest}"]
+
+
+def _speed_by_setup(report: Report) -> dict[str, float]:
+    """Return images per second by machine and batch."""
+    return {f"{one.machine}, batch {one.batch_size}": one.images_per_second for one in report.speed}
 
 
 def _published_rows(columns: Sequence[Column], measurement: Measurement) -> list[Row]:
