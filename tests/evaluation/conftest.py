@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_shards.layouts import read_layout
@@ -149,6 +150,7 @@ def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
         schedule=ScheduleConfig(num_steps=10, warmup_steps=1),
     )
     paths = open_run_folder(config, world_size=1)
+    torch.manual_seed(0)
     model = build_model(config.model, num_places=TRAIN)
     places = [f"{place:04d}" for place in range(TRAIN)]
     save_weights(
