@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.demo_paths import DemoPaths
 
 if TYPE_CHECKING:
-    from evaluation.report import Report
-    from evaluation.result import Result
+    from evaluation.report import Report, Result
 
 
 WAYS = ("d2s", "s2d")

@@ -11,8 +11,7 @@ import yaml
 from data_shards.layouts.published import PLACES, PUBLISHED
 from data_shards.layouts.published import Published as TestSet
 from data_shards.schema import Role
-from evaluation.report import Report
-from evaluation.result import CLEAN, SINGLE, Result
+from evaluation.report import CLEAN, SINGLE, Report, Result
 
 FILE = Path(__file__).with_name("published.yaml")
 

@@ -14,8 +14,7 @@ from rich.text import Text
 
 from evaluation.compare.published import Source
 from evaluation.figures.tables import SHRUNK, SMALL, escape
-from evaluation.report import Report
-from evaluation.result import Result
+from evaluation.report import Report, Result
 
 WIDTH, LATEX_WIDTH = 120, 100
 """Characters that a table may take in a terminal and in LaTeX; a wider one is split."""

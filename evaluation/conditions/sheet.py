@@ -32,7 +32,7 @@ from evaluation.figures.canvas import (
     write,
 )
 from evaluation.figures.lettering import shortened
-from evaluation.result import CLEAN
+from evaluation.report import CLEAN
 
 log = logging.getLogger("evaluation.conditions.sheet")  # also where it is started as a module
 

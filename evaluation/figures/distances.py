@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from data_shards.shards import ShardSet
 from evaluation.figures.canvas import INK, RUN_COLOURS, VALUE, tones
 from evaluation.figures.grid import add_legend, charts, name_axes
-from evaluation.verdict import Verdict
+from evaluation.retrieval import Retrieval
 
 EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of WGS 84; a sphere of it is off by less than 0.6 %."""
@@ -65,7 +65,7 @@ class DistanceCurve:
     distances: Distances
 
 
-def distance_to_truth(verdict: Verdict, shards: ShardSet) -> Distances | None:
+def distance_to_truth(retrieval: Retrieval, shards: ShardSet) -> Distances | None:
     """Measure from each query's place to that of its first answer; None if no pair is known."""
     known = shards.manifest.coordinates
     if not known:
@@ -73,8 +73,8 @@ def distance_to_truth(verdict: Verdict, shards: ShardSet) -> Distances | None:
     nowhere = (np.nan, np.nan)
     degrees = np.array([known.get(place, nowhere) for place in shards.places], dtype=np.float64)
     place = shards.images.place
-    truth_Q = degrees[place[verdict.query_rows]]
-    answer_Q = degrees[place[verdict.gallery_rows[verdict.first_answers.numpy()]]]
+    truth_Q = degrees[place[retrieval.query_rows]]
+    answer_Q = degrees[place[retrieval.gallery_rows[retrieval.first_answers.numpy()]]]
     metres_Q = great_circle_m(truth_Q, answer_Q)
     is_known_Q = np.isfinite(metres_Q)
     if not is_known_Q.any():

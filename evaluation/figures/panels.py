@@ -10,7 +10,7 @@ from data_shards.decode import decode, resize
 from data_shards.shards import ShardSet
 from evaluation.figures.canvas import Pixels
 from evaluation.figures.charts import Hit, PanelRow, retrieval_panel
-from evaluation.verdict import Verdict
+from evaluation.retrieval import Retrieval
 
 NUM_QUERIES = 6
 NUM_QUERIES_PER_ALTITUDE = 2
@@ -20,7 +20,7 @@ THUMBNAIL_PIXELS = 216
 
 THUMBNAIL_RESAMPLING: Resampling = "pillow-bicubic"
 
-Searches = Mapping[str, Verdict]
+Searches = Mapping[str, Retrieval]
 """Searches of one direction by altitude, in words; a single one may be called nothing."""
 
 
@@ -29,18 +29,18 @@ def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
     per_search = NUM_QUERIES if len(searches) == 1 else NUM_QUERIES_PER_ALTITUDE
     rows = [
         row
-        for note, verdict in searches.items()
-        for row in panel_rows(verdict, shards, count=per_search, note=note)
+        for note, retrieval in searches.items()
+        for row in panel_rows(retrieval, shards, count=per_search, note=note)
     ]
     return retrieval_panel(rows, title=title, subtitle=_subtitle(searches))
 
 
 def panel_rows(
-    verdict: Verdict, shards: ShardSet, *, count: int = NUM_QUERIES, note: str = ""
+    retrieval: Retrieval, shards: ShardSet, *, count: int = NUM_QUERIES, note: str = ""
 ) -> list[PanelRow]:
     """Read the images of the chosen queries and of what they found."""
-    chosen = evenly_spaced(len(verdict.query_rows), count)
-    return [_row(verdict, shards, query, note=note) for query in chosen]
+    chosen = evenly_spaced(len(retrieval.query_rows), count)
+    return [_row(retrieval, shards, query, note=note) for query in chosen]
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
@@ -53,26 +53,26 @@ def _subtitle(searches: Searches) -> str:
     some = next(iter(searches.values())).metrics
     sizes = f"{some['num_queries']:,} queries, {some['num_gallery']:,} gallery images"
     if len(searches) == 1:
-        (verdict,) = searches.values()
+        (retrieval,) = searches.values()
         return (
-            f"{sizes}  ·  recall@1 {some['recall@1']:.3f} (guessing {verdict.chance:.3f})  ·  "
+            f"{sizes}  ·  recall@1 {some['recall@1']:.3f} (guessing {retrieval.chance:.3f})  ·  "
             f"AP {some['ap']:.3f}"
         )
     recalls = ", ".join(
-        f"{note} {verdict.metrics['recall@1']:.3f}" for note, verdict in searches.items()
+        f"{note} {retrieval.metrics['recall@1']:.3f}" for note, retrieval in searches.items()
     )
     return f"{sizes} each  ·  recall@1: {recalls}"
 
 
-def _row(verdict: Verdict, shards: ShardSet, query: int, *, note: str) -> PanelRow:
+def _row(retrieval: Retrieval, shards: ShardSet, query: int, *, note: str) -> PanelRow:
     images = shards.images
-    query_row = int(verdict.query_rows[query])
-    score_G = verdict.gallery_GD @ verdict.query_QD[query]
+    query_row = int(retrieval.query_rows[query])
+    score_G = retrieval.gallery_GD @ retrieval.query_QD[query]
     best = score_G.topk(min(NUM_HITS, len(score_G)))
-    ranks = verdict.ranking.of_query(query)
+    ranks = retrieval.ranking.of_query(query)
     hits = []
     for similarity, at in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-        row = int(verdict.gallery_rows[at])
+        row = int(retrieval.gallery_rows[at])
         hits.append(
             Hit(
                 image=_pixels(shards, row),

@@ -25,9 +25,8 @@ from evaluation.figures.result_charts import (
 from evaluation.figures.similarity import draw_similarity, similarity_counts
 from evaluation.figures.tables import DATASETS
 from evaluation.protocols import PROTOCOLS
-from evaluation.report import Report
-from evaluation.result import Result
-from evaluation.verdict import Verdict
+from evaluation.report import Report, Result
+from evaluation.retrieval import Retrieval
 
 NUM_PAIRS = 6
 """Heat maps are drawn of this many pairs."""
@@ -48,7 +47,7 @@ FIGURE_NAMES = (
 )
 """Everything that a report may have."""
 
-Searched = tuple[Result, Verdict]
+Searched = tuple[Result, Retrieval]
 
 
 def remove_figures(folder: Path) -> None:
@@ -82,7 +81,7 @@ def _nothing_half_drawn(folder: Path) -> Iterator[None]:
 
 def draw_all(
     report: Report,
-    verdicts: Mapping[str, Verdict],
+    retrievals: Mapping[str, Retrieval],
     shards: ShardSet,
     model: RetrievalModel,
     *,
@@ -96,8 +95,8 @@ def draw_all(
 
     Args:
         report: what was measured.
-        verdicts: by the name of their result, of the headline rows.
-        shards: with the images that the rows of the verdicts stand for.
+        retrievals: by the name of their result, of the headline rows.
+        shards: with the images that the rows of the retrievals stand for.
         model: as it described them.
         folder: is made if it is not there.
         image_size: width and height of the model's inputs in pixels.
@@ -106,7 +105,7 @@ def draw_all(
     Raises:
         OSError: a file cannot be written; those before it stay.
     """
-    searched = [(row, verdicts[row.name]) for row in report.headlines() if row.name in verdicts]
+    searched = [(row, retrievals[row.name]) for row in report.headlines() if row.name in retrievals]
     paths = []
     with _nothing_half_drawn(folder):
         for direction, figure in _panels(report, searched, shards).items():
@@ -142,8 +141,8 @@ def _charts(report: Report, searched: list[Searched], shards: ShardSet) -> dict[
     if searched:
         figures["recall_curves"] = draw_recall_curves(
             [
-                recall_curve(verdict.ranking, title=row.title, label=_altitude(row))
-                for row, verdict in searched
+                recall_curve(retrieval.ranking, title=row.title, label=_altitude(row))
+                for row, retrieval in searched
             ],
             title="Recall over K",
             subtitle=in_full,
@@ -178,10 +177,10 @@ def _search(result: Result) -> str:
 
 def _panels(report: Report, searched: list[Searched], shards: ShardSet) -> dict[str, Figure]:
     """Draw a panel per direction, of all its altitudes."""
-    directions: dict[str, dict[str, Verdict]] = {}
+    directions: dict[str, dict[str, Retrieval]] = {}
     titles = {}
-    for row, verdict in searched:
-        directions.setdefault(row.direction, {})[_altitude(row)] = verdict
+    for row, retrieval in searched:
+        directions.setdefault(row.direction, {})[_altitude(row)] = retrieval
         titles[row.direction] = f"{report.name}: {row.title}"
     return {
         direction: draw_panel(found, shards, title=titles[direction])
@@ -197,17 +196,17 @@ def _pairs(searched: list[Searched], shards: ShardSet) -> list[tuple[int, int, s
     """
     place = shards.images.place
     asked = [
-        (row, verdict, int(query))
-        for row, verdict in searched
+        (row, retrieval, int(query))
+        for row, retrieval in searched
         if row.direction == FROM_THE_AIR
-        for query in verdict.ranking.offsets.diff().nonzero().flatten()
+        for query in retrieval.ranking.offsets.diff().nonzero().flatten()
     ]
     pairs = []
     for at in evenly_spaced(len(asked), NUM_PAIRS):
-        row, verdict, query = asked[at]
-        drone = int(verdict.query_rows[query])
-        right = verdict.gallery_rows[place[verdict.gallery_rows] == place[drone]]
-        rank = f"rank {verdict.ranking.of_query(query)[0] + 1:,}"
+        row, retrieval, query = asked[at]
+        drone = int(retrieval.query_rows[query])
+        right = retrieval.gallery_rows[place[retrieval.gallery_rows] == place[drone]]
+        rank = f"rank {retrieval.ranking.of_query(query)[0] + 1:,}"
         note = ", ".join(word for word in (_altitude(row), rank) if word)
         pairs.append((drone, int(right[0]), note))
     return pairs
@@ -216,7 +215,7 @@ def _pairs(searched: list[Searched], shards: ShardSet) -> list[tuple[int, int, s
 def _similarity(searched: list[Searched], shards: ShardSet, *, subtitle: str) -> Figure:
     num_altitudes = sum(row.direction == searched[0][0].direction for row, _ in searched)
     return draw_similarity(
-        {_search(row): similarity_counts(verdict, shards.images) for row, verdict in searched},
+        {_search(row): similarity_counts(retrieval, shards.images) for row, retrieval in searched},
         title="Similarity of pairs",
         subtitle=subtitle,
         columns=num_altitudes if num_altitudes > 1 else 2,
@@ -225,7 +224,7 @@ def _similarity(searched: list[Searched], shards: ShardSet, *, subtitle: str) ->
 
 def _distances(searched: list[Searched], shards: ShardSet) -> list[DistanceCurve]:
     """Measure the distances of every search whose places are known."""
-    measured = [(row, distance_to_truth(verdict, shards)) for row, verdict in searched]
+    measured = [(row, distance_to_truth(retrieval, shards)) for row, retrieval in searched]
     return [
         DistanceCurve(title=row.title, label=_altitude(row), distances=found)
         for row, found in measured

@@ -19,7 +19,7 @@ from evaluation.figures.canvas import (
     deep,
 )
 from evaluation.figures.grid import TALL, add_legend, charts, name_axes
-from evaluation.result import CLEAN, SINGLE, Result
+from evaluation.report import CLEAN, SINGLE, Result
 
 METRIC_NAMES = {"recall@1": "recall@1", "ap": "AP"}
 STEEP, STEEP_POINTS = 6.0, 9.0

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from evaluation.efficiency.cost import Speed
 from evaluation.figures.units import percent, short
-from evaluation.report import GalleryNetwork, Report
-from evaluation.result import CLEAN, METRICS, ONE_NETWORK, SINGLE, Result
+from evaluation.report import CLEAN, METRICS, ONE_NETWORK, SINGLE, GalleryNetwork, Report, Result
 
 COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@1%", "AP", "guessing")
 

@@ -116,7 +116,7 @@ def evaluated(run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str
 
     def evaluated(*words: object, on: ShardSet = shards) -> dict[str, Any]:
         given = ["--checkpoint", run.folder, "--shards", on.folder, "--json", *words]
-        given += ["--no-figures", "--no-mlflow", "--threads", "1"]
+        given += ["--no-figures", "--no-mlflow", "--threads", "1", "--overwrite"]
         assert evaluate([str(word) for word in given]) == 0
         return dict(json.loads(capsys.readouterr().out))
 

@@ -9,15 +9,14 @@ import torch
 
 from evaluation.efficiency.cost import Cost
 from evaluation.ranking import metrics, rank
-from evaluation.report import Report
-from evaluation.result import Result
-from evaluation.verdict import Verdict
+from evaluation.report import Report, Result
+from evaluation.retrieval import Retrieval
 
 TITLES = {"d2s": "drone to satellite", "s2d": "satellite to drone"}
 
 MakeResult = Callable[..., Result]
 MakeReport = Callable[..., Report]
-MakeVerdict = Callable[[list[list[float]], list[int], list[list[float]], list[int]], Verdict]
+MakeRetrieval = Callable[[list[list[float]], list[int], list[list[float]], list[int]], Retrieval]
 
 
 @pytest.fixture
@@ -73,15 +72,15 @@ def report() -> MakeReport:
 
 
 @pytest.fixture
-def verdict() -> MakeVerdict:
-    """A function from descriptors and places to a verdict; queries are the first image rows."""
+def retrieval() -> MakeRetrieval:
+    """A function from descriptors and places to a retrieval; queries are the first image rows."""
 
-    def verdict(
+    def retrieval(
         queries: list[list[float]],
         query_places: list[int],
         gallery: list[list[float]],
         gallery_places: list[int],
-    ) -> Verdict:
+    ) -> Retrieval:
         query_QD, gallery_GD = (
             torch.nn.functional.normalize(torch.tensor(rows), dim=1) for rows in (queries, gallery)
         )
@@ -91,7 +90,7 @@ def verdict() -> MakeVerdict:
             query_labels_Q=torch.tensor(query_places),
             gallery_labels_G=torch.tensor(gallery_places),
         )
-        return Verdict(
+        return Retrieval(
             query_rows=np.arange(len(queries)),
             gallery_rows=len(queries) + np.arange(len(gallery)),
             query_QD=query_QD,
@@ -100,4 +99,4 @@ def verdict() -> MakeVerdict:
             metrics=metrics(ranking),
         )
 
-    return verdict
+    return retrieval

@@ -13,7 +13,7 @@ from evaluation.figures.result_charts import (
     draw_multi_view,
     multi_view_bars,
 )
-from evaluation.result import Result
+from evaluation.report import Result
 
 MakeResult = Callable[..., Result]
 WORDS: dict[str, Any] = {"title": "", "subtitle": ""}

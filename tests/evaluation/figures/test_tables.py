@@ -10,8 +10,7 @@ from rich.console import Console
 from evaluation.efficiency.cost import Cost, Speed
 from evaluation.figures.tables import COLUMNS, escape, latex, markdown, notes, sections, terminal
 from evaluation.figures.units import percent, short
-from evaluation.report import Report
-from evaluation.result import Result
+from evaluation.report import Report, Result
 
 MakeResult = Callable[..., Result]
 MakeReport = Callable[..., Report]

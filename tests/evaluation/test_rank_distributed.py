@@ -108,7 +108,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return ranks
 
 
-@pytest.mark.parametrize("way", ["together", "shards"])
+@pytest.mark.parametrize("way", ["distributed", "shards"])
 def test_two_processes_rank_like_one(seen: list[dict], way: str) -> None:
     expected = exact_ranks(*places(0.8))
     assert [rank[way] for rank in seen] == [expected, expected]

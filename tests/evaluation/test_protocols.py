@@ -11,8 +11,7 @@ from data_shards.errors import DescriptorError
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from evaluation.joined_shards import JoinedShards
-from evaluation.protocols import PROTOCOLS, protocols_of, split_by_presence
-from evaluation.searches import find_searches
+from evaluation.protocols import PROTOCOLS, find_searches, protocols_of
 
 
 def counts(shards: JoinedShards) -> dict[str, tuple[int, int]]:
@@ -107,7 +106,7 @@ def test_distractors_that_are_given_twice_are_refused(
 def test_shards_without_test_images_are_refused(shards: ShardSet) -> None:
     images = replace(shards.images, roles=shards.images.roles & Role.TRAIN)
     with pytest.raises(DescriptorError, match="no test images"):
-        split_by_presence(PROTOCOLS["university1652"], images)
+        find_searches(JoinedShards(ShardSet(shards.folder, shards.manifest, images)))
 
 
 def test_an_unknown_protocol_is_refused() -> None:

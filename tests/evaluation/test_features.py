@@ -13,8 +13,7 @@ from scipy.io import loadmat, savemat
 
 from data_shards.errors import DescriptorError
 from evaluation.config import EvaluateConfig
-from evaluation.descriptor_files import evaluate_features
-from evaluation.descriptor_files.checks import KEYS
+from evaluation.features import evaluate_features
 from evaluation.ranking import metrics, rank
 from evaluation.ranking.k_reciprocal import rerank
 
@@ -52,7 +51,8 @@ def expected(arrays: Arrays) -> dict[str, float]:
 
 def printed(capsys: pytest.CaptureFixture[str], path: Path, **options: Any) -> dict[str, Any]:
     """Run with `--json` and return the one line."""
-    assert evaluate_features(EvaluateConfig(features=path, json=True, **options)) == 0
+    config = EvaluateConfig(features=path, json=True, overwrite=True, **options)
+    assert evaluate_features(config) == 0
     (line,) = capsys.readouterr().out.splitlines()
     measured: dict[str, Any] = json.loads(line)
     return measured
@@ -241,42 +241,23 @@ def test_the_file_that_is_read_is_not_written_over(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"out": "report.json"}, "report.json is there and is no JSON of evaluate --features"),
-        ({"out": "folder.json"}, "folder.json cannot be written .it is a folder.*--out"),
-        ({"submission": "f.npz/a.txt"}, "f.npz is no folder.*--submission"),
-        ({"submission": "report.json"}, "is no submission of 10 of these names"),
-        ({"descriptors_out": "theirs"}, "is there and is no file of --descriptors-out"),
-    ],
-)
-def test_what_others_wrote_is_not_written_over(
-    options: dict[str, str], sentence: str, dry_run: bool, arrays: Arrays, tmp_path: Path
-) -> None:
-    names = np.array([f"tile{row:03d}" for row in range(120)])
-    np.savez(tmp_path / "f.npz", **arrays, gallery_name=names)
-    (tmp_path / "folder.json").mkdir()
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "report.json").write_text(json.dumps({"schema_version": 2, "results": []}))
-    savemat(tmp_path / "theirs/pytorch_result.mat", {key: arrays[key] for key in KEYS})
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
-    given: Any = {name: tmp_path / path for name, path in options.items()}
-    with pytest.raises(DescriptorError, match=sentence):
-        evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", dry_run=dry_run, **given))
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
-
-
-def test_what_we_wrote_is_written_again(arrays: Arrays, tmp_path: Path) -> None:
+def test_what_is_there_is_not_written_over(arrays: Arrays, tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", **arrays, gallery_name=np.array(["a", "b", "c"] * 40))
-    out, folder = tmp_path / "answer.txt", tmp_path / "mat"
-    for _ in range(2):
-        evaluate_features(
-            EvaluateConfig(features=tmp_path / "f.npz", submission=out, descriptors_out=folder)
-        )
-    assert loadmat(folder / "pytorch_result.mat")["query_f"].shape == arrays["query_f"].shape
-    assert (folder / "pytorch_result.mat").read_bytes()[124:128] == b"\x00\x01IM"
+    options: Any = {"submission": tmp_path / "answer.txt", "descriptors_out": tmp_path / "mat"}
+    evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", **options))
+    with pytest.raises(DescriptorError, match=r"pytorch_result.mat exists; give --overwrite"):
+        evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", **options))
+    evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", overwrite=True, **options))
+    assert loadmat(tmp_path / "mat/pytorch_result.mat")["query_f"].shape == (30, 12)
+
+
+def test_paths_are_written_as_they_stand(arrays: Arrays, tmp_path: Path) -> None:
+    paths = [f"gallery/{row:03d}.jpg" for row in range(120)]
+    np.savez(tmp_path / "f.npz", **arrays, gallery_path=paths)
+    evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", descriptors_out=tmp_path))
+    written = loadmat(tmp_path / "pytorch_result.mat")
+    assert written["gallery_path"].tolist() == paths
+    assert "query_path" not in written
 
 
 def test_numbers_are_told_when_a_file_cannot_be_written(

@@ -1,4 +1,4 @@
-"""Started by `accelerate launch` in test_ranking_together.py: writes what a rank saw as JSON."""
+"""Started by `accelerate launch` in test_rank_distributed.py: writes what a rank saw as JSON."""
 
 import json
 import sys
@@ -8,28 +8,29 @@ import torch
 from accelerate import Accelerator
 
 from distill import collectives
-from evaluation.ranking import InMemory
-from evaluation.ranking_together import rank_shards, rank_together
+from evaluation.ranking import InMemory, rank_gallery
+from evaluation.retrieval import DistributedExchange, rank_distributed
 
 
 def main() -> None:
-    """Rank together, in uneven shards, and with one shard that is broken."""
+    """Rank one whole gallery, in uneven shards, and with one shard that is broken."""
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
     seen: dict[str, object] = {"num_processes": accelerator.num_processes}
     folder = Path(sys.argv[1])
     query, gallery, query_labels, labels = torch.load(folder / "search.pt", weights_only=True)
-    whole = rank_together(query, gallery, query_labels_Q=query_labels, gallery_labels_G=labels)
+    whole = rank_distributed(query, gallery, query_labels_Q=query_labels, gallery_labels_G=labels)
     edges = [0, 850, 900]
     part = slice(edges[collectives.rank()], edges[collectives.rank() + 1])
-    shard = InMemory(gallery[part], labels[part])
-    sharded = rank_shards(query, shard, query_labels_Q=query_labels)
-    for name, ranking in (("together", whole), ("shards", sharded)):
+    shard, exchange = InMemory(gallery[part], labels[part]), DistributedExchange()
+    sharded = rank_gallery(query, shard, query_labels_Q=query_labels, exchange=exchange)
+    for name, ranking in (("distributed", whole), ("shards", sharded)):
         seen[name] = [ranking.of_query(number) for number in range(len(query))]
         seen[f"{name} gallery"] = ranking.num_gallery
     gallery[899, 0] = torch.nan
     try:
-        rank_shards(query, InMemory(gallery[part], labels[part]), query_labels_Q=query_labels)
+        shard = InMemory(gallery[part], labels[part])
+        rank_gallery(query, shard, query_labels_Q=query_labels, exchange=exchange)
     except ValueError as error:
         seen["refused"] = str(error)
     (folder / f"rank{collectives.rank()}.json").write_text(json.dumps(seen))
