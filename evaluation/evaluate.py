@@ -28,7 +28,6 @@ from evaluation.efficiency.speed import measure_speed
 from evaluation.exports import descriptor_files, submission_files, write_exports
 from evaluation.figures.distances import distance_to_truth
 from evaluation.figures.report_figures import FIGURE_NAMES, draw_all
-from evaluation.figures.tables import WIDTH, latex, markdown, terminal
 from evaluation.inputs import USUAL_FIGURES, EvaluationInputs, open_inputs, plan
 from evaluation.multi_view.rows import multi_view_results
 from evaluation.output_files import refuse_unfit, writing
@@ -37,6 +36,7 @@ from evaluation.ranking.k_reciprocal import rank_again, reorder
 from evaluation.report import GalleryNetwork, Pairing, Report, Result
 from evaluation.reranking import rerank_settings
 from evaluation.retrieval import Retrieval, result_of, retrieve, tracked
+from evaluation.tables import WIDTH, latex, markdown, terminal
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from data_shards.shards import ImageTable
-from evaluation.figures.canvas import LINES, RUN_COLOURS
-from evaluation.figures.grid import add_legend, charts, name_axes
+from evaluation.figures.style import (
+    LINES,
+    RUN_COLOURS,
+    add_legend,
+    charts,
+    name_axes,
+    styled,
+)
 from evaluation.retrieval import Retrieval
 
 NUM_BINS = 2000
@@ -80,6 +86,7 @@ def similarity_counts(retrieval: Retrieval, images: ImageTable) -> SimilarityCou
     return SimilarityCounts(positive_N=positive.numpy(), negative_N=negative.numpy())
 
 
+@styled
 def draw_similarity(
     searches: Mapping[str, SimilarityCounts], *, title: str, subtitle: str, columns: int = 2
 ) -> Figure:
@@ -98,16 +105,8 @@ def draw_similarity(
         edges, positive, negative = _bars(counts)
         for share, label in zip((negative, positive), KINDS, strict=True):
             colour, dashed = KINDS[label]
-            axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.35, zorder=2)
-            axes.stairs(
-                100 * share,
-                edges,
-                color=colour,
-                linewidth=1.1,
-                linestyle=dashed,
-                zorder=3,
-                label=label,
-            )
+            axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.35)
+            axes.stairs(100 * share, edges, color=colour, linestyle=dashed, label=label)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
         area = "" if math.isnan(counts.auc) else f"; AUC {counts.auc:.4f}"

@@ -19,9 +19,9 @@ from distill.run_folder import RunPaths, open_run_folder
 from distill.weights_file import WEIGHTS_FORMAT, load_student, save_weights
 from evaluation.cli import evaluate
 from evaluation.config import EvaluateConfig
-from evaluation.figures.tables import latex, markdown
 from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE
 from evaluation.report import read_report, report_of
+from evaluation.tables import latex, markdown
 from launch.main import main
 from tests.distill.conftest import launch
 from tests.evaluation.conftest import Command, Evaluated

@@ -76,8 +76,8 @@ def test_another_task_has_a_report_of_its_own_and_compare_finds_all(
 def test_a_report_is_replaced_whole_and_only_if_told(
     command: Command, run: RunPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evaluation.figures.canvas.DPI", 20)
-    monkeypatch.setattr("evaluation.figures.grid.CHART_DPI", 20)
+    monkeypatch.setattr("evaluation.figures.style.DPI", 20)
+    monkeypatch.setattr("evaluation.figures.style.CHART_DPI", 20)
     monkeypatch.setitem(rcParams, "pdf.use14corefonts", True)
     evaluate(command("--conditions", "fog"))
     (run.folder / "figures/mine.png").write_text("mine")

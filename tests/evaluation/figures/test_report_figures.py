@@ -14,7 +14,7 @@ from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from distill.weights_file import LoadedModel, load_student
 from evaluation.describe import describe
-from evaluation.figures import canvas, grid, panels, report_figures
+from evaluation.figures import panels, report_figures, style
 from evaluation.figures.panels import draw_panel, evenly_spaced
 from evaluation.figures.report_figures import draw_all
 from evaluation.joined_shards import JoinedShards
@@ -60,8 +60,8 @@ def test_university_has_panels_curves_similarity_and_heat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Few pixels, few pictures, and the fonts that every reader of PDF has: only the look changes.
-    monkeypatch.setattr(canvas, "DPI", 40)
-    monkeypatch.setattr(grid, "CHART_DPI", 40)
+    monkeypatch.setattr(style, "DPI", 40)
+    monkeypatch.setattr(style, "CHART_DPI", 40)
     monkeypatch.setitem(rcParams, "pdf.use14corefonts", True)
     monkeypatch.setattr(panels, "NUM_QUERIES", 2)
     monkeypatch.setattr(panels, "NUM_HITS", 2)
@@ -140,9 +140,10 @@ def test_a_panel_of_altitudes_has_two_queries_of_each(
     _, retrievals = search(sues_shards, loaded)
     searches = {"150 m": retrievals["d2s/150m"], "300 m": retrievals["d2s/300m"]}
     figure = draw_panel(searches, sues_shards, title="newborn: drone to satellite")
-    texts = [text.get_text() for text in figure.texts]
+    captions = [axes.get_xlabel().split("\n")[0] for axes in figure.axes]
     for height in searches:
-        assert sum(text.endswith(f", {height}") for text in texts) == 2
+        assert sum(caption.endswith(f", {height}") for caption in captions) == 2
+    texts = [text.get_text() for text in figure.texts]
     assert any(text.startswith("6 queries, 7 gallery images each") for text in texts)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from data_shards.manifest import Manifest
 from evaluation.figures import similarity
+from evaluation.figures.curves import draw_recall_curves, recall_curve
 from evaluation.figures.distances import (
     DistanceCurve,
     Distances,
@@ -17,7 +18,6 @@ from evaluation.figures.distances import (
     draw_distances,
     great_circle_m,
 )
-from evaluation.figures.recall_curves import draw_recall_curves, recall_curve
 from evaluation.figures.similarity import SimilarityCounts, draw_similarity, similarity_counts
 from evaluation.ranking import Ranking
 from evaluation.retrieval import Retrieval
@@ -174,6 +174,7 @@ def test_the_curve_of_distances_climbs_from_the_right_answers_to_all() -> None:
     curve = DistanceCurve(title="drone to satellite", label="", distances=found)
     (axes,) = draw_distances([curve], **WORDS).axes
     steps = axes.lines[0]
-    np.testing.assert_allclose(steps.get_ydata(), [50, 75, 100, 100])
-    np.testing.assert_allclose(steps.get_xdata()[:3], [1, 30, 5000])  # type: ignore[index]
+    x, y = steps.get_data()
+    np.testing.assert_allclose(x, [1, 1, 1, 30, 5000, 5500])
+    np.testing.assert_allclose(y, [50, 25, 50, 75, 100, 100])
     assert [text.get_text() for text in axes.texts] == ["50.0", "75.0", "75.0", "75.0"]

@@ -1,25 +1,22 @@
 """A report as a table: for the terminal, for Markdown, for LaTeX. Percent with two decimals."""
 
 import math
-import re
 import statistics
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
-from evaluation.efficiency.cost import Speed
-from evaluation.figures.units import percent, short
-from evaluation.report import CLEAN, METRICS, ONE_NETWORK, SINGLE, GalleryNetwork, Report, Result
+from evaluation.report import CLEAN, METRICS, ONE_NETWORK, SINGLE, Report, Result
 
 COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@1%", "AP", "guessing")
 
 WIDTH = 100
 """Characters of the terminal that the table is made for."""
 
-GAP, INDENT = 2, "  "
+UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 DATASETS = {"university1652": "University-1652", "sues200": "SUES-200"}
 
@@ -99,10 +96,6 @@ def headline(report: Report) -> str:
     return f"{report.name} on {on}{how} (percent)"
 
 
-def _folders(count: int) -> str:
-    return "1 shard folder" if count == 1 else f"{count} shard folders"
-
-
 def notes(report: Report) -> tuple[str, ...]:
     """Say what was searched, what the model costs, and how long it took."""
     cost = report.cost
@@ -112,19 +105,36 @@ def notes(report: Report) -> tuple[str, ...]:
     flip = ", mirrored images added" if report.flip else ""
     further, gallery = len(report.distractors), report.gallery_network
     whose = "query network: " if gallery else ""
-    return (
-        *_counts(report.headlines()),
-        *([f"galleries with the images of {_folders(further)} more"] if further else []),
-        *_few_views(report.results),
-        *(_distance(name, numbers) for name, numbers in report.distances.items()),
-        *([f"no images for {', '.join(report.absent)}"] if report.absent else []),
+    lines = [*_counts(report.headlines())]
+    if further:
+        folders = "1 shard folder" if further == 1 else f"{further} shard folders"
+        lines.append(f"galleries with the images of {folders} more")
+    lines += _few_views(report.results)
+    lines += [
+        f"{name}: first answer within 50 m of the truth for {percent(numbers['within_50m'])}, "
+        f"within 250 m for {percent(numbers['within_250m'])}"
+        for name, numbers in report.distances.items()
+    ]
+    if report.absent:
+        lines.append(f"no images for {', '.join(report.absent)}")
+    lines.append(
         f"{whose}{short(cost.parameters)} parameters, {operations} per image of "
-        f"{cost.image_size} px",
-        *(whose + _speed(speed) for speed in report.speed),
-        f"{whose}images of {report.image_size} px, {report.resampling}{flip}",
-        *([f"gallery network: {_in_words(gallery)}{flip}"] if gallery else []),
-        f"{report.seconds:.1f} s in all, {report.ranking_seconds:.1f} s without describing",
+        f"{cost.image_size} px"
     )
+    lines += [
+        f"{whose}{speed.images_per_second:,.1f} images/s in batches of {speed.batch_size} "
+        f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.machine}"
+        for speed in report.speed
+    ]
+    lines.append(f"{whose}images of {report.image_size} px, {report.resampling}{flip}")
+    if gallery:
+        trained_on = DATASETS.get(gallery.trained_on, gallery.trained_on) or "unknown images"
+        lines.append(
+            f"gallery network: {gallery.name}, {gallery.arch}, trained on {trained_on}; images of "
+            f"{gallery.image_size} px, {gallery.resampling}{flip}"
+        )
+    spent = f"{report.seconds:.1f} s in all, {report.ranking_seconds:.1f} s without describing"
+    return (*lines, spent)
 
 
 def _few_views(results: Sequence[Result]) -> list[str]:
@@ -142,46 +152,32 @@ def _few_views(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _distance(name: str, numbers: Mapping[str, float]) -> str:
-    return (
-        f"{name}: first answer within 50 m of the truth for {percent(numbers['within_50m'])}, "
-        f"within 250 m for {percent(numbers['within_250m'])}"
-    )
-
-
-def _in_words(network: GalleryNetwork) -> str:
-    trained_on = DATASETS.get(network.trained_on, network.trained_on) or "unknown images"
-    return (
-        f"{network.name}, {network.arch}, trained on {trained_on}; images of {network.image_size} "
-        f"px, {network.resampling}"
-    )
-
-
-def _speed(speed: Speed) -> str:
-    return (
-        f"{speed.images_per_second:,.1f} images/s in batches of {speed.batch_size} "
-        f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.machine}"
-    )
-
-
 def terminal(report: Report) -> Group:
     """Return the table for a terminal of `WIDTH` characters."""
     found = sections(report)
     rows = [row for section in found for row in section.rows]
-    widths = [
-        GAP + max(map(len, column)) for column in zip(COLUMNS, *map(_narrow, rows), strict=True)
+    cells = {id(row): [cell.replace(" ± ", "±") for cell in row.cells] for row in rows}
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells.values(), strict=True)]
+    room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), max(len(row.label) for row in rows))
+
+    def table(lines: Sequence[Sequence[str]], style: str = "") -> Table:
+        shown = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
+        shown.add_column(width=room)
+        for width in widths:
+            shown.add_column(width=width, justify="right", no_wrap=True)
+        for line in lines:
+            shown.add_row(*line, style=style)
+        return shown
+
+    shown: list[Text | Table] = [
+        Text(headline(report), style="bold"),
+        Text(),
+        table([["", *COLUMNS]], "dim"),
     ]
-    room = min(WIDTH - sum(widths), max(len(row.label) + len(INDENT) for row in rows))
-    lines = [Text(headline(report), style="bold"), Text()]
-    lines.append(Text(_line("", COLUMNS, widths, room), style="dim"))
     for section in found:
-        lines.append(Text(section.title, style="bold"))
-        for row in section.rows:
-            *first, last = _wrapped(row.label, room)
-            lines += [Text(part) for part in first]
-            lines.append(Text(_line(last, _narrow(row), widths, room)))
-        lines.append(Text())
-    return Group(*lines, *(Text(note, style="dim") for note in notes(report)))
+        shown.append(Text(section.title, style="bold"))
+        shown += [table([[row.label, *cells[id(row)]] for row in section.rows]), Text()]
+    return Group(*shown, *(Text(note, style="dim") for note in notes(report)))
 
 
 def markdown(report: Report) -> str:
@@ -284,27 +280,6 @@ def _label(kind: str, result: Result) -> str:
     return ", ".join(words)
 
 
-def _narrow(row: Row) -> list[str]:
-    return [cell.replace(" ± ", "±") for cell in row.cells]
-
-
-def _line(label: str, cells: Sequence[str], widths: Sequence[int], room: int) -> str:
-    numbers = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-    return label.ljust(room) + "".join(numbers)
-
-
-def _wrapped(label: str, room: int) -> list[str]:
-    """Indent a label and break it where it must be, but not between a number and its metres."""
-    lines = textwrap.wrap(
-        re.sub(r"(\d) m\b", "\\1\N{NO-BREAK SPACE}m", label),
-        width=room,
-        initial_indent=INDENT,
-        subsequent_indent=2 * INDENT,
-        break_on_hyphens=False,
-    )
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
-
-
 def _counts(results: Sequence[Result]) -> list[str]:
     """Return how much was searched in each direction, at each altitude only where they differ."""
 
@@ -328,3 +303,17 @@ def _plain(text: str) -> str:
     for sign in "\\|*_`":
         text = text.replace(sign, "\\" + sign)
     return text
+
+
+def short(number: float) -> str:
+    """Return a large number with four digits and its unit: `4.455 G`, `250 M`, `20`."""
+    for unit, size in UNITS:
+        # What four digits round up to the next unit is written in it: 1 M, not 1000 k.
+        if number >= 0.99995 * size:
+            return f"{number / size:.4g} {unit}"
+    return f"{number:.4g}"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as papers have it: percent with two decimals."""
+    return f"{100 * fraction:.2f}"

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.figures.result_charts import (
+from evaluation.figures.bars import (
     condition_bars,
     draw_altitudes,
-    draw_conditions,
-    draw_multi_view,
+    draw_bars,
     multi_view_bars,
 )
 from evaluation.report import Result
@@ -50,7 +49,7 @@ def test_values_of_100_stand_below_the_title_of_their_chart(result: MakeResult) 
 
 
 def test_without_the_clean_row_no_change_is_written(result: MakeResult) -> None:
-    (axes,) = draw_conditions([result(0.92, condition="fog")], **WORDS).axes
+    (axes,) = draw_bars(condition_bars([result(0.92, condition="fog")]), **WORDS).axes
     assert [text.get_text() for text in axes.texts] == ["92.00"]
 
 
@@ -73,7 +72,7 @@ def test_conditions_stand_beside_clean_of_the_same_search(result: MakeResult) ->
     assert condition_bars(rows) == {
         "drone to satellite": {"clean": [0.94], "fog": [0.92], "dark": [0.90]}
     }
-    (axes,) = draw_conditions(rows, **WORDS).axes
+    (axes,) = draw_bars(condition_bars(rows), **WORDS).axes
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [94, 92, 90])
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["94.00", "92.00  (−2.00)", "90.00  (−4.00)"]
@@ -94,7 +93,7 @@ def test_several_views_stand_beside_the_single_one_at_each_altitude(result: Make
     assert list(bars) == ["drone to satellite, 150 m", "drone to satellite, 300 m"]
     assert bars["drone to satellite, 150 m"]["single view"] == [0.8]
     assert bars["drone to satellite, 150 m"]["random 3"] == pytest.approx([0.82, 0.84])
-    figure = draw_multi_view(rows, **WORDS)
+    figure = draw_bars(bars, **WORDS)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[2] == "83.00 ± 1.41  (+3.00)"
 

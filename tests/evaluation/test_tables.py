@@ -8,9 +8,18 @@ import pytest
 from rich.console import Console
 
 from evaluation.efficiency.cost import Cost, Speed
-from evaluation.figures.tables import COLUMNS, escape, latex, markdown, notes, sections, terminal
-from evaluation.figures.units import percent, short
 from evaluation.report import Report, Result
+from evaluation.tables import (
+    COLUMNS,
+    escape,
+    latex,
+    markdown,
+    notes,
+    percent,
+    sections,
+    short,
+    terminal,
+)
 
 MakeResult = Callable[..., Result]
 MakeReport = Callable[..., Report]
