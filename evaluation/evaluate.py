@@ -32,10 +32,9 @@ from evaluation.inputs import USUAL_FIGURES, EvaluationInputs, open_inputs, plan
 from evaluation.multi_view.rows import multi_view_results
 from evaluation.output_files import refuse_unfit, writing
 from evaluation.protocols import Search
-from evaluation.ranking.k_reciprocal import rank_again, reorder
+from evaluation.ranking.rerank import rank_again, reorder
 from evaluation.report import GalleryNetwork, Pairing, Report, Result
-from evaluation.reranking import rerank_settings
-from evaluation.retrieval import Retrieval, result_of, retrieve, tracked
+from evaluation.retrieval import Retrieval, rerank_settings, result_of, retrieve, tracked
 from evaluation.tables import WIDTH, latex, markdown, terminal
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from evaluation.feature_files import refuse_unfit_names, write_mat, write_submis
 from evaluation.inputs import EvaluationInputs
 from evaluation.joined_shards import JoinedShards
 from evaluation.protocols import Search
-from evaluation.ranking.k_reciprocal import reorder
+from evaluation.ranking.rerank import reorder
 from evaluation.ranking.top_k import top_k
-from evaluation.reranking import rerank_settings
+from evaluation.retrieval import rerank_settings
 
 MOST_DIGITS = 15
 """Of a label: others' tools keep it as a double."""

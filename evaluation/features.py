@@ -29,10 +29,10 @@ from evaluation.feature_files import (
 )
 from evaluation.output_files import refuse_unfit, writing
 from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
-from evaluation.ranking.k_reciprocal import LENGTH_TOLERANCE, rank_again, reorder
+from evaluation.ranking.rerank import LENGTH_TOLERANCE, rank_again, reorder
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.report import METRICS
-from evaluation.reranking import rerank_settings
+from evaluation.retrieval import rerank_settings
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from data_shards.shards import ImageTable, RowNumbers
 from distill import collectives
+from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors
 from evaluation.protocols import Search
 from evaluation.ranking import InMemory, Ranking, metrics, rank_gallery
+from evaluation.ranking.rerank import RerankSettings
 from evaluation.ranking.top_k import top_k
 from evaluation.report import CLEAN, Result
 
@@ -145,3 +147,13 @@ def tracked(prefix: str, measured: Mapping[str, float]) -> dict[str, float]:
         for name, value in measured.items()
         if not name.startswith("num_")
     }
+
+
+def rerank_settings(config: EvaluateConfig) -> RerankSettings:
+    """Return the numbers of re-ranking that `--rerank` was given."""
+    return RerankSettings(
+        top=config.rerank_top,
+        k1=config.rerank_k1,
+        k2=config.rerank_k2,
+        lambda_=config.rerank_lambda,
+    )

@@ -15,7 +15,7 @@ from data_shards.errors import DescriptorError
 from evaluation.config import EvaluateConfig
 from evaluation.features import evaluate_features
 from evaluation.ranking import metrics, rank
-from evaluation.ranking.k_reciprocal import rerank
+from evaluation.ranking.rerank import RerankSettings, rank_again, reorder
 
 SEVEN = ["recall@1", "recall@5", "recall@10", "recall@1%", "ap", "num_queries", "num_gallery"]
 
@@ -135,15 +135,14 @@ def test_ranked_again_beside_the_plain_numbers(
     again = measured.pop("reranked")
     assert measured == expected(arrays)
     assert again.pop("how") == "k-reciprocal, top 20, k1 5, k2 2, lambda 0.3"
-    ranking = rerank(
-        *(torch.from_numpy(arrays[key]) for key in ("query_f", "gallery_f")),
-        query_labels_Q=torch.from_numpy(arrays["query_label"]),
-        gallery_labels_G=torch.from_numpy(arrays["gallery_label"]),
-        top=20,
-        k1=5,
-        k2=2,
-        lambda_=0.3,
-    )
+    query, gallery = (torch.from_numpy(arrays[key]) for key in ("query_f", "gallery_f"))
+    labels = {
+        "query_labels_Q": torch.from_numpy(arrays["query_label"]),
+        "gallery_labels_G": torch.from_numpy(arrays["gallery_label"]),
+    }
+    wanted = gallery[labels["gallery_labels_G"] != -1]
+    lists = reorder(query, wanted, RerankSettings(top=20, k1=5, k2=2))
+    ranking = rank_again(rank(query, gallery, **labels), lists, **labels)
     assert again == metrics(ranking)
     assert again["ap"] != measured["ap"]
 

@@ -18,7 +18,7 @@ from distill.run_folder import RunPaths
 from distill.weights_file import WEIGHTS_FORMAT, load_student
 from evaluation.cli import evaluate
 from evaluation.inputs import layout_trained_on
-from evaluation.ranking.k_reciprocal import RerankSettings
+from evaluation.ranking.rerank import RerankSettings
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.report import read_report
 from tests.evaluation.conftest import Evaluated, save_image, sharded

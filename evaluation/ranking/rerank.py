@@ -30,8 +30,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from evaluation.ranking import JUNK, Ranking, rank
-from evaluation.ranking.exact import exact_scores
+from evaluation.ranking.metrics import JUNK, Ranking
+from evaluation.ranking.screen import exact_scores
 from evaluation.ranking.top_k import TopK, top_k
 
 Table = npt.NDArray[Any]
@@ -63,32 +63,6 @@ class RerankSettings:
     def words(self) -> str:
         """The settings in one line: `k-reciprocal, top 100, k1 20, k2 6, lambda 0.3`."""
         return f"k-reciprocal, top {self.top}, k1 {self.k1}, k2 {self.k2}, lambda {self.lambda_:g}"
-
-
-def rerank(
-    query_QD: Tensor,
-    gallery_GD: Tensor,
-    *,
-    query_labels_Q: Tensor,
-    gallery_labels_G: Tensor,
-    top: int,
-    k1: int,
-    k2: int,
-    lambda_: float,
-) -> Ranking:
-    """Rank the gallery for each query, and the best `top` of it again; label -1 is left out.
-
-    Raises:
-        ValueError: the descriptors are not of unit length, or cannot be ranked.
-    """
-    settings = RerankSettings(top=top, k1=k1, k2=k2, lambda_=lambda_)
-    labels = {"query_labels_Q": query_labels_Q, "gallery_labels_G": gallery_labels_G}
-    ranking = rank(query_QD, gallery_GD, **labels)
-    wanted_G = gallery_labels_G != JUNK
-    if not bool(wanted_G.any()):
-        return ranking
-    lists = reorder(query_QD, gallery_GD[wanted_G], settings)
-    return rank_again(ranking, lists, **labels)
 
 
 def rank_again(
