@@ -5,7 +5,7 @@ import hashlib
 import mmap
 import resource
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class ImageTable:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    def __getitem__(self, rows: RowNumbers) -> "ImageTable":
+        columns = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
+        return ImageTable(**columns)
 
     def where(self, *, role: Role, view: View, places: Iterable[int] | None = None) -> RowNumbers:
         """Return the rows of one role and view, of `places` only, sorted by place and position."""
