@@ -15,17 +15,17 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from mmap import mmap
+from mmap import ACCESS_READ, ACCESS_WRITE, mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import finalize
 
 import numpy as np
@@ -33,51 +33,47 @@ import numpy as np
 from data_shards.augment.variations import Variations
 from data_shards.batch_memory import BatchMemory, Piece
 from data_shards.config import Resampling
-from data_shards.decode import Scratch
-from data_shards.decoders import Decoders, ImageBatch, ImageTask, bring
-from data_shards.errors import ProcessEndedError, ShardError
-from data_shards.manifest import read_manifest
-from data_shards.shards import ImageTable, ShardSet
+from data_shards.decode import DecodeError, Scratch
+from data_shards.decoders import Decoders, ImageTask, bring, unreadable
+from data_shards.errors import ProcessEndedError, ShardError, SkyDistillError
+from data_shards.shards import OpenTar, RowNumbers, ShardSet
 
 MOST_THREADS = 4
 """Above so many, images are decoded by processes."""
 
-CHUNK = 8
+CHUNK = 16
 """Images that are sent at once, at most."""
 
 AHEAD = 2
 """Chunks that a process has, so that it decodes one while a thread here waits for the lock."""
 
-MOST_MAPPED = 16
-"""Pieces of memory that a process looks at, those of a few batches."""
+MOST_MAPPED = 64
+"""Tars, and pieces of memory, that a process looks at: those used last."""
 
 NOT_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that a launcher or a batch system sends to all processes of a job: the training decides,
 and a decoding process ends with it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedImages:
-    """Where images lie in memory that processes share."""
+class SharedPiece(NamedTuple):
+    """Memory that processes share."""
 
-    file: str
-    piece: int
-    """Number of the piece of memory, which is never given twice."""
-
-    start: int
-    shape: tuple[int, ...]
+    path: str
+    number: int
+    """Of this piece and no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Some images of a task, as they are sent."""
+    """Some images of a task, as they are sent; N images."""
 
-    folder: Path
-    fingerprint: str
-    images: ImageTable
-    """Rows of these images alone [N]."""
+    stored: list[tuple[OpenTar, int, int]]
+    """Tar, offset and size of each [N]."""
 
-    into: tuple[SharedImages, ...]
+    orientation: list[int]
+    into: list[tuple[SharedPiece, int, tuple[int, ...]]]
+    """Piece, first byte and shape [N, S, S, 3] of each memory that they are brought into."""
+
     variations: tuple[Variations, ...]
     resampling: Resampling
 
@@ -102,48 +98,45 @@ class DecoderProcess:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._line = Connection(ours.detach())
 
-    def fill(self, chunks: Iterable[Chunk]) -> None:
-        """Have it fill chunks, one after the other, and wait for the last.
+    def send(self, chunk: Chunk | None) -> None:
+        """Have it fill a chunk behind those sent before, or let go of all memory.
 
         Raises:
-            ShardError: an image cannot be decoded; the sentence names tar and key.
             ProcessEndedError: the process is no more.
         """
-        in_work = 0
+        with self._told():
+            self._line.send(chunk)
+
+    def receive(self) -> tuple[int, str] | None:
+        """Wait for the first chunk not yet received; return which image is no image, and why.
+
+        Raises:
+            ProcessEndedError: the process is no more.
+        """
+        with self._told():
+            answer: tuple[int, str] | Exception | None = self._line.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            for chunk in chunks:
-                self._line.send(chunk)
-                in_work += 1
-                if in_work == AHEAD:
-                    in_work -= 1
-                    self._receive()
-            while in_work:
-                in_work -= 1
-                self._receive()
+            yield
         except (EOFError, ConnectionError) as error:
             raise ProcessEndedError(
                 f"a decoding process ended with status {self._process.wait()}, as when memory is "
                 "short; ask for more memory or fewer data.threads, and start again"
             ) from error
-        finally:
-            with suppress(Exception):  # one that failed is told; what was sent behind it is not
-                for _ in range(in_work):
-                    self._receive()
 
-    def forget(self) -> bool:
-        """Have it let go of all memory, and return whether it still runs."""
-        with suppress(ConnectionError):
-            self._line.send(None)
+    @property
+    def is_alive(self) -> bool:
         return self._process.poll() is None
 
     def end(self) -> None:
         """End it, and wait."""
         self._line.close()
         self._process.wait()
-
-    def _receive(self) -> None:
-        if (error := self._line.recv()) is not None:
-            raise error
 
 
 _idle: list[DecoderProcess] = []
@@ -159,8 +152,8 @@ def _end_idle() -> None:
 os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
 
 _numbers = count()
-_files: dict[int, tuple[str, int]] = {}
-"""What others open a piece of memory by, and its number, by the piece's identity."""
+_shared: dict[int, SharedPiece] = {}
+"""Pieces of memory by the identity of what looks at them here."""
 
 
 def shared_piece(size: int) -> Piece:
@@ -168,22 +161,14 @@ def shared_piece(size: int) -> Piece:
     descriptor = os.memfd_create("skydistill-batch")  # no limit of /dev/shm holds for it
     os.ftruncate(descriptor, size)
     piece = np.frombuffer(mmap(descriptor, size), dtype=np.uint8)
-    _files[id(piece)] = f"/proc/{os.getpid()}/fd/{descriptor}", next(_numbers)
+    _shared[id(piece)] = SharedPiece(f"/proc/{os.getpid()}/fd/{descriptor}", next(_numbers))
 
     def forget(identity: int) -> None:
-        del _files[identity]
+        del _shared[identity]
         os.close(descriptor)
 
     finalize(piece, forget, id(piece))
     return piece
-
-
-def _whereabouts(images: ImageBatch) -> SharedImages:
-    """Return where images lie of which the first owner is a shared piece."""
-    piece: Any = images.base
-    file, number = _files[id(piece)]
-    start = images.ctypes.data - piece.ctypes.data
-    return SharedImages(file=file, piece=number, start=start, shape=images.shape)
 
 
 class DecoderProcesses(Decoders):
@@ -191,7 +176,7 @@ class DecoderProcesses(Decoders):
 
     def __init__(self, shards: ShardSet, *, threads: int, resampling: Resampling) -> None:
         super().__init__(shards, threads=threads, resampling=resampling)
-        self.memory, self._fingerprint = BatchMemory(shared_piece), shards.fingerprint
+        self.memory = BatchMemory(shared_piece)
         self.in_work = threads * CHUNK * AHEAD
         self._processes: SimpleQueue[DecoderProcess] = SimpleQueue()
         for _ in range(threads):
@@ -210,25 +195,51 @@ class DecoderProcesses(Decoders):
         super().end()
         for _ in range(self.threads):
             process = self._processes.get()
-            if process.forget():
+            if process.is_alive:
+                process.send(None)
                 _idle.append(process)
 
     def _send(self, chunks: Iterator[tuple[ImageTask, slice]]) -> None:
-        process = self._processes.get()
+        """Have one process fill chunks, and wait for the last.
+
+        Raises:
+            ShardError: an image cannot be decoded; the sentence names tar and key.
+        """
+        process, sent = self._processes.get(), deque[RowNumbers]()
+
+        def receive() -> None:
+            rows = sent.popleft()
+            if (found := process.receive()) is not None:
+                raise unreadable(self.shards, rows[found[0]], found[1])
+
         try:
-            process.fill(
-                Chunk(
-                    folder=self.shards.folder,
-                    fingerprint=self._fingerprint,
-                    images=self.shards.images[task.rows[part]],
-                    into=tuple(_whereabouts(images[part]) for images in task.into),
-                    variations=tuple(varied[part] for varied in task.variations),
-                    resampling=self.resampling,
-                )
-                for task, part in chunks
-            )
+            for task, part in chunks:
+                process.send(self._chunk(task, part))
+                sent.append(task.rows[part])
+                if len(sent) == AHEAD:
+                    receive()
+            while sent:
+                receive()
         finally:
+            with suppress(ProcessEndedError):  # one failure is told; what was sent behind it is not
+                for _ in sent:
+                    process.receive()
             self._processes.put(process)
+
+    def _chunk(self, task: ImageTask, part: slice) -> Chunk:
+        rows = task.rows[part]
+        into = []
+        for images in task.into:
+            piece: Any = images.base  # all of it: of a view of views, NumPy keeps the first
+            start = images[part.start :].ctypes.data - piece.ctypes.data
+            into.append((_shared[id(piece)], start, (len(rows), *images.shape[1:])))
+        return Chunk(
+            stored=[self.shards.locate(row) for row in rows.tolist()],
+            orientation=self.shards.images.orientation[rows].tolist(),
+            into=into,
+            variations=tuple(varied[part] for varied in task.variations),
+            resampling=self.resampling,
+        )
 
 
 def open_decoders(shards: ShardSet, *, threads: int, resampling: Resampling) -> Decoders:
@@ -239,51 +250,70 @@ def open_decoders(shards: ShardSet, *, threads: int, resampling: Resampling) -> 
 
 
 def serve(descriptor: int) -> None:
-    """Fill chunks until the process at the other end of the line ends."""
-    line, scratch = Connection(descriptor), Scratch()
-    opened: dict[tuple[Path, str], ShardSet] = {}
-    mapped: OrderedDict[int, Piece] = OrderedDict()
-    while True:
-        try:
+    """Fill chunks until the process at the other end of the line ends.
+
+    The answer to a chunk is None, or the number of an image in it and why it cannot be decoded, or
+    an error of ours.
+    """
+    line, scratch, pieces, tars = Connection(descriptor), Scratch(), _Mapped(), _Mapped()
+    with suppress(EOFError, ConnectionError):
+        while True:
             chunk: Chunk | None = line.recv()
-        except (EOFError, ConnectionError):
-            return
-        if chunk is None:
-            mapped.clear()
-            continue
+            if chunk is None:
+                pieces, tars = _Mapped(), _Mapped()
+                continue
+            try:
+                line.send(_fill(chunk, pieces, tars, scratch))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the training tells it
+                if not isinstance(error, SkyDistillError):
+                    error.add_note(traceback.format_exc())
+                line.send(error)
+
+
+class _Mapped:
+    """Files mapped into memory, those that were asked for last."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[tuple[str, int], mmap] = OrderedDict()
+
+    def open(self, file: OpenTar | SharedPiece) -> mmap:
+        """Return a file's content, writable where it is memory.
+
+        Raises:
+            ShardError: it is another file than that which was mapped by who asks.
+        """
+        if file not in self._of:
+            inode = file.inode if isinstance(file, OpenTar) else None
+            with open(file.path, "r+b" if inode is None else "rb") as opened:
+                if inode not in (None, os.fstat(opened.fileno()).st_ino):
+                    raise ShardError(f"{file.path} was replaced while it was read; start again")
+                access = ACCESS_WRITE if inode is None else ACCESS_READ
+                self._of[file] = mmap(opened.fileno(), 0, access=access)
+        self._of.move_to_end(file)
+        while len(self._of) > MOST_MAPPED:
+            self._of.popitem(last=False)
+        return self._of[file]
+
+
+def _fill(chunk: Chunk, pieces: _Mapped, tars: _Mapped, scratch: Scratch) -> tuple[int, str] | None:
+    """Fill the images of a chunk; return which cannot be decoded, and why."""
+    memories = []
+    for piece, start, shape in chunk.into:
+        there = np.frombuffer(pieces.open(piece), np.uint8, math.prod(shape), start)
+        memories.append(there.reshape(shape))
+    into = zip(*memories, strict=True)
+    for at, (stored, turned, places) in enumerate(
+        zip(chunk.stored, chunk.orientation, into, strict=True)
+    ):
+        tar, offset, size = stored
+        content = memoryview(tars.open(tar))[offset : offset + size]
         try:
-            _fill(chunk, opened, mapped, scratch)
-            line.send(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the training tells it
-            if not isinstance(error, ShardError):
-                error.add_note(traceback.format_exc())
-            line.send(error)
-
-
-def _fill(
-    chunk: Chunk,
-    opened: dict[tuple[Path, str], ShardSet],
-    mapped: OrderedDict[int, Piece],
-    scratch: Scratch,
-) -> None:
-    """Fill the images of a chunk, among shards that were opened and pieces mapped before."""
-    key = chunk.folder, chunk.fingerprint
-    if key not in opened:
-        opened[key] = ShardSet(chunk.folder, read_manifest(chunk.folder), chunk.images)
-    shards = opened[key]
-    shards.images = chunk.images
-    into = []
-    for place in chunk.into:
-        if place.piece not in mapped:
-            with open(place.file, "r+b") as file:
-                mapped[place.piece] = np.frombuffer(mmap(file.fileno(), 0), dtype=np.uint8)
-        mapped.move_to_end(place.piece)
-        size = math.prod(place.shape)
-        into.append(mapped[place.piece][place.start : place.start + size].reshape(place.shape))
-    while len(mapped) > MOST_MAPPED:
-        mapped.popitem(last=False)
-    task = ImageTask(
-        rows=np.arange(len(chunk.images)), into=tuple(into), variations=chunk.variations
-    )
-    for image in task.images(shards):
-        bring(shards, image, resampling=chunk.resampling, scratch=scratch)
+            bring(
+                content,
+                (turned, places, chunk.variations, at),
+                resampling=chunk.resampling,
+                scratch=scratch,
+            )
+        except DecodeError as error:
+            return at, str(error)
+    return None

@@ -12,15 +12,15 @@ import numpy.typing as npt
 from data_shards.augment.variations import Variations
 from data_shards.batch_memory import BatchMemory
 from data_shards.config import Resampling
-from data_shards.decode import DecodeError, OfThread, Pixels, Scratch, decode, resize
+from data_shards.decode import Content, DecodeError, OfThread, Pixels, Scratch, decode, resize
 from data_shards.errors import ShardError
 from data_shards.shards import RowNumbers, ShardSet
 
 ImageBatch = npt.NDArray[np.uint8]
 """Images [N, height, width, RGB]."""
 
-ImagePlace: TypeAlias = "tuple[int, int, tuple[Pixels, ...], tuple[Variations, ...], int]"
-"""Image row, EXIF orientation, memories [S, S, RGB], how to vary it into each, and its number."""
+ImagePlace: TypeAlias = "tuple[int, tuple[Pixels, ...], tuple[Variations, ...], int]"
+"""EXIF orientation, memories [S, S, RGB], how to vary it into each, and its number there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,12 @@ class ImageTask:
     variations: tuple[Variations, ...]
     """How each is varied into each of them; none for not at all."""
 
-    def images(self, shards: ShardSet) -> Iterator[ImagePlace]:
-        """Return what is to be known of each image: plain numbers, read out of arrays at once."""
-        orientation = shards.images.orientation[self.rows]
+    def images(self, shards: ShardSet) -> "Iterator[tuple[int, ImagePlace]]":
+        """Return row and place of each image: plain numbers, read out of arrays at once."""
+        orientation = shards.images.orientation[self.rows].tolist()
         into = zip(*self.into, strict=True)
-        return zip(self.rows.tolist(), orientation.tolist(), into, repeat(self.variations), count())
+        places = zip(orientation, into, repeat(self.variations), count())
+        return zip(self.rows.tolist(), places, strict=True)
 
 
 class Decoders:
@@ -85,34 +86,39 @@ class Decoders:
         self.is_ended = True
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def _bring(self, images: Iterator[ImagePlace]) -> None:
+    def _bring(self, images: Iterator[tuple[int, ImagePlace]]) -> None:
         scratch = self._of_thread.scratch
-        for image in images:
-            bring(self.shards, image, resampling=self.resampling, scratch=scratch)
+        for row, place in images:
+            try:
+                bring(self.shards.read(row), place, resampling=self.resampling, scratch=scratch)
+            except DecodeError as error:
+                raise unreadable(self.shards, row, str(error)) from error
 
 
-def bring(shards: ShardSet, image: ImagePlace, *, resampling: Resampling, scratch: Scratch) -> None:
-    """Decode one image, vary it, and put it into its places of the batches.
+def bring(content: Content, image: ImagePlace, *, resampling: Resampling, scratch: Scratch) -> None:
+    """Decode one image file, vary it, and put it into its places of the batches.
 
     Raises:
-        ShardError: it cannot be decoded; the sentence names tar and key.
+        DecodeError: it is no complete image.
     """
-    row, orientation, into, variations, at = image
+    orientation, into, variations, at = image
     is_alone = len(into) == 1
     is_in_place = is_alone and (not variations or variations[0].is_in_place(at))
-    try:
-        pixels = decode(
-            shards.read(row),
-            orientation=orientation,
-            into=into[0] if is_in_place else None,
-            scratch=scratch,
-        )
-    except DecodeError as error:
-        raise ShardError(
-            f"{shards.describe(row)} cannot be decoded ({error}); shard again from intact images"
-        ) from error
+    pixels = decode(
+        content,
+        orientation=orientation,
+        into=into[0] if is_in_place else None,
+        scratch=scratch,
+    )
     if not variations:
         resize(pixels, size=into[0].shape[0], resampling=resampling, into=into[0])
         return
     for place, varied in zip(into, variations, strict=True):
         varied.apply(at, pixels, place, resampling=resampling)
+
+
+def unreadable(shards: ShardSet, row: int, reason: str) -> ShardError:
+    """Return the sentence on an image that cannot be decoded: tar, key and why."""
+    return ShardError(
+        f"{shards.describe(row)} cannot be decoded ({reason}); shard again from intact images"
+    )
