@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_shards.synth.materials import SEASONS, Colour, Material, vary
-from data_shards.synth.streams import stream
+from data_shards.synth.noise import stream
 
 PLACES_PER_CAMPUS = 12
 LIKENESS = 3.0

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_shards.synth.camera import Camera, look_at_place
+from data_shards.synth.camera import Camera, Orbit, Pose, look_at_place
 from data_shards.synth.campus import PLACES_PER_CAMPUS, draw_campus
 from data_shards.synth.conditions import (
     Conditions,
+    develop,
     draw_tile,
     drone_conditions,
     satellite_conditions,
 )
 from data_shards.synth.dress import DressedScene, dress
 from data_shards.synth.grid import Grid
-from data_shards.synth.orbit import Orbit, Pose
+from data_shards.synth.noise import stream
 from data_shards.synth.render import drone_view, satellite_tile
 from data_shards.synth.scene import build_scene
-from data_shards.synth.sensor import develop
-from data_shards.synth.streams import stream
 
 SCENE_M = 440.0
 """Side of the land that is built around a place; no drone view looks beyond it."""
