@@ -10,14 +10,14 @@ from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfi
 from data_shards.errors import ShardError
 from data_shards.layouts import found_lines, read_layout
 from data_shards.manifest import Manifest
-from data_shards.packing.image_profile import Profile
 from data_shards.packing.index_tars import index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.summary import ShardSummary
 from data_shards.packing.write import write_shards
 from data_shards.planning.neighbours import read_neighbours
+from data_shards.planning.place_views import trained_places
 from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
-from data_shards.planning.split import trained_places
 from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
 from data_shards.remote.local_cache import LocalCache

@@ -51,7 +51,7 @@ class Manifest:
     """Digest over every key, its roles and its image's digest, however they are cut into tars."""
 
     profile: dict[str, Any] = field(default_factory=lambda: {"bytes": "original"})
-    """What became of the image files: see `data_shards.packing.image_profile.Profile.facts`."""
+    """What became of the image files: see `data_shards.packing.stored_image.Profile.facts`."""
 
     split: str = "folders"
     """What decided which places train."""

@@ -17,8 +17,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose, did_you_mean
+from data_shards.errors import RecipeError, did_you_mean, require_known
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -319,7 +318,7 @@ def _refuse_unfit_words(argv: Sequence[str], hints: Mapping[str, object]) -> Non
 def _refuse_unknown_choices(words: Sequence[str], hint: object, *, what: str) -> None:
     if choices := _choices(hint):
         for word in words:
-            choose(word, choices, what=what, error=RecipeError)
+            require_known(word, choices, what=what, error=RecipeError)
 
 
 def _choices(hint: object) -> list[str]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
 from data_shards.layouts.folders import subfolders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import find_university160k, read_university160k
 from data_shards.layouts.university1652 import find_university1652, read_university1652
-from data_shards.nearest import choose
 from data_shards.schema import RawDataset
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ def read_layout(
         LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
     known = [AUTO, *LAYOUTS]
-    choose(layout, known, what="layout", error=LayoutError)
+    require_known(layout, known, what="layout", error=LayoutError)
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)

@@ -13,9 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.file_stamp import file_stamp
-from data_shards.processors import processors
 from data_shards.schema import ImageRecord
+from data_shards.usable_cpus import usable_cpus
+
+
+def file_stamp(path: str | Path) -> tuple[int, int, int]:
+    """Return size, time of the last change of the content, and that of the inode in nanoseconds.
+
+    Equal stamps mean that nobody touched the file: no program sets the time of the inode back.
+    Where a file system keeps coarse times, an edit within one tick that keeps the size is missed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
 
 READERS_PER_PROCESSOR = 4
 """Comparing waits for the disk more than it computes, on a network disk most of all."""
@@ -105,7 +118,7 @@ def _digest(pairs: Sequence[Pair]) -> str:
 def _compare_all(pairs: Sequence[Pair]) -> list[bool]:
     """Compare all pairs, some at a time, because a task costs more than a small file."""
     chunks = [pairs[start : start + AT_A_TIME] for start in range(0, len(pairs), AT_A_TIME)]
-    with ThreadPoolExecutor(READERS_PER_PROCESSOR * processors()) as pool:
+    with ThreadPoolExecutor(READERS_PER_PROCESSOR * usable_cpus()) as pool:
         answers = pool.map(lambda chunk: [is_same_image(*pair) for pair in chunk], chunks)
         return [is_same for of_chunk in answers for is_same in of_chunk]
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.folders import same_id
-from data_shards.nearest import choose
 
 SPLIT_NAME = "split.yaml"
 """File beside raw folders that says which places train; `skydistill synth` writes one."""
@@ -95,7 +94,7 @@ def read_split(path: Path, *, name: str) -> Split:
     if not isinstance(values, dict) or "train" not in values:
         raise LayoutError(f"{path} must hold a list of ids under train, and may hold one of test")
     for key in values:
-        choose(str(key), SIDES, what=f"{path}: side", error=LayoutError)
+        require_known(str(key), SIDES, what=f"{path}: side", error=LayoutError)
     train = _ids(path, "train", values["train"])
     test = _ids(path, "test", values["test"]) if "test" in values else None
     if both := sorted(train & (test or frozenset())):

@@ -14,12 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.checks import (
-    places_of,
-    refuse_shared_places,
-    require_answers,
-    require_both_views,
-)
 from data_shards.layouts.duplicates import Comparisons, merge_duplicates
 from data_shards.layouts.folders import (
     child,
@@ -27,7 +21,11 @@ from data_shards.layouts.folders import (
     image_names,
     key_name,
     natural,
+    places_of,
+    refuse_shared_places,
     refuse_two_spellings,
+    require_answers,
+    require_both_views,
     stem,
     subfolders,
 )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_shards.decode import check_image, exif_orientation
-from data_shards.errors import ShardError
+from data_shards.errors import ShardError, require_known
 from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
 from data_shards.manifest import (
     MANIFEST_NAME,
@@ -30,12 +30,11 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_shards.nearest import choose
 from data_shards.packing.summary import ShardSummary, count_groups, groups_in
-from data_shards.packing.tar import TAR_BLOCK
-from data_shards.processors import processors
+from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress
 from data_shards.schema import IMAGE_SUFFIXES, Role, View
+from data_shards.usable_cpus import usable_cpus
 
 ROLE_OF_PREFIX = {"train": Role.TRAIN, "query": Role.QUERY, "gallery": Role.GALLERY}
 """First word of a tar's name to the roles of images whose JSON tells none."""
@@ -85,7 +84,7 @@ def index_tars(
     paths = _tars_in(folder)
     old = _manifest_there(folder)
     walked: list[WalkedTar] = []
-    with ThreadPoolExecutor(workers or processors()) as pool:
+    with ThreadPoolExecutor(workers or usable_cpus()) as pool:
         for tar in pool.map(partial(_walk, roles=roles), paths):
             walked.append(tar)
             progress(len(walked), len(paths))
@@ -128,7 +127,7 @@ def roles_of(words: Sequence[str]) -> Role | None:
     """
     roles = Role(0)
     for word in words:
-        roles |= ROLES[choose(word, ROLES, what="role", error=ShardError)]
+        roles |= ROLES[require_known(word, ROLES, what="role", error=ShardError)]
     return roles or None
 
 

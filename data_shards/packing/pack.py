@@ -23,10 +23,9 @@ import numpy as np
 from data_shards.decode import Content
 from data_shards.index import ROW, Rows, write_index
 from data_shards.manifest import ShardEntry
-from data_shards.packing.cut import TarContent
-from data_shards.packing.image_profile import Profile
-from data_shards.packing.tar import TAR_END
-from data_shards.packing.tar_chunk import Chunk, SpareChunks, fill
+from data_shards.packing.shard_layout import TarContent
+from data_shards.packing.stored_image import Profile
+from data_shards.packing.tar_chunk import TAR_END, Chunk, SpareChunks, fill
 from data_shards.schema import ImageRecord
 
 IMAGES_PER_CHUNK = 16

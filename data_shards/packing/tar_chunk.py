@@ -9,16 +9,47 @@ import json
 import math
 import os
 import struct
+import tarfile
 from collections.abc import Sequence
 from typing import Any
 
 from data_shards.decode import Content
+from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS
-from data_shards.packing.image_profile import Profile
-from data_shards.packing.stored_image import StoredImage, stored_image, unreadable
+from data_shards.packing.stored_image import Profile, StoredImage, stored_image, unreadable
 from data_shards.packing.summary import WORDS_OF_ROLES
-from data_shards.packing.tar import TAR_BLOCK, member_header, padding
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
+
+TAR_BLOCK = tarfile.BLOCKSIZE
+TAR_END = bytes(2 * TAR_BLOCK)
+"""Two zero blocks, which end a tar."""
+
+MOST_BYTES = 8**11 - 1
+"""Largest member whose length fits into a ustar header."""
+
+
+def member_header(name: str, size: int) -> bytes:
+    """Return the 512 bytes that stand before a member of `size` bytes.
+
+    Raises:
+        ShardError: the name is too long for a tar or no UTF-8, or the member too large.
+    """
+    if size > MOST_BYTES:
+        raise ShardError(f"{name} does not fit into a tar ({size} bytes); make the image smaller")
+    member = tarfile.TarInfo(name)
+    member.size = size
+    try:
+        return member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+    except ValueError as error:
+        raise ShardError(
+            f"{name} does not fit into a tar ({error}); rename the file or its folder"
+        ) from error
+
+
+def padding(size: int) -> bytes:
+    """Return the zeros that fill up the last block of a member."""
+    return bytes(-size % TAR_BLOCK)
+
 
 BYTES_AT_FIRST = 2**21
 

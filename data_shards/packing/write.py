@@ -26,24 +26,25 @@ from data_shards.manifest import (
     write_manifest,
 )
 from data_shards.packing.atomic_replace import atomic_replace, recover, replaced
-from data_shards.packing.cut import TarContent, cut_into_tars
-from data_shards.packing.image_profile import Profile, chosen
 from data_shards.packing.notes import (
     NOTE_SUFFIX,
     SOURCE_NAME,
     SourceNotes,
+    finished_tars,
     inputs_of,
+    linked_tars,
     read_source_notes,
     source_folder,
     write_source_notes,
     write_tar_note,
 )
 from data_shards.packing.pack import PackedTar, pack_tars
-from data_shards.packing.reuse import finished_tars, linked_tars
+from data_shards.packing.shard_layout import TarContent, shard_layout
+from data_shards.packing.stored_image import Profile, chosen
 from data_shards.packing.summary import ShardSummary, count_groups
-from data_shards.processors import processors
 from data_shards.progress import Progress, Tally
 from data_shards.schema import RawDataset
+from data_shards.usable_cpus import usable_cpus
 
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
@@ -72,7 +73,7 @@ class Task:
     @cached_property
     def tars(self) -> list[TarContent]:
         """Every tar with its images."""
-        return cut_into_tars(self.dataset.records)
+        return shard_layout(self.dataset.records)
 
     @cached_property
     def notes(self) -> SourceNotes:
@@ -151,7 +152,7 @@ def write_shards(
         ShardError: an image is unreadable, the disk is full, or `out` holds something else.
     """
     out = Path(os.path.realpath(out)) if os.path.islink(out) else out
-    task = Task(dataset, out, profile, workers or processors(), progress)
+    task = Task(dataset, out, profile, workers or usable_cpus(), progress)
     try:
         if replaced(out).exists():
             with only_writer(task.partial, taken=_taken(task)):

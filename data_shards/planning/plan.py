@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from data_shards.errors import PlanError
 from data_shards.planning.neighbours import Neighbours
-from data_shards.planning.place_views import ImageRows, PlaceViews, views_by_place
+from data_shards.planning.place_views import ImageRows, Places, PlaceViews, views_by_place
 from data_shards.planning.rounds import Order, Owners, Recent, Rounds, make_order, most_steps
-from data_shards.planning.split import Places
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from data_shards.draws import mix
 from data_shards.planning.neighbours import Neighbours, chained
-from data_shards.planning.split import Places
+from data_shards.planning.place_views import Places
 
 ROUND, PHASE = 1, 4
 """First name of each kind of draw, so that no two kinds share random numbers."""

@@ -158,10 +158,6 @@ def flat_roof(
     parapet = Surface(material=Material.EQUIPMENT, colour=blend(colour, (225, 222, 215), 0.45))
     canvas.raise_to(window, cover * ~inner, tops + np.float32(0.7), canvas.table.add(parapet))
     canvas.raise_to(window, inner, tops, canvas.table.add(roof))
-    _equip(canvas, wing, rng, top_m=top_m)
-
-
-def _equip(canvas: Canvas, wing: Rect, rng: np.random.Generator, *, top_m: float) -> None:
     area_m2 = 4 * wing.half_u_m * wing.half_v_m
     for _ in range(int(rng.poisson(min(area_m2 / 140, 9)))):
         size_u, size_v = rng.uniform(0.8, 2.6, 2)
@@ -284,7 +280,17 @@ def _raise_wings(
     base_m = float(
         canvas.ground_m.reshape(-1)[canvas.grid.index(np.array(main.x_m), np.array(main.y_m))]
     )
-    canvas.facades.append(_facade(campus, rng, main.angle_rad, base_m))
+    facade = Facade(
+        angle_rad=main.angle_rad,
+        base_m=base_m,
+        storey_m=campus.storey_m,
+        bay_m=campus.bay_m * float(rng.uniform(0.9, 1.1)),
+        window_width=campus.window_width,
+        window_height=float(rng.uniform(0.42, 0.62)),
+        wall=vary(campus.walls[int(rng.integers(len(campus.walls)))], rng),
+        glass=vary((66, 76, 86), rng),
+    )
+    canvas.facades.append(facade)
     number = len(canvas.facades)
     height_m = storeys * campus.storey_m + 0.8
     for wing, share in wings:
@@ -298,16 +304,3 @@ def _raise_wings(
         else:
             pitched_roof(canvas, wing, window, rng, top_m, material, colour)
         canvas.building[window.box][cover > 0] = number
-
-
-def _facade(campus: Campus, rng: np.random.Generator, angle_rad: float, base_m: float) -> Facade:
-    return Facade(
-        angle_rad=angle_rad,
-        base_m=base_m,
-        storey_m=campus.storey_m,
-        bay_m=campus.bay_m * float(rng.uniform(0.9, 1.1)),
-        window_width=campus.window_width,
-        window_height=float(rng.uniform(0.42, 0.62)),
-        wall=vary(campus.walls[int(rng.integers(len(campus.walls)))], rng),
-        glass=vary((66, 76, 86), rng),
-    )

@@ -40,7 +40,12 @@ def develop(light: Floats, rng: np.random.Generator, *, sensor: Sensor) -> bytes
         light = ndimage.gaussian_filter(light, blur_px, truncate=2.5)
     exposed = light * np.float32(sensor.key / max(float(light.mean()), 1e-6))
     exposed *= np.array(sensor.cast, np.float32)[:, None, None]
-    shown = _tone(exposed * _vignette(light.shape[-1], sensor.vignette))
+    axis = np.linspace(-1, 1, light.shape[-1], dtype=np.float32)
+    radius2 = (axis * axis)[:, None] + (axis * axis)[None, :]
+    exposed *= 1 - np.float32(0.5 * sensor.vignette) * radius2
+    # The display curve, with a soft shoulder for what is brighter than white.
+    soft = exposed * (1 + exposed * np.float32(0.18)) / (1 + exposed * np.float32(0.55))
+    shown = np.maximum(soft, 0) ** np.float32(1 / 2.2) * np.float32(1.08)
     shown = (shown - np.float32(0.46)) * np.float32(sensor.contrast) + np.float32(0.46)
     grey = (shown[0] + shown[1] + shown[2]) * np.float32(1 / 3)
     shown = grey + (shown - grey) * np.float32(sensor.saturation)
@@ -50,20 +55,6 @@ def develop(light: Floats, rng: np.random.Generator, *, sensor: Sensor) -> bytes
     picture = Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0)))
     picture.save(file, "JPEG", quality=sensor.jpeg_quality)
     return file.getvalue()
-
-
-def _tone(exposed: Floats) -> Floats:
-    """Apply the display curve, with a soft shoulder for what is brighter than white."""
-    soft = exposed * (1 + exposed * np.float32(0.18)) / (1 + exposed * np.float32(0.55))
-    shown: Floats = np.maximum(soft, 0) ** np.float32(1 / 2.2) * np.float32(1.08)
-    return shown
-
-
-def _vignette(size: int, strength: float) -> Floats:
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
-    radius2 = (axis * axis)[:, None] + (axis * axis)[None, :]
-    falloff: Floats = 1 - np.float32(0.5 * strength) * radius2
-    return falloff
 
 
 FOOTPRINT_M = 160.0

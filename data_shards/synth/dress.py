@@ -14,22 +14,14 @@ from data_shards.synth.materials import (
     Material,
     Surface,
     SurfaceTable,
+    hex_colours,
     season_factors,
     to_linear,
 )
 from data_shards.synth.scene import Scene
 from data_shards.synth.vegetation import grow
 
-CAR_COLOURS: tuple[Colour, ...] = (
-    (196, 196, 194),
-    (170, 172, 174),
-    (140, 142, 146),
-    (62, 64, 68),
-    (46, 46, 50),
-    (150, 50, 44),
-    (58, 76, 118),
-    (120, 108, 90),
-)
+CAR_COLOURS = hex_colours("c4c4c2 aaacae 8c8e92 3e4044 2e2e32 96322c 3a4c76 786c5a")
 GLASS: Colour = (44, 50, 56)
 HALF_LENGTH_M, HALF_WIDTH_M = 2.25, 0.92
 

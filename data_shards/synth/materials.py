@@ -11,6 +11,11 @@ Colour = tuple[float, float, float]
 """An sRGB colour as a person would pick it from a photograph, 0..255."""
 
 
+def hex_colours(colours: str) -> tuple[Colour, ...]:
+    """Return colours that are written as hexadecimal digits, `98c0ff`."""
+    return tuple((red, green, blue) for red, green, blue in map(bytes.fromhex, colours.split()))
+
+
 class Material(IntEnum):
     """A kind of surface; the kind decides its grain and how it takes the seasons."""
 

@@ -18,7 +18,11 @@ BOUNCE = np.float32(0.10)
 
 def wall_radiance(dressed: DressedScene, hits: Hits, pixels: Indices, building: Indices) -> Floats:
     """Return the linear colour of the wall points that these pixels see, (3, pixels)."""
-    facades = _columns(dressed.scene.facades)
+    names = ("angle_rad", "base_m", "storey_m", "bay_m", "window_width", "window_height")
+    facades: dict[str, Floats] = {
+        name: np.array([getattr(facade, name) for facade in dressed.scene.facades], np.float32)
+        for name in names
+    }
     number = building - 1
     x_m, y_m, z_m = hits.x_m[pixels], hits.y_m[pixels], hits.z_m[pixels]
     along_m, east, north = _face(dressed, hits, pixels, facades["angle_rad"][number])
@@ -34,13 +38,6 @@ def wall_radiance(dressed: DressedScene, hits: Hits, pixels: Indices, building: 
     light += ambient * np.array(dressed.sky.ambient, np.float32)[:, None]
     radiance: Floats = (light * colour).astype(np.float32)
     return radiance
-
-
-def _columns(facades: tuple[Facade, ...]) -> dict[str, Floats]:
-    names = ("angle_rad", "base_m", "storey_m", "bay_m", "window_width", "window_height")
-    return {
-        name: np.array([getattr(facade, name) for facade in facades], np.float32) for name in names
-    }
 
 
 def _face(

@@ -82,27 +82,17 @@ def divide(blocks: tuple[Rect, ...], rng: np.random.Generator, *, campus: Campus
     lots: list[Lot] = []
     for block in blocks:
         block_use = str(rng.choice(USES, p=campus.uses))
-        if block_use in WHOLE_BLOCK_USES and not _holds_centre(block):
+        holds_centre = np.hypot(block.x_m, block.y_m) < np.hypot(block.half_u_m, block.half_v_m)
+        if block_use in WHOLE_BLOCK_USES and not holds_centre:
             lots.append(Lot(block, block_use))
             continue
-        pieces = _cut(block, rng, longest_m=float(rng.uniform(42, 75)))
-        lots += [Lot(piece, _use(piece, rng, campus, block_use)) for piece in pieces]
+        for piece in _cut(block, rng, longest_m=float(rng.uniform(42, 75))):
+            use = block_use if rng.random() < 0.55 else str(rng.choice(USES, p=campus.uses))
+            is_narrow = min(piece.half_u_m, piece.half_v_m) < 9
+            lots.append(Lot(piece, "lawn" if use in WHOLE_BLOCK_USES or is_narrow else use))
     nearest = min(range(len(lots)), key=lambda i: np.hypot(lots[i].rect.x_m, lots[i].rect.y_m))
     lots[nearest] = Lot(lots[nearest].rect, "built", is_landmark=True)
     return lots
-
-
-def _holds_centre(block: Rect) -> bool:
-    return bool(np.hypot(block.x_m, block.y_m) < np.hypot(block.half_u_m, block.half_v_m))
-
-
-def _use(piece: Rect, rng: np.random.Generator, campus: Campus, block_use: str) -> str:
-    """Choose a lot's use: mostly that of its block, and lawn where nothing else fits."""
-    use = block_use if rng.random() < 0.55 else str(rng.choice(USES, p=campus.uses))
-    smallest_m = min(piece.half_u_m, piece.half_v_m)
-    if use in WHOLE_BLOCK_USES or smallest_m < 9:
-        return "lawn"
-    return use
 
 
 def _cut(rect: Rect, rng: np.random.Generator, *, longest_m: float) -> list[Rect]:
@@ -156,7 +146,10 @@ def build_scene(rng: np.random.Generator, *, campus: Campus, grid: Grid) -> Scen
         paint_river(canvas, rng)
     paint_streets(canvas, plan, rng, campus=campus)
     for lot in sorted(lots, key=lambda lot: not lot.is_landmark):
-        _build_on(canvas, lot, rng, campus=campus)
+        if lot.use == "built":
+            raise_building(canvas, lot.rect, rng, campus=campus, is_landmark=lot.is_landmark)
+        elif lot.use == "houses":
+            raise_houses(canvas, lot.rect, rng, campus=campus)
     dry_land(canvas)
     grain = (
         rng.standard_normal((grid.cells, grid.cells), np.float32) * np.float32(0.6),
@@ -176,10 +169,3 @@ def build_scene(rng: np.random.Generator, *, campus: Campus, grid: Grid) -> Scen
         trees=plant(canvas, rng, campus=campus, lumps=lumps),
         grain=grain,
     )
-
-
-def _build_on(canvas: Canvas, lot: Lot, rng: np.random.Generator, *, campus: Campus) -> None:
-    if lot.use == "built":
-        raise_building(canvas, lot.rect, rng, campus=campus, is_landmark=lot.is_landmark)
-    elif lot.use == "houses":
-        raise_houses(canvas, lot.rect, rng, campus=campus)

@@ -17,13 +17,12 @@ from pathlib import Path
 from PIL import Image
 
 from data_shards.config import SynthConfig
-from data_shards.errors import LayoutError, SkyDistillError
-from data_shards.nearest import choose
-from data_shards.processors import processors
+from data_shards.errors import LayoutError, SkyDistillError, require_known
 from data_shards.progress import Progress
 from data_shards.synth.camera import Orbit
 from data_shards.synth.folders import WORLDS, FiledPlace
 from data_shards.synth.place import photograph
+from data_shards.usable_cpus import usable_cpus
 
 BENCH = ".unfinished"
 """Folder inside a world where the files of a place lie until all of them are there."""
@@ -122,7 +121,7 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
     Raises:
         LayoutError: the layout is unknown, `out` holds something else, or the disk refuses.
     """
-    choose(config.layout, WORLDS, what="layout", error=LayoutError)
+    require_known(config.layout, WORLDS, what="layout", error=LayoutError)
     _check_out(config)
     places = WORLDS[config.layout].places(config)
     started = time.monotonic()
@@ -235,7 +234,7 @@ def _rendered(config: SynthConfig, root: Path, missing: list[FiledPlace]) -> Ite
     No matrix product is used anywhere, so a process is one thread, and bytes do not depend on it.
     """
     orbit, size = WORLDS[config.layout].orbit(config.num_views), config.image_size
-    workers = min(config.workers or processors(), len(missing))
+    workers = min(config.workers or usable_cpus(), len(missing))
     if workers <= 1:
         for place in missing:
             yield render_place(root, place, orbit=orbit, image_size=size)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_shards.errors import ShardError
-from data_shards.packing.tar import MOST_BYTES, TAR_BLOCK, member_header, padding
+from data_shards.packing.tar_chunk import MOST_BYTES, TAR_BLOCK, member_header, padding
 
 NAMES = st.text("abcä09-_./", min_size=1, max_size=300).filter(lambda name: not name.endswith("/"))
 

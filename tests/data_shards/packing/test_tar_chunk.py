@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_shards.index import ROW
-from data_shards.packing.image_profile import Profile
-from data_shards.packing.stored_image import StoredImage
-from data_shards.packing.tar import TAR_END
-from data_shards.packing.tar_chunk import Chunk, SpareChunks, fill, sample_json
+from data_shards.packing.stored_image import Profile, StoredImage
+from data_shards.packing.tar_chunk import TAR_END, Chunk, SpareChunks, fill, sample_json
 from data_shards.schema import ImageRecord, Role, View
 
 SMALL = Profile(image_size=256)

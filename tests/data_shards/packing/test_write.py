@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_shards.errors import ShardError
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import SOURCE_NAME, ShardSummary, write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
@@ -59,8 +59,8 @@ def raw(tmp_path: Path, make_raw: MakeRaw) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that several tars of each kind are written."""
-    monkeypatch.setattr("data_shards.packing.cut.PLACES_PER_SHARD", 3)
-    monkeypatch.setattr("data_shards.packing.cut.SATELLITES_PER_SHARD", 4)
+    monkeypatch.setattr("data_shards.packing.shard_layout.PLACES_PER_SHARD", 3)
+    monkeypatch.setattr("data_shards.packing.shard_layout.SATELLITES_PER_SHARD", 4)
 
 
 @pytest.mark.usefixtures("small_shards")

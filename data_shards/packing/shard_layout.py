@@ -30,7 +30,7 @@ class TarContent:
     records: tuple[ImageRecord, ...]
 
 
-def cut_into_tars(records: Sequence[ImageRecord]) -> list[TarContent]:
+def shard_layout(records: Sequence[ImageRecord]) -> list[TarContent]:
     """Return every tar with its ordered images, in the order of the manifest."""
     groups: dict[tuple[int, int], list[ImageRecord]] = defaultdict(list)
     for record in records:  # by plain integers, because flags are slow to compute with
