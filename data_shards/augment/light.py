@@ -85,17 +85,10 @@ def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resamplin
     crop = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     resize(crop, size=into.shape[0], resampling=resampling, into=into)
     mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=change.quarter_turns)
-    _colour(into, change.brightness, change.contrast, change.saturation)
-
-
-def _colour(pixels: Pixels, brightness: float, contrast: float, saturation: float) -> None:
-    """Scale brightness, then contrast around the mean gray, then saturation around pixel grays.
-
-    Together they are one linear map of each pixel, and only its end is rounded and clipped.
-    """
-    if brightness == contrast == saturation == 1.0:
-        return
-    scale = brightness * contrast
-    offset = brightness * mean_lightness(pixels) * (1.0 - contrast)
-    matrix = np.column_stack([scale * saturation_matrix(saturation), np.full(3, offset)])
-    cv2.transform(pixels, matrix, dst=pixels)
+    _, _, _, brightness, contrast, saturation = change
+    if not brightness == contrast == saturation == 1.0:
+        # Brightness, contrast around the mean gray and saturation around pixel grays are one linear
+        # map of each pixel, and only its end is rounded and clipped.
+        offset = brightness * mean_lightness(into) * (1.0 - contrast)
+        matrix = brightness * contrast * saturation_matrix(saturation)
+        cv2.transform(into, np.column_stack([matrix, np.full(3, offset)]), dst=into)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from data_shards.config import SynthConfig
 from data_shards.errors import LayoutError, SkyDistillError, require_known
+from data_shards.packing.notes import link_or_copy
 from data_shards.progress import Progress
 from data_shards.synth.camera import Orbit
 from data_shards.synth.folders import WORLDS, FiledPlace
@@ -46,21 +47,16 @@ def render_place(root: Path, place: FiledPlace, *, orbit: Orbit, image_size: int
     photographs = photograph(place.key, orbit=orbit, image_size=image_size)
     bench = root / BENCH / f"{place.place_id}-{os.getpid()}"
     shutil.rmtree(bench, ignore_errors=True)
-    satellite = {place.satellite_name: _encoded(photographs.satellite, place.satellite_name)}
+    satellite = {place.satellite_name: photographs.satellite}
+    if place.satellite_name.endswith(".png"):
+        file = io.BytesIO()
+        Image.open(io.BytesIO(photographs.satellite)).save(file, "PNG")
+        satellite = {place.satellite_name: file.getvalue()}
     drone = dict(zip(place.drone_names, photographs.drone, strict=True))
     _file(root, bench / "satellite", place.satellite, satellite)
     _file(root, bench / "drone", place.drone, drone)
     shutil.rmtree(bench)
     return len(place.satellite) + len(place.drone) * len(drone)
-
-
-def _encoded(jpeg: bytes, name: str) -> bytes:
-    """Return a photograph as its file name wants it: as it is, or its pixels as PNG."""
-    if not name.endswith(".png"):
-        return jpeg
-    file = io.BytesIO()
-    Image.open(io.BytesIO(jpeg)).save(file, "PNG")
-    return file.getvalue()
 
 
 def _file(root: Path, bench: Path, folders: tuple[Path, ...], files: dict[str, bytes]) -> None:
@@ -73,19 +69,12 @@ def _file(root: Path, bench: Path, folders: tuple[Path, ...], files: dict[str, b
             if number == 0:
                 (aside / name).write_bytes(content)
             else:
-                _link(asides[0] / name, aside / name)
+                link_or_copy(asides[0] / name, aside / name)
     for aside, folder in zip(asides, folders, strict=True):
         target = root / folder
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 GENERATOR_VERSION = 2
@@ -122,37 +111,36 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
         LayoutError: the layout is unknown, `out` holds something else, or the disk refuses.
     """
     require_known(config.layout, WORLDS, what="layout", error=LayoutError)
-    _check_out(config)
+    out, description = config.out.absolute(), _description(config)
+    if is_named := (out / DESCRIPTION).is_file():
+        if (out / DESCRIPTION).read_text() != description:
+            raise LayoutError(
+                f"{config.out} holds a synthetic world of other settings (see "
+                f"{config.out / DESCRIPTION}); delete it or choose another folder"
+            )
+    elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise LayoutError(f"{config.out} exists and is no synthetic world; choose another folder")
     places = WORLDS[config.layout].places(config)
-    started = time.monotonic()
-    rendered = 0 if config.dry_run else _complete(config, places, progress)
+    started, rendered = time.monotonic(), 0
+    if not config.dry_run:
+        digest = hashlib.sha256(description.encode()).hexdigest()[:8]
+        root = out if is_named else out.parent / f".{out.name}.unfinished-{digest}"
+        with _disk_errors(root):
+            rendered = _render(config, root, places, progress)
+            if not is_named:
+                (root / DESCRIPTION).write_text(description)
+                root.rename(out)
     seconds = time.monotonic() - started
-    files = sum(len(p.satellite) + len(p.drone) * len(p.drone_names) for p in places)
     return WorldSummary(
         out=config.out,
         num_train_places=config.places,
         num_test_places=config.test_places,
         num_distractors=config.num_distractors,
-        num_images=files,
+        num_images=sum(len(p.satellite) + len(p.drone) * len(p.drone_names) for p in places),
         num_rendered=rendered,
         seconds=seconds,
         images_per_second=rendered / seconds if rendered else 0.0,
     )
-
-
-def _check_out(config: SynthConfig) -> None:
-    """Refuse a folder that holds anything but this very world."""
-    out = config.out
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    file = out / DESCRIPTION
-    if not file.is_file():
-        raise LayoutError(f"{out} exists and is no synthetic world; choose another folder")
-    if file.read_text() != _description(config):
-        raise LayoutError(
-            f"{out} holds a synthetic world of other settings (see {file}); delete it or choose "
-            "another folder"
-        )
 
 
 def _description(config: SynthConfig) -> str:
@@ -169,27 +157,6 @@ def _description(config: SynthConfig) -> str:
         "seed": config.seed,
     }
     return json.dumps(facts, indent=2) + "\n"
-
-
-def _complete(config: SynthConfig, places: list[FiledPlace], progress: Progress) -> int:
-    """Render what is missing, name the world, and return the number of images rendered."""
-    description = _description(config)
-    digest = hashlib.sha256(description.encode()).hexdigest()[:8]
-    out = config.out.absolute()
-    is_named = (out / DESCRIPTION).is_file()
-    root = out if is_named else out.parent / f".{out.name}.unfinished-{digest}"
-    with _disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-        missing = [p for p in places if not is_filed(root, p)]
-        rendered = _render(config, root, places, missing, progress)
-        for name, text in WORLDS[config.layout].beside(config).items():
-            if not (root / name).is_file():
-                (root / name).write_text(text)
-        shutil.rmtree(root / BENCH, ignore_errors=True)
-        if not is_named:
-            (root / DESCRIPTION).write_text(description)
-            root.rename(out)
-    return rendered
 
 
 @contextmanager
@@ -209,51 +176,41 @@ def _disk_errors(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _render(
-    config: SynthConfig,
-    root: Path,
-    places: list[FiledPlace],
-    missing: list[FiledPlace],
-    progress: Progress,
-) -> int:
-    """Render the missing places, telling `progress` how many images stand."""
+def _render(config: SynthConfig, root: Path, places: list[FiledPlace], progress: Progress) -> int:
+    """Render what is missing under `root` and return the number of images.
+
+    No matrix product is used anywhere, so a process is one thread, and bytes do not depend on it.
+    """
+    folders, size = WORLDS[config.layout], config.image_size
+    orbit = folders.orbit(config.num_views)
+    root.mkdir(parents=True, exist_ok=True)
+    missing = [place for place in places if not is_filed(root, place)]
     per_place = len(places[0].drone_names) + 1
     total, there = len(places) * per_place, (len(places) - len(missing)) * per_place
     progress(there, total)
     started = time.monotonic()
-    for number, _ in enumerate(_rendered(config, root, missing), start=1):
-        seconds = max(time.monotonic() - started, 1e-9)
-        done = number * per_place
-        progress(there + done, total, **{"images/s": done / seconds})
-    return len(missing) * per_place
-
-
-def _rendered(config: SynthConfig, root: Path, missing: list[FiledPlace]) -> Iterator[int]:
-    """Render places here or in other processes, and yield after each.
-
-    No matrix product is used anywhere, so a process is one thread, and bytes do not depend on it.
-    """
-    orbit, size = WORLDS[config.layout].orbit(config.num_views), config.image_size
     workers = min(config.workers or usable_cpus(), len(missing))
-    if workers <= 1:
-        for place in missing:
-            yield render_place(root, place, orbit=orbit, image_size=size)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(max(workers, 1), multiprocessing.get_context("spawn")) as pool:
+        rendered: Iterator[int]
+        if workers > 1:
+            jobs = (
+                pool.submit(render_place, root, place, orbit=orbit, image_size=size)
+                for place in missing
+            )
+            rendered = (future.result() for future in as_completed(jobs))
+        else:
+            rendered = (
+                render_place(root, place, orbit=orbit, image_size=size) for place in missing
+            )
         try:
-            yield from _in_parallel(pool, root, missing, orbit, size)
+            for number, _ in enumerate(rendered, start=1):
+                done, seconds = number * per_place, max(time.monotonic() - started, 1e-9)
+                progress(there + done, total, **{"images/s": done / seconds})
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def _in_parallel(
-    pool: ProcessPoolExecutor, root: Path, missing: list[FiledPlace], orbit: Orbit, image_size: int
-) -> Iterator[int]:
-    futures = [
-        pool.submit(render_place, root, place, orbit=orbit, image_size=image_size)
-        for place in missing
-    ]
-    for future in as_completed(futures):
-        yield future.result()
+    for name, text in folders.beside(config).items():
+        if not (root / name).is_file():
+            (root / name).write_text(text)
+    shutil.rmtree(root / BENCH, ignore_errors=True)
+    return len(missing) * per_place
