@@ -79,9 +79,7 @@ def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, ti
         ThreadPoolExecutor(FETCHES_AT_ONCE) as pool,
     ):
         count = Tally(progress, total, per=MEBIBYTE).add
-        futures = [
-            pool.submit(_fetch, file, source, folder, stop=stop, count=count) for file in files
-        ]
+        futures = [pool.submit(_fetch, file, source, folder, stop, count) for file in files]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -114,14 +112,36 @@ def _fetch(
     file: WantedFile,
     source: Source,
     folder: Path,
-    *,
     stop: threading.Event,
     count: Callable[[int], None],
 ) -> None:
-    where = source.describe(file.name)
-    aside = folder / (file.name + FETCHED_SUFFIX)
+    where, aside = source.describe(file.name), folder / (file.name + FETCHED_SUFFIX)
+
+    def attempt() -> str:
+        """Write the file aside and return its digest; take back what was counted if it breaks."""
+        digest, got = hashlib.sha256(), 0
+        try:
+            with aside.open("wb") as out:
+                for chunk in source.chunks(file.name, stop):
+                    got += len(chunk)
+                    count(len(chunk))
+                    if file.bytes is not None and got > file.bytes:
+                        break  # the digest will differ
+                    out.write(chunk)
+                    digest.update(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+            if file.bytes is not None and got < file.bytes:
+                raise BrokenOffError("it ended early")
+        except BrokenOffError as error:
+            count(-got)
+            whole = "" if file.bytes is None else f" of {file.bytes:,}"
+            told = f"{error} after {got:,}{whole} bytes"
+            raise BrokenOffError(told, is_final=error.is_final) from error
+        return digest.hexdigest()
+
     try:
-        found = _persist(lambda: _write(file, source, aside, stop, count), where, stop)
+        found = _persist(attempt, where, stop)
         if found != file.sha256:
             raise ShardError(
                 f"{where} is not the file that its manifest names (SHA-256 {found[:12]}..., not "
@@ -131,37 +151,6 @@ def _fetch(
         aside.replace(folder / file.name)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _write(
-    file: WantedFile,
-    source: Source,
-    aside: Path,
-    stop: threading.Event,
-    count: Callable[[int], None],
-) -> str:
-    """Write one file aside and return its digest; take what was counted back if it breaks off."""
-    digest, got = hashlib.sha256(), 0
-    try:
-        with aside.open("wb") as out:
-            for chunk in source.chunks(file.name, stop):
-                got += len(chunk)
-                count(len(chunk))
-                if file.bytes is not None and got > file.bytes:
-                    break  # the digest will differ
-                out.write(chunk)
-                digest.update(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        if file.bytes is not None and got < file.bytes:
-            raise BrokenOffError("it ended early")
-    except BrokenOffError as error:
-        count(-got)
-        whole = "" if file.bytes is None else f" of {file.bytes:,}"
-        raise BrokenOffError(
-            f"{error} after {got:,}{whole} bytes", is_final=error.is_final
-        ) from error
-    return digest.hexdigest()
 
 
 def _persist(attempt: Callable[[], Result], where: str, stop: threading.Event) -> Result:

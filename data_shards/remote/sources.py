@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_shards.errors import ShardError
-from data_shards.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
+from data_shards.manifest import MANIFEST_NAME, parse_manifest, read_manifest
 from data_shards.remote.fetch import CHUNK_BYTES, BrokenOffError, Source, WantedFile, fetch_text
 from data_shards.remote.local_cache import CacheEntry, LocalCache, NoRoomError
 from data_shards.remote.transport import RemoteFolder, is_remote
@@ -88,10 +88,16 @@ def open_shards(
 def _open_cached(
     source: Source, cache: LocalCache, roles: Role, views: Collection[View], *, shown: str
 ) -> ShardSet:
-    """Fetch manifest and indexes, then the tars that are needed, and open them."""
+    """Fetch manifest and indexes, then the tars that hold an image of the roles and views."""
     content = fetch_text(MANIFEST_NAME, source, most_bytes=MOST_MANIFEST_BYTES)
-    manifest = parse_manifest(content, where=source.describe(MANIFEST_NAME))
-    _refuse_paths(manifest, source.describe(MANIFEST_NAME))
+    where = source.describe(MANIFEST_NAME)
+    manifest = parse_manifest(content, where=where)
+    for name in (entry.name for entry in manifest.shards):
+        if Path(name).name != name or name.startswith(".") or not name.endswith(".tar"):
+            raise ShardError(  # it would have us write outside of the cache
+                f"{where} names a tar {name!r}, which is no plain file name; "
+                "fetch shards only from where you trust them"
+            )
     entry = cache.hold(manifest.fingerprint)
     entry.fetch(
         [WantedFile(name=MANIFEST_NAME, sha256=hashlib.sha256(content).hexdigest())]
@@ -100,27 +106,13 @@ def _open_cached(
         title=f"fetching indexes of {shown}",
     )
     shards = ShardSet.open(entry.folder, has_all_tars=False)
-    entry.fetch(_tars(shards, roles, views), source, title=f"fetching {shown}")
-    shards.lease, shards.source = entry, shown
-    return shards
-
-
-def _tars(shards: ShardSet, roles: Role, views: Collection[View]) -> list[WantedFile]:
-    """Return the tars that hold an image of the roles and views."""
     images = shards.images
     is_needed = (images.roles & int(roles) != 0) & np.isin(images.view, [int(v) for v in views])
-    entries = [shards.manifest.shards[number] for number in np.unique(images.shard[is_needed])]
-    return [WantedFile(name=e.name, sha256=e.sha256, bytes=e.bytes) for e in entries]
-
-
-def _refuse_paths(manifest: Manifest, where: str) -> None:
-    """Refuse a manifest from elsewhere that would have us write outside of the cache."""
-    for name in (entry.name for entry in manifest.shards):
-        if Path(name).name != name or name.startswith(".") or not name.endswith(".tar"):
-            raise ShardError(
-                f"{where} names a tar {name!r}, which is no plain file name; "
-                "fetch shards only from where you trust them"
-            )
+    needed = [manifest.shards[number] for number in np.unique(images.shard[is_needed])]
+    tars = [WantedFile(name=e.name, sha256=e.sha256, bytes=e.bytes) for e in needed]
+    entry.fetch(tars, source, title=f"fetching {shown}")
+    shards.lease, shards.source = entry, shown
+    return shards
 
 
 def copy_to_node(

@@ -14,8 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -82,68 +81,67 @@ class RemoteFolder:
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
     def chunks(self, name: str, stop: threading.Event) -> Iterator[bytes]:
-        """Yield the content of one file.
+        """Yield the content of one file; afterwards its program has ended, and well.
 
         Raises:
             BrokenOffError: it cannot be opened, broke off, fell silent, or `stop` was set.
         """
-        with tempfile.TemporaryFile() as complaints, Path(os.devnull).open("rb") as nothing:
-            stream = _open(self._locate(name), stdin=nothing, stderr=complaints)
-            with _ended(stream, complaints) as handle:
-                yield from _read(handle, stop)
+        with tempfile.TemporaryFile() as complaints:
+            stream = _open(self._locate(name), complaints)
+            process, pipe = getattr(stream, "proc", None), getattr(stream, "stream", stream)
+            try:
+                yield from _read(pipe.fileno(), stop)
+                pipe.close()
+                if process is not None:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(SILENCE_S)
+            finally:
+                pipe.close()
+                if process is not None and process.poll() is None:
+                    # With what it has started, if it was given a session of its own.
+                    has_session = os.getpgid(process.pid) == process.pid
+                    end = os.killpg if has_session else os.kill
+                    end(process.pid, signal.SIGKILL)
+                    process.wait()
+            if process is not None and process.returncode not in stream.ignore_status:
+                complaints.seek(0)
+                lines = complaints.read().decode(errors="replace").strip().splitlines()
+                told = f"its program ended with status {process.returncode}"
+                told = lines[-1].strip()[:300] if lines else told
+                is_final = process.returncode in _NOT_FOUND or bool(_FINAL.search(told))
+                raise BrokenOffError(told, is_final=is_final)
 
 
-def _open(where: str, **streams: BinaryIO) -> Any:
+def _open(where: str, complaints: BinaryIO) -> Any:
     """Open what webdataset opens: a program that writes the file, or a file of this machine."""
     from webdataset.gopen import Pipe, gopen, rewrite_url
 
     try:
         if not where.startswith(PIPE):
             where = rewrite_url(where)
-        command = _command(where)
-        if command is None:
+        scheme, _, rest = where.partition(":")
+        command: str | list[str] = rest
+        if scheme.lower() in ("http", "https"):
+            options = ["--fail", "--silent", "--show-error", "--location", "--netrc-optional"]
+            options += ["--connect-timeout", "30", "--speed-limit", "1"]
+            command = ["curl", *options, "--speed-time", f"{SILENCE_S:.0f}", "--", where]
+        elif scheme.lower() == "s3":
+            command = ["aws", "s3", "cp", "--only-show-errors", where, "-"]
+        elif not where.startswith(PIPE):
             return gopen(where)
-        is_shell = isinstance(command, str)
-        return Pipe(command, mode="rb", shell=is_shell, start_new_session=True, **streams)
+        return Pipe(
+            command,
+            mode="rb",
+            shell=isinstance(command, str),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stderr=complaints,
+        )
     except Exception as error:
         # The client of every store has a family of errors of its own, and all are the store's.
         told = " ".join(str(error).split())
         is_final = isinstance(error, FileNotFoundError | ImportError | ValueError)
         raise BrokenOffError(f"it cannot be opened ({told})", is_final=is_final) from error
-
-
-def _command(where: str) -> str | list[str] | None:
-    """Return what writes a file to its standard output; None leaves it to `gopen`."""
-    if where.startswith(PIPE):
-        return where.removeprefix(PIPE)
-    scheme = where.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        options = ["--fail", "--silent", "--show-error", "--location", "--netrc-optional"]
-        patience = ["--connect-timeout", "30", "--speed-limit", "1"]
-        return ["curl", *options, *patience, "--speed-time", f"{SILENCE_S:.0f}", "--", where]
-    if scheme == "s3":
-        return ["aws", "s3", "cp", "--only-show-errors", where, "-"]
-    return None
-
-
-@contextmanager
-def _ended(stream: Any, complaints: BinaryIO) -> Iterator[int]:
-    """Hand out the stream's descriptor; afterwards its program has ended, and well."""
-    process, pipe = getattr(stream, "proc", None), getattr(stream, "stream", stream)
-    try:
-        yield pipe.fileno()
-        pipe.close()
-        if process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(SILENCE_S)
-            _kill(process)
-    except BaseException:
-        pipe.close()
-        if process is not None:
-            _kill(process)
-        raise
-    if process is not None and process.returncode not in stream.ignore_status:
-        _complain(process.returncode, complaints)
 
 
 def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
@@ -161,23 +159,6 @@ def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
         elif time.monotonic() - heard > SILENCE_S:
             raise BrokenOffError(f"nothing came for {SILENCE_S:.0f} s")
     raise BrokenOffError("it was stopped")
-
-
-def _kill(process: Any) -> None:
-    """End a program, and what it has started if it was given a session of its own."""
-    if process.poll() is None:
-        if os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
-
-
-def _complain(code: int, complaints: BinaryIO) -> None:
-    complaints.seek(0)
-    lines = complaints.read().decode(errors="replace").strip().splitlines()
-    told = lines[-1].strip()[:300] if lines else f"its program ended with status {code}"
-    raise BrokenOffError(told, is_final=code in _NOT_FOUND or bool(_FINAL.search(told)))
 
 
 def shown_address(address: str) -> str:
