@@ -9,11 +9,10 @@ from pathlib import Path
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
 from data_shards.layouts import found_lines, read_layout
-from data_shards.manifest import Manifest
+from data_shards.manifest import Manifest, ShardSummary
 from data_shards.packing.index_tars import index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile
-from data_shards.packing.summary import ShardSummary
 from data_shards.packing.write import write_shards
 from data_shards.planning.neighbours import read_neighbours
 from data_shards.planning.place_views import trained_places

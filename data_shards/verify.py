@@ -23,8 +23,17 @@ from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS, Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
-from data_shards.manifest import TARS_OF_OTHERS, Manifest, ShardEntry, content_digest, read_manifest
-from data_shards.packing.summary import Counts, Groups, count_groups, groups_in
+from data_shards.manifest import (
+    TARS_OF_OTHERS,
+    Counts,
+    Groups,
+    Manifest,
+    ShardEntry,
+    content_digest,
+    count_groups,
+    groups_in,
+    read_manifest,
+)
 from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress, Tally
 from data_shards.schema import Role, View

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from data_shards.layouts.split import official_split
+from data_shards.manifest import PLACES
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 
 EXAMPLES = 3
 """Places that a sentence about many places names."""
-
-PLACES = "places"
 
 
 class Image(NamedTuple):

@@ -26,11 +26,13 @@ from data_shards.manifest import (
     TARS_OF_OTHERS,
     Manifest,
     ShardEntry,
+    ShardSummary,
     content_digest,
+    count_groups,
+    groups_in,
     read_manifest,
     write_manifest,
 )
-from data_shards.packing.summary import ShardSummary, count_groups, groups_in
 from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress
 from data_shards.schema import IMAGE_SUFFIXES, Role, View

@@ -10,10 +10,11 @@ the chunks in flight.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +26,7 @@ from data_shards.index import ROW, Rows, write_index
 from data_shards.manifest import ShardEntry
 from data_shards.packing.shard_layout import TarContent
 from data_shards.packing.stored_image import Profile
-from data_shards.packing.tar_chunk import TAR_END, Chunk, SpareChunks, fill
+from data_shards.packing.tar_chunk import TAR_END, Chunk, pack_chunk
 from data_shards.schema import ImageRecord
 
 IMAGES_PER_CHUNK = 16
@@ -158,10 +159,7 @@ def pack_tars(
     Raises:
         ShardError: an image is unreadable; the tars before stay, half a one may.
     """
-    spare = SpareChunks()
-
-    def prepare(records: Sequence[ImageRecord]) -> Chunk:
-        return fill(spare.take(), records, profile=profile, number=number)
+    prepare = partial(pack_chunk, profile=profile, number=number)
 
     def settle(tar: GrowingTar, records: Sequence[ImageRecord]) -> PackedTar:
         packed = tar.settle(records)
@@ -169,7 +167,11 @@ def pack_tars(
         return packed
 
     ahead = workers * CHUNKS_AHEAD_PER_WORKER
-    records = (chunk for tar in tars for chunk in _chunks(tar.records))
+    records = (
+        tar.records[start : start + IMAGES_PER_CHUNK]
+        for tar in tars
+        for start in range(0, len(tar.records), IMAGES_PER_CHUNK)
+    )
     waiting: deque[Future[PackedTar]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -183,7 +185,6 @@ def pack_tars(
                 for chunk in islice(chunks, -(-len(tar.records) // IMAGES_PER_CHUNK)):
                     file.append(chunk)
                     count(chunk.num_images)
-                    spare.put_back(chunk)
                 file.end()
             waiting.append(settling.submit(settle, file, tar.records))
             while waiting and (waiting[0].done() or len(waiting) > 2):
@@ -207,8 +208,3 @@ def map_in_order(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _chunks(records: Sequence[ImageRecord]) -> Iterator[Sequence[ImageRecord]]:
-    for start in range(0, len(records), IMAGES_PER_CHUNK):
-        yield records[start : start + IMAGES_PER_CHUNK]

@@ -81,7 +81,7 @@ FILTERS = {
 class StoredImage:
     """What goes into the tar."""
 
-    content: Content
+    content: bytes
     suffix: str
     """`jpg`, `png` or `webp`."""
 
@@ -89,7 +89,7 @@ class StoredImage:
     """EXIF orientation of the stored pixels."""
 
 
-def stored_image(record: ImageRecord, content: Content, profile: Profile) -> StoredImage:
+def stored_image(record: ImageRecord, content: bytes, profile: Profile) -> StoredImage:
     """Bring the bytes of an image file into the form that the profile asks for.
 
     Raises:

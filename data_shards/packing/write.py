@@ -21,7 +21,9 @@ from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
     Manifest,
+    ShardSummary,
     content_digest,
+    count_groups,
     read_manifest,
     write_manifest,
 )
@@ -41,7 +43,6 @@ from data_shards.packing.notes import (
 from data_shards.packing.pack import PackedTar, pack_tars
 from data_shards.packing.shard_layout import TarContent, shard_layout
 from data_shards.packing.stored_image import Profile, chosen
-from data_shards.packing.summary import ShardSummary, count_groups
 from data_shards.progress import Progress, Tally
 from data_shards.schema import RawDataset
 from data_shards.usable_cpus import usable_cpus

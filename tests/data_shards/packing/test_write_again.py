@@ -16,9 +16,9 @@ from PIL import Image
 from data_shards.errors import ShardError, SkyDistillError
 from data_shards.layouts import read_layout
 from data_shards.lock import only_writer
+from data_shards.manifest import ShardSummary
 from data_shards.packing.notes import SOURCE_NAME
 from data_shards.packing.stored_image import Profile
-from data_shards.packing.summary import ShardSummary
 from data_shards.packing.write import write_shards
 from data_shards.progress import Progress
 from data_shards.shards import ShardSet
