@@ -92,13 +92,17 @@ class ShardSummary:
     """What one `skydistill shard` did."""
 
     manifest: Manifest
-    images: int
     was_complete: bool
     """True when the folder already held the shards of these very files and nothing was written."""
 
     tars_written: int
     tars_kept: int
     """Tars of an earlier run whose files nobody touched since."""
+
+    @property
+    def images(self) -> int:
+        """Images in all tars."""
+        return sum(entry.images for entry in self.manifest.shards)
 
 
 def groups_in(indexes: Sequence[Rows]) -> Groups[int]:
