@@ -25,7 +25,6 @@ from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.manifest import (
     TARS_OF_OTHERS,
-    Counts,
     Groups,
     Manifest,
     ShardEntry,
@@ -50,35 +49,30 @@ def damaged_parts(
     has the right length and a wrong digest, so there is at least one pair; the key is
     empty where the damage is in bytes that nothing else describes.
     """
+    found = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-        found = [
-            (key, problem)
-            for row, key in zip(index.rows, index.keys, strict=True)
-            for problem in _problems(tar, row, key, places, is_ours=is_ours)
-        ]
+        for row, key in zip(index.rows, index.keys, strict=True):
+            start, size = int(row["offset"]), int(row["size"])
+            digest = hashlib.sha256(tar[start : start + size]).digest()
+            if digest[:16] != row["digest"].tobytes():
+                found.append(
+                    (key, "the image is not the one that was written (its digest differs)")
+                )
+            if not is_ours:
+                continue
+            suffix = f".{View(row['view']).word}.{ENCODINGS[row['encoding']]}"
+            described = start + size + -size % TAR_BLOCK
+            if not _is_header(tar[start - TAR_BLOCK : start], key + suffix):
+                found.append((key, "the header before the image is damaged"))
+            if any(tar[start + size : described]):
+                found.append((key, "the padding behind the image is damaged"))
+            if not _is_description(tar, described, key, row, places):
+                found.append((key, "the JSON is damaged"))
         if is_ours and index.keys and any(tar[-2 * TAR_BLOCK :]):
             found.append((index.keys[-1], "what stands behind the image is damaged"))
     return found or [
         ("", "its digest is wrong, and headers, JSON or padding of no single image stand out")
     ]
-
-
-def _problems(
-    tar: mmap.mmap, row: np.void, key: str, places: Sequence[str], *, is_ours: bool
-) -> Iterator[str]:
-    start, size = int(row["offset"]), int(row["size"])
-    if hashlib.sha256(tar[start : start + size]).digest()[:16] != row["digest"].tobytes():
-        yield "the image is not the one that was written (its digest differs)"
-    if not is_ours:
-        return
-    suffix = f".{View(row['view']).word}.{ENCODINGS[row['encoding']]}"
-    if not _is_header(tar[start - TAR_BLOCK : start], key + suffix):
-        yield "the header before the image is damaged"
-    described = start + size + -size % TAR_BLOCK
-    if any(tar[start + size : described]):
-        yield "the padding behind the image is damaged"
-    if not _is_description(tar, described, key, row, places):
-        yield "the JSON is damaged"
 
 
 def _is_header(header: bytes, name: str) -> bool:
@@ -116,10 +110,6 @@ def _is_description(tar: mmap.mmap, at: int, key: str, row: np.void, places: Seq
 BLOCK_BYTES = 4 * 2**20
 MEGABYTE = 10**6
 
-WHOLE_FOLDER = ""
-"""In place of a tar's name, where a problem is not one tar's."""
-
-
 DAMAGED = (
     "restore the files from where they came, or make them again with skydistill shard into a new "
     "folder"
@@ -135,10 +125,10 @@ UNOFFICIAL = (
 class Problem:
     """Something that is not as it should be."""
 
-    shard: str
+    shard: str = ""
     """File name of the tar, or nothing."""
 
-    key: str
+    key: str = ""
     """Key of the image, or nothing."""
 
     problem: str
@@ -217,7 +207,11 @@ def verify_shards(
         verdict.problems += _problems_of_the_whole(manifest, indexes)
     verdict.is_whole = verdict.is_ok
     if expect == "official" and verdict.is_whole:
-        verdict.problems += _deviations(folder)
+        if manifest.layout in PUBLISHED:
+            found = compare(manifest.layout, images_in(ShardSet.open(folder))).differences
+        else:
+            found = (f"the layout is {manifest.layout}, which has no published counts to compare",)
+        verdict.problems += (Problem(problem=sentence) for sentence in found)
     verdict.seconds = time.monotonic() - started
     return verdict
 
@@ -306,31 +300,25 @@ def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator
     found = groups_in(rows)
     strangers = sorted({place for _, _, place in found if place >= len(manifest.places)})
     if strangers:
-        yield _of_all(f"an index names place number {strangers[0]}, which the manifest has not")
+        yield Problem(
+            problem=f"an index names place number {strangers[0]}, which the manifest has not"
+        )
         return
     keys = [key for index in indexes for key in index.keys]
     for key, times in Counter(keys).items():
         if times > 1:
-            yield Problem(shard=WHOLE_FOLDER, key=key, problem=f"stands in the tars {times} times")
+            yield Problem(key=key, problem=f"stands in the tars {times} times")
     if content_digest(keys, rows) != manifest.content_sha256:
-        yield _of_all("the indexes do not hold the images that the manifest was made from")
-    yield from _wrong_counts(manifest, count_groups(found))
-    yield from _missing_pairs(manifest, found)
-
-
-def _of_all(problem: str) -> Problem:
-    return Problem(shard=WHOLE_FOLDER, key="", problem=problem)
-
-
-def _wrong_counts(manifest: Manifest, counted: Counts) -> Iterator[Problem]:
-    for role, found in counted.items():
+        yield Problem(problem="the indexes do not hold the images that the manifest was made from")
+    for role, counted in count_groups(found).items():
         told = manifest.counts.get(role, {})
-        for what in sorted(found.keys() | told.keys()):
-            if found.get(what, 0) != told.get(what, 0):
-                yield _of_all(
-                    f"{role} has {found.get(what, 0)} {what}, and the manifest says "
+        for what in sorted(counted.keys() | told.keys()):
+            if counted.get(what, 0) != told.get(what, 0):
+                yield Problem(
+                    problem=f"{role} has {counted.get(what, 0)} {what}, and the manifest says "
                     f"{told.get(what, 0)}"
                 )
+    yield from _missing_pairs(manifest, found)
 
 
 PAIRS = (
@@ -346,26 +334,13 @@ UNANSWERED = {UNIVERSITY_160K}
 
 
 def _missing_pairs(manifest: Manifest, found: Groups[int]) -> Iterator[Problem]:
-    if manifest.layout in UNANSWERED:
-        return
-    for role, view, needed_role, needed_view in PAIRS:
+    for role, view, needed_role, needed_view in PAIRS if manifest.layout not in UNANSWERED else ():
         has = {place for roles, seen, place in found if roles & role and seen == view}
         paired = {
             place for roles, seen, place in found if roles & needed_role and seen == needed_view
         }
         for place in sorted(has - paired):
-            yield _of_all(
-                f"place {manifest.places[place]} has a {role.words[0]} {view.word} image and no "
-                f"{needed_role.words[0]} {needed_view.word} image"
+            yield Problem(
+                problem=f"place {manifest.places[place]} has a {role.words[0]} {view.word} image "
+                f"and no {needed_role.words[0]} {needed_view.word} image"
             )
-
-
-def _deviations(folder: Path) -> Iterator[Problem]:
-    """Yield how the counts differ from the published ones."""
-    shards = ShardSet.open(folder)
-    if shards.manifest.layout not in PUBLISHED:
-        yield _of_all(
-            f"the layout is {shards.manifest.layout}, which has no published counts to compare with"
-        )
-    for difference in compare(shards.manifest.layout, images_in(shards)).differences:
-        yield _of_all(difference)
