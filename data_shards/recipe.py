@@ -85,8 +85,7 @@ def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] =
         found = find_recipe(path)
         values, where = _read_yaml(found), str(found)
         _refuse_unknown_keys(cls, values, where=where)
-    for key, value in _pairs(cls, overrides):
-        _set(values, key, value)
+    _lay_over(values, cls, overrides)
     _refuse_unknown_keys(cls, values, where="command line")
     if path is not None and overrides:
         where += " and the command line"
@@ -117,16 +116,19 @@ def parse_command(
         RecipeError: an option or choice is unknown (the nearest is named), missing or of the wrong
             type, or one that takes several words was given none.
     """
+    from docstring_parser import parse_from_object
+
     parser = ArgumentParser(
         prog=prog, description=cls.__doc__, exit_on_error=False, formatter_class=_PlainHelp
     )
     options = {}
     hints = typing.get_type_hints(cls)
-    docs = _field_docs(cls)
+    described = parse_from_object(cls).params
+    docs = {param.arg_name: " ".join((param.description or "").split()) for param in described}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         flag = field.name if field.name in positionals else "--" + field.name.replace("_", "-")
         options[flag] = field.name
-        _add_option(parser, flag, field, hints[field.name], docs[field.name])
+        _add_option(parser, flag, field, hints[field.name], docs.get(field.name, ""))
     if "--help" not in argv and "-h" not in argv:
         _refuse_unknown_options(argv, options)
     lists = {flag for flag, name in options.items() if _item_of(hints[name])}
@@ -203,9 +205,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, object]]:
-    """Split `--a.b value` and `--a.b=value` into keys and YAML values."""
-    pairs: list[tuple[str, object]] = []
+def _lay_over(values: dict[str, Any], cls: type[object], overrides: Sequence[str]) -> None:
+    """Put `--a.b value` and `--a.b=value` of a command line into nested `values`."""
     words = list(overrides)
     while words:
         word = words.pop(0)
@@ -220,24 +221,20 @@ def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, objec
                 known = ", ".join(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
                 raise RecipeError(f"command line: --{key} needs a value (top-level keys: {known})")
             text = words.pop(0)
+        *parents, last = key.replace("-", "_").split(".")
+        part = values
+        for parent in parents:
+            part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise RecipeError(
+                    f"command line: --{key} asks for a key below {parent}, which is a single value"
+                )
         try:
-            pairs.append((key.replace("-", "_"), yaml.safe_load(text)))
+            part[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(
                 f"command line: the value of --{key} is not YAML: {text!r}"
             ) from error
-    return pairs
-
-
-def _set(values: dict[str, Any], key: str, value: object) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise RecipeError(
-                f"command line: --{key} asks for a key below {parent}, which is a single value"
-            )
-    values[last] = value
 
 
 def _refuse_unknown_keys(
@@ -372,16 +369,6 @@ def _spread_lists(argv: Sequence[str], lists: set[str]) -> list[str]:
         is_list = flag in lists and word.startswith("[") and word.endswith("]")
         words += [item.strip() for item in word[1:-1].split(",")] if is_list else [word]
     return words
-
-
-def _field_docs(cls: type[object]) -> dict[str, str]:
-    from docstring_parser import parse_from_object
-
-    docs = {
-        param.arg_name: " ".join((param.description or "").split())
-        for param in parse_from_object(cls).params
-    }
-    return {field.name: docs.get(field.name, "") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def _one_sentence(message: str) -> str:
