@@ -39,7 +39,6 @@ UPRIGHT = 1
 
 
 HAVE_EXIF = ("JPEG", "PNG")
-
 BAD_HEADER = (*DAMAGE, EOFError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow raises on damaged headers."""
 
@@ -226,19 +225,15 @@ def _by_opencv_linear(pixels: Pixels, size: int, into: Pixels | None) -> Any:
     Bilinear looks at two pixels a direction: at most 1.4 lie in each step of the first resize, so
     that none is skipped, as far as the image is shrunk.
     """
-    height, width = (size * _means(side, size) for side in pixels.shape[:2])
+    # Means are taken of the power of two pixels that is nearest to the shrink, or of 1.
+    means = (2 ** max(0, round(math.log2(side / size))) for side in pixels.shape[:2])
+    height, width = (size * mean for mean in means)
     if (height, width) == (size, size):
         return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_LINEAR)
     near: Any = pixels
     if pixels.shape[:2] != (height, width):
         near = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.resize(near, (size, size), dst=into, interpolation=cv2.INTER_AREA)
-
-
-def _means(side: int, size: int) -> int:
-    """Return of how many pixels a mean is taken: the power of two nearest to the shrink, or 1."""
-    power: int = 2 ** max(0, round(math.log2(side / size)))
-    return power
 
 
 def _by_pillow(pixels: Pixels, size: int, filter: Image.Resampling) -> Pixels:

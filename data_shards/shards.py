@@ -140,25 +140,23 @@ class ShardSet:
         """Return the bytes of one image file, without copying."""
         shard = int(self.images.shard[row])
         if shard not in self._maps:
-            self._maps[shard] = self._map(self.folder / self.manifest.shards[shard].name)
+            path = self.folder / self.manifest.shards[shard].name
+            try:
+                with path.open("rb") as tar:
+                    mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
+            except OSError as error:
+                advice = "restore it and start again"
+                if error.errno == errno.EMFILE:
+                    tars = len(self.manifest.shards)
+                    advice = f"allow more open files than the {tars} tars (ulimit)"
+                raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+            if read_manifest(self.folder).fingerprint != self.fingerprint:
+                raise ShardError(
+                    f"{self.folder} was brought up to date while it was being read; start again"
+                )
+            self._maps[shard] = mapped
         start = int(self.images.offset[row])
         return memoryview(self._maps[shard])[start : start + int(self.images.size[row])]
-
-    def _map(self, path: Path) -> mmap.mmap:
-        """Map a tar, and make sure that the folder is still the one whose indexes were read."""
-        try:
-            with path.open("rb") as tar:
-                mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            advice = "restore it and start again"
-            if error.errno == errno.EMFILE:
-                advice = f"allow more open files than the {len(self.manifest.shards)} tars (ulimit)"
-            raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
-        if read_manifest(self.folder).fingerprint != self.fingerprint:
-            raise ShardError(
-                f"{self.folder} was brought up to date while it was being read; start again"
-            )
-        return mapped
 
     def describe(self, row: int) -> str:
         """Name one image for a sentence: tar and key."""

@@ -52,10 +52,18 @@ class Comparisons:
 
     def of(self, pairs: Sequence[Pair]) -> list[bool]:
         """Tell of every pair whether it is one image."""
-        digest = _digest(pairs)
-        is_same = [True] * len(pairs) if digest == self.known else _compare_all(pairs)
+        sha = hashlib.sha256()  # over names and stamps: equal means that no file was touched
+        for path in (path for pair in pairs for path in pair):
+            sha.update(os.fsencode(path.absolute()) + STAMP.pack(*file_stamp(path)))
+        is_same = [True] * len(pairs)
+        if sha.hexdigest() != self.known:
+            # Some at a time, because a task costs more than a small file.
+            chunks = [pairs[start : start + AT_A_TIME] for start in range(0, len(pairs), AT_A_TIME)]
+            with ThreadPoolExecutor(READERS_PER_PROCESSOR * usable_cpus()) as pool:
+                answers = pool.map(lambda chunk: [is_same_image(*pair) for pair in chunk], chunks)
+                is_same = [answer for of_chunk in answers for answer in of_chunk]
         # Where some differ, they are few and this is rare: they are simply compared again.
-        self.made = digest if all(is_same) else ""
+        self.made = sha.hexdigest() if all(is_same) else ""
         return is_same
 
 
@@ -105,22 +113,6 @@ def _add(merged: dict[str, ImageRecord], key: str, record: ImageRecord, *, is_kn
         raise LayoutError(
             f"{record.source} and {taken.source} would share the key {key}; rename one"
         )
-
-
-def _digest(pairs: Sequence[Pair]) -> str:
-    """Return a digest over names and stamps of all files: equal means that none was touched."""
-    sha = hashlib.sha256()
-    for path in (path for pair in pairs for path in pair):
-        sha.update(os.fsencode(path.absolute()) + STAMP.pack(*file_stamp(path)))
-    return sha.hexdigest()
-
-
-def _compare_all(pairs: Sequence[Pair]) -> list[bool]:
-    """Compare all pairs, some at a time, because a task costs more than a small file."""
-    chunks = [pairs[start : start + AT_A_TIME] for start in range(0, len(pairs), AT_A_TIME)]
-    with ThreadPoolExecutor(READERS_PER_PROCESSOR * usable_cpus()) as pool:
-        answers = pool.map(lambda chunk: [is_same_image(*pair) for pair in chunk], chunks)
-        return [is_same for of_chunk in answers for is_same in of_chunk]
 
 
 def is_same_image(one: Path, other: Path) -> bool:

@@ -6,7 +6,6 @@ training places (`distill/mining.py`) or from a file, and is never made from the
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -132,28 +131,16 @@ def chained(
     chain: list[int] = []
     end = first
     while len(chain) < len(members):
-        _fill(chain, min(end, len(members)), seeds=seeds, table=table, left=left)
+        following, full = len(chain), min(end, len(members))
+        while len(chain) < full:  # one batch
+            if following == len(chain):
+                candidates = [next(seed for seed in seeds if left[seed])]
+            else:
+                candidates = table[chain[following]].tolist()
+                following += 1
+            for place in candidates:
+                if left[place] and len(chain) < full:
+                    left[place] = 0
+                    chain.append(place)
         end += batch
     return np.array(chain, dtype=np.int32)
-
-
-def _fill(
-    chain: list[int],
-    end: int,
-    *,
-    seeds: Iterator[int],
-    table: npt.NDArray[np.int32],
-    left: bytearray,
-) -> None:
-    """Lengthen `chain` to `end` by one batch, crossing off what it takes from `left`."""
-    following = len(chain)
-    while len(chain) < end:
-        if following == len(chain):
-            candidates = [next(seed for seed in seeds if left[seed])]
-        else:
-            candidates = table[chain[following]].tolist()
-            following += 1
-        for place in candidates:
-            if left[place] and len(chain) < end:
-                left[place] = 0
-                chain.append(place)

@@ -137,16 +137,12 @@ def at_altitudes(shards: ShardSet, rows: RowNumbers, altitudes: Sequence[float])
     heights = shards.images.altitude_m[rows]
     for altitude in altitudes:
         if not (heights == np.float32(altitude)).any():
+            known = np.unique(heights[~np.isnan(heights)])
+            more = ", ..." if len(known) > MOST_HEIGHTS_NAMED else ""
+            named = ", ".join(f"{height:g}" for height in known[:MOST_HEIGHTS_NAMED])
+            advice = "these shards tell no heights, so leave altitudes empty"
             raise PlanError(
-                f"no drone image to train on was taken at {altitude:g} m; {_there_are(heights)}"
+                f"no drone image to train on was taken at {altitude:g} m; "
+                f"{f'choose among {named}{more}' if len(known) else advice}"
             )
     return rows[np.isin(heights, np.asarray(altitudes, dtype=np.float32))]
-
-
-def _there_are(heights: npt.NDArray[np.float32]) -> str:
-    known = np.unique(heights[~np.isnan(heights)])
-    if not len(known):
-        return "these shards tell no heights, so leave altitudes empty"
-    more = ", ..." if len(known) > MOST_HEIGHTS_NAMED else ""
-    named = ", ".join(f"{height:g}" for height in known[:MOST_HEIGHTS_NAMED])
-    return f"choose among {named}{more}"

@@ -113,30 +113,25 @@ class Plan:
         chosen = np.flatnonzero(is_whole)
         self.drones, self.satellites, *thirds = (part.of(chosen) for part in views)
         self.third: PlaceViews | None = thirds[0] if thirds else None
-        self._refuse_few(shards)
+        if global_batch > len(self.places):
+            left_out = f"; {self.left_out} places that lack a view are left out"
+            raise PlanError(
+                f"global batch {global_batch} is larger than the {len(self.places)} places to "
+                "plan over (training places that are not held out), so a place would stand twice "
+                f"in it{left_out if self.left_out else ''}; choose at most {len(self.places)}"
+            )
+        fewest = int(self.drones.count.argmin())
+        if self.drones.count[fewest] < drones_per_row:
+            raise PlanError(
+                f"place {shards.places[int(self.places[fewest])]} has "
+                f"{int(self.drones.count[fewest])} drone images, fewer than the "
+                f"{drones_per_row} of one row; lower the drone views per row"
+            )
         self._rounds = self.drones.count // drones_per_row
         self.steps_per_epoch = most_steps(self._rounds, global_batch)
         self.neighbours: Neighbours | None = None
         """Hard samples that order the rounds, in a plan that `with_neighbours` returned."""
         self._shown = Recent[_Shown](EPOCHS_HELD)
-
-    def _refuse_few(self, shards: ShardSet) -> None:
-        if self.global_batch > len(self.places):
-            left_out = (
-                f"; {self.left_out} places that lack a view are left out" if self.left_out else ""
-            )
-            raise PlanError(
-                f"global batch {self.global_batch} is larger than the {len(self.places)} places to "
-                "plan over (training places that are not held out), so a place would stand twice "
-                f"in it{left_out}; choose at most {len(self.places)}"
-            )
-        fewest = int(self.drones.count.argmin())
-        if self.drones.count[fewest] < self.drones_per_row:
-            raise PlanError(
-                f"place {shards.places[int(self.places[fewest])]} has "
-                f"{int(self.drones.count[fewest])} drone images, fewer than the "
-                f"{self.drones_per_row} of one row; lower the drone views per row"
-            )
 
     def with_neighbours(self, neighbours: Neighbours | None) -> "Plan":
         """Return this plan in the order of another table, or of none; images are not looked up.
