@@ -131,7 +131,9 @@ def _locate(raw: Path, layouts: list[str]) -> _Place:
     folders, closed = [raw], list[Path]()
     for depth in range(DEPTH + 1):
         if depth:
-            folders = list(_below(folders, closed))
+            below = [path for folder in folders for path in subfolders(folder)]
+            closed += [path for path in below if not _is_open(path)]  # a disk's `lost+found`
+            folders = [path for path in below if path not in closed]
         found = [place for folder in folders for place in _found(folder, layouts)]
         if len(found) > 1:
             names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
@@ -172,19 +174,6 @@ def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
     for name in layouts:
         if form := LAYOUTS[name].find(folder):
             yield _Place(folder=folder, layout=name, form=form)
-
-
-def _below(folders: list[Path], closed: list[Path]) -> Iterator[Path]:
-    """Yield the folders one level deeper, and note those that are closed to us.
-
-    They may have nothing to do with the data set, such as a disk's `lost+found`.
-    """
-    for folder in folders:
-        for path in subfolders(folder):
-            if _is_open(path):
-                yield path
-            else:
-                closed.append(path)
 
 
 def _is_open(folder: Path) -> bool:

@@ -71,7 +71,20 @@ def choose_split(raw: Path, places: Iterable[str], *, file: Path | None, layout:
             )
         return official
     split = read_split(file, name=file.name)
-    _refuse_other_places(split, file, known)
+    there, named = {same_id(place) for place in known}, split.train | (split.test or frozenset())
+    if gone := sorted(named - there, key=lambda place: (len(place), place)):
+        raise LayoutError(
+            f"{file} names place {gone[0]} ({len(gone)} in all), which has no folder; correct the "
+            "file or restore the place"
+        )
+    left = [place for place in known if same_id(place) not in named]
+    if split.test is not None and left:
+        raise LayoutError(
+            f"{file} does not say whether place {left[0]} ({len(left)} in all) is train or test; "
+            "add it, or leave out test to test on all places that do not train"
+        )
+    if split.test is None and not left:
+        raise LayoutError(f"{file} lets every place train; leave some to test on")
     return official if is_whole and split.train == official.train else split
 
 
@@ -110,22 +123,3 @@ def _ids(path: Path, side: str, values: object) -> frozenset[str]:
         if ids.count(place) > 1:
             raise LayoutError(f"{path}: place {value} stands twice under {side}; keep one")
     return frozenset(ids)
-
-
-def _refuse_other_places(split: Split, file: Path, places: list[str]) -> None:
-    """Refuse a file that names places which are not there, or leaves out places that are."""
-    there = {same_id(place) for place in places}
-    named = split.train | (split.test or frozenset())
-    if gone := sorted(named - there, key=lambda place: (len(place), place)):
-        raise LayoutError(
-            f"{file} names place {gone[0]} ({len(gone)} in all), which has no folder; correct the "
-            "file or restore the place"
-        )
-    left = [place for place in places if same_id(place) not in named]
-    if split.test is not None and left:
-        raise LayoutError(
-            f"{file} does not say whether place {left[0]} ({len(left)} in all) is train or test; "
-            "add it, or leave out test to test on all places that do not train"
-        )
-    if split.test is None and not left:
-        raise LayoutError(f"{file} lets every place train; leave some to test on")

@@ -1,20 +1,18 @@
-"""Files from a source into a folder: several at once, hashed on the way, whole or not there.
-
-What a source is, a folder or a server, is not known here.
-"""
+"""Files from a source into a folder: several at once, hashed on the way, whole or not there."""
 
 import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from data_shards.errors import ShardError
 from data_shards.progress import Tally, show_progress
+from data_shards.remote.transport import BrokenOffError, ShardSource
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +22,9 @@ FETCHED_SUFFIX = ".partial"
 PAUSES_S = (1.0, 4.0)
 """Seconds before the second and the third try."""
 
-MEBIBYTE = CHUNK_BYTES = 2**20
+MEBIBYTE = 2**20
 
 Result = TypeVar("Result")
-
-
-class Source(Protocol):
-    """Where files come from."""
-
-    def describe(self, name: str) -> str:
-        """Name one file for a sentence."""
-
-    def chunks(self, name: str, stop: threading.Event) -> Iterator[bytes]:
-        """Yield the content of one file; raise `BrokenOffError`, also when `stop` is set."""
-
-
-class BrokenOffError(Exception):
-    """A file that did not come; `is_final` when another try would end the same."""
-
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
-        super().__init__(reason)
-        self.is_final = is_final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +46,9 @@ class WantedFile:
         return hashlib.sha256(path.read_bytes()).hexdigest() == self.sha256
 
 
-def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, title: str) -> None:
+def fetch_files(
+    files: Sequence[WantedFile], source: ShardSource, folder: Path, *, title: str
+) -> None:
     """Fetch every file into `folder`; the first that fails stops the others.
 
     Raises:
@@ -89,7 +71,7 @@ def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, ti
             raise
 
 
-def fetch_text(name: str, source: Source, *, most_bytes: int) -> bytes:
+def fetch_text(name: str, source: ShardSource, *, most_bytes: int) -> bytes:
     """Return the content of one small file.
 
     Raises:
@@ -110,7 +92,7 @@ def fetch_text(name: str, source: Source, *, most_bytes: int) -> bytes:
 
 def _fetch(
     file: WantedFile,
-    source: Source,
+    source: ShardSource,
     folder: Path,
     stop: threading.Event,
     count: Callable[[int], None],

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from data_shards.errors import ShardError
 from data_shards.lock import HeldLock, hold, hold_if_free
-from data_shards.remote.fetch import FETCHED_SUFFIX, Source, WantedFile, fetch_files
+from data_shards.remote.fetch import FETCHED_SUFFIX, WantedFile, fetch_files
+from data_shards.remote.transport import ShardSource
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class CacheEntry:
         """Say that nobody here reads it any more."""
         self._lock.release()
 
-    def fetch(self, files: Sequence[WantedFile], source: Source, *, title: str) -> None:
+    def fetch(self, files: Sequence[WantedFile], source: ShardSource, *, title: str) -> None:
         """Make sure that `files` are there; one process of the node fetches, the others wait.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Bytes from servers, object stores and commands, through webdataset's openers.
+"""Bytes from folders and, through webdataset's openers, from servers, stores and commands.
 
 The only file that imports webdataset, and only when a stream is opened: it brings torch along.
 """
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from data_shards.errors import ShardError
-from data_shards.remote.fetch import CHUNK_BYTES, BrokenOffError
 
+CHUNK_BYTES = 2**20
 PIPE = "pipe:"
 NAME_FIELD = "{name}"
 
@@ -43,8 +43,16 @@ def is_remote(source: str) -> bool:
     return source.startswith(PIPE) or _SCHEME.match(source) is not None
 
 
-class RemoteFolder:
-    """A shard folder behind an address, or behind a command that writes one file of it."""
+class BrokenOffError(Exception):
+    """A file that did not come; `is_final` when another try would end the same."""
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+class ShardSource:
+    """A shard folder: by its path, behind an address, or behind a command that writes one file."""
 
     def __init__(self, address: str) -> None:
         """Look at the address; nothing is opened yet.
@@ -55,8 +63,8 @@ class RemoteFolder:
         self.address, self.shown = address, shown_address(address)
         """The address, and as it may be told."""
 
-        if address.startswith(PIPE):
-            if NAME_FIELD not in address:
+        if address.startswith(PIPE) or not is_remote(address):
+            if is_remote(address) and NAME_FIELD not in address:
                 raise ShardError(
                     f"{address} does not say which file to write; put {NAME_FIELD} where the "
                     f"file's name belongs, such as pipe:ssh HOST cat FOLDER/{NAME_FIELD}"
@@ -71,12 +79,15 @@ class RemoteFolder:
 
     def describe(self, name: str) -> str:
         """Name one file for a sentence."""
-        return self._locate(name) if self.address.startswith(PIPE) else f"{self.shown}/{name}"
+        is_address = is_remote(self.address) and not self.address.startswith(PIPE)
+        return f"{self.shown}/{name}" if is_address else self._locate(name)
 
     def _locate(self, name: str) -> str:
         """Return the address or the command of one file."""
         if self.address.startswith(PIPE):
             return self.address.replace(NAME_FIELD, shlex.quote(name))
+        if not is_remote(self.address):
+            return f"{self.address}/{name}"
         parts = urlsplit(self.address)
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
@@ -114,6 +125,12 @@ class RemoteFolder:
 
 def _open(where: str, complaints: BinaryIO) -> Any:
     """Open what webdataset opens: a program that writes the file, or a file of this machine."""
+    if not is_remote(where):
+        try:
+            return open(where, "rb", buffering=0)
+        except OSError as error:
+            is_final = isinstance(error, FileNotFoundError | PermissionError)
+            raise BrokenOffError(f"it cannot be read ({error})", is_final=is_final) from error
     from webdataset.gopen import Pipe, gopen, rewrite_url
 
     try:
@@ -151,7 +168,10 @@ def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
     heard = time.monotonic()
     while not stop.is_set():
         if poll.poll(MILLISECONDS_BETWEEN_LOOKS):
-            chunk = os.read(handle, CHUNK_BYTES)
+            try:
+                chunk = os.read(handle, CHUNK_BYTES)
+            except OSError as error:  # of a folder; a program's complaints come another way
+                raise BrokenOffError(f"it cannot be read ({error})") from error
             if not chunk:
                 return
             heard = time.monotonic()
