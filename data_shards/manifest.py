@@ -47,7 +47,6 @@ class ShardEntry:
 
     @property
     def index_name(self) -> str:
-        """File name of the index."""
         return index_name(self.name)
 
 
@@ -101,7 +100,6 @@ class ShardSummary:
 
     @property
     def images(self) -> int:
-        """Images in all tars."""
         return sum(entry.images for entry in self.manifest.shards)
 
 

@@ -108,7 +108,6 @@ class ShardSet:
 
     @property
     def fingerprint(self) -> str:
-        """Name of these very shards."""
         return self.manifest.fingerprint
 
     @property

@@ -153,7 +153,6 @@ class Verdict:
 
     @property
     def is_ok(self) -> bool:
-        """Whether nothing was found."""
         return not self.problems
 
     @property
@@ -226,7 +225,6 @@ class _Checked:
     problems: list[Problem] = field(default_factory=list)
 
     def complain(self, problem: str, key: str = "") -> None:
-        """Note what is wrong."""
         self.problems.append(Problem(shard=self.name, key=key, problem=problem))
 
 
@@ -281,7 +279,6 @@ def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
 
 
 def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
-    """Return SHA-256 and length of a file."""
     digest, length = hashlib.sha256(), 0
     block = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:

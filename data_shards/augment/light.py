@@ -62,7 +62,6 @@ def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
 
 
 def changes(values: AugmentValues) -> list[Change]:
-    """Read the values of N images."""
     return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 

@@ -114,7 +114,6 @@ def _boxes(subjects: Subjects) -> np.ndarray:
 
 
 def changes(values: AugmentValues) -> list[Change]:
-    """Read the values of N images."""
     return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 

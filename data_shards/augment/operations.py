@@ -68,12 +68,10 @@ def mirrored_and_turned(
 
 
 def mirror(pixels: Pixels) -> None:
-    """Mirror left and right."""
     mirror_and_turn(pixels, is_mirrored=True, quarter_turns=0)
 
 
 def brighten(pixels: Pixels, factor: float) -> None:
-    """Scale all pixels."""
     _scale(pixels, factor, 0.0)
 
 
@@ -105,7 +103,6 @@ def shift_hue(pixels: Pixels, turns: float) -> None:
 
 
 def mean_lightness(pixels: Pixels) -> float:
-    """Return the mean gray of an image."""
     sums = cv2.sumElems(pixels)[:3]
     height, width = pixels.shape[:2]
     return float(np.dot(sums, GRAY)) / int(height * width)
@@ -113,8 +110,7 @@ def mean_lightness(pixels: Pixels) -> float:
 
 def saturation_matrix(factor: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the matrix [RGB, RGB] that scales saturation, or one of each factor [N, 1, 1]."""
-    matrix: npt.NDArray[np.float64] = factor * np.eye(3) + (1.0 - factor) * GRAY
-    return matrix
+    return factor * np.eye(3) + (1.0 - factor) * GRAY
 
 
 def jitter(

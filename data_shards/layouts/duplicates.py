@@ -47,7 +47,6 @@ class Comparisons:
     """
 
     def __init__(self, known: str) -> None:
-        """Take `made` of the last run, or an empty word."""
         self.known, self.made = known, ""
 
     def of(self, pairs: Sequence[Pair]) -> list[bool]:

@@ -77,7 +77,6 @@ def natural(name: str) -> list[str | int]:
 
 
 def stem(file: str) -> str:
-    """Return the name of an image file without its suffix."""
     return file.rpartition(".")[0]
 
 
@@ -129,7 +128,6 @@ def refuse_shared_places(raw: Path, *, train: set[str], test: set[str]) -> None:
 
 
 def places_of(records: Iterable[ImageRecord], role: Role) -> set[str]:
-    """Return the places that have an image of a role."""
     wanted = int(role)  # of plain integers, because flags take ten times as long
     return {record.place for record in records if int(record.roles) & wanted}
 

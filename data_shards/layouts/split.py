@@ -35,7 +35,6 @@ class Split:
         return self.train | (self.test or frozenset()) == {same_id(place) for place in places}
 
     def train_of(self, places: Iterable[str]) -> set[str]:
-        """Return those of `places` that train."""
         return {place for place in places if same_id(place) in self.train}
 
 

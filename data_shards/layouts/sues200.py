@@ -72,12 +72,7 @@ def find_sues200(folder: Path) -> str | None:
 
 
 def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
-    """List the images of a SUES-200 folder, raw or already split.
-
-    Args:
-        raw: the folder that holds `satellite-view`, or `Training`.
-        split: a file that says which places train; see `data_shards.layouts.split`.
-        compared: `RawDataset.compared` of an earlier run.
+    """List the images of a SUES-200 folder, raw or already split; `compared` is of an earlier run.
 
     Raises:
         LayoutError: a folder is missing or empty, a place lacks a view, has two sources or stands
@@ -101,8 +96,8 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
                 f"{raw} is an already split copy, whose folders say which places train; leave out "
                 "--split, or give the folder that holds drone_view_512"
             )
-        train, query = places_of(found, Role.TRAIN), places_of(found, Role.QUERY)
-        refuse_shared_places(raw, train=train, test=query)
+        sides = {"train": places_of(found, Role.TRAIN), "test": places_of(found, Role.QUERY)}
+        refuse_shared_places(raw, **sides)
     else:
         chosen = choose_split(raw, places, file=split, layout=LAYOUT)
         train, name = chosen.train_of(places), chosen.name
@@ -113,9 +108,9 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
         """Name an image beside another of its key: `0.png` beside `0.jpg`, or another folder's."""
         if not is_split:
             return f"{record.name}-{record.suffix}"
-        is_tile = record.view is View.SATELLITE
-        folder = record.source.parents[2].name if is_tile else "-".join(record.roles.words)
-        return f"{record.name}-{folder}"
+        if record.view is View.SATELLITE:
+            return f"{record.name}-{record.source.parents[2].name}"
+        return f"{record.name}-{'-'.join(record.roles.words)}"
 
     comparisons = Comparisons(compared)
     records = merge_duplicates(found, apart=apart, comparisons=comparisons)

@@ -92,7 +92,6 @@ def read_source_notes(out: Path) -> SourceNotes:
 
 
 def write_source_notes(folder: Path, notes: SourceNotes) -> None:
-    """Write the notes of finished shards."""
     write_json(folder / SOURCE_NAME, asdict(notes))
 
 

@@ -73,12 +73,10 @@ class Task:
 
     @cached_property
     def tars(self) -> list[TarContent]:
-        """Every tar with its images."""
         return shard_layout(self.dataset.records)
 
     @cached_property
     def notes(self) -> SourceNotes:
-        """Raw folder and inputs of every tar."""
         inputs = {tar.name: inputs_of(tar, self.profile) for tar in self.tars}
         source, compared = source_folder(self.dataset.records), self.dataset.compared
         return SourceNotes(source=source, inputs=inputs, compared=compared)
@@ -113,7 +111,6 @@ class Task:
 
     @property
     def taken(self) -> ShardError:
-        """What is said where another process writes there."""
         return ShardError(
             f"{self.partial} is being written by another process; wait until it is done"
         )

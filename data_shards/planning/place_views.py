@@ -28,7 +28,6 @@ def held_out_places(shards: ShardSet, *, fraction: float, seed: int) -> Places:
 
 
 def trained_places(shards: ShardSet, *, fraction: float, seed: int) -> Places:
-    """Return the numbers of the training places that are not held out."""
     return np.setdiff1d(shards.train_places, held_out_places(shards, fraction=fraction, seed=seed))
 
 
@@ -60,7 +59,6 @@ class PlaceViews:
 
     @cached_property
     def is_single(self) -> bool:
-        """Whether no place has more than one image."""
         return bool(self.count.max(initial=0) <= 1)
 
     def of(self, chosen: npt.NDArray[np.integer]) -> "PlaceViews":

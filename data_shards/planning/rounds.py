@@ -43,7 +43,6 @@ class Recent(Generic[Value]):
     """The newest few results of slow functions, for threads to share."""
 
     def __init__(self, most: int) -> None:
-        """Hold at most `most` results."""
         self._most, self._held, self._lock = most, dict[Hashable, Value](), threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
@@ -130,7 +129,6 @@ class RoundByRound:
     """
 
     def __init__(self, rounds: Rounds) -> None:
-        """Prepare the rows of `rounds`."""
         assert rounds.is_even and len(rounds.places) >= 2 * rounds.global_batch
         self._rounds, self._recent = rounds, Recent[Owners](ORDERS_HELD)
 

@@ -165,7 +165,6 @@ class CacheEntry:
         self.cache, self.folder, self._lock = cache, folder, lock
 
     def release(self) -> None:
-        """Say that nobody here reads it any more."""
         self._lock.release()
 
     def fetch(self, files: Sequence[WantedFile], source: ShardSource, *, title: str) -> None:
@@ -196,5 +195,4 @@ class CacheEntry:
 
 
 def _gib(count: int) -> str:
-    """Write bytes for people."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"

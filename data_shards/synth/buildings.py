@@ -16,7 +16,6 @@ Shape = Callable[[Rect, np.random.Generator, float], Wings]
 
 
 def block_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
-    """One wing over the whole site."""
     return [(site, 1.0)]
 
 
@@ -34,13 +33,11 @@ def bar_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
 
 
 def ell_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
-    """Two wings that meet in a corner."""
     u_side, v_side = rng.choice([-1, 1], 2)
     return [_edge_u(site, depth_m, v_side), (_edge_v(site, depth_m, u_side)[0], _lower(rng))]
 
 
 def u_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
-    """A main wing and two arms."""
     v_side = float(rng.choice([-1, 1]))
     arm = _lower(rng)
     arms = [(_edge_v(site, depth_m, side)[0], arm) for side in (-1.0, 1.0)]
@@ -48,14 +45,12 @@ def u_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
 
 
 def court_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
-    """Four wings around a courtyard."""
     low = _lower(rng)
     around = [_edge_v(site, depth_m, -1.0), _edge_v(site, depth_m, 1.0)]
     return [_edge_u(site, depth_m, -1.0), (_edge_u(site, depth_m, 1.0)[0], low), *around]
 
 
 def tee_shape(site: Rect, rng: np.random.Generator, depth_m: float) -> Wings:
-    """A main wing with a stem."""
     v_side = float(rng.choice([-1, 1]))
     stem = site.part(float(rng.uniform(-0.5, 0.5)) * site.half_u_m, 0, 0.5 * depth_m, site.half_v_m)
     return [_edge_u(site, depth_m, v_side), (stem, _lower(rng))]

@@ -98,7 +98,6 @@ class DressedScene:
 
     @property
     def grid(self) -> Grid:
-        """The raster of the scene."""
         return self.scene.grid
 
 
@@ -152,8 +151,7 @@ def _repaint(table: SurfaceTable, rng: np.random.Generator, *, share: float) -> 
     fade = rng.normal(1, 0.05, (len(colours), 1)).astype(np.float32)
     wild = np.isin(materials, [int(material) for material in VEGETATION])
     fade[wild] = 1 + 1.4 * (fade[wild] - 1)
-    faded: Floats = colours * fade
-    return faded
+    return colours * fade
 
 
 def _texture(scene: Scene, surface: NDArray[np.int32], table: SurfaceTable) -> Floats:

@@ -74,14 +74,12 @@ def normals(height_m: Floats, *, cell_m: float) -> tuple[Floats, Floats]:
 
 def _roofwise(slope: Floats) -> Floats:
     """Forget slopes that only the side of a building has."""
-    roofwise: Floats = slope * (np.abs(slope) < WALL_SLOPE)
-    return roofwise
+    return slope * (np.abs(slope) < WALL_SLOPE)
 
 
 def _flatter(backward: Floats, *, axis: int) -> Floats:
     forward = np.roll(backward, -1, axis=axis)
-    flatter: Floats = np.where(np.abs(backward) < np.abs(forward), backward, forward)
-    return flatter
+    return np.where(np.abs(backward) < np.abs(forward), backward, forward)
 
 
 def openness(height_m: Floats, *, cell_m: float) -> Floats:

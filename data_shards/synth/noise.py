@@ -41,5 +41,4 @@ def _blend(lattice: Floats, position: np.ndarray) -> Floats:
     first = position.astype(np.int64)
     step = (position - first).astype(np.float32)[:, None]
     step = step * step * (3 - 2 * step)
-    blended: Floats = lattice[first] * (1 - step) + lattice[first + 1] * step
-    return blended
+    return lattice[first] * (1 - step) + lattice[first + 1] * step

@@ -36,8 +36,7 @@ def wall_radiance(dressed: DressedScene, hits: Hits, pixels: Indices, building: 
     ambient = 0.5 + 0.2 * np.clip(up_m / 15, 0, 1)
     light = (direct + BOUNCE) * np.array(dressed.sky.sun, np.float32)[:, None]
     light += ambient * np.array(dressed.sky.ambient, np.float32)[:, None]
-    radiance: Floats = (light * colour).astype(np.float32)
-    return radiance
+    return (light * colour).astype(np.float32)
 
 
 def _face(
@@ -58,8 +57,7 @@ def _face(
 
     def is_open(east: Floats, north: Floats) -> Mask:
         ahead = height[dressed.grid.index(x_m + east * step_m, y_m + north * step_m)]
-        lower: Mask = ahead < z_m
-        return lower
+        return ahead < z_m
 
     open_u = is_open(sign_u * cos, sign_u * sin)
     open_v = is_open(-sign_v * sin, sign_v * cos)
@@ -87,8 +85,7 @@ def _pattern(
     is_glass &= in_bay < columns["window_width"][number]
     panes = np.floor(storey) * 7.3 + np.floor(bay) * 3.7 + number
     shine = 0.55 + 0.9 * np.mod(np.sin(panes) * 43.7, 1.0)
-    colour: Floats = np.where(is_glass, glass[:, number] * shine, walls[:, number])
-    return colour
+    return np.where(is_glass, glass[:, number] * shine, walls[:, number])
 
 
 @dataclass(frozen=True, kw_only=True)
