@@ -11,7 +11,8 @@ from torch import Tensor
 
 from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
-from data_shards.loader import Batch, ImageBatch
+from data_shards.decoders import ImageBatch
+from data_shards.loader import Batch
 from data_shards.shards import RowNumbers
 from distill.models import Outputs
 
@@ -59,7 +60,6 @@ def on_device(
 
     of_satellite, of_drone = batch.variations[:2]
     satellite, drone = varied(batch.satellite, of_satellite), varied(batch.drone, of_drone)
-    place = torch.from_numpy(np.searchsorted(train_places, batch.place))
     teacher_satellite, teacher_drone = (
         images if larger is None else varied(larger, variations)
         for images, larger, variations in (
@@ -71,7 +71,7 @@ def on_device(
         step=batch.step,
         satellite=satellite,
         drone=drone,
-        place=place.to(device, non_blocking=True),
+        place=send(np.searchsorted(train_places, batch.place), device),
         teacher_satellite=teacher_satellite,
         teacher_drone=teacher_drone,
         keys=np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)]),

@@ -84,7 +84,7 @@ class Plan:
 
         Args:
             shards: what is planned over.
-            places: numbers of places that train, rising; those without an image of every view are left out.
+            places: numbers of places, rising; those without an image of every view are left out.
             seed: of the run.
             global_batch: rows per step over all ranks.
             drones_per_row: drone views beside each satellite.
@@ -118,11 +118,10 @@ class Plan:
                 "over (training places that are not held out), so a place would stand twice in it"
                 f"{note if self.left_out else ''}; choose at most {len(self.places)}"
             )
-        count = int(self.drones.count.min())
-        if count < drones_per_row:
+        if (count := int(self.drones.count.min())) < drones_per_row:
             raise PlanError(
-                f"place {self.place_names[int(self.drones.count.argmin())]} has {count} drone images, fewer than the {drones_per_row} of one "
-                "row; lower the drone views per row"
+                f"place {self.place_names[int(self.drones.count.argmin())]} has {count} drone "
+                f"images, fewer than the {drones_per_row} of one row; lower the drone views per row"
             )
         self._rounds = self.drones.count // drones_per_row
         self.steps_per_epoch = most_steps(self._rounds, global_batch)
