@@ -131,31 +131,24 @@ def decode(
         DecodeError: the bytes are no complete image.
     """
     try:
-        if bytes(content[:2]) == JPEG_START:
-            pixels = _decode_jpeg(content, into=into, scratch=scratch)
-        else:
+        is_jpeg = bytes(content[:2]) == JPEG_START
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content) if is_jpeg else (0,) * 4
+        if not is_jpeg or colours in INK_COLORSPACES:
             pixels = _decode_by_pillow(content)
+        else:
+            buffer = None if scratch is None else scratch.room(height, width)
+            if into is not None and into.shape == (height, width, 3):
+                buffer = into
+            try:
+                decoded = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
+                pixels = decoded if buffer is None else buffer
+            except ValueError as error:
+                if HARMLESS not in str(error):
+                    raise
+                pixels = _decode_by_pillow(content)
     except DAMAGE as error:
         raise DecodeError(_reason(content, error)) from error
-    if orientation != UPRIGHT:
-        pixels = TURNED[orientation](pixels)
-    return pixels
-
-
-def _decode_jpeg(content: Content, *, into: Pixels | None, scratch: Scratch | None) -> Pixels:
-    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
-    if colorspace in INK_COLORSPACES:
-        return _decode_by_pillow(content)
-    buffer = None if scratch is None else scratch.room(height, width)
-    if into is not None and into.shape == (height, width, 3):
-        buffer = into
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
-    except ValueError as error:
-        if HARMLESS not in str(error):
-            raise
-        return _decode_by_pillow(content)
-    return pixels if buffer is None else buffer
+    return pixels if orientation == UPRIGHT else TURNED[orientation](pixels)
 
 
 def _decode_by_pillow(content: Content) -> Pixels:

@@ -83,7 +83,17 @@ def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] =
     where = "command line"
     if path is not None:
         found = find_recipe(path)
-        values, where = _read_yaml(found), str(found)
+        where = str(found)
+        try:
+            values = yaml.safe_load(found.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{found} is not YAML: {' '.join(str(error).split())}") from error
+        except OSError as error:
+            raise RecipeError(f"{found} cannot be read: {error.strerror}") from error
+        values = {} if values is None else values
+        if not isinstance(values, dict):
+            kind = type(values).__name__
+            raise RecipeError(f"{found} must be a YAML mapping of keys to values, not a {kind}")
         _refuse_unknown_keys(cls, values, where=where)
     _lay_over(values, cls, overrides)
     _refuse_unknown_keys(cls, values, where="command line")
@@ -187,22 +197,6 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise RecipeError(
-            f"{path} must be a YAML mapping of keys to values, not a {type(values).__name__}"
-        )
-    return values
 
 
 def _lay_over(values: dict[str, Any], cls: type[object], overrides: Sequence[str]) -> None:

@@ -3,9 +3,10 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
@@ -25,8 +26,7 @@ DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """The folders of one public data set."""
 
     find: Callable[[Path], str | None]
@@ -39,27 +39,20 @@ class Layout:
     """Paths by which a person recognizes it."""
 
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS = {
     "university1652": Layout(
-        find=find_university1652,
-        read=read_university1652,
-        example="train/satellite/ID and test/query_drone/ID",
+        find_university1652, read_university1652, "train/satellite/ID and test/query_drone/ID"
     ),
     "sues200": Layout(
-        find=find_sues200,
-        read=read_sues200,
-        example="drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID",
+        find_sues200, read_sues200, "drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID"
     ),
     "university160k": Layout(
-        find=find_university160k,
-        read=read_university160k,
-        example="gallery_satellite_160k and query_drone_160k",
+        find_university160k, read_university160k, "gallery_satellite_160k and query_drone_160k"
     ),
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Place(NamedTuple):
     """A folder that is in a layout."""
 
     folder: Path

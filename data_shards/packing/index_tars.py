@@ -219,7 +219,7 @@ def _samples(path: Path) -> Iterator[Sample]:
     key = ""
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for key, members in groupby(filter(tarfile.TarInfo.isfile, tar), key=_key):
+            for key, members in groupby(filter(tarfile.TarInfo.isfile, tar), _key):
                 suffixes = {member.name[len(key) + 1 :].lower(): member for member in members}
                 kinds = {suffix: f".{suffix.rpartition('.')[2]}" for suffix in suffixes}
                 images = [(s, m) for s, m in suffixes.items() if kinds[s] in IMAGE_SUFFIXES]

@@ -111,7 +111,19 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
         LayoutError: the layout is unknown, `out` holds something else, or the disk refuses.
     """
     require_known(config.layout, WORLDS, what="layout", error=LayoutError)
-    out, description = config.out.absolute(), _description(config)
+    out = config.out.absolute()
+    facts = {
+        "generator": "skydistill synth",
+        "generator_version": GENERATOR_VERSION,
+        "layout": config.layout,
+        "places": config.places,
+        "test_places": config.test_places,
+        "distractors": config.num_distractors,
+        "views": config.num_views,
+        "image_size": config.image_size,
+        "seed": config.seed,
+    }
+    description = json.dumps(facts, indent=2) + "\n"
     if is_named := (out / DESCRIPTION).is_file():
         if (out / DESCRIPTION).read_text() != description:
             raise LayoutError(
@@ -141,22 +153,6 @@ def write_world(config: SynthConfig, *, progress: Progress) -> WorldSummary:
         seconds=seconds,
         images_per_second=rendered / seconds if rendered else 0.0,
     )
-
-
-def _description(config: SynthConfig) -> str:
-    """Return the text of `world.json`: everything that decides what stands in the world."""
-    facts = {
-        "generator": "skydistill synth",
-        "generator_version": GENERATOR_VERSION,
-        "layout": config.layout,
-        "places": config.places,
-        "test_places": config.test_places,
-        "distractors": config.num_distractors,
-        "views": config.num_views,
-        "image_size": config.image_size,
-        "seed": config.seed,
-    }
-    return json.dumps(facts, indent=2) + "\n"
 
 
 @contextmanager
