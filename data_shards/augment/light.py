@@ -14,18 +14,6 @@ from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
 
-VALUES = np.dtype(
-    [
-        ("flip", "?"),
-        ("quarter_turns", "u1"),
-        ("box", "<f4", (4,)),
-        ("brightness", "<f4"),
-        ("contrast", "<f4"),
-        ("saturation", "<f4"),
-    ]
-)
-"""Mirror, quarter turns, crop (left, top, right, bottom as fractions), colour factors."""
-
 
 class Change(NamedTuple):
     """The values of one image."""
@@ -37,6 +25,10 @@ class Change(NamedTuple):
     contrast: float
     saturation: float
 
+
+KINDS = ("?", "u1", "(4,)<f4", "<f4", "<f4", "<f4")
+VALUES = np.dtype(list(zip(Change._fields, KINDS, strict=True)))
+"""Mirror, quarter turns, crop (left, top, right, bottom as fractions), colour factors."""
 
 TURN, AREA, LEFT, TOP, BRIGHTNESS, CONTRAST, SATURATION = range(1, 8)
 """Names of the draws, beside `FLIP`."""

@@ -32,24 +32,6 @@ ERASE_TRIES = 100
 MEAN_COLOUR = (124, 116, 104)
 """0.485, 0.456, 0.406 of 255."""
 
-VALUES = np.dtype(
-    [
-        ("policy", "u1"),
-        ("taken", "?", (2,)),
-        ("signs", "i1", (2,)),
-        ("jitter_order", "u1"),
-        ("brightness", "<f4"),
-        ("contrast", "<f4"),
-        ("saturation", "<f4"),
-        ("shift", "i1", (2,)),
-        ("angle", "<f4"),
-        ("flip", "?"),
-        ("erased", "<f4", (4,)),
-    ]
-)
-"""Sub-policy of AutoAugment, which of its steps are taken, and their signs; shift right and down in
-pixels; angle counter-clockwise in degrees; erased box of fractions, empty for none."""
-
 
 class Change(NamedTuple):
     """The values of one image."""
@@ -66,6 +48,11 @@ class Change(NamedTuple):
     flip: bool
     erased: npt.NDArray[np.float32]
 
+
+KINDS = ("u1", "(2,)?", "(2,)i1", "u1", "<f4", "<f4", "<f4", "(2,)i1", "<f4", "?", "(4,)<f4")
+VALUES = np.dtype(list(zip(Change._fields, KINDS, strict=True)))
+"""Sub-policy of AutoAugment, which of its steps are taken, and their signs; shift right and down in
+pixels; angle counter-clockwise in degrees; erased box of fractions, empty for none."""
 
 POLICY, TAKEN, SIGN, ORDER, COLOUR = 300, 301, 303, 305, 306
 SHIFT_RIGHT, SHIFT_DOWN, ANGLE, ERASE, BOX = 310, 311, 312, 313, 400
