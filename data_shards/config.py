@@ -42,10 +42,6 @@ def seed_bounds(value: int) -> Bounds:
     return between(value, 0, 2**32 - 1)
 
 
-def share_bounds(value: float) -> Bounds:
-    return value, 0 <= value < 1, "at least 0 and below 1"
-
-
 def room_bounds(value: float) -> Bounds:
     return value, 0 < value <= MOST, "above 0"
 
@@ -308,7 +304,11 @@ class PlanConfig:
                 "--seed": seed_bounds(self.seed),
                 "--epoch": at_least(self.epoch, 0),
                 "--drones-per-row": at_least(self.drones_per_row, 1),
-                "--validation-fraction": share_bounds(self.validation_fraction),
+                "--validation-fraction": (
+                    self.validation_fraction,
+                    0 <= self.validation_fraction < 1,
+                    "at least 0 and below 1",
+                ),
                 "--validation-seed": seed_bounds(self.validation_seed),
             }
         )

@@ -241,7 +241,10 @@ def _refuse_unknown_keys(
             raise RecipeError(
                 f"{where}: key {below}{key} is unknown{did_you_mean(str(key), hints)}{known}"
             )
-        inner = _config_class(hints[key])
+        # The dataclass that the hint is or, as `Part | None`, holds.
+        is_union = typing.get_origin(hints[key]) in (typing.Union, types.UnionType)
+        parts = typing.get_args(hints[key]) if is_union else (hints[key],)
+        inner: Any = next((part for part in parts if dataclasses.is_dataclass(part)), None)
         if inner is None:
             items = value if isinstance(value, list) else [value]
             words = [item for item in items if isinstance(item, str)]
@@ -254,15 +257,6 @@ def _refuse_unknown_keys(
                 f"{', '.join(typing.get_type_hints(inner))}, not the value {value!r}"
             )
         _refuse_unknown_keys(inner, value, where=where, below=f"{below}{key}.")
-
-
-def _config_class(hint: object) -> type[object] | None:
-    """Return the dataclass that `hint` is or, as `Part | None`, holds."""
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    for part in typing.get_args(hint) if is_union else (hint,):
-        if isinstance(part, type) and dataclasses.is_dataclass(part):
-            return part
-    return None
 
 
 def _refuse_unknown_options(argv: Sequence[str], options: Mapping[str, str]) -> None:

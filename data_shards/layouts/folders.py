@@ -8,6 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 from data_shards.errors import LayoutError
@@ -132,44 +133,34 @@ def places_of(records: Iterable[ImageRecord], role: Role) -> set[str]:
     return {record.place for record in records if int(record.roles) & wanted}
 
 
-def require_both_views(raw: Path, records: Iterable[ImageRecord]) -> None:
+def require_whole_places(raw: Path, records: Iterable[ImageRecord]) -> None:
     """Demand a satellite and a drone image of every place, in each role that it has one in.
 
-    Street images need no role of their own: a place that has some must be complete somewhere.
+    Street images need no role of their own: a place that has some must be complete somewhere. A
+    place that is queried from the air or from space must stand in the galleries.
 
     Raises:
-        LayoutError: a place lacks one.
+        LayoutError: a place lacks an image, or its queries could not be answered.
     """
     places: dict[tuple[Role, View], set[str]] = defaultdict(set)
     for roles, view, place in {(record.roles, record.view, record.place) for record in records}:
         for role in roles:
             places[role, view].add(place)
-    complete: set[str] = set()
-    for role in Role:
-        for view, other in (PAIRED, PAIRED[::-1]):
-            if lacking := sorted(places[role, other] - places[role, view]):
-                raise LayoutError(
-                    f"{raw}: {role.words[0]} place {lacking[0]} has no {view.word} image; "
-                    "add it or remove the place from the other view"
-                )
-        complete |= places[role, View.DRONE]
+    for role, (view, other) in product(Role, (PAIRED, PAIRED[::-1])):
+        if lacking := sorted(places[role, other] - places[role, view]):
+            raise LayoutError(
+                f"{raw}: {role.words[0]} place {lacking[0]} has no {view.word} image; "
+                "add it or remove the place from the other view"
+            )
+    train, query, gallery = (places[role, View.DRONE] for role in Role)
+    complete = train | query | gallery
     for (_, view), of_view in places.items():
         if view not in PAIRED and (lacking := sorted(of_view - complete)):
             raise LayoutError(
                 f"{raw}: place {lacking[0]} ({len(lacking)} in all) has {view.word} images and no "
                 "satellite and drone images; add them or remove the place"
             )
-
-
-def require_answers(raw: Path, records: Iterable[ImageRecord]) -> None:
-    """Demand that every place that is queried from the air or from space stands in the galleries.
-
-    Raises:
-        LayoutError: one does not, so that its queries could not be answered.
-    """
-    paired = [record for record in records if record.view in PAIRED]
-    lacking = sorted(places_of(paired, Role.QUERY) - places_of(paired, Role.GALLERY))
-    if lacking:
+    if lacking := sorted(query - gallery):
         raise LayoutError(
             f"{raw}: place {lacking[0]} ({len(lacking)} in all) is queried and stands in no "
             "gallery; add it to the galleries or remove its queries"

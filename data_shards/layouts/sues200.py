@@ -24,8 +24,7 @@ from data_shards.layouts.folders import (
     places_of,
     refuse_shared_places,
     refuse_two_spellings,
-    require_answers,
-    require_both_views,
+    require_whole_places,
     stem,
     subfolders,
 )
@@ -114,8 +113,7 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
 
     comparisons = Comparisons(compared)
     records = merge_duplicates(found, apart=apart, comparisons=comparisons)
-    require_both_views(raw, records)
-    require_answers(raw, records)
+    require_whole_places(raw, records)
     # Images of a place and view count from 1: altitude by altitude, then as files are called. So an
     # altitude is contiguous in a tar, and place, view and position name one image.
     groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)

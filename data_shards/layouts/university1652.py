@@ -18,8 +18,7 @@ from data_shards.layouts.folders import (
     places_of,
     refuse_shared_places,
     refuse_two_spellings,
-    require_answers,
-    require_both_views,
+    require_whole_places,
     stem,
     subfolders,
 )
@@ -85,8 +84,7 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
         apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
         comparisons=comparisons,
     )
-    require_both_views(raw, records)
-    require_answers(raw, records)
+    require_whole_places(raw, records)
     return RawDataset(layout="university1652", records=tuple(records), compared=comparisons.made)
 
 

@@ -4,7 +4,6 @@ The same input gives the same bytes, whether they are written at once, after a c
 older ones of which only the changed tars are made again.
 """
 
-import errno
 import logging
 import os
 import shutil
@@ -50,15 +49,6 @@ from data_shards.usable_cpus import usable_cpus
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
 log = logging.getLogger(__name__)
-
-ADVICE = {
-    errno.ENOSPC: "free space or choose another folder",
-    errno.EDQUOT: "free space or choose another folder",
-    errno.EACCES: "make the folder above it writable or choose another one",
-    errno.EPERM: "make the folder above it writable or choose another one",
-    errno.EROFS: "choose a folder on a disk that can be written to",
-}
-"""What to do about a disk that refuses."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +156,10 @@ def write_shards(
     except (OSError, ShardError) as error:
         told = str(error)
         if isinstance(error, OSError):
-            advice = ADVICE.get(error.errno or 0, "mend the disk or choose another folder")
-            told = f"{out} could not be written ({error.strerror}); {advice}"
+            told = (
+                f"{out} could not be written ({error.strerror}); free space, make the folder above "
+                "it writable, or choose another one"
+            )
         finished = 0
         with suppress(OSError):
             finished = sum(name.endswith(NOTE_SUFFIX) for name in os.listdir(task.partial))

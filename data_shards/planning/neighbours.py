@@ -48,17 +48,13 @@ class Neighbours:
                 f"a table of shape {list(shape)} cannot name the neighbours of {count} places; it "
                 f"must be [{count}, k] with k at least 1"
             )
-        if not ((self.table >= 0) & (self.table < count)).all():
-            wrong = int(np.flatnonzero(((self.table < 0) | (self.table >= count)).any(axis=1))[0])
+        is_wrong = (self.table < 0) | (self.table >= count)
+        is_wrong |= self.table == np.arange(count)[:, None]
+        if is_wrong.any():
+            row = int(is_wrong.any(axis=1).argmax())
             raise PlanError(
-                f"the neighbours of place {self.places[wrong]} (row {wrong}) must be numbers from "
-                f"0 to {count - 1}"
-            )
-        is_self = (self.table == np.arange(count)[:, None]).any(axis=1)
-        if is_self.any():
-            raise PlanError(
-                f"place {self.places[int(is_self.argmax())]} is called its own neighbour (row "
-                f"{int(is_self.argmax())}); name wrong places only"
+                f"the neighbours of place {self.places[row]} (row {row}) must be numbers of other "
+                f"places, 0 to {count - 1}"
             )
         return self
 

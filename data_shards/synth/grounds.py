@@ -16,7 +16,6 @@ COURT_COLOURS = hex_colours("4e705c 466288 965442 707670")
 
 def lay_lawn(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Sow a lawn, mown or not, and tread some paths across it."""
-    window = canvas.grid.window(lot)
     mown = rng.random() < 0.5
     lawn = Surface(
         material=Material.GRASS,
@@ -26,7 +25,7 @@ def lay_lawn(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Cam
         stripe_rad=lot.angle_rad,
         stripe_strength=0.05,
     )
-    canvas.paint(window, window.inside(lot.half_u_m, lot.half_v_m), lawn)
+    canvas.fill(lot, lawn)
     paving = Surface(material=Material.PAVING, colour=vary(campus.paving, rng))
     for _ in range(int(rng.choice([0, 0, 1, 2, 3]))):
         ends = rng.uniform(-1, 1, (2, 2)) * (lot.half_u_m, lot.half_v_m)
@@ -39,8 +38,7 @@ def lay_lawn(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Cam
             lot.part(0.5 * (u0 + u1), 0.5 * (v0 + v1), half_m, wide_m),
             angle_rad=lot.angle_rad + float(np.arctan2(v1 - v0, u1 - u0)),
         )
-        window = canvas.grid.window(path)
-        canvas.paint(window, window.inside(path.half_u_m, path.half_v_m), paving)
+        canvas.fill(path, paving)
 
 
 def lay_parking(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
@@ -61,8 +59,7 @@ def lay_parking(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: 
         for row_m in np.arange(6.6, 2 * lot.half_v_m - 4, 16.4):
             for side in (-1, 1):
                 bed = lot.part(side * (lot.half_u_m - 3), row_m - lot.half_v_m, 1.6, 4.6)
-                window = canvas.grid.window(bed)
-                canvas.paint(window, window.inside(bed.half_u_m, bed.half_v_m), grass)
+                canvas.fill(bed, grass)
     chance = float(rng.uniform(0.1, 0.85))
     heading_rad = lot.angle_rad + 0.5 * float(np.pi)
     for row_m in np.arange(1.5, 2 * lot.half_v_m - 6.5, 16.4):
@@ -93,9 +90,7 @@ def lay_sports(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: C
         for v_m in np.arange(-lot.half_v_m + 18, lot.half_v_m - 17, 37.0):
             if rng.random() < 0.85:
                 court = lot.part(u_m, v_m, 8.5, 17)
-                window = canvas.grid.window(court)
-                inside = window.inside(court.half_u_m, court.half_v_m)
-                canvas.paint(window, inside, Surface(material=Material.COURT, colour=colour))
+                canvas.fill(court, Surface(material=Material.COURT, colour=colour))
                 _outline(canvas, court.part(0, 0, 5.5, 12), colour)
 
 
@@ -150,16 +145,14 @@ def lay_pond(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Cam
 
 def lay_wood(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Leave a lot to trees."""
-    window = canvas.grid.window(lot)
     colour = blend(campus.grass, campus.soil, 0.45)
     dense = float(rng.uniform(150, 330))
     wood = Surface(material=Material.MEADOW, colour=colour, trees_per_hectare=dense)
-    canvas.paint(window, window.inside(lot.half_u_m, lot.half_v_m), wood)
+    canvas.fill(lot, wood)
 
 
 def lay_field(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Plough a lot in furrows, or leave it as a building site."""
-    window = canvas.grid.window(lot)
     colour = blend(vary(campus.soil, rng, spread=0.12), campus.grass, float(rng.uniform(0, 0.7)))
     furrowed = Surface(
         material=Material.SOIL,
@@ -168,7 +161,7 @@ def lay_field(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Ca
         stripe_rad=lot.angle_rad + float(rng.choice([0.0, 0.5])) * float(np.pi),
         stripe_strength=0.10,
     )
-    canvas.paint(window, window.inside(lot.half_u_m, lot.half_v_m), furrowed)
+    canvas.fill(lot, furrowed)
 
 
 def lay_plaza(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:

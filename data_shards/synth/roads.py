@@ -6,7 +6,7 @@ import numpy as np
 
 from data_shards.synth.campus import Campus
 from data_shards.synth.canvas import Canvas
-from data_shards.synth.grid import AnyArray, Floats, Indices, Rect
+from data_shards.synth.grid import AnyArray, Rect
 from data_shards.synth.materials import Material, Surface, blend, vary
 
 PAVEMENT_M = 1.9
@@ -78,7 +78,14 @@ def paint_streets(
     thinned = 0.85 * min(1.0, 0.3 / canvas.grid.cell_m)  # by the asphalt that shares a cell
     white = blend(campus.asphalt, (218, 217, 210), thinned)
     line = canvas.table.add(Surface(material=Material.MARKING, colour=white))
-    near = [_near(street, u_m, v_m) for street in plan.streets]
+    near = []  # the cells of each street, and their distance across and along it
+    for street in plan.streets:
+        along_m, across_m = (u_m, v_m) if street.along_u else (v_m, u_m)
+        distance_m = np.abs(across_m - np.float32(street.offset_m)).reshape(-1)
+        cells = np.flatnonzero(distance_m < 0.5 * street.width_m + PAVEMENT_M)
+        along_m = along_m.reshape(-1)[cells]
+        kept = (along_m >= street.start_m) & (along_m <= street.end_m)
+        near.append((cells[kept], distance_m[cells[kept]], along_m[kept]))
     surface = canvas.surface.reshape(-1)
     for street, (cells, across_m, _) in zip(plan.streets, near, strict=True):
         surface[cells[across_m < 0.5 * street.width_m + PAVEMENT_M]] = pavement
@@ -91,16 +98,6 @@ def paint_streets(
             surface[cells[dashed & (surface[cells] == lane)]] = line
     for street in plan.streets:
         _line_with_trees_and_cars(canvas, street, rng, campus=campus, angle_rad=plan.angle_rad)
-
-
-def _near(street: Street, u_m: Floats, v_m: Floats) -> tuple[Indices, Floats, Floats]:
-    """Return the cells of a street, and their distance across and along it."""
-    along_m, across_m = (u_m, v_m) if street.along_u else (v_m, u_m)
-    distance_m = np.abs(across_m - np.float32(street.offset_m))
-    cells = np.flatnonzero(distance_m < 0.5 * street.width_m + PAVEMENT_M)
-    along_m = along_m.reshape(-1)[cells]
-    kept = (along_m >= street.start_m) & (along_m <= street.end_m)
-    return cells[kept], distance_m.reshape(-1)[cells[kept]], along_m[kept]
 
 
 def _line_with_trees_and_cars(

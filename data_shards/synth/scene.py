@@ -60,11 +60,6 @@ def paint_river(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.building[distance_m < half_m + 4] = -1
 
 
-def dry_land(canvas: Canvas) -> None:
-    """Forget the mark that kept buildings out of the water."""
-    canvas.building[canvas.building < 0] = 0
-
-
 WHOLE_BLOCK_USES = ("sports", "wood", "pond", "field")
 
 
@@ -150,7 +145,7 @@ def build_scene(rng: np.random.Generator, *, campus: Campus, grid: Grid) -> Scen
             raise_building(canvas, lot.rect, rng, campus=campus, is_landmark=lot.is_landmark)
         elif lot.use == "houses":
             raise_houses(canvas, lot.rect, rng, campus=campus)
-    dry_land(canvas)
+    canvas.building[canvas.building < 0] = 0  # the mark that kept buildings out of the water
     grain = (
         rng.standard_normal((grid.cells, grid.cells), np.float32) * np.float32(0.6),
         fractal_noise(rng, grid, wavelength_m=7.0, octaves=3, gain=0.7),

@@ -345,12 +345,18 @@ def public(raw: Path, tmp_path: Path) -> Path:
 def test_a_folder_that_cannot_be_written_to_is_told(public: Path, tmp_path: Path) -> None:
     told = as_nobody(lambda: write(public, tmp_path / "shards") and None)
     assert told.startswith("ShardError: ")
-    assert "shards could not be written (Permission denied); make the folder above it" in told
+    assert (
+        "shards could not be written (Permission denied); free space, make the folder above it"
+        in told
+    )
     assert not list(tmp_path.glob("shards*"))
     (tmp_path / "closed").mkdir(mode=0o700)
     told = as_nobody(lambda: write(public, tmp_path / "closed/shards") and None)
     assert told.startswith("ShardError: ")
-    assert "closed/shards could not be written (Permission denied); make the folder" in told
+    assert (
+        "closed/shards could not be written (Permission denied); free space, make the folder"
+        in told
+    )
 
 
 def test_an_image_that_cannot_be_read_is_told(public: Path, tmp_path: Path) -> None:
