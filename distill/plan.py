@@ -1,8 +1,8 @@
 """The plan that a recipe means. No torch: a dry run makes it too."""
 
 from data_shards.errors import PlanError
+from data_shards.planning.place_views import trained_places
 from data_shards.planning.plan import Plan
-from data_shards.planning.split import trained_places
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 

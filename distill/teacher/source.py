@@ -18,9 +18,9 @@ from data_shards.augment.variations import Variations
 from data_shards.decode import DECODER
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
-from data_shards.processors import processors
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.batches import DeviceBatch
 from distill.collectives import rank
 from distill.config import DistillConfig, TeacherConfig
@@ -309,7 +309,7 @@ def audit(
                 slots,
                 key=cache.key,
                 device=device,
-                threads=config.data.threads or processors(),  # other ranks wait for this one
+                threads=config.data.threads or usable_cpus(),  # other ranks wait for this one
             )
         )
         for name, stored in cache.lookup(rows, slots, device).items() if live else ():
