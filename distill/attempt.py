@@ -82,7 +82,7 @@ def train_once(
         if not is_finished(paths):  # else its record stays until steps are really trained again
             paths.exit.unlink(missing_ok=True)
 
-    from distill.session import make_accelerator, open_session
+    from distill.session import Session, make_accelerator
 
     accelerator = make_accelerator(config)
     has_all_it_needs = is_finished(paths) and paths.weights.is_file()
@@ -93,7 +93,7 @@ def train_once(
     shards = open_inputs(config.data)
     wait_for_slow_ranks("shards")
     probes = make_probes(config, shards)
-    session = open_session(config, accelerator, shards, recipe=recipe)
+    session = Session(config, accelerator, shards, recipe=recipe)
     state = session.state
     if accelerator.is_main_process and state.step < config.schedule.num_steps:
         paths.exit.unlink(missing_ok=True)

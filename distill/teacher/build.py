@@ -8,10 +8,9 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ from data_shards.errors import CacheError
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
-from data_shards.shards import RowNumbers, ShardSet
+from data_shards.shards import ShardSet
 from distill.collectives import broadcast_object, rank, wait_for_all, world_size
 from distill.config import DistillConfig
-from distill.models import Outputs, to_device
 from distill.teacher.cache import (
     KEY_NAME,
     CacheKey,
@@ -34,7 +32,7 @@ from distill.teacher.cache import (
     rows_name,
 )
 from distill.teacher.codec import CODECS
-from distill.teacher.source import cache_key, slot_outputs, teacher_batch
+from distill.teacher.source import LiveTeacher, teacher_batch
 from distill.weights_file import LoadedModel
 
 REMEDY = "set teacher.cache to a new folder, or remove this one"
@@ -55,7 +53,8 @@ def build_cache(
     Raises:
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
-    key = cache_key(config, shards, teacher)
+    live = LiveTeacher(config, shards, teacher, device)
+    key = live.key
     if broadcast_object(is_finished(folder, key, remedy=REMEDY) if rank() == 0 else None):
         return False
     taken = CacheError(
@@ -67,13 +66,7 @@ def build_cache(
             finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
             if finished is None:
                 return False
-            model = to_device(teacher.model, device)
-            outputs_of = partial(
-                slot_outputs, config, shards, model, key=key, device=device, threads=threads
-            )
-            described = cached_shards(shards, key.altitudes)
-            batch = teacher_batch(device)
-            seconds = _write_shards(folder, key, described, finished, outputs_of, batch, progress)
+            seconds = _write_shards(folder, live, finished, threads, progress)
             if rank() == 0:
                 finish_cache(folder, key, teacher, seconds=seconds)
                 (folder / KEY_NAME).unlink()
@@ -87,19 +80,15 @@ def build_cache(
 
 
 def _write_shards(
-    folder: Path,
-    key: CacheKey,
-    described: Mapping[str, RowNumbers],
-    finished: Collection[str],
-    outputs_of: Callable[..., Iterator[Outputs]],
-    batch: int,
-    progress: Progress,
+    folder: Path, live: LiveTeacher, finished: Collection[str], threads: int, progress: Progress
 ) -> float:
     """Write the rows of every shard that an earlier build did not finish.
 
     Return the wall seconds that all shards took, those of earlier builds too.
     """
-    codec, slots, done = CODECS[key.codec], key.augment["slots"], 0
+    key, batch, done = live.key, teacher_batch(live.device), 0
+    codec, slots = CODECS[key.codec], key.augment["slots"]
+    described = cached_shards(live.shards, key.altitudes)
     total = sum(map(len, described.values())) * slots
     before = json.loads((folder / KEY_NAME).read_text())["seconds"] if rank() == 0 else 0.0
     started = time.perf_counter()
@@ -112,7 +101,7 @@ def _write_shards(
             starts = range(rank() * batch, rows.size, world_size() * batch)
             own = [np.arange(at, min(at + batch, rows.size)) for at in starts]
             at = np.concatenate([np.empty(0, dtype=np.int64), *own])
-            batches = outputs_of(images[at // slots], at % slots)
+            batches = live.of_slots(images[at // slots], at % slots, threads=threads)
             for part, outputs in zip(own, batches, strict=True):
                 of_shard[part] = codec.encode(outputs)
                 progress(done + min(int(part[-1]) + 1, rows.size), total)

@@ -31,6 +31,7 @@ from distill.inputs import PAIRED_VIEWS
 from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
 from distill.models.weights import Origin, file_sha256
+from distill.run_folder import flat
 from distill.teacher.codec import CODECS, Rows
 from distill.weights_file import LoadedModel
 
@@ -94,17 +95,13 @@ class CacheKey:
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name the fields in which `other` (as read from disk) differs, in words of the recipe."""
+        own, theirs = (dict(flat(values)) for values in (asdict(self), other))
         found = []
-        for name, value in asdict(self).items():
-            theirs = other.get(name)
-            if not (isinstance(value, dict) and isinstance(theirs, dict)):
-                found += [name] if value != theirs else []
-                continue
-            for key in sorted(value.keys() | theirs.keys()):
-                mine, its = value.get(key, "none"), theirs.get(key, "none")
-                is_library = name == "libraries"
-                words = f"{key} ({its}, here {mine})" if is_library else f"{name}.{key}"
-                found += [words] if mine != its else []
+        for name in own | theirs:
+            mine, its = own.get(name, "none"), theirs.get(name, "none")
+            library = name.removeprefix("libraries.")
+            words = name if library == name else f"{library} ({its}, here {mine})"
+            found += [words] if mine != its else []
         return found
 
 
@@ -257,9 +254,7 @@ def cache_facts(folder: Path) -> dict[str, Any]:
         CacheError: there is none, it is unfinished, or a file of it is cut short or missing.
     """
     if not (folder / META_NAME).is_file():
-        begun = len(list(folder.glob("*.npy"))) if (folder / KEY_NAME).is_file() else None
-        told = "no teacher cache" if begun is None else f"unfinished, {begun} shards are written"
-        raise CacheError(f"{folder} holds no finished teacher cache ({told}); run skydistill cache")
+        raise CacheError(f"{folder} holds no finished teacher cache; run skydistill cache")
     try:
         meta = json.loads((folder / META_NAME).read_text())
         key, seconds = CacheKey(**meta["key"]), float(meta["seconds"])

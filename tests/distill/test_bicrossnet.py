@@ -127,7 +127,7 @@ def test_only_bnext_limits_its_latent_weights(student, arch, limits):
     model = METHODS["bicrossnet"].build(config.model, num_places=2)
     step = nn.ModuleDict({"model": model})
     groups = {group.name: group for group in METHODS["bicrossnet"].groups(step, config)}
-    assert groups["binary"].parameters and groups["binary"].clamp == limits
+    assert groups["binary"].params and groups["binary"].clamp == limits
     assert groups["mixing"].clamp == (0, 1) and groups["head"].clamp is None
 
 

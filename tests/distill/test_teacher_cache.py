@@ -134,13 +134,7 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
     loaded = load_teacher(config, session.shards)
-    live = LiveTeacher(
-        loaded,
-        loaded.model.shapes,
-        image_size=loaded.image_size,
-        config=config.teacher,
-        device=CPU,
-    )
+    live = LiveTeacher(config, session.shards, loaded, CPU)
     slots = set()
     for planned in session.loader.batches(first_step=0, num_steps=4):
         batch = session.on_device(planned)
