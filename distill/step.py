@@ -41,11 +41,7 @@ class DistillStep(nn.Module):
         *,
         teacher: Shapes | None,
     ) -> None:
-        """Wrap `model`; `teacher` has the shapes of what it is compared with, if with anything.
-
-        Raises:
-            RecipeError: no parameter learns.
-        """
+        """Wrap `model`; `teacher` has the shapes of what it is compared with, if with anything."""
         super().__init__()
         self.views = method.views
         self.dtype = DTYPES[config.precision]
@@ -61,11 +57,6 @@ class DistillStep(nn.Module):
             normalize_over_all_ranks(self)
         self.seed, self.by_sample = config.seed, config.model.dropout_by_sample
         self.draws = draw_by_sample(self) if self.by_sample else Draws()
-        if not any(parameter.requires_grad for parameter in self.parameters()):
-            raise RecipeError(
-                f"recipe {config.name}: none of its {', '.join(self.terms)} moves a parameter, as "
-                "all of the backbone is frozen; set model.train_blocks to 1 or more"
-            )
 
     def forward(
         self, batch: DeviceBatch, names: Collection[str]

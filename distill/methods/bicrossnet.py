@@ -6,8 +6,6 @@ Both networks have MCCG's head: three branches, each with logits and features of
 # Shapes: V = images of a rank, B = its rows, k = drone views of a row, P = branches,
 # D = width of a branch, C = training places.
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -127,15 +125,8 @@ class Bicrossnet(Method):
         """Return nothing that learns; branches are compared as they are.
 
         Raises:
-            RecipeError: the teacher's branches have another width, or a phase trains nothing.
+            RecipeError: the teacher's branches have another width.
         """
-        members = divide(model, model.backbone) if config.phases else {}
-        for before, after in pairwise(phase.trains for phase in config.phases):
-            if not any(members[name] for name in GROUPS[after] - GROUPS[before]):
-                raise RecipeError(
-                    f"phase {after} trains nothing beside phase {before}: {config.model.arch} has "
-                    "nothing more that learns; leave one out"
-                )
         if teacher is not None and teacher["features"] != model.shapes["features"]:
             raise RecipeError(
                 f"the teacher's branches are {teacher['features'][1]} wide and the student's "

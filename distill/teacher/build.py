@@ -14,46 +14,33 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data_shards.errors import CacheError
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
-from data_shards.shards import ShardSet
 from distill.collectives import broadcast_object, rank, wait_for_all, world_size
-from distill.config import DistillConfig
+from distill.models.weights import file_sha256
 from distill.teacher.cache import (
     KEY_NAME,
+    META_NAME,
     CacheKey,
     cached_shards,
-    finish_cache,
     is_finished,
     rows_name,
 )
 from distill.teacher.codec import CODECS
 from distill.teacher.source import LiveTeacher, teacher_batch
-from distill.weights_file import LoadedModel
 
 REMEDY = "set teacher.cache to a new folder, or remove this one"
 
 
-def build_cache(
-    config: DistillConfig,
-    shards: ShardSet,
-    teacher: LoadedModel,
-    *,
-    folder: Path,
-    device: torch.device,
-    threads: int,
-    progress: Progress,
-) -> bool:
+def build_cache(live: LiveTeacher, folder: Path, *, threads: int, progress: Progress) -> bool:
     """Fill the cache of a recipe; return False when it was there already.
 
     Raises:
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
-    live = LiveTeacher(config, shards, teacher, device)
     key = live.key
     if broadcast_object(is_finished(folder, key, remedy=REMEDY) if rank() == 0 else None):
         return False
@@ -68,7 +55,10 @@ def build_cache(
                 return False
             seconds = _write_shards(folder, live, finished, threads, progress)
             if rank() == 0:
-                finish_cache(folder, key, teacher, seconds=seconds)
+                digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
+                facts = {"key": asdict(key), "digest": key.digest, "sha256": digests}
+                facts |= {"teacher": live.name, "origin": asdict(live.origin)}
+                write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:

@@ -19,7 +19,6 @@ import torch
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import AUGMENT_VERSION
 from data_shards.errors import CacheError
-from data_shards.manifest import write_json
 from data_shards.planning.place_views import at_altitudes
 from data_shards.remote.fetch import WantedFile
 from data_shards.remote.local_cache import LocalCache
@@ -30,10 +29,9 @@ from distill.config import CodecName
 from distill.inputs import PAIRED_VIEWS
 from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
-from distill.models.weights import Origin, file_sha256
+from distill.models.weights import Origin
 from distill.run_folder import flat
 from distill.teacher.codec import CODECS, Rows
-from distill.weights_file import LoadedModel
 
 CACHE_VERSION = 3
 """Raised when the code would compute other outputs from the same weights and pixels."""
@@ -234,17 +232,6 @@ def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
             f"teacher cache {folder} was made from another {', '.join(differs)}; {remedy}"
         )
     return True
-
-
-def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: float) -> None:
-    """Write the meta file that makes a cache valid, with the digest of every rows file.
-
-    It took `seconds` of wall time on all ranks together.
-    """
-    digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
-    facts: dict[str, Any] = {"key": asdict(key), "digest": key.digest, "sha256": digests}
-    facts |= {"teacher": teacher.name, "origin": asdict(teacher.model.origin)}
-    write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
 
 
 def cache_facts(folder: Path) -> dict[str, Any]:

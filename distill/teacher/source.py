@@ -4,7 +4,8 @@ import logging
 import shlex
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
 from data_shards.decode import DECODER
+from data_shards.decoders import ImageBatch
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.processors import processors
@@ -81,7 +83,8 @@ class LiveTeacher:
         self.key = cache_key(config, shards, teacher)
         self.model, self.shapes = to_device(teacher.model, device), self.key.shapes
         self.image_size, self.precision = self.key.image_size, self.key.precision
-        self.space, self.origin = teacher.descriptor_space, teacher.model.origin
+        self.name, self.origin = teacher.name, teacher.model.origin
+        self.space = teacher.descriptor_space
         self.is_as_released = config.teacher.mode == "train"
         if self.is_as_released:
             torch.nn.Module.train(self.model)  # all of it; its own `train` is deaf
@@ -108,30 +111,44 @@ class LiveTeacher:
         In order, at most a `teacher_batch` at a time. The image is decoded, varied and described:
         what is stored of a mirrored slot is the mirrored image's own description.
         """
-        coming: deque[Variations] = deque()
 
         def variations(part: slice) -> Variations:
             view = View(int(self.shards.images.view[rows[part][0]]))
-            augment, of_part = self.config.augment, (rows[part], slots[part])
-            coming.append(slot_variations(self.shards, augment, *of_part, view=view))
-            return coming[-1]
+            augment = self.config.augment
+            return slot_variations(self.shards, augment, rows[part], slots[part], view=view)
 
-        for _, images in image_batches(
+        batches = partial(
+            image_batches,
             self.shards,
             rows,
             image_size=self.image_size,
             resampling=self.config.data.resampling,
             batch_size=teacher_batch(self.device),
             threads=threads,
-            variations=variations,
-        ):
-            pixels = finish(send(images, self.device), coming.popleft())
+        )
+        for pixels in varied_batches(batches, variations, self.device):
             yield teacher_outputs(self.model, pixels, self.shapes, precision=self.precision)
 
 
 Teacher = CachedTeacher | LiveTeacher
 """Answers what the teacher says of a batch, `shapes` for one image; its descriptors live in
 `space`, and the weights that it was trained from are of `origin`."""
+
+
+def varied_batches(
+    batches: Callable[..., Iterator[tuple[RowNumbers, ImageBatch]]],
+    variations: Callable[[slice], Variations],
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Yield the images [., S, S, 3] of `image_batches` as they are varied, whole, on `device`."""
+    coming: deque[Variations] = deque()
+
+    def drawn(part: slice) -> Variations:
+        coming.append(variations(part))  # loader and device ask the same one, which is read once
+        return coming[-1]
+
+    for _, images in batches(variations=drawn):
+        yield finish(send(images, device), coming.popleft())
 
 
 def teacher_batch(device: torch.device) -> int:

@@ -42,7 +42,7 @@ from distill.models import Outputs, Shapes
 from distill.preemption import StopFlag
 from distill.session import Session, make_accelerator
 from distill.teacher.build import build_cache
-from distill.teacher.source import load_teacher
+from distill.teacher.source import LiveTeacher, load_teacher
 from distill.tracking import Tracker
 from distill.train import train
 from tests.distill.loop_on_two_ranks import (
@@ -357,11 +357,8 @@ def main(recipe: Path, out: Path) -> None:
     assert config.teacher.cache is not None
     with show_progress("caching", enabled=False) as progress:
         build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=config.teacher.cache,
-            device=accelerator.device,
+            LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device),
+            config.teacher.cache,
             threads=1,
             progress=progress,
         )

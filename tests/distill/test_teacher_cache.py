@@ -39,11 +39,8 @@ def build(config: DistillConfig, progress=None) -> bool:
     assert folder is not None
     with show_progress("caching", enabled=False) as silent:
         return build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=folder,
-            device=CPU,
+            LiveTeacher(config, shards, load_teacher(config, shards), CPU),
+            folder,
             threads=1,
             progress=progress or silent,
         )
