@@ -22,8 +22,8 @@ from photos import write_all
 
 from data_shards.augment.variations import Variations
 from data_shards.loader import image_batches
-from data_shards.processors import processors
 from data_shards.shards import RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.teacher.source import varied_batches
 
 MUST, SEED = 0.6, 0
@@ -90,7 +90,7 @@ def main() -> int:
     """Compare both ways with the decoder, and print one line."""
     is_toy, has_gpu = "--toy" in sys.argv[1:], torch.cuda.is_available()
     device = torch.device("cuda" if has_gpu else "cpu")
-    threads, passes = processors(), 1 if is_toy else 2 * processors() if has_gpu else 3
+    threads, passes = usable_cpus(), 1 if is_toy else 2 * usable_cpus() if has_gpu else 3
     torch.set_num_threads(1 if has_gpu else threads)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_all(Path(folder), places=2 if is_toy else 8, views=2 if is_toy else 7)(SIZE)

@@ -26,11 +26,11 @@ from line import report
 from PIL import Image
 
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
 from data_shards.packing.notes import SOURCE_NAME
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
-from data_shards.processors import processors
 from data_shards.schema import SCHEMA_VERSION, RawDataset
+from data_shards.usable_cpus import usable_cpus
 
 PLACES, VIEWS, ROUNDS, SEED = 48, 54, 5, 0
 KIB = (40, 80)
@@ -168,7 +168,7 @@ def main() -> int:
         "last round": {
             "images": count,
             "mean KiB": round(size / count / 1024, 1),
-            "threads": processors(),
+            "threads": usable_cpus(),
             "our images/s": round(count / own[0]),
             "our wall and processor seconds": [round(number, 3) for number in own],
             "ShardWriter's": [round(number, 3) for number in reference],

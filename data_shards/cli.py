@@ -9,15 +9,14 @@ from pathlib import Path
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
 from data_shards.layouts import found_lines, read_layout
-from data_shards.manifest import Manifest
-from data_shards.packing.image_profile import Profile
+from data_shards.manifest import Manifest, ShardSummary
 from data_shards.packing.index_tars import index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
-from data_shards.packing.summary import ShardSummary
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.planning.neighbours import read_neighbours
+from data_shards.planning.place_views import trained_places
 from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
-from data_shards.planning.split import trained_places
 from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
 from data_shards.remote.local_cache import LocalCache
@@ -54,26 +53,17 @@ def synth(argv: Sequence[str]) -> int:
 def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
-    return _index_tars(config) if config.index_only or config.out is None else _write(config)
-
-
-def _index_tars(config: ShardConfig) -> int:
-    """Write indexes and manifest beside tars of others."""
-    roles = roles_of([word for word in config.roles.split(",") if word])
-    if config.dry_run:
-        tars = len(list(config.raw.glob("*.tar")))
-        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-        log.info("would index %d tars of %s", tars, config.raw)
+    if config.out is None or config.index_only:
+        roles = roles_of([word for word in config.roles.split(",") if word])
+        if config.dry_run:
+            tars = len(list(config.raw.glob("*.tar")))
+            _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+            log.info("would index %d tars of %s", tars, config.raw)
+            return 0
+        with show_progress("indexing tars", unit="tars") as progress:
+            done = index_tars(config.raw, roles=roles, workers=config.workers, progress=progress)
+        _report(config, config.raw, done)
         return 0
-    with show_progress("indexing tars", unit="tars") as progress:
-        done = index_tars(config.raw, roles=roles, workers=config.workers, progress=progress)
-    _report(config, config.raw, done)
-    return 0
-
-
-def _write(config: ShardConfig) -> int:
-    """Write shards from raw folders."""
-    assert config.out is not None
     dataset = read_layout(
         config.raw,
         layout=config.layout,
@@ -90,16 +80,10 @@ def _write(config: ShardConfig) -> int:
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
     with show_progress("writing shards", unit="images") as progress:
+        size, quality, resampling = config.image_size, config.quality, config.resampling
+        profile = Profile(image_size=size, quality=quality, resampling=resampling)
         done = write_shards(
-            dataset,
-            config.out,
-            profile=Profile(
-                image_size=config.image_size,
-                quality=config.quality,
-                resampling=config.resampling,
-            ),
-            workers=config.workers,
-            progress=progress,
+            dataset, config.out, profile=profile, workers=config.workers, progress=progress
         )
     _report(config, config.out, done)
     return 0
@@ -220,25 +204,23 @@ def plan_lines(
     shards: ShardSet, rows: PlanRows, *, world_size: int, global_batch: int
 ) -> Iterator[str]:
     """Yield one JSON line per step: what every rank is shown, rank by rank and row by row."""
-    for step in range(len(rows) // global_batch):
-        slices = (
-            rank_slice(step, rank=rank, world_size=world_size, global_batch=global_batch)
-            for rank in range(world_size)
-        )
-        yield json.dumps({"step": step, "ranks": [_named(shards, rows[part]) for part in slices]})
-
-
-def _named(shards: ShardSet, rows: PlanRows) -> list[dict[str, object]]:
-    """Return planned rows as identifiers and keys."""
     keys = shards.images.key
-    named: list[dict[str, object]] = [
-        {
-            "place": shards.places[place],
-            "drone": keys[drone].tolist(),
-            "satellite": str(keys[satellite]),
-        }
-        for place, drone, satellite in zip(rows.place, rows.drone, rows.satellite, strict=True)
-    ]
-    for row, third in zip(named, () if rows.third is None else rows.third, strict=False):
-        row["third"] = str(keys[third])
-    return named
+    thirds = [None] * len(rows) if rows.third is None else rows.third.tolist()
+    for step in range(len(rows) // global_batch):
+        ranks = []
+        for rank in range(world_size):
+            part = rank_slice(step, rank=rank, world_size=world_size, global_batch=global_batch)
+            shown = rows[part]
+            columns = (shown.place, shown.drone, shown.satellite, thirds[part])
+            ranks.append(
+                [
+                    {
+                        "place": shards.places[place],
+                        "drone": keys[drone].tolist(),
+                        "satellite": str(keys[satellite]),
+                    }
+                    | ({} if third is None else {"third": str(keys[third])})
+                    for place, drone, satellite, third in zip(*columns, strict=True)
+                ]
+            )
+        yield json.dumps({"step": step, "ranks": ranks})

@@ -42,10 +42,6 @@ def seed_bounds(value: int) -> Bounds:
     return between(value, 0, 2**32 - 1)
 
 
-def share_bounds(value: float) -> Bounds:
-    return value, 0 <= value < 1, "at least 0 and below 1"
-
-
 def room_bounds(value: float) -> Bounds:
     return value, 0 < value <= MOST, "above 0"
 
@@ -202,7 +198,21 @@ class ShardConfig:
                 "--quality": between(self.quality, 50, 100),
             }
         )
-        self._refuse_idle_options()
+        # Options that would change nothing are refused, so that nobody believes they did.
+        usual = {field.name: field.default for field in fields(self)}
+        told = {name for name, value in usual.items() if getattr(self, name) != value}
+        of_jpegs = told & {"quality", "resampling"}
+        of_images = of_jpegs | (told & {"image_size", "layout", "split", "coordinates"})
+        if self.index_only and of_images:
+            raise RecipeError(
+                f"{_as_typed(of_images)} cannot go with --index-only, which leaves images as they "
+                "are"
+            )
+        if not self.image_size and of_jpegs:
+            raise RecipeError(
+                f"{_as_typed(of_jpegs)} must go with --image-size; without it the bytes are "
+                "original"
+            )
         if self.index_only and self.out not in (None, self.raw):
             raise RecipeError(
                 f"--index-only writes beside the tars of {self.raw}; leave out {self.out}"
@@ -213,20 +223,6 @@ class ShardConfig:
             )
         if self.roles and not self.index_only:
             raise RecipeError("--roles goes with --index-only; raw folders tell roles themselves")
-
-    def _refuse_idle_options(self) -> None:
-        """Refuse options that would change nothing, so that nobody believes they did."""
-        usual = {field.name: field.default for field in fields(self)}
-        told = {name for name, value in usual.items() if getattr(self, name) != value}
-        of_jpegs, of_folders = ("quality", "resampling"), ("layout", "split", "coordinates")
-        if self.index_only and (idle := told & {"image_size", *of_jpegs, *of_folders}):
-            raise RecipeError(
-                f"{_as_typed(idle)} cannot go with --index-only, which leaves images as they are"
-            )
-        if not self.image_size and (idle := told & {*of_jpegs}):
-            raise RecipeError(
-                f"{_as_typed(idle)} must go with --image-size; without it the bytes are original"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +304,11 @@ class PlanConfig:
                 "--seed": seed_bounds(self.seed),
                 "--epoch": at_least(self.epoch, 0),
                 "--drones-per-row": at_least(self.drones_per_row, 1),
-                "--validation-fraction": share_bounds(self.validation_fraction),
+                "--validation-fraction": (
+                    self.validation_fraction,
+                    0 <= self.validation_fraction < 1,
+                    "at least 0 and below 1",
+                ),
                 "--validation-seed": seed_bounds(self.validation_seed),
             }
         )

@@ -39,7 +39,6 @@ UPRIGHT = 1
 
 
 HAVE_EXIF = ("JPEG", "PNG")
-
 BAD_HEADER = (*DAMAGE, EOFError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow raises on damaged headers."""
 
@@ -132,31 +131,24 @@ def decode(
         DecodeError: the bytes are no complete image.
     """
     try:
-        if bytes(content[:2]) == JPEG_START:
-            pixels = _decode_jpeg(content, into=into, scratch=scratch)
-        else:
+        is_jpeg = bytes(content[:2]) == JPEG_START
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content) if is_jpeg else (0,) * 4
+        if not is_jpeg or colours in INK_COLORSPACES:
             pixels = _decode_by_pillow(content)
+        else:
+            buffer = None if scratch is None else scratch.room(height, width)
+            if into is not None and into.shape == (height, width, 3):
+                buffer = into
+            try:
+                decoded = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
+                pixels = decoded if buffer is None else buffer
+            except ValueError as error:
+                if HARMLESS not in str(error):
+                    raise
+                pixels = _decode_by_pillow(content)
     except DAMAGE as error:
         raise DecodeError(_reason(content, error)) from error
-    if orientation != UPRIGHT:
-        pixels = TURNED[orientation](pixels)
-    return pixels
-
-
-def _decode_jpeg(content: Content, *, into: Pixels | None, scratch: Scratch | None) -> Pixels:
-    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
-    if colorspace in INK_COLORSPACES:
-        return _decode_by_pillow(content)
-    buffer = None if scratch is None else scratch.room(height, width)
-    if into is not None and into.shape == (height, width, 3):
-        buffer = into
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
-    except ValueError as error:
-        if HARMLESS not in str(error):
-            raise
-        return _decode_by_pillow(content)
-    return pixels if buffer is None else buffer
+    return pixels if orientation == UPRIGHT else TURNED[orientation](pixels)
 
 
 def _decode_by_pillow(content: Content) -> Pixels:
@@ -226,19 +218,15 @@ def _by_opencv_linear(pixels: Pixels, size: int, into: Pixels | None) -> Any:
     Bilinear looks at two pixels a direction: at most 1.4 lie in each step of the first resize, so
     that none is skipped, as far as the image is shrunk.
     """
-    height, width = (size * _means(side, size) for side in pixels.shape[:2])
+    # Means are taken of the power of two pixels that is nearest to the shrink, or of 1.
+    means = (2 ** max(0, round(math.log2(side / size))) for side in pixels.shape[:2])
+    height, width = (size * mean for mean in means)
     if (height, width) == (size, size):
         return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_LINEAR)
     near: Any = pixels
     if pixels.shape[:2] != (height, width):
         near = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.resize(near, (size, size), dst=into, interpolation=cv2.INTER_AREA)
-
-
-def _means(side: int, size: int) -> int:
-    """Return of how many pixels a mean is taken: the power of two nearest to the shrink, or 1."""
-    power: int = 2 ** max(0, round(math.log2(side / size)))
-    return power
 
 
 def _by_pillow(pixels: Pixels, size: int, filter: Image.Resampling) -> Pixels:

@@ -74,7 +74,6 @@ class ImageRecord:
 
     @property
     def source(self) -> Path:
-        """File to read, with a path's methods."""
         return Path(self.path)
 
 

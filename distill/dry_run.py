@@ -14,8 +14,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from data_shards.planning.place_views import held_out_places
 from data_shards.planning.plan import ranks_share
-from data_shards.planning.split import held_out_places
 from data_shards.recipe import to_values
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch

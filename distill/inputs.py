@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
+from data_shards.planning.place_views import trained_places
 from data_shards.planning.plan import Plan
-from data_shards.planning.split import trained_places
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
 from data_shards.schema import Role, View

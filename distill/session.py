@@ -15,8 +15,8 @@ from torch import Tensor
 from data_shards.errors import RecipeError, WorldSizeError
 from data_shards.loader import Batch, TrainLoader
 from data_shards.planning.plan import Plan
-from data_shards.processors import processors
 from data_shards.shards import ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.batches import DeviceBatch, on_device
 from distill.checkpoint import load_checkpoint, newest_checkpoint
 from distill.checkpoint_writer import CheckpointWriter
@@ -285,7 +285,7 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
 
 def decode_threads(config: DistillConfig) -> int:
     """Return the decode threads of this rank: its share of the processors we may use."""
-    return config.data.threads or max(1, processors() // ranks_on_this_node())
+    return config.data.threads or max(1, usable_cpus() // ranks_on_this_node())
 
 
 def _build_step(

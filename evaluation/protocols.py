@@ -7,8 +7,7 @@ evaluators have it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_shards.errors import DescriptorError
-from data_shards.nearest import choose
+from data_shards.errors import DescriptorError, require_known
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, RowNumbers
 
@@ -98,7 +97,7 @@ def protocols_of(layout: str) -> tuple[Protocol, ...]:
     Raises:
         DescriptorError: none are known for it.
     """
-    return PROTOCOLS[choose(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
+    return PROTOCOLS[require_known(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
 
 
 def split_by_presence(

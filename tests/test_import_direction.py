@@ -32,10 +32,7 @@ ENTRY_POINTS = {"distill.run": "distill.cli", "distill.cache": "distill.cli"}
 ENTRY_POINTS["evaluation.run"] = "evaluation.cli"
 
 # What launch may import at module level besides itself and every `*.config`.
-LIGHT = {
-    f"data_shards.{name}"
-    for name in ("errors", "nearest", "processors", "progress", "recipe", "verbs")
-}
+LIGHT = {f"data_shards.{name}" for name in ("errors", "progress", "recipe", "usable_cpus", "verbs")}
 # Libraries that a login node must not wait for, and those that the data stage never needs.
 HEAVY = {"torch", "torchvision", "timm", "scipy", "matplotlib", "webdataset"}
 HEAVY |= {"accelerate", "deepspeed", "transformers", "mlflow"}
@@ -131,10 +128,7 @@ def config_looks_around(module: Module) -> Iterator[str]:
     if not is_config(module.name):
         return
     for found in module.imports:
-        sentences = any(
-            found.reaches(name) for name in ("data_shards.errors", "data_shards.nearest")
-        )
-        allowed = sentences or names_config(found.name)
+        allowed = found.reaches("data_shards.errors") or names_config(found.name)
         if (found.package in PACKAGES and not allowed) or found.package in HEAVY:
             yield f"{module.name}:{found.line} imports {found.name}; a config reads in a blink"
 

@@ -3,18 +3,18 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
 from data_shards.layouts.folders import subfolders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import find_university160k, read_university160k
 from data_shards.layouts.university1652 import find_university1652, read_university1652
-from data_shards.nearest import choose
 from data_shards.schema import RawDataset
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,7 @@ DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """The folders of one public data set."""
 
     find: Callable[[Path], str | None]
@@ -40,27 +39,20 @@ class Layout:
     """Paths by which a person recognizes it."""
 
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS = {
     "university1652": Layout(
-        find=find_university1652,
-        read=read_university1652,
-        example="train/satellite/ID and test/query_drone/ID",
+        find_university1652, read_university1652, "train/satellite/ID and test/query_drone/ID"
     ),
     "sues200": Layout(
-        find=find_sues200,
-        read=read_sues200,
-        example="drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID",
+        find_sues200, read_sues200, "drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID"
     ),
     "university160k": Layout(
-        find=find_university160k,
-        read=read_university160k,
-        example="gallery_satellite_160k and query_drone_160k",
+        find_university160k, read_university160k, "gallery_satellite_160k and query_drone_160k"
     ),
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Place(NamedTuple):
     """A folder that is in a layout."""
 
     folder: Path
@@ -92,7 +84,7 @@ def read_layout(
         LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
     known = [AUTO, *LAYOUTS]
-    choose(layout, known, what="layout", error=LayoutError)
+    require_known(layout, known, what="layout", error=LayoutError)
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
@@ -132,7 +124,9 @@ def _locate(raw: Path, layouts: list[str]) -> _Place:
     folders, closed = [raw], list[Path]()
     for depth in range(DEPTH + 1):
         if depth:
-            folders = list(_below(folders, closed))
+            below = [path for folder in folders for path in subfolders(folder)]
+            closed += [path for path in below if not _is_open(path)]  # a disk's `lost+found`
+            folders = [path for path in below if path not in closed]
         found = [place for folder in folders for place in _found(folder, layouts)]
         if len(found) > 1:
             names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
@@ -173,19 +167,6 @@ def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
     for name in layouts:
         if form := LAYOUTS[name].find(folder):
             yield _Place(folder=folder, layout=name, form=form)
-
-
-def _below(folders: list[Path], closed: list[Path]) -> Iterator[Path]:
-    """Yield the folders one level deeper, and note those that are closed to us.
-
-    They may have nothing to do with the data set, such as a disk's `lost+found`.
-    """
-    for folder in folders:
-        for path in subfolders(folder):
-            if _is_open(path):
-                yield path
-            else:
-                closed.append(path)
 
 
 def _is_open(folder: Path) -> bool:

@@ -1,6 +1,8 @@
 """One image file as a shard stores it: its own bytes, or a JPEG of the profile's size."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -17,8 +19,56 @@ from data_shards.decode import (
     exif_orientation,
 )
 from data_shards.errors import ShardError
-from data_shards.packing.image_profile import CHROMA, Profile
 from data_shards.schema import ImageRecord
+
+CHROMA = "420"
+"""Colour at half the resolution, as every camera and both public data sets store it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Original bytes, or JPEGs of one size; stands in the manifest, so that no cache mixes them."""
+
+    image_size: int = 0
+    """Width and height of every stored image in pixels; 0 keeps the original bytes."""
+
+    quality: int = 95
+    """JPEG quality of resized images."""
+
+    resampling: str = "lanczos"
+    """Filter of the one resize; antialiased, on uint8, by Pillow."""
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether images are stored as they are."""
+        return self.image_size == 0
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What a user chose, as it stands in the manifest."""
+        if self.keeps_bytes:
+            return {"bytes": "original"}
+        return {
+            "bytes": "resized",
+            "image_size": self.image_size,
+            "quality": self.quality,
+            "resampling": f"pillow-{self.resampling}",
+            "chroma": CHROMA,
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The choice, and the libraries whose versions decide the bytes of resized images."""
+        if self.keeps_bytes:
+            return self.choice
+        libraries = {name: version(name) for name in ("pillow", "simplejpeg")}
+        return self.choice | {"libraries": libraries}
+
+
+def chosen(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a manifest's profile that a user chose: all but the libraries."""
+    return {name: value for name, value in facts.items() if name != "libraries"}
+
 
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
@@ -31,7 +81,7 @@ FILTERS = {
 class StoredImage:
     """What goes into the tar."""
 
-    content: Content
+    content: bytes
     suffix: str
     """`jpg`, `png` or `webp`."""
 
@@ -39,7 +89,7 @@ class StoredImage:
     """EXIF orientation of the stored pixels."""
 
 
-def stored_image(record: ImageRecord, content: Content, profile: Profile) -> StoredImage:
+def stored_image(record: ImageRecord, content: bytes, profile: Profile) -> StoredImage:
     """Bring the bytes of an image file into the form that the profile asks for.
 
     Raises:

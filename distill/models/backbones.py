@@ -11,8 +11,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import nn
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from distill.models.bnext import BNext
 from distill.models.preprocess import MEAN, STD
 from distill.models.recu import ReCUResNet34
@@ -114,7 +113,7 @@ def build_backbone(arch: str, *, drop_path: float) -> nn.Module:
             feature maps.
     """
     if arch not in ARCHS and not timm.is_model(arch):
-        choose(arch, ARCHS, what="model.arch", error=RecipeError)
+        require_known(arch, ARCHS, what="model.arch", error=RecipeError)
     network = ARCHS.get(arch, partial(_from_timm, arch))(drop_path)
     if not hasattr(network, "forward_intermediates"):
         raise RecipeError(

@@ -20,9 +20,9 @@ from data_shards.decode import DECODER
 from data_shards.decoders import ImageBatch
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
-from data_shards.processors import processors
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.batches import DeviceBatch
 from distill.collectives import rank
 from distill.config import DistillConfig
@@ -298,7 +298,7 @@ def audit(cache: FeatureCache, teacher: LiveTeacher) -> None:
     allowed = CODECS[cache.key.codec].error + OTHER_PROCESSOR[cache.key.precision]
     count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
     chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
-    threads = teacher.config.data.threads or processors()  # other ranks wait for this one
+    threads = teacher.config.data.threads or usable_cpus()  # other ranks wait for this one
     worst = 0.0
     for view in PAIRED_VIEWS:
         of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]

@@ -7,8 +7,7 @@ import numpy as np
 
 from data_shards.decode import Pixels
 from data_shards.draws import mix
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.shards import hash_text
 from evaluation.conditions.camera import darken, over_expose, shake
 from evaluation.conditions.light import Light, to_light, to_pixels
@@ -78,7 +77,8 @@ def chosen_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
         RecipeError: a name is unknown; `all` stands for all of them.
     """
     chosen = {
-        choose(name, [*CONDITIONS, ALL], what="condition", error=RecipeError) for name in names
+        require_known(name, [*CONDITIONS, ALL], what="condition", error=RecipeError)
+        for name in names
     }
     if ALL in chosen:
         return tuple(CONDITIONS.values())

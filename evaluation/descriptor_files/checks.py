@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from data_shards.errors import DescriptorError
-from data_shards.nearest import did_you_mean
+from data_shards.errors import DescriptorError, did_you_mean
 
 Array = npt.NDArray[Any]
 Found: TypeAlias = Array | str

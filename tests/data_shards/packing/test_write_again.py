@@ -16,9 +16,9 @@ from PIL import Image
 from data_shards.errors import ShardError, SkyDistillError
 from data_shards.layouts import read_layout
 from data_shards.lock import only_writer
-from data_shards.packing.image_profile import Profile
+from data_shards.manifest import ShardSummary
 from data_shards.packing.notes import SOURCE_NAME
-from data_shards.packing.summary import ShardSummary
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import Progress
 from data_shards.shards import ShardSet
@@ -59,19 +59,19 @@ def raw(tmp_path: Path, make_raw: Callable[[Path], Path]) -> Path:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that several tars of each kind are written."""
-    monkeypatch.setattr("data_shards.packing.cut.PLACES_PER_SHARD", 3)
+    monkeypatch.setattr("data_shards.packing.shard_layout.PLACES_PER_SHARD", 3)
 
 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
-from data_shards.packing import cut
+from data_shards.packing import shard_layout
 from data_shards.layouts import read_layout
 from data_shards.packing.pack import GrowingTar
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 
-cut.PLACES_PER_SHARD = 3
+shard_layout.PLACES_PER_SHARD = 3
 end = GrowingTar.end
 
 def end_or_die(tar):
@@ -345,12 +345,18 @@ def public(raw: Path, tmp_path: Path) -> Path:
 def test_a_folder_that_cannot_be_written_to_is_told(public: Path, tmp_path: Path) -> None:
     told = as_nobody(lambda: write(public, tmp_path / "shards") and None)
     assert told.startswith("ShardError: ")
-    assert "shards could not be written (Permission denied); make the folder above it" in told
+    assert (
+        "shards could not be written (Permission denied); free space, make the folder above it"
+        in told
+    )
     assert not list(tmp_path.glob("shards*"))
     (tmp_path / "closed").mkdir(mode=0o700)
     told = as_nobody(lambda: write(public, tmp_path / "closed/shards") and None)
     assert told.startswith("ShardError: ")
-    assert "closed/shards could not be written (Permission denied); make the folder" in told
+    assert (
+        "closed/shards could not be written (Permission denied); free space, make the folder"
+        in told
+    )
 
 
 def test_an_image_that_cannot_be_read_is_told(public: Path, tmp_path: Path) -> None:
