@@ -9,7 +9,7 @@ from typing import Any
 
 from data_shards.errors import TrackingError
 from data_shards.nearest import choose
-from distill.tracking import SQLITE, first_line, open_store
+from distill.mlflow_store import SQLITE, first_line, open_store
 
 EVALUATION_FOLDER = "evaluation"
 """Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
