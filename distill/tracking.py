@@ -26,7 +26,7 @@ SECONDS_BETWEEN_BATCHES = 2.0
 MOST_SECONDS_BETWEEN_TRIES = 60.0
 
 SECONDS_TO_FINISH = 60.0
-SECONDS_TO_ABANDON = 5.0
+SECONDS_TO_ABANDON = 4.0
 """How long the end of a run waits for MLflow: when all is well, and when it stops early or MLflow
 does not answer."""
 
@@ -133,8 +133,13 @@ class Tracker:
             return
         self._sender.status = status
         self._sender.stopping.set()
-        is_hasty = self._sender.is_failing or status in ("FAILED", "KILLED")
-        self._sender.join(SECONDS_TO_ABANDON if is_hasty else SECONDS_TO_FINISH)
+        begun, is_hasty = time.monotonic(), status in ("FAILED", "KILLED")
+        while self._sender.is_alive():
+            is_hasty = is_hasty or self._sender.is_failing
+            most = SECONDS_TO_ABANDON if is_hasty else SECONDS_TO_FINISH
+            if time.monotonic() - begun > most:
+                break
+            self._sender.join(0.05)
         if self._sender.is_alive():
             log.warning(
                 "MLflow did not take the end of the run in time; it is in %s: skydistill mlflow "

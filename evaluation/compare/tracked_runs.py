@@ -32,7 +32,7 @@ class TrackedRun:
 
 
 def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
-    """Read all runs of an experiment, oldest first; deleted ones are left out.
+    """Read all runs of an experiment, oldest first, without deleted ones and parents of sweeps.
 
     Raises:
         TrackingError: the store is missing, where opening it would make one, or does not answer, or
@@ -51,7 +51,7 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
             experiment_ids=[known[experiment]],
             order_by=["attributes.start_time ASC"],
         )
-        return [_read_run(client, run) for run in runs]
+        return [_read_run(client, run) for run in runs if run.data.tags.get("role") != "sweep"]
     except TrackingError:
         raise
     except ModuleNotFoundError as error:
