@@ -1,15 +1,19 @@
 """Goal M1: what logging 20 metrics takes on the trainer's thread, against a call of MLflow there.
 
-A real thread carries the lines to a SQLite store meanwhile. Between two calls the trainer's thread
-waits, as it does for a device. The other one is `log_batch` of the same metrics, in turn.
+A real thread carries the lines to a SQLite store meanwhile. Calls are timed back to back, as those
+of MLflow (`log_batch` of the same metrics), and once a step of 50 ms of matrices, which leave
+nothing of ours in the processor's caches. The goal is for the first; the second is told beside it.
 """
 
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import torch
+from clock import threads
 from line import report
 from mlflow.entities import Metric
 
@@ -17,7 +21,7 @@ from distill.mlflow_runs import RunInStore, read_link
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
 
-SEED, STEPS, EVERY, WAIT = 0, 3000, 60, 0.005
+SEED, STEPS, STEP = 0, 600, 0.05
 MOST_US, MOST_US_P99, LEAST_RATIO = 50, 1000, 200
 
 METRICS = {f"train/metric_{number}": number / 7 for number in range(20)}
@@ -32,42 +36,47 @@ def begun(folder: Path) -> Tracker:
     return tracker
 
 
-def seconds_of(tracker: Tracker, in_store: RunInStore) -> tuple[list[float], list[float]]:
-    """Return the seconds of each call of ours, and of each of MLflow's."""
-    ours, theirs = list[float](), list[float]()
-    for step in range(STEPS):
+def seconds_of(call: Callable[[int], object], steps: int, *, step_seconds: float) -> list[float]:
+    """Return the sorted seconds of each call, with matrices between two of them."""
+    seconds, matrix = list[float](), torch.ones(128, 128)
+    for step in range(steps):
         begin = time.perf_counter()
-        tracker.log(step, METRICS)
-        ours.append(time.perf_counter() - begin)
-        if step % EVERY == 0:
-            begin = time.perf_counter()
-            batch = [Metric(name, value, step, step) for name, value in METRICS.items()]
-            in_store.client.log_batch(in_store.run_id, batch)
-            theirs.append(time.perf_counter() - begin)
-        time.sleep(WAIT)
-    return sorted(ours), theirs
+        call(step)
+        seconds.append(time.perf_counter() - begin)
+        while time.perf_counter() - begin < step_seconds:
+            matrix = (matrix @ matrix).clamp(-1, 1)
+    return sorted(seconds)
 
 
 def main() -> int:
     """Log by turns and print one line."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, threads(1):
         other = begun(Path(folder, "other"))
         other.finish("FINISHED")
+        run = RunInStore(other.paths)
+
+        def log_batch(step: int) -> None:
+            points = [Metric(name, value, step, step) for name, value in METRICS.items()]
+            run.client.log_batch(run.run_id, points)
+
         tracker = begun(Path(folder, "run"))
-        ours, theirs = seconds_of(tracker, RunInStore(other.paths))
+        cold = seconds_of(lambda step: tracker.log(step, METRICS), STEPS, step_seconds=STEP)
+        theirs = seconds_of(log_batch, STEPS // 5, step_seconds=0)
+        ours = seconds_of(lambda step: tracker.log(STEPS + step, METRICS), STEPS, step_seconds=0)
         tracker.finish("FINISHED")
         unsent = tracker.paths.metrics.stat().st_size - read_link(tracker.paths)["sent_bytes"]
-    p99 = ours[int(0.99 * len(ours))]
     value = {
         "median us": round(1e6 * median(ours), 1),
-        "p99 us": round(1e6 * p99, 1),
+        "p99 us": round(1e6 * ours[int(0.99 * len(ours))], 1),
+        "once a step: median us": round(1e6 * median(cold), 1),
+        "once a step: p99 us": round(1e6 * cold[int(0.99 * len(cold))], 1),
         "log_batch median us": round(1e6 * median(theirs)),
         "log_batch / ours": round(median(theirs) / median(ours)),
         "bytes not sent at the end": unsent,
     }
     passed = (
         value["median us"] <= MOST_US
-        and value["p99 us"] <= MOST_US_P99
+        and max(value["p99 us"], value["once a step: p99 us"]) <= MOST_US_P99
         and value["log_batch / ours"] >= LEAST_RATIO
         and unsent == 0
     )

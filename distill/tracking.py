@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,17 @@ class Tracker:
             self._append(self.paths.records, facts)
 
     def _append(self, file: Path, line: Mapping[str, object]) -> None:
+        """Append a line by three calls of the system: in each, the thread that sends may go on."""
+        text = json.dumps(line).encode() + b"\n"
         try:
             if self._has_lost_lines:
                 _end_last_line(file)
-            with file.open("a") as spool:
-                spool.write(json.dumps(line) + "\n")
+            handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                if os.write(handle, text) < len(text):
+                    raise OSError(ENOSPC, os.strerror(ENOSPC))
+            finally:
+                os.close(handle)
         except OSError as error:
             if not self._has_lost_lines:
                 log.warning(
