@@ -135,7 +135,8 @@ class Session:
         self.tracker.start(
             name=config.name,
             experiment=config.tracking.experiment,
-            uri=tracking_uri(self.paths, config.tracking.uri),
+            uri=tracking_uri(self.paths, config.tracking.uri, sweep=config.tracking.sweep),
+            sweep=config.tracking.sweep,
             params=flat_recipe(config),
             tags={
                 "role": config.role,
@@ -148,6 +149,10 @@ class Session:
                 "world_size": str(accelerator.num_processes),
             },
         )
+        shards, layout = self.shards, self.shards.manifest.layout
+        self.tracker.log_dataset(layout, shards.fingerprint, shards.source, context="train")
+        for path in (self.paths.recipe, self.paths.environment):
+            self.tracker.log_artifact(path)
 
     def on_device(self, planned: Batch) -> DeviceBatch:
         """Return a batch on the training device, with what the teacher says of it."""
