@@ -23,7 +23,7 @@ import numpy as np
 from data_shards.index import ROW, Rows, write_index
 from data_shards.manifest import ShardEntry
 from data_shards.packing.shard_layout import TarContent
-from data_shards.packing.stored_image import Profile
+from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.tar_chunk import TAR_END, Chunk, pack_chunk
 from data_shards.schema import ImageRecord
 
@@ -93,7 +93,12 @@ class GrowingTar:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure is not None and self.file is not None:
+        if failure is not None:
+            self.close()
+
+    def close(self) -> None:
+        """Give the tar up."""
+        if self.file is not None:
             with suppress(OSError):  # what is buffered does not matter any more
                 self.file.close()
 
@@ -104,6 +109,7 @@ def pack_tars(
     *,
     profile: Profile,
     number: dict[str, int],
+    is_decoded: bool,
     workers: int,
     count: Callable[[int], None],
     settled: Callable[[PackedTar], None],
@@ -115,6 +121,7 @@ def pack_tars(
         folder: where, or nowhere.
         profile: what becomes of the images.
         number: place to its number in the manifest.
+        is_decoded: whether every image is decoded once.
         workers: threads.
         count: called with how many images were written.
         settled: called with each tar as soon as it is on the disk, also when a later one fails.
@@ -123,9 +130,9 @@ def pack_tars(
         Every tar, in order, once it is on the disk.
 
     Raises:
-        ShardError: an image is unreadable; the tars before stay, half a one may.
+        UnreadableError: images are unreadable, all that are told; the other tars are there.
     """
-    prepare = partial(pack_chunk, profile=profile, number=number)
+    prepare = partial(pack_chunk, profile=profile, number=number, is_decoded=is_decoded)
 
     def settle(tar: GrowingTar, records: Sequence[ImageRecord]) -> PackedTar:
         packed = tar.settle(records)
@@ -139,6 +146,7 @@ def pack_tars(
         for start in range(0, len(tar.records), IMAGES_PER_CHUNK)
     )
     waiting: deque[Future[PackedTar]] = deque()
+    unreadable: list[tuple[ImageRecord, str]] = []
     with (
         ThreadPoolExecutor(workers) as pool,
         ThreadPoolExecutor(1) as settling,
@@ -146,16 +154,23 @@ def pack_tars(
     ):
         for tar in tars:
             path = None if folder is None else folder / tar.name
+            found = len(unreadable)
             with GrowingTar(tar.name, path) as file:
                 for chunk in islice(chunks, -(-len(tar.records) // IMAGES_PER_CHUNK)):
                     file.append(chunk)
                     count(chunk.num_images)
+                    unreadable += chunk.unreadable
                 file.end()
+            if len(unreadable) > found:
+                file.close()
+                continue
             waiting.append(settling.submit(settle, file, tar.records))
             while waiting and (waiting[0].done() or len(waiting) > 2):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    if unreadable:
+        raise UnreadableError(unreadable)
 
 
 def map_in_order(

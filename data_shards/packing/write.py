@@ -41,7 +41,7 @@ from data_shards.packing.notes import (
 )
 from data_shards.packing.pack import PackedTar, pack_tars
 from data_shards.packing.shard_layout import TarContent, shard_layout
-from data_shards.packing.stored_image import Profile, chosen
+from data_shards.packing.stored_image import Profile, UnreadableError, chosen
 from data_shards.progress import Progress, Tally
 from data_shards.schema import RawDataset
 from data_shards.usable_cpus import usable_cpus
@@ -60,6 +60,7 @@ class Task:
     profile: Profile
     workers: int
     progress: Progress
+    is_decoded: bool
 
     @cached_property
     def tars(self) -> list[TarContent]:
@@ -67,15 +68,24 @@ class Task:
 
     @cached_property
     def notes(self) -> SourceNotes:
-        inputs = {tar.name: inputs_of(tar, self.profile) for tar in self.tars}
+        inputs = {
+            tar.name: inputs_of(tar, self.profile, is_decoded=self.is_decoded) for tar in self.tars
+        }
         source, compared = source_folder(self.dataset.records), self.dataset.compared
         return SourceNotes(source=source, inputs=inputs, compared=compared)
+
+    @property
+    def name(self) -> str:
+        """What was said, else what the shards there are called, else as the raw folder."""
+        old = read_manifest(self.out).name if (self.out / MANIFEST_NAME).is_file() else ""
+        return self.dataset.name or old or Path(self.notes.source).name
 
     @cached_property
     def head(self) -> Manifest:
         """The manifest before anything is known of the bytes."""
         return Manifest(
             layout=self.dataset.layout,
+            name=self.name,
             places=tuple(self.number),
             counts=count_groups(
                 Counter((int(r.roles), int(r.view), r.place) for r in self.dataset.records)
@@ -121,6 +131,7 @@ class Task:
             folder,
             profile=self.profile,
             number=self.number,
+            is_decoded=self.is_decoded,
             workers=self.workers,
             count=Tally(self.progress, total, done=before).add,
             settled=settled,
@@ -128,7 +139,13 @@ class Task:
 
 
 def write_shards(
-    dataset: RawDataset, out: Path, *, profile: Profile, workers: int, progress: Progress
+    dataset: RawDataset,
+    out: Path,
+    *,
+    profile: Profile,
+    workers: int,
+    progress: Progress,
+    is_decoded: bool = True,
 ) -> ShardSummary:
     """Write tars, indexes and manifest into `out`, which appears only when it is whole.
 
@@ -142,12 +159,14 @@ def write_shards(
         profile: what becomes of the image files.
         workers: threads that read, resize and hash; 0 means one per processor.
         progress: told of every few images.
+        is_decoded: whether every image is decoded once, those of kept tars apart.
 
     Raises:
-        ShardError: an image is unreadable, the disk is full, or `out` holds something else.
+        UnreadableError: images are unreadable, all that are told.
+        ShardError: the disk is full, or `out` holds something else.
     """
     out = Path(os.path.realpath(out)) if os.path.islink(out) else out
-    task = Task(dataset, out, profile, workers or usable_cpus(), progress)
+    task = Task(dataset, out, profile, workers or usable_cpus(), progress, is_decoded)
     try:
         if replaced(out).exists():
             with only_writer(task.partial, taken=task.taken):
@@ -166,6 +185,9 @@ def write_shards(
         if finished:
             tars = "tar" if finished == 1 else "tars"
             told += f" ({finished} finished {tars} in {task.partial} will be used by the next run)"
+        if isinstance(error, UnreadableError):
+            error.args = (told,)
+            raise
         raise ShardError(told) from error
 
 

@@ -7,24 +7,27 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import webdataset as wds
 from PIL import Image
 
-from data_shards.errors import ShardError
-from data_shards.layouts import read_layout
-from data_shards.packing.stored_image import Profile
+from data_shards.errors import LayoutError, ShardError
+from data_shards.layouts import leave_out, read_layout
+from data_shards.manifest import read_manifest
+from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import SOURCE_NAME, ShardSummary, write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
+from data_shards.verify import verify_shards
 
 MakeRaw = Callable[[Path], Path]
 
 
 def write(raw: Path, out: Path, *, workers: int = 1) -> ShardSummary:
-    dataset = read_layout(raw, layout="university1652")
+    dataset = read_layout(raw, layout="university1652", name="town")
     with show_progress("writing", enabled=False) as progress:
         return write_shards(dataset, out, profile=Profile(), workers=workers, progress=progress)
 
@@ -49,6 +52,15 @@ def assert_only_whole_tars_left(out: Path) -> None:
 
 def assert_nothing_left(out: Path) -> None:
     assert not [path.name for path in out.parent.glob(f"{out.name}*")]
+
+
+def damage_scan(path: Path) -> None:
+    """Write other bytes into the middle of a picture; its first and last bytes are those of one."""
+    Image.effect_noise((64, 64), 60).convert("RGB").save(path, "JPEG", quality=90)
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 2 // 3
+    content[middle : middle + 60] = bytes(range(1, 61))
+    path.write_bytes(content)
 
 
 @pytest.fixture
@@ -196,8 +208,9 @@ def test_complete_looking_shards_with_a_truncated_tar_are_refused(raw, tmp_path:
         (lambda path: path.write_bytes(b"Sorry, not found"), "neither JPEG, PNG nor WebP"),
         (lambda path: os.truncate(path, path.stat().st_size // 2), "the JPEG is cut short"),
         (lambda path: os.truncate(path, 12), "the JPEG is cut short"),
+        (damage_scan, "Corrupt JPEG data"),
     ],
-    ids=["empty", "text", "truncated", "stub"],
+    ids=["empty", "text", "truncated", "stub", "scan"],
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_unreadable_image_is_named(raw, tmp_path: Path, damage, reason, workers) -> None:
@@ -206,7 +219,7 @@ def test_an_unreadable_image_is_named(raw, tmp_path: Path, damage, reason, worke
     sentence = f"0004/image-03.jpeg is not a readable image .*{reason}.*; replace it"
     with pytest.raises(ShardError, match=sentence) as told:
         write(raw, out, workers=workers)
-    assert "(1 finished tar in " in str(told.value)
+    assert " finished tar" in str(told.value) and "--skip-unreadable" in str(told.value)
     assert_only_whole_tars_left(out)
 
 
@@ -216,21 +229,66 @@ def test_a_truncated_png_is_named(raw: Path, tmp_path: Path) -> None:
     os.truncate(path, 300)
     with pytest.raises(ShardError, match="0001.png is not a readable image"):
         write(raw, tmp_path / "shards")
-    assert_nothing_left(tmp_path / "shards")
+    assert_only_whole_tars_left(tmp_path / "shards")
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_a_failure_stops_the_rest(raw: Path, tmp_path: Path) -> None:
-    (raw / "train/drone/0001/image-01.jpeg").write_bytes(b"broken")
-    done = []
+def test_all_unreadable_images_are_named_and_can_be_left_out(raw: Path, tmp_path: Path) -> None:
+    damaged = [raw / f"train/drone/000{place}/image-0{place}.jpeg" for place in (1, 2)]
+    for path in (*damaged, tile := raw / "test/gallery_satellite/5001/5001.jpg"):
+        damage_scan(path)
+    query = raw / "test/query_satellite/5001/5001.jpg"
+    query.write_bytes(tile.read_bytes())
+    out, dataset = tmp_path / "shards", read_layout(raw, name="town")
+    with pytest.raises(
+        UnreadableError, match=r"3 images are unreadable .*--skip-unreadable"
+    ) as told:
+        write(raw, out)
+    assert {record.source for record in told.value.records} == {*damaged, tile}
+    with pytest.raises(LayoutError, match="query place 5001 has no satellite image"):
+        leave_out(dataset, told.value.records, raw=raw)
+    shutil.copy(raw / "test/gallery_satellite/5002/5002.jpg", tile)
+    shutil.copy(tile, query)
+    with pytest.raises(UnreadableError) as told:
+        write(raw, out)
+    rest = leave_out(read_layout(raw, name="town"), told.value.records, raw=raw)
+    done = write_shards(rest, out, profile=Profile(), workers=1, progress=lambda *_, **__: None)
+    assert done.images == len(dataset.records) - 2
+    sentence = "0001/drone/image-01 is left out, because it is unreadable"
+    assert sentence in done.manifest.deviations
+    with pytest.raises(UnreadableError):
+        write(raw, out)
 
-    def count(*numbers: int, **_: float) -> None:
-        done.append(numbers)
 
-    dataset = read_layout(raw, layout="university1652")
-    with pytest.raises(ShardError, match="image-01.jpeg is not a readable image"):
-        write_shards(dataset, tmp_path / "shards", profile=Profile(), workers=1, progress=count)
-    assert len(done) < len(dataset.records) // 2
+def test_a_damaged_scan_passes_only_where_nothing_is_decoded(raw: Path, tmp_path: Path) -> None:
+    damage_scan(raw / "train/drone/0001/image-01.jpeg")
+    dataset, out = read_layout(raw, layout="university1652"), tmp_path / "shards"
+    quiet = partial(write_shards, workers=1, progress=lambda *_, **__: None)
+    quiet(dataset, out, profile=Profile(), is_decoded=False)
+    whole = partial(verify_shards, out, expect="none", workers=1, progress=lambda *_, **__: None)
+    assert whole().is_ok
+    (problem,) = whole(is_decoded=True).problems
+    assert problem.key == "0001/drone/image-01" and "does not decode" in problem.problem
+    with pytest.raises(UnreadableError):
+        quiet(dataset, out, profile=Profile())
+    with pytest.raises(UnreadableError):
+        quiet(dataset, tmp_path / "small", profile=Profile(image_size=256))
+
+
+def test_a_data_set_is_called_as_said_before_or_as_its_folder(raw: Path, tmp_path: Path) -> None:
+    def name_of(out: str, raw: Path, name: str = "") -> tuple[str, str]:
+        dataset = read_layout(raw, layout="university1652", name=name)
+        progress = lambda *_, **__: None  # noqa: E731
+        done = write_shards(
+            dataset, tmp_path / out, profile=Profile(), workers=1, progress=progress
+        )
+        return done.manifest.name, read_manifest(tmp_path / out).fingerprint
+
+    name, fingerprint = name_of("shards", raw)
+    assert name == "raw"
+    assert name_of("shards", raw, "My town") == ("My town", fingerprint)
+    raw.rename(tmp_path / "moved")
+    assert name_of("shards", tmp_path / "moved") == ("My town", fingerprint)
+    assert name_of("others", tmp_path / "moved") == ("moved", fingerprint)
 
 
 def test_a_file_that_vanishes_is_named(raw: Path, tmp_path: Path) -> None:
