@@ -228,7 +228,7 @@ def test_without_exchange_and_hard_links_the_result_is_the_same(raw, tmp_path, m
     def refused(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("data_shards.packing.atomic_replace._exchange", lambda *_: False)
+    monkeypatch.setattr("data_shards.packing.write._exchange", lambda *_: False)
     monkeypatch.setattr("os.link", refused)
     out = tmp_path / "shards"
     write(raw, out)
