@@ -221,8 +221,8 @@ class DecoderProcesses(Decoders):
             while sent:
                 receive()
         finally:
-            with suppress(ProcessEndedError):  # one failure is told; what was sent behind it is not
-                for _ in sent:
+            for _ in sent:
+                with suppress(Exception):  # one failure is told; what was sent behind it is not
                     process.receive()
             self._processes.put(process)
 
