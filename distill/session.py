@@ -285,7 +285,9 @@ def open_session(
     micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)
     # Written when nothing of the recipe is left to refuse.
     paths = open_run_folder(asked, world_size=accelerator.num_processes)
-    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
+    found, state = newest_checkpoint(
+        accelerator, paths, shards=shards.fingerprint, plan=shards.plan_digest
+    )
     if config.start is not None and found is None:
         model.origin = start_from(wrapped, config.start, places=class_places(shards))
     is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay

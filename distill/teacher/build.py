@@ -7,6 +7,7 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
@@ -27,15 +28,19 @@ from distill.config import DistillConfig
 from distill.models import Outputs, to_device
 from distill.teacher.cache import (
     KEY_NAME,
+    META_NAME,
     CacheKey,
     cached_shards,
     finish_cache,
     is_finished,
     rows_name,
+    tar_digests,
 )
 from distill.teacher.codec import CODECS
 from distill.teacher.source import cache_key, slot_outputs, teacher_batch
 from distill.weights_file import LoadedModel
+
+log = logging.getLogger(__name__)
 
 REMEDY = "set teacher.cache to a new folder, or remove this one"
 
@@ -56,7 +61,9 @@ def build_cache(
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
     key = cache_key(config, shards, teacher)
-    if broadcast_object(is_finished(folder, key, remedy=REMEDY) if rank() == 0 else None):
+    plan = shards.plan_digest
+    is_there = rank() == 0 and is_finished(folder, key, remedy=REMEDY, plan=plan)
+    if broadcast_object(is_there):
         return False
     taken = CacheError(
         f"teacher cache {folder} is being written by another process; wait until it is done, "
@@ -64,7 +71,7 @@ def build_cache(
     )
     try:
         with only_writer(folder, taken=taken) if rank() == 0 else nullcontext():
-            finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
+            finished = broadcast_object(_begin(folder, key, shards) if rank() == 0 else None)
             if finished is None:
                 return False
             model = to_device(teacher.model, device)
@@ -75,7 +82,7 @@ def build_cache(
             batch = teacher_batch(device)
             seconds = _write_shards(folder, key, described, finished, outputs_of, batch, progress)
             if rank() == 0:
-                finish_cache(folder, key, teacher, seconds=seconds)
+                finish_cache(folder, key, teacher, shards, seconds=seconds)
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:
@@ -128,15 +135,25 @@ def _write_shards(
     return float(before + time.perf_counter() - started)
 
 
-def _begin(folder: Path, key: CacheKey) -> set[str] | None:
+def _begin(folder: Path, key: CacheKey, shards: ShardSet) -> set[str] | None:
     """Return the rows that an earlier build of this key finished; clear those of another key.
+
+    Of a finished cache whose images were replaced under the same keys, the rows of other tars stay.
 
     None when another process finished this very cache before we had the lock. Whoever holds the
     lock may clear: an unfinished build of another key is nobody's any more.
     """
-    if is_finished(folder, key, remedy=REMEDY):
+    if is_finished(folder, key, remedy=REMEDY, plan=shards.plan_digest):
         return None
-    path = folder / KEY_NAME
+    path, meta_path = folder / KEY_NAME, folder / META_NAME
+    if meta_path.is_file():
+        meta, tars = json.loads(meta_path.read_text()), tar_digests(shards)
+        for rows in folder.glob("*.npy"):
+            if meta["tars"].get(rows.name) != tars.get(rows.name):
+                log.info("%s is made anew: images were replaced under the same keys", rows)
+                rows.unlink()
+        write_json(path, {"key": asdict(key), "seconds": meta["seconds"]})
+        meta_path.unlink()
     if not path.is_file() and any(folder.iterdir()):
         raise CacheError(
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"

@@ -136,6 +136,11 @@ def rows_name(shard: str) -> str:
     return Path(shard).with_suffix(".npy").name
 
 
+def tar_digests(shards: ShardSet) -> dict[str, str]:
+    """Return the rows file of each tar to the tar's SHA-256."""
+    return {rows_name(entry.name): entry.sha256 for entry in shards.manifest.shards}
+
+
 class FeatureCache:
     """A finished cache, opened for reading by image row and slot."""
 
@@ -173,7 +178,7 @@ class FeatureCache:
         """
         make = f"run skydistill cache {recipe}"
         remedy = f"{make} --teacher.cache NEW_FOLDER, and train with that folder"
-        if not is_finished(folder, key, remedy=remedy):
+        if not is_finished(folder, key, remedy=remedy, plan=shards.plan_digest):
             raise CacheError(f"no finished teacher cache at {folder}; {make}")
         try:
             return cls(shards, folder, key)
@@ -217,8 +222,10 @@ class FeatureCache:
         return CODECS[self.key.codec].decode(found, device)
 
 
-def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
+def is_finished(folder: Path, key: CacheKey, *, remedy: str, plan: str = "") -> bool:
     """Return whether `folder` holds the finished cache of `key`.
+
+    With `plan`, one of shards of this very plan, of which images were replaced, is unfinished.
 
     Raises:
         CacheError: it is of another key, with the remedy for that, or its meta file is damaged.
@@ -227,7 +234,10 @@ def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
     if not path.is_file():
         return False
     try:
-        differs = key.differences(dict(json.loads(path.read_text())["key"]))
+        meta = json.loads(path.read_text())
+        differs = key.differences(dict(meta["key"]))
+        if differs == ["shards"] and plan and meta.get("plan") == plan:
+            return False
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged; remove {folder} and run skydistill cache again"
@@ -239,7 +249,9 @@ def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
     return True
 
 
-def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: float) -> None:
+def finish_cache(
+    folder: Path, key: CacheKey, teacher: LoadedModel, shards: ShardSet, *, seconds: float
+) -> None:
     """Write the meta file that makes a cache valid, with the digest of every rows file.
 
     It took `seconds` of wall time on all ranks together.
@@ -247,6 +259,7 @@ def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: 
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
     facts: dict[str, Any] = {"key": asdict(key), "digest": key.digest, "sha256": digests}
     facts |= {"teacher": teacher.name, "origin": asdict(teacher.model.origin)}
+    facts |= {"plan": shards.plan_digest, "tars": tar_digests(shards)}
     write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
 
 
