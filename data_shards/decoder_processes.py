@@ -192,6 +192,7 @@ class DecoderProcesses(Decoders):
         return self.shared(self._send, chunks)
 
     def end(self) -> None:
+        """Keep the processes for whoever comes next."""
         super().end()
         for _ in range(self.threads):
             process = self._processes.get()

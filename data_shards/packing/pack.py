@@ -66,8 +66,10 @@ class GrowingTar:
         if self.file is not None:
             self.file.write(content)
 
-    def settle(self, records: Sequence[ImageRecord]) -> PackedTar:
-        """Bring the tar to the disk and write its index."""
+    def settle(
+        self, records: Sequence[ImageRecord], settled: Callable[[PackedTar], None]
+    ) -> PackedTar:
+        """Bring the tar to the disk, write its index, and tell `settled`."""
         rows, index_sha256 = np.concatenate(self.rows), ""
         if self.file is not None and self.path is not None:
             with self.file:
@@ -87,7 +89,9 @@ class GrowingTar:
             sha256=self.sha256.hexdigest(),
             index_sha256=index_sha256,
         )
-        return PackedTar(entry=entry, rows=rows)
+        packed = PackedTar(entry=entry, rows=rows)
+        settled(packed)
+        return packed
 
     def __enter__(self) -> "GrowingTar":
         return self
@@ -114,7 +118,7 @@ def pack_tars(
     count: Callable[[int], None],
     settled: Callable[[PackedTar], None],
 ) -> Generator[PackedTar, None, None]:
-    """Write tars and their indexes into `folder`, or only hash them where there is none.
+    """Write tars and their indexes into `folder`, or only hash them; yield each when it is done.
 
     Args:
         tars: what to write, in order.
@@ -126,18 +130,10 @@ def pack_tars(
         count: called with how many images were written.
         settled: called with each tar as soon as it is on the disk, also when a later one fails.
 
-    Yields:
-        Every tar, in order, once it is on the disk.
-
     Raises:
         UnreadableError: images are unreadable, all that are told; the other tars are there.
     """
     prepare = partial(pack_chunk, profile=profile, number=number, is_decoded=is_decoded)
-
-    def settle(tar: GrowingTar, records: Sequence[ImageRecord]) -> PackedTar:
-        packed = tar.settle(records)
-        settled(packed)
-        return packed
 
     ahead = workers * CHUNKS_AHEAD_PER_WORKER
     records = (
@@ -145,8 +141,7 @@ def pack_tars(
         for tar in tars
         for start in range(0, len(tar.records), IMAGES_PER_CHUNK)
     )
-    waiting: deque[Future[PackedTar]] = deque()
-    unreadable: list[tuple[ImageRecord, str]] = []
+    waiting, unreadable = deque[Future[PackedTar]](), list[tuple[ImageRecord, str]]()
     with (
         ThreadPoolExecutor(workers) as pool,
         ThreadPoolExecutor(1) as settling,
@@ -164,7 +159,7 @@ def pack_tars(
             if len(unreadable) > found:
                 file.close()
                 continue
-            waiting.append(settling.submit(settle, file, tar.records))
+            waiting.append(settling.submit(file.settle, tar.records, settled))
             while waiting and (waiting[0].done() or len(waiting) > 2):
                 yield waiting.popleft().result()
         while waiting:

@@ -134,6 +134,7 @@ class Task:
 
     @cached_property
     def notes(self) -> SourceNotes:
+        """Raw folder and inputs of every tar."""
         inputs = {
             tar.name: inputs_of(tar, self.profile, is_decoded=self.is_decoded) for tar in self.tars
         }

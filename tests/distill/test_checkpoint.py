@@ -18,7 +18,6 @@ from distill.checkpoint import SET_ASIDE, VERSION, RunState
 from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
 from distill.weights_file import WEIGHTS_FORMAT, load_student, save_weights
-from tests.conftest import shard
 from tests.distill.conftest import (
     metric_lines,
     open_alone,
@@ -113,27 +112,6 @@ def test_a_checkpoint_of_other_shards_is_refused_in_a_sentence(make_config):
     assert resume(session, shards=session.state.shards).step == 1
     with pytest.raises(CheckpointError, match="step-00000001 was trained on shards .* another out"):
         resume(session, shards="f" * 64)
-
-
-def test_images_replaced_under_the_same_keys_do_not_end_a_run(
-    make_config, tiny_raw, tmp_path, caplog
-):
-    raw, out = Path(shutil.copytree(tiny_raw, tmp_path / "raw")), tmp_path / "shards"
-    drones = raw / "train/drone/0001"
-    shard(raw, out)
-    session = open_alone(make_config(data={"shards": str(out)}))
-    session.state.step = 1
-    session.checkpoints.save(session.state, must_succeed=True)
-    shutil.copy(drones / "image-02.jpeg", drones / "image-01.jpeg")
-    shard(raw, out)
-    with caplog.at_level(logging.INFO):
-        going_on = open_alone(make_config(data={"shards": str(out)}))
-    assert "images were replaced under the same keys since step-00000001" in caplog.text
-    assert (going_on.state.step, going_on.state.shards) == (1, going_on.shards.fingerprint)
-    (drones / "image-01.jpeg").unlink()
-    shard(raw, out)
-    with pytest.raises(CheckpointError, match="of other images, which is another plan; give"):
-        open_alone(make_config(data={"shards": str(out)}))
 
 
 def names(paths: RunPaths) -> list[str]:

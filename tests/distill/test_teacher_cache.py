@@ -28,7 +28,6 @@ from distill.teacher.source import (
     teacher_outputs,
 )
 from distill.weights_file import load_student
-from tests.conftest import shard
 from tests.distill.conftest import metric_lines, open_alone, run_alone, save_newborn
 
 CPU = torch.device("cpu")
@@ -376,32 +375,3 @@ def test_clearing_an_unfinished_build_leaves_what_is_not_ours(distilled):
     (folder / "notes.txt").write_text("mine")
     assert build(config) is True
     assert not (folder / "old.npy").exists() and (folder / "notes.txt").read_text() == "mine"
-
-
-def test_rows_of_replaced_images_are_made_anew_and_no_others(distilled, tiny_raw, tmp_path):
-    raw, out = Path(shutil.copytree(tiny_raw, tmp_path / "raw")), tmp_path / "shards"
-    drones = raw / "train/drone/0001"
-    shard(raw, out)
-    config = distilled(data={"shards": str(out)})
-    folder = config.teacher.cache
-    assert build(config) and not build(config)
-    before = {rows.name: rows.stat() for rows in folder.glob("*.npy")}
-    old = (folder / "train-drone-000000.npy").read_bytes()
-    shutil.copy(drones / "image-02.jpeg", drones / "image-01.jpeg")
-    shard(raw, out)
-    with pytest.raises(CacheError, match="no finished teacher cache at .*; run skydistill cache"):
-        open_cache(config)
-    assert build(config) and not build(config)
-    after = {rows.name: rows.stat() for rows in folder.glob("*.npy")}
-    changed = {name for name in before if before[name].st_ino != after[name].st_ino}
-    assert changed == {"train-drone-000000.npy"}
-    assert (folder / "train-drone-000000.npy").read_bytes() != old
-    fresh = distilled(data={"shards": str(out)}, teacher={"cache": str(tmp_path / "fresh")})
-    build(fresh)
-    for name in before:
-        assert (folder / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
-    open_cache(config)
-    (drones / "image-01.jpeg").unlink()
-    shard(raw, out)
-    with pytest.raises(CacheError, match="was made from another shards"):
-        build(config)
