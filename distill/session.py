@@ -78,7 +78,9 @@ class Session:
         """What stands for `step` in training where batches are divided."""
         # Written when nothing of the recipe is left to refuse.
         self.paths = open_run_folder(asked, world_size=accelerator.num_processes)
-        found, self.state = newest_checkpoint(accelerator, self.paths, shards=shards.fingerprint)
+        found, self.state = newest_checkpoint(
+            accelerator, self.paths, shards=shards.fingerprint, plan=shards.plan_digest
+        )
         if config.start is not None and found is None:
             self.model.origin = start_from(wrapped, config.start, places=class_places(shards))
         is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
