@@ -3,12 +3,13 @@
 import errno
 import hashlib
 import mmap
+import os
 import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +63,19 @@ class ImageTable:
         return rows[np.argsort(word, kind="stable")]
 
 
+class OpenTar(NamedTuple):
+    """A tar that is mapped: its inode is that of no other file for so long."""
+
+    path: str
+    inode: int
+
+
 class ShardSet:
     """A shard folder: manifest, image table, and mapped tars."""
 
     def __init__(self, folder: Path, manifest: Manifest, images: ImageTable) -> None:
         self.folder, self.manifest, self.images = folder, manifest, images
-        self._maps: dict[int, mmap.mmap] = {}
+        self._tars: dict[int, tuple[OpenTar, mmap.mmap]] = {}
         self.source = str(folder)
         """Where they were said to lie: the folder, or the address they were fetched from."""
 
@@ -108,8 +116,16 @@ class ShardSet:
 
     @property
     def fingerprint(self) -> str:
-        """Name of these very shards."""
         return self.manifest.fingerprint
+
+    @cached_property
+    def plan_digest(self) -> str:
+        """Name of all that plans and draws are made of: equal where only images' bytes differ."""
+        sha, images = hashlib.sha256("\n".join(self.places).encode()), self.images
+        sha.update("\n".join(images.key.tolist()).encode())
+        for column in (images.place, images.view, images.roles, images.position, images.altitude_m):
+            sha.update(column.tobytes())
+        return sha.hexdigest()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -138,27 +154,35 @@ class ShardSet:
 
     def read(self, row: int) -> "memoryview[Any]":
         """Return the bytes of one image file, without copying."""
-        shard = int(self.images.shard[row])
-        if shard not in self._maps:
-            self._maps[shard] = self._map(self.folder / self.manifest.shards[shard].name)
+        _, mapped = self._tar(int(self.images.shard[row]))
         start = int(self.images.offset[row])
-        return memoryview(self._maps[shard])[start : start + int(self.images.size[row])]
+        return memoryview(mapped)[start : start + int(self.images.size[row])]
 
-    def _map(self, path: Path) -> mmap.mmap:
+    def locate(self, row: int) -> tuple[OpenTar, int, int]:
+        """Return where another process finds those bytes: tar, offset and size."""
+        tar, _ = self._tar(int(self.images.shard[row]))
+        return tar, int(self.images.offset[row]), int(self.images.size[row])
+
+    def _tar(self, shard: int) -> tuple[OpenTar, mmap.mmap]:
         """Map a tar, and make sure that the folder is still the one whose indexes were read."""
-        try:
-            with path.open("rb") as tar:
-                mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            advice = "restore it and start again"
-            if error.errno == errno.EMFILE:
-                advice = f"allow more open files than the {len(self.manifest.shards)} tars (ulimit)"
-            raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
-        if read_manifest(self.folder).fingerprint != self.fingerprint:
-            raise ShardError(
-                f"{self.folder} was brought up to date while it was being read; start again"
-            )
-        return mapped
+        if shard not in self._tars:
+            path = self.folder / self.manifest.shards[shard].name
+            try:
+                with path.open("rb") as tar:
+                    mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
+                    opened = OpenTar(str(path), os.fstat(tar.fileno()).st_ino)
+            except OSError as error:
+                advice = "restore it and start again"
+                if error.errno == errno.EMFILE:
+                    tars = len(self.manifest.shards)
+                    advice = f"allow more open files than the {tars} tars (ulimit)"
+                raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+            if read_manifest(self.folder).fingerprint != self.fingerprint:
+                raise ShardError(
+                    f"{self.folder} was brought up to date while it was being read; start again"
+                )
+            self._tars[shard] = opened, mapped
+        return self._tars[shard]
 
     def describe(self, row: int) -> str:
         """Name one image for a sentence: tar and key."""

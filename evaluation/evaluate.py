@@ -350,6 +350,8 @@ def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> 
         metrics |= tracked(f"{prefix}/{name}", distances)
     with continue_run(run) as tracker:
         tracker.log(inputs.loaded.step, metrics)
+        shards = inputs.shards
+        tracker.log_dataset(inputs.dataset, shards.fingerprint, shards.source, context="test")
         for path in artifacts:
             is_apart = path.parent == inputs.figures and inputs.figures.name != USUAL_FIGURES
             folder = f"evaluation/{inputs.figures.name}" if is_apart else "evaluation"

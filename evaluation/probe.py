@@ -1,8 +1,7 @@
 """A look at retrieval during training, on held-out training places: the test set stays unseen."""
 
 from data_shards.errors import PlanError
-from data_shards.planning.place_views import at_altitudes
-from data_shards.planning.split import held_out_places
+from data_shards.planning.place_views import at_altitudes, held_out_places
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_shards.errors import DescriptorError
-from data_shards.nearest import choose
+from data_shards.errors import DescriptorError, require_known
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, RowNumbers
 from evaluation.joined_shards import JoinedShards
@@ -101,7 +100,7 @@ def protocols_of(layout: str) -> tuple[Protocol, ...]:
     Raises:
         DescriptorError: none are known for it.
     """
-    return PROTOCOLS[choose(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
+    return PROTOCOLS[require_known(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.recipe import build_config, load_recipe
 from launch.config import SiteConfig, SweepConfig
 from launch.process import run_captured
@@ -21,6 +20,7 @@ from launch.slurm import (
     job_arrays,
 )
 from launch.sweep import is_done, sweep_stages
+from launch.tracking import begin_sweep
 
 SITE = Path("slurm/site.env")
 
@@ -66,8 +66,9 @@ def read_site(path: Path) -> SiteConfig:
     for variable, value in variables.items():
         if variable.startswith("SITE_") and value:
             name = variable.removeprefix("SITE_").lower()
-            choose(name, kinds, what=f"SITE_ variable of {path}", error=RecipeError)
+            require_known(name, kinds, what=f"SITE_ variable of {path}", error=RecipeError)
             values[name] = int(value) if kinds[name] is int and value.isdigit() else value
+    values["tracking_uri"] = variables.get("MLFLOW_TRACKING_URI")
     return build_config(SiteConfig, values, where=str(path))
 
 
@@ -168,6 +169,9 @@ def submit(sweep: ClusterSweep, *, resume: bool) -> int:
         )
     paths.folder.mkdir(parents=True, exist_ok=True)
     (paths.out / "logs").mkdir(exist_ok=True)
+    stages = [stage for array in sweep.arrays for stage in array.rows.values()]
+    uri = sweep.site.tracking_uri or "spool"
+    begin_sweep(sweep.config, stages, name=sweep.path.stem, uri=uri)
     scripts, ids = sweep.scripts(), dict[str, str]()
     for name, text in scripts.items():
         paths.script(name).write_text(text)

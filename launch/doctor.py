@@ -15,7 +15,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from data_shards.errors import SkyDistillError
-from data_shards.processors import processors
+from data_shards.usable_cpus import usable_cpus
 from launch.config import DoctorConfig
 from launch.process import run_captured
 
@@ -85,7 +85,7 @@ def devices(config: DoctorConfig) -> Iterator[Finding]:
 
     from distill.collectives import available_backends
 
-    yield Finding(what="processors", says=f"{processors()} of {os.cpu_count()} may be used")
+    yield Finding(what="processors", says=f"{usable_cpus()} of {os.cpu_count()} may be used")
     if not torch.cuda.is_available():
         built = (
             f"torch is built for CUDA {torch.version.cuda}"
@@ -161,8 +161,9 @@ def system(config: DoctorConfig) -> Iterator[Finding]:
 
 def store(config: DoctorConfig) -> Iterator[Finding]:
     """Look at the MLflow store that runs in `out` would be recorded in; nothing is made there."""
+    from distill.mlflow_store import SQLITE, first_line, open_store
     from distill.run_folder import RunPaths
-    from distill.tracking import SQLITE, first_line, open_store, tracking_uri
+    from distill.tracking import tracking_uri
 
     uri = tracking_uri(RunPaths(config.out / "run"), None)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():

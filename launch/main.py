@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.verbs import run_verb
 
 Verb = Callable[[Sequence[str]], int]
@@ -82,6 +81,12 @@ def compare(words: Sequence[str]) -> int:
     return compare(words)
 
 
+def mlflow(words: Sequence[str]) -> int:
+    from launch.cli import mlflow
+
+    return mlflow(words)
+
+
 def import_weights(words: Sequence[str]) -> int:
     from distill.cli import import_weights
 
@@ -114,6 +119,7 @@ VERBS: dict[str, tuple[Verb, str]] = {
         compare,
         "finished runs in one table, mean and deviation over seeds, beside the published numbers",
     ),
+    "mlflow": (mlflow, "sync: bring what runs spooled to MLflow, once"),
     "models": (models, "every model a recipe can name: parameters, operations, and its speed"),
     "import-weights": (
         import_weights,
@@ -132,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     def run() -> int:
-        verb, _ = VERBS[choose(words[0], VERBS, what="verb", error=RecipeError)]
+        verb, _ = VERBS[require_known(words[0], VERBS, what="verb", error=RecipeError)]
         return verb(words[1:])
 
     return run_verb(run)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_shards.errors import DescriptorError, RecipeError
+from data_shards.errors import DescriptorError, RecipeError, require_known
 from data_shards.layouts.published import PUBLISHED
 from data_shards.manifest import write_text_aside
-from data_shards.nearest import choose
 from data_shards.recipe import parse_command
 from evaluation.compare.collect import collect, listed
 from evaluation.compare.comparison import compare_runs
@@ -59,7 +58,7 @@ def _refuse_unusable_words(config: CompareConfig) -> None:
                     f"{word} was taken for a word of --{name}; give reports before the options"
                 )
     for metric in config.metrics:
-        choose(metric, METRICS, what="metric", error=RecipeError)
+        require_known(metric, METRICS, what="metric", error=RecipeError)
 
 
 def _write(table: Table, config: CompareConfig, *, left_out: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from data_shards.layouts.published import PLACES, PUBLISHED
+from data_shards.layouts.published import PUBLISHED
 from data_shards.layouts.published import Published as TestSet
+from data_shards.manifest import PLACES
 from data_shards.schema import Role
 from evaluation.report import CLEAN, SINGLE, Report, Result
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import TrackingError
-from data_shards.nearest import choose
-from distill.tracking import SQLITE, first_line, open_store
+from data_shards.errors import TrackingError, require_known
+from distill.mlflow_store import SQLITE, first_line, open_store
 
 EVALUATION_FOLDER = "evaluation"
 """Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
@@ -32,7 +31,7 @@ class TrackedRun:
 
 
 def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
-    """Read all runs of an experiment, oldest first; deleted ones are left out.
+    """Read all runs of an experiment, oldest first, without deleted ones and parents of sweeps.
 
     Raises:
         TrackingError: the store is missing, where opening it would make one, or does not answer, or
@@ -45,13 +44,13 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
     try:
         client = open_store(uri)
         known = {one.name: one.experiment_id for one in _all_pages(client.search_experiments)}
-        choose(experiment, known, what="MLflow experiment", error=TrackingError)
+        require_known(experiment, known, what="MLflow experiment", error=TrackingError)
         runs = _all_pages(
             client.search_runs,
             experiment_ids=[known[experiment]],
             order_by=["attributes.start_time ASC"],
         )
-        return [_read_run(client, run) for run in runs]
+        return [_read_run(client, run) for run in runs if run.data.tags.get("role") != "sweep"]
     except TrackingError:
         raise
     except ModuleNotFoundError as error:

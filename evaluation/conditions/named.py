@@ -7,8 +7,7 @@ import numpy as np
 
 from data_shards.decode import Pixels
 from data_shards.draws import mix
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.shards import hash_text
 from evaluation.conditions.effects import (
     Light,
@@ -86,7 +85,8 @@ def chosen_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
         RecipeError: a name is unknown; `all` stands for all of them.
     """
     chosen = {
-        choose(name, [*CONDITIONS, ALL], what="condition", error=RecipeError) for name in names
+        require_known(name, [*CONDITIONS, ALL], what="condition", error=RecipeError)
+        for name in names
     }
     if ALL in chosen:
         return tuple(CONDITIONS.values())

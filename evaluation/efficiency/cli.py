@@ -11,8 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.recipe import parse_command
 from distill.config import ModelConfig
 from distill.methods import METHODS
@@ -75,7 +74,7 @@ def counted_models(config: ModelsConfig) -> list[ListedModel]:
     Raises:
         RecipeError: there is no model of such a name.
     """
-    chosen = [choose(name, ARCHS, what="model", error=RecipeError) for name in config.names]
+    chosen = [require_known(name, ARCHS, what="model", error=RecipeError) for name in config.names]
     listed = list(_counted(chosen or list(ARCHS), config))
     return listed if chosen else sorted(listed, key=lambda model: model.cost.parameters)
 

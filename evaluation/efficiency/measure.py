@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from data_shards.processors import processors
+from data_shards.usable_cpus import usable_cpus
 from distill.models import OneBitLayer, binary_parameters, inference, normalize
 from evaluation.efficiency.config import Precision
 from evaluation.efficiency.cost import Cost, Speed
@@ -182,7 +182,7 @@ def measure_speed(
             return describer.describe(normalize(images.to(device)))
 
     timed = partial(_timed, _on_gpu if device.type == "cuda" else _on_cpu, describe, batches)
-    with inference(model), _threads(threads or processors()) as used:
+    with inference(model), _threads(threads or usable_cpus()) as used:
         # What libraries keep from the first batch on is no part of what describing takes.
         warmed = timed(1, most_seconds / 10, least=1)
         with _peak(device) as peak:

@@ -3,7 +3,7 @@
 import os
 
 
-def processors() -> int:
+def usable_cpus() -> int:
     """Return the processors of this process: its own share where the system grants one, else all.
 
     A batch system gives a job some of a machine's processors; counting them all would start too

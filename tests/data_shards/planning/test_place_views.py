@@ -1,6 +1,6 @@
 import numpy as np
 
-from data_shards.planning.split import held_out_places, trained_places
+from data_shards.planning.place_views import held_out_places, trained_places
 
 
 def test_a_new_place_moves_few_others(table) -> None:

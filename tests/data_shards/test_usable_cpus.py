@@ -2,13 +2,13 @@ import os
 
 import pytest
 
-from data_shards.processors import processors
+from data_shards.usable_cpus import usable_cpus
 
 
 def test_a_share_of_the_processors_is_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert processors() == 3
+    assert usable_cpus() == 3
 
 
 @pytest.mark.parametrize(("told", "counted"), [(4, 4), (None, 1)])
@@ -17,4 +17,4 @@ def test_a_system_without_shares_counts_all(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: told)
-    assert processors() == counted
+    assert usable_cpus() == counted

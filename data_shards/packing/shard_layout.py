@@ -5,7 +5,7 @@ each place at most once; satellites lie in tars of their own.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -30,27 +30,22 @@ class TarContent:
     records: tuple[ImageRecord, ...]
 
 
-def cut_into_tars(records: Sequence[ImageRecord]) -> list[TarContent]:
+def shard_layout(records: Sequence[ImageRecord]) -> list[TarContent]:
     """Return every tar with its ordered images, in the order of the manifest."""
     groups: dict[tuple[int, int], list[ImageRecord]] = defaultdict(list)
     for record in records:  # by plain integers, because flags are slow to compute with
         groups[int(record.roles) & TRAIN, int(record.view)].append(record)
-    return [
-        tar
-        for word, train in GROUPS
-        for view in View
-        for tar in _blocks(word, view, groups[train, int(view)])
-    ]
-
-
-def _blocks(word: str, view: View, records: list[ImageRecord]) -> Iterator[TarContent]:
-    """Yield the tars of one group and view: blocks of places in the order of identifiers."""
-    size = SATELLITES_PER_SHARD if view is View.SATELLITE else PLACES_PER_SHARD
-    places = sorted({record.place for record in records})
-    block_of = {place: number // size for number, place in enumerate(places)}
-    blocks: dict[int, list[ImageRecord]] = defaultdict(list)
-    for record in records:
-        blocks[block_of[record.place]].append(record)
-    for number, members in sorted(blocks.items()):
-        members.sort(key=IN_ORDER)
-        yield TarContent(name=f"{word}-{view.word}-{number:06d}.tar", records=tuple(members))
+    tars = []
+    for word, train in GROUPS:
+        for view in View:
+            members = groups[train, int(view)]
+            size = SATELLITES_PER_SHARD if view is View.SATELLITE else PLACES_PER_SHARD
+            places = sorted({record.place for record in members})
+            block_of = {place: number // size for number, place in enumerate(places)}
+            blocks: dict[int, list[ImageRecord]] = defaultdict(list)
+            for record in members:
+                blocks[block_of[record.place]].append(record)
+            for number, block in sorted(blocks.items()):
+                name = f"{word}-{view.word}-{number:06d}.tar"
+                tars.append(TarContent(name=name, records=tuple(sorted(block, key=IN_ORDER))))
+    return tars
