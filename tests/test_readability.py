@@ -20,7 +20,7 @@ BUDGETS = {
     "data_shards": {"lines": 11_880, "files": 78},
     # 360 more than its issues allow: the options of issue 12; 290 more by issue 13, MLflow
     "distill": {"lines": 8_150},
-    "evaluation": {"lines": 9_640, "files": 57},
+    "evaluation": {"lines": 9_632, "files": 57},
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }
 MAX_USED_ONCE = 0.15

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_shards.shards import ShardSet
@@ -120,8 +119,20 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
                 color=colour,
                 label=curve.label,
             )
-        if len(here) == 1:
-            _write_shares(axes, here[0].distances)
+        # Over and under a single line in turn: the marks are too close for one side.
+        for number, metres in enumerate(MARKED_M if len(here) == 1 else ()):
+            share, is_above = 100 * here[0].distances.share_within(metres), number % 2 == 0
+            axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
+            axes.annotate(
+                f"{share:.1f}",
+                (metres, share),
+                xytext=(0, 4 if is_above else -4),
+                textcoords="offset points",
+                ha="right" if is_above else "left",
+                va="bottom" if is_above else "top",
+                fontsize=VALUE,
+                color=INK,
+            )
         log_axis(
             axes, is_short=False, form=lambda m: f"{m / 1000:g} km" if m >= 1000 else f"{m:g} m"
         )
@@ -131,21 +142,3 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
         fullest = max(all_axes, key=lambda axes: len(axes.lines))
         add_legend(figure, *fullest.get_legend_handles_labels())
     return figure
-
-
-def _write_shares(axes: Axes, distances: Distances) -> None:
-    """Write shares over and under the line in turn: marks are too close for one side."""
-    for number, metres in enumerate(MARKED_M):
-        share = 100 * distances.share_within(metres)
-        is_above = number % 2 == 0
-        axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
-        axes.annotate(
-            f"{share:.1f}",
-            (metres, share),
-            xytext=(0, 4 if is_above else -4),
-            textcoords="offset points",
-            ha="right" if is_above else "left",
-            va="bottom" if is_above else "top",
-            fontsize=VALUE,
-            color=INK,
-        )

@@ -254,8 +254,8 @@ MOST_COLUMNS, MOST_ROWS = 2**COLUMN_BITS, 2**15
 NUMBERS_AT_ONCE = {"cpu": 2**20}
 NUMBERS_ELSEWHERE = 2**26
 
-MOST_UNSURE = Limit(share=1 / 64, together=2)
-"""Beyond these, exact scores cost more than float64 products."""
+MOST_UNSURE = Limit(share=2, together=2)
+"""Beyond these, as copies have them, one exact score per pair costs less than looking them up."""
 
 
 def count_sorted(
