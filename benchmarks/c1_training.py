@@ -100,7 +100,8 @@ class Trainer:
 
     def __init__(self, scale: Scale, *, image_size: int, teacher: RetrievalModel | None) -> None:
         is_taught = teacher is not None
-        has_gpu = torch.cuda.is_available()
+        if has_gpu := torch.cuda.is_available():
+            torch.set_num_threads(1)  # as a session does
         self.config = DistillConfig(
             precision="bf16" if has_gpu else "fp32",
             method=scale.method,

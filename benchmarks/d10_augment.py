@@ -96,7 +96,7 @@ def main() -> int:
     is_toy, has_gpu = "--toy" in sys.argv[1:], torch.cuda.is_available()
     device = torch.device("cuda" if has_gpu else "cpu")
     threads, passes = processors(), 1 if is_toy else 2 * processors() if has_gpu else 3
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1 if has_gpu else threads)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_all(Path(folder), places=2 if is_toy else 8, views=2 if is_toy else 7)(SIZE)
         alike = assert_alike(shards, device)

@@ -3,6 +3,7 @@
 Fresh memory is zeroed by the system page by page, at a twentieth to a tenth of what decoding costs.
 """
 
+from collections.abc import Callable
 from sys import getrefcount
 
 import numpy as np
@@ -16,10 +17,16 @@ MOST_SPARE = 8
 """Free pieces that are kept when another is needed: a few batches of two or three views."""
 
 
+def fresh_piece(size: int) -> Piece:
+    return np.empty(size, dtype=np.uint8)
+
+
 class BatchMemory:
     """Pieces of memory for one reader of batches; only the thread that reads them may ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, allocate: Callable[[int], Piece] = fresh_piece) -> None:
+        """Take fresh memory of so many bytes from `allocate`."""
+        self._allocate = allocate
         self._pieces: list[Piece] = []
 
     def images(self, count: int, size: int) -> Piece:
@@ -33,7 +40,7 @@ class BatchMemory:
         else:
             for at in reversed(free[MOST_SPARE:]):
                 del self._pieces[at]
-            piece = np.empty(with_start, dtype=np.uint8)
+            piece = self._allocate(with_start)
             self._pieces.append(piece)
         start = cached_start(piece)
         return piece[start : start + needed].reshape(count, size, size, 3)

@@ -35,6 +35,10 @@ class WorldSizeError(SkyDistillError):
     """The processes that run are not the processes that were asked for."""
 
 
+class ProcessEndedError(SkyDistillError):
+    """A process of ours that was ended from outside."""
+
+
 class DivergedError(SkyDistillError):
     """A training run whose losses stopped being finite."""
 

@@ -1,15 +1,14 @@
-"""Planned rows to uint8 batches: threads read, decode and vary images straight into a batch buffer.
+"""Planned rows to uint8 batches: images are read, decoded and varied straight into batch buffers.
 
-Threads, not processes: the decoder and the resampler release the interpreter's lock, nothing is
-pickled, and every rank's batches are ready before they are asked for.
+By a few threads, or by processes where many would wait for each other; either way every rank's
+batches are ready before they are asked for.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count, repeat
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +18,13 @@ from data_shards.augment.subjects import Subjects
 from data_shards.augment.variations import Variations, draw_variations
 from data_shards.batch_memory import BatchMemory
 from data_shards.config import Resampling
-from data_shards.decode import DecodeError, OfThread, Pixels, decode, resize
-from data_shards.errors import ShardError
+from data_shards.decoder_processes import open_decoders
+from data_shards.decoders import Decoders, ImageBatch, ImageTask
 from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 
 PREFETCHED_BATCHES = 2
-
-ImageBatch = npt.NDArray[np.uint8]
-"""Images [N, height, width, RGB]."""
-
-ImagePlace: TypeAlias = "tuple[int, int, tuple[Pixels, ...], tuple[Variations, ...], int]"
-"""Image row, EXIF orientation, memories [S, S, RGB], how to vary it into each, and its number."""
 
 Filled = TypeVar("Filled")
 """What the threads fill with images."""
@@ -80,23 +73,6 @@ class Batch:
     """Third views [B, S, S, 3]."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageTask:
-    """Images to be brought into their places of a batch.
-
-    N = images, S = image size.
-    """
-
-    rows: RowNumbers
-    """Image rows [N]."""
-
-    into: tuple[ImageBatch, ...]
-    """Memories of the images [N, S, S, 3], all filled from one decoding."""
-
-    variations: tuple[Variations, ...]
-    """How each is varied into each of them; none for not at all."""
-
-
 class TrainLoader:
     """Batches of one rank, epoch after epoch, from any step on."""
 
@@ -142,7 +118,7 @@ class TrainLoader:
             ShardError: an image cannot be decoded; the sentence names tar and key.
         """
 
-        def submitted(decoders: "_Decoders") -> Iterator[tuple[Batch, list[Future[None]]]]:
+        def submitted(decoders: Decoders) -> Iterator[tuple[Batch, list[Future[None]]]]:
             crops = self.crops_per_decode
             first, end = first_step // crops, -(-num_steps // crops)
             for at, rows in self.planned(first_step=first, num_steps=end, beside=decoders.pool):
@@ -151,9 +127,9 @@ class TrainLoader:
                 filling = decoders.fill(tasks)
                 yield from ((batch, filling) for batch in batches)
 
-        yield from _prefetched(
-            submitted, _Decoders(self.shards, threads=self.threads, resampling=self.resampling)
-        )
+        decoders = open_decoders(self.shards, threads=self.threads, resampling=self.resampling)
+        images = self.plan.global_batch // self.world_size * (1 + self.plan.drones_per_row)
+        yield from _prefetched(submitted, decoders, batch_size=images)
 
     def planned(
         self, *, first_step: int, num_steps: int, beside: ThreadPoolExecutor | None = None
@@ -270,7 +246,7 @@ def image_batches(
     """
 
     def submitted(
-        decoders: "_Decoders",
+        decoders: Decoders,
     ) -> Iterator[tuple[tuple[RowNumbers, ImageBatch], list[Future[None]]]]:
         for start in range(0, len(rows), batch_size):
             chosen = slice(start, start + batch_size)
@@ -280,85 +256,26 @@ def image_batches(
             task = ImageTask(rows=part, into=(images,), variations=varied)
             yield (part, images), decoders.fill([task])
 
-    yield from _prefetched(submitted, _Decoders(shards, threads=threads, resampling=resampling))
-
-
-class _Decoders:
-    """Threads that fill image tasks; each takes the next image that nobody took."""
-
-    def __init__(self, shards: ShardSet, *, threads: int, resampling: Resampling) -> None:
-        self.shards, self.threads, self.resampling = shards, threads, resampling
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self.memory = BatchMemory()
-        self._of_thread, self._is_ended = OfThread(), False
-
-    def fill(self, tasks: list[ImageTask]) -> "list[Future[None]]":
-        """Start filling `tasks`: one job per thread, so that an image costs no hand-over."""
-        for varied in (one for task in tasks for one in task.variations):
-            _ = varied.changes  # read once, here: of threads that begin together, each would
-        images = [image for task in tasks for image in self._images(task)]
-        # Counting is one step of the interpreter, so no two threads get the same number.
-        numbers = count()
-        jobs = min(self.threads, len(images))
-        return [self.pool.submit(self._work, images, numbers) for _ in range(jobs)]
-
-    def end(self) -> None:
-        """Stop behind the images in work, and wait for the threads."""
-        self._is_ended = True
-        self.pool.shutdown(wait=True, cancel_futures=True)
-
-    def _images(self, task: ImageTask) -> Iterator[ImagePlace]:
-        """Return what is to be known of each image: plain numbers, read out of arrays at once."""
-        orientation = self.shards.images.orientation[task.rows]
-        into = zip(*task.into, strict=True)
-        return zip(task.rows.tolist(), orientation.tolist(), into, repeat(task.variations), count())
-
-    def _work(self, images: list[ImagePlace], numbers: "count[int]") -> None:
-        for number in numbers:
-            if number >= len(images) or self._is_ended:
-                return
-            self._bring(*images[number])
-
-    def _bring(
-        self,
-        row: int,
-        orientation: int,
-        into: tuple[Pixels, ...],
-        variations: tuple[Variations, ...],
-        at: int,
-    ) -> None:
-        """Decode one image, vary it, and put it into its places of the batches."""
-        is_alone = len(into) == 1
-        is_in_place = is_alone and (not variations or variations[0].is_in_place(at))
-        try:
-            pixels = decode(
-                self.shards.read(row),
-                orientation=orientation,
-                into=into[0] if is_in_place else None,
-                scratch=self._of_thread.scratch,
-            )
-        except DecodeError as error:
-            raise ShardError(
-                f"{self.shards.describe(row)} cannot be decoded ({error}); "
-                "shard again from intact images"
-            ) from error
-        if not variations:
-            resize(pixels, size=into[0].shape[0], resampling=self.resampling, into=into[0])
-            return
-        for place, varied in zip(into, variations, strict=True):
-            varied.apply(at, pixels, place, resampling=self.resampling)
+    decoders = open_decoders(shards, threads=threads, resampling=resampling)
+    yield from _prefetched(submitted, decoders, batch_size=batch_size)
 
 
 def _prefetched(
-    submitted: Callable[[_Decoders], Iterator[tuple[Filled, list[Future[None]]]]],
-    decoders: _Decoders,
+    submitted: Callable[[Decoders], Iterator[tuple[Filled, list[Future[None]]]]],
+    decoders: Decoders,
+    *,
+    batch_size: int,
 ) -> Iterator[Filled]:
-    """Yield what `submitted` asks the threads to fill, each when it is full, a few ahead."""
+    """Yield what `submitted` asks to be filled, each when it is full.
+
+    A few batches ahead, and so many of `batch_size` images that all who decode have work.
+    """
+    num_ahead = max(PREFETCHED_BATCHES, -(-decoders.in_work // batch_size))
     pending: deque[tuple[Filled, list[Future[None]]]] = deque()
     try:
         for one in submitted(decoders):
             pending.append(one)
-            if len(pending) > PREFETCHED_BATCHES:
+            if len(pending) > num_ahead:
                 yield _full(*pending.popleft())
         while pending:
             yield _full(*pending.popleft())

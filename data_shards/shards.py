@@ -3,12 +3,13 @@
 import errno
 import hashlib
 import mmap
+import os
 import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +63,19 @@ class ImageTable:
         return rows[np.argsort(word, kind="stable")]
 
 
+class OpenTar(NamedTuple):
+    """A tar that is mapped: its inode is that of no other file for so long."""
+
+    path: str
+    inode: int
+
+
 class ShardSet:
     """A shard folder: manifest, image table, and mapped tars."""
 
     def __init__(self, folder: Path, manifest: Manifest, images: ImageTable) -> None:
         self.folder, self.manifest, self.images = folder, manifest, images
-        self._maps: dict[int, mmap.mmap] = {}
+        self._tars: dict[int, tuple[OpenTar, mmap.mmap]] = {}
         self.source = str(folder)
         """Where they were said to lie: the folder, or the address they were fetched from."""
 
@@ -138,17 +146,26 @@ class ShardSet:
 
     def read(self, row: int) -> "memoryview[Any]":
         """Return the bytes of one image file, without copying."""
-        shard = int(self.images.shard[row])
-        if shard not in self._maps:
-            self._maps[shard] = self._map(self.folder / self.manifest.shards[shard].name)
+        _, mapped = self._tar(int(self.images.shard[row]))
         start = int(self.images.offset[row])
-        return memoryview(self._maps[shard])[start : start + int(self.images.size[row])]
+        return memoryview(mapped)[start : start + int(self.images.size[row])]
 
-    def _map(self, path: Path) -> mmap.mmap:
+    def locate(self, row: int) -> tuple[OpenTar, int, int]:
+        """Return where another process finds those bytes: tar, offset and size."""
+        tar, _ = self._tar(int(self.images.shard[row]))
+        return tar, int(self.images.offset[row]), int(self.images.size[row])
+
+    def _tar(self, shard: int) -> tuple[OpenTar, mmap.mmap]:
+        if shard not in self._tars:
+            self._tars[shard] = self._map(self.folder / self.manifest.shards[shard].name)
+        return self._tars[shard]
+
+    def _map(self, path: Path) -> tuple[OpenTar, mmap.mmap]:
         """Map a tar, and make sure that the folder is still the one whose indexes were read."""
         try:
             with path.open("rb") as tar:
                 mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
+                opened = OpenTar(str(path), os.fstat(tar.fileno()).st_ino)
         except OSError as error:
             advice = "restore it and start again"
             if error.errno == errno.EMFILE:
@@ -158,7 +175,7 @@ class ShardSet:
             raise ShardError(
                 f"{self.folder} was brought up to date while it was being read; start again"
             )
-        return mapped
+        return opened, mapped
 
     def describe(self, row: int) -> str:
         """Name one image for a sentence: tar and key."""

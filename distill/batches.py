@@ -2,7 +2,10 @@
 
 # Shapes: B = rows of this rank, k = drone views per row, V = (1 + k) * B images, S = image size.
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,8 @@ from torch import Tensor
 
 from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
-from data_shards.loader import Batch, ImageBatch
+from data_shards.decoders import ImageBatch
+from data_shards.loader import Batch
 from data_shards.shards import RowNumbers
 from distill.models import Outputs
 
@@ -58,22 +62,47 @@ def on_device(
         return finish(send(images, device), variations)
 
     of_satellite, of_drone = batch.variations[:2]
-    satellite, drone = varied(batch.satellite, of_satellite), varied(batch.drone, of_drone)
-    place = torch.from_numpy(np.searchsorted(train_places, batch.place))
-    teacher_satellite, teacher_drone = (
-        images if larger is None else varied(larger, variations)
-        for images, larger, variations in (
-            (satellite, batch.teacher_satellite, of_satellite),
-            (drone, batch.teacher_drone, of_drone),
+    with _beside_the_step_before(device) as moved:
+        satellite, drone = varied(batch.satellite, of_satellite), varied(batch.drone, of_drone)
+        place = send(np.searchsorted(train_places, batch.place), device)
+        teacher_satellite, teacher_drone = (
+            images if larger is None else varied(larger, variations)
+            for images, larger, variations in (
+                (satellite, batch.teacher_satellite, of_satellite),
+                (drone, batch.teacher_drone, of_drone),
+            )
         )
-    )
+        moved += [satellite, drone, place, teacher_satellite, teacher_drone]
     return DeviceBatch(
         step=batch.step,
         satellite=satellite,
         drone=drone,
-        place=place.to(device, non_blocking=True),
+        place=place,
         teacher_satellite=teacher_satellite,
         teacher_drone=teacher_drone,
         keys=np.concatenate([batch.satellite_rows, batch.drone_rows.reshape(-1)]),
         slots=np.concatenate([batch.slot, np.repeat(batch.slot, batch.drone_rows.shape[1])]),
     )
+
+
+@contextmanager
+def _beside_the_step_before(device: torch.device) -> Iterator[list[Tensor]]:
+    """Have a GPU do this while it still computes what it was given before; a CPU does it at once.
+
+    What is put into the list is read by what the GPU is given afterwards.
+    """
+    moved: list[Tensor] = []
+    if device.type != "cuda":
+        yield moved
+        return
+    before, beside = torch.cuda.current_stream(device), _stream(device)
+    with torch.cuda.stream(beside):
+        yield moved
+    before.wait_stream(beside)
+    for tensor in moved:
+        tensor.record_stream(before)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

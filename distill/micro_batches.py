@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_shards.augment.on_device import send
 from data_shards.errors import RecipeError
 from distill.batches import DeviceBatch
 from distill.collectives import average
@@ -84,4 +85,4 @@ def divide(batch: DeviceBatch, num_rows: int) -> Iterator[tuple[DeviceBatch, Ten
             keys=batch.keys[images],
             slots=batch.slots[images],
         )
-        yield part, torch.from_numpy(images).to(device)
+        yield part, send(images, device)

@@ -195,6 +195,8 @@ def join_ranks(
             "precision fp16 needs a GPU, and there is none here; set precision to bf16 or fp32"
         )
     is_zero, has_gpu = is_launched_by_deepspeed(), torch.cuda.is_available()
+    if has_gpu:
+        torch.set_num_threads(1)  # others spin between two copies, and the decoders want their core
     if is_zero:
         before_zero(precision)
     accelerator = Accelerator(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from data_shards.config import Resampling
 from data_shards.decode import Pixels
+from data_shards.decoders import ImageBatch
 from data_shards.errors import DescriptorError
-from data_shards.loader import ImageBatch, image_batches
+from data_shards.loader import image_batches
 from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.shards import RowNumbers, ShardSet

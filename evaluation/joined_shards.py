@@ -10,7 +10,7 @@ import numpy as np
 from data_shards.errors import DescriptorError
 from data_shards.remote.transport import is_remote
 from data_shards.schema import View
-from data_shards.shards import ImageTable, RowNumbers, ShardSet
+from data_shards.shards import ImageTable, OpenTar, RowNumbers, ShardSet
 
 DISTRACTOR_VIEWS = (View.SATELLITE, View.DRONE)
 
@@ -60,6 +60,11 @@ class JoinedShards(ShardSet):
         """Return the bytes of one image file, without copying."""
         part, own = self._find(row)
         return part.read(own)
+
+    def locate(self, row: int) -> tuple[OpenTar, int, int]:
+        """Return where another process finds those bytes: tar, offset and size."""
+        part, own = self._find(row)
+        return part.locate(own)
 
     def describe(self, row: int) -> str:
         """Name one image for a sentence: tar and key."""

@@ -26,6 +26,9 @@ AUGMENT_VERSION = 3
 class Family:
     """How values are drawn and applied."""
 
+    values: np.dtype[np.void]
+    """Columns of what is drawn."""
+
     draw: Callable[[AugmentConfig, Subjects], AugmentValues]
     changes: Callable[[AugmentValues], Sequence[Any]]
     """Rows of values to what `apply` takes, one per image."""
@@ -42,15 +45,28 @@ class Family:
 
 
 FAMILIES: dict[AugmentFamily, Family] = {
-    "light": Family(draw=light.draw, changes=light.changes, apply=light.apply, split=light.split),
+    "light": Family(
+        values=light.VALUES,
+        draw=light.draw,
+        changes=light.changes,
+        apply=light.apply,
+        split=light.split,
+    ),
     "mean": Family(
+        values=mean.VALUES,
         draw=mean.draw,
         changes=mean.changes,
         apply=mean.apply,
         split=mean.split,
         is_in_place=mean.is_in_place,
     ),
-    "mccg": Family(draw=mccg.draw, changes=mccg.changes, apply=mccg.apply, split=mccg.split),
+    "mccg": Family(
+        values=mccg.VALUES,
+        draw=mccg.draw,
+        changes=mccg.changes,
+        apply=mccg.apply,
+        split=mccg.split,
+    ),
 }
 
 
@@ -67,6 +83,10 @@ class Variations:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        """Pickle what was drawn: the names of its columns take longer than the values."""
+        return _of_bytes, (self.family, self.values.tobytes(), self.is_split)
 
     def __getitem__(self, chosen: slice) -> "Variations":
         return replace(self, values=self.values[chosen])
@@ -101,6 +121,11 @@ class Variations:
         into = np.empty((size, size, 3), dtype=np.uint8)
         self.apply(at, pixels, into, resampling=resampling)
         return into
+
+
+def _of_bytes(family: AugmentFamily, values: bytes, is_split: bool) -> Variations:  # noqa: FBT001 - as it was pickled
+    rows = np.frombuffer(values, dtype=FAMILIES[family].values)
+    return Variations(family=family, values=rows, is_split=is_split)
 
 
 def draw_variations(config: AugmentConfig, subjects: Subjects) -> Variations:

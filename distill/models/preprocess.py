@@ -1,5 +1,7 @@
 """uint8 pixels to network inputs, on the device that computes."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,15 @@ PREPROCESSING = f"imagenet mean {MEAN} std {STD}"
 
 def normalize(images_NHWC: Tensor) -> Tensor:
     """Turn uint8 images [N, H, W, 3] into normalized floats [N, 3, H, W], channels last."""
-    mean = torch.tensor(MEAN, device=images_NHWC.device) * 255
-    std = torch.tensor(STD, device=images_NHWC.device) * 255
+    mean, std = _mean_and_std(images_NHWC.device)
     return ((images_NHWC.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return both of levels 0 to 255, brought to a device once: each copy waits for a GPU."""
+    with torch.inference_mode(mode=False):  # training may read them as well
+        return torch.tensor(MEAN, device=device) * 255, torch.tensor(STD, device=device) * 255
 
 
 def renormalize(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from data_shards.augment.on_device import send
 from distill.config import CodecName
 from distill.models import Outputs, Shapes
 
@@ -39,7 +40,7 @@ class FloatCodec:
     def decode(self, rows: Rows, device: torch.device) -> Outputs:
         """Return rows [N] as float32 outputs [N, ...] on `device`, where they are decoded."""
         names = rows.dtype.names or ()
-        return Outputs({name: torch.from_numpy(rows[name]).to(device).float() for name in names})
+        return Outputs({name: send(rows[name], device).float() for name in names})
 
 
 class Int8Codec:
@@ -68,9 +69,9 @@ class Int8Codec:
         """Multiply each output's whole numbers by the scale of its row."""
         outputs = Outputs()
         for name in (rows.dtype.names or ())[::2]:
-            values = torch.from_numpy(rows[name]).to(device).float()
+            values = send(rows[name], device).float()
             # A copy: the bytes of a row may be no multiple of 4, and torch wants it so.
-            scale = torch.from_numpy(np.ascontiguousarray(rows[f"{name}/scale"])).to(device)
+            scale = send(np.ascontiguousarray(rows[f"{name}/scale"]), device)
             outputs[name] = values * scale.reshape(-1, *[1] * (values.ndim - 1))
         return outputs
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data_shards.augment.on_device import finish
+from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
 from data_shards.decode import DECODER
 from data_shards.errors import CacheError, CheckpointError, RecipeError
@@ -161,7 +161,7 @@ def slot_outputs(
         threads=threads,
         variations=variations,
     ):
-        pixels = finish(torch.from_numpy(images).to(device), coming.popleft())
+        pixels = finish(send(images, device), coming.popleft())
         yield teacher_outputs(model, pixels, key.outputs, precision=key.precision)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_shards import loader as loading
+from data_shards import decoders
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import FAMILIES
 from data_shards.loader import Batch, TrainLoader
@@ -75,13 +75,13 @@ def test_an_image_is_decoded_once_for_its_crops_and_sizes(
     tiny_shards, monkeypatch: pytest.MonkeyPatch, crops: int, size: int | None
 ) -> None:
     decoded = []
-    decode = loading.decode
+    decode = decoders.decode
 
     def counting(content: bytes, **of):
         decoded.append(1)
         return decode(content, **of)
 
-    monkeypatch.setattr(loading, "decode", counting)
+    monkeypatch.setattr(decoders, "decode", counting)
     found = batches(tiny_shards, crops=crops, steps=crops, teacher_size=size)
     assert len(decoded) == 8 * 3 and len(found) == crops
     if size:
