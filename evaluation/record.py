@@ -186,7 +186,8 @@ def record(setting: Setting, report: Report, artifacts: list[Path]) -> None:
     run = setting.loaded.run
     if run is None or setting.config.no_mlflow:
         return
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = {"cost/parameters": report.cost.parameters}
+    metrics["cost/ops"] = report.cost.ops
     for result in report.results:
         metrics |= tracked(f"{_prefix(setting)}/{result.name}", result.metrics)
     for name, distances in report.distances.items():

@@ -120,7 +120,8 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage], *, name: str) -> int
         return _do_rows(config, stages)
     finally:
         try:
-            list(sync(config.out))
+            *_, view = sync(config.out)
+            sys.stdout.write(f"{view}\n")
         except TrackingError as error:
             sys.stdout.write(f"{error}\n")
 

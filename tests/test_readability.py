@@ -19,7 +19,7 @@ LEAN = ("distill", "launch")
 BUDGETS = {
     "data_shards": {"lines": 12_300, "files": 96},
     # 360 more than its issues allow: the options of issue 12; 290 more by issue 13, MLflow
-    "distill": {"lines": 8_200},
+    "distill": {"lines": 8_201},
     "evaluation": {"lines": 12_350, "files": 94},  # 150 more by issue 10, asymmetric retrieval
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }
