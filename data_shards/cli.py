@@ -4,15 +4,16 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
-from data_shards.layouts import found_lines, read_layout
+from data_shards.layouts import found_lines, leave_out, read_layout
 from data_shards.manifest import Manifest, ShardSummary
 from data_shards.packing.index_tars import index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
-from data_shards.packing.stored_image import Profile
+from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
 from data_shards.planning.neighbours import read_neighbours
 from data_shards.planning.place_views import trained_places
@@ -61,7 +62,14 @@ def shard(argv: Sequence[str]) -> int:
             log.info("would index %d tars of %s", tars, config.raw)
             return 0
         with show_progress("indexing tars", unit="tars") as progress:
-            done = index_tars(config.raw, roles=roles, workers=config.workers, progress=progress)
+            done = index_tars(
+                config.raw,
+                roles=roles,
+                workers=config.workers,
+                progress=progress,
+                name=config.name,
+                is_decoded=not config.no_decode,
+            )
         _report(config, config.raw, done)
         return 0
     dataset = read_layout(
@@ -70,6 +78,7 @@ def shard(argv: Sequence[str]) -> int:
         split=config.split,
         coordinates=config.coordinates,
         compared=read_source_notes(config.out).compared,
+        name=config.name,
     )
     for line in found_lines(dataset):
         log.info("%s", line)
@@ -79,18 +88,31 @@ def shard(argv: Sequence[str]) -> int:
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
+    size, quality, resampling = config.image_size, config.quality, config.resampling
     with show_progress("writing shards", unit="images") as progress:
-        size, quality, resampling = config.image_size, config.quality, config.resampling
-        profile = Profile(image_size=size, quality=quality, resampling=resampling)
-        done = write_shards(
-            dataset, config.out, profile=profile, workers=config.workers, progress=progress
+        write = partial(
+            write_shards,
+            out=config.out,
+            profile=Profile(image_size=size, quality=quality, resampling=resampling),
+            workers=config.workers,
+            progress=progress,
+            is_decoded=not config.no_decode,
         )
+        try:
+            done = write(dataset)
+        except UnreadableError as error:
+            for problem in error.problems:
+                log.info("%s", problem)
+            if not config.skip_unreadable:
+                raise
+            done = write(leave_out(dataset, error.records, raw=config.raw))
     _report(config, config.out, done)
     return 0
 
 
 def _origin(found: RawDataset | Manifest) -> dict[str, object]:
     return {
+        "name": found.name,
         "layout": found.layout,
         "split": found.split,
         "deviations": found.deviations,
@@ -111,12 +133,13 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     result |= _origin(manifest) | {"fingerprint": manifest.fingerprint}
     _print_json(config, result)
     log.info(
-        "%s %d images of %d places in %d tars at %s (fingerprint %s)",
+        "%s %d images of %d places in %d tars at %s (%s, fingerprint %s)",
         "unchanged:" if done.was_complete else "indexed" if config.index_only else "wrote",
         done.images,
         len(manifest.places),
         len(manifest.shards),
         out,
+        manifest.name,
         manifest.fingerprint[:12],
     )
     if done.tars_kept and not done.was_complete and not config.index_only:
@@ -137,7 +160,11 @@ def verify(argv: Sequence[str]) -> int:
     folder = Path(config.shards)
     with show_progress("verifying", unit="MB") as progress:
         verdict = verify_shards(
-            folder, expect=config.expect, workers=config.workers, progress=progress
+            folder,
+            expect=config.expect,
+            workers=config.workers,
+            progress=progress,
+            is_decoded=config.decode,
         )
     for problem in verdict.problems[:MOST_PROBLEMS]:
         log.info("%s", problem)
@@ -146,8 +173,9 @@ def verify(argv: Sequence[str]) -> int:
     if not verdict.is_ok:
         raise verdict.sentence(folder, told=MOST_PROBLEMS)
     log.info(
-        "%s is whole: %d images, %.2f GB in %.1f s (%.2f GB/s)",
+        "%s is whole%s: %d images, %.2f GB in %.1f s (%.2f GB/s)",
         folder,
+        " and every image decodes" if config.decode else "",
         verdict.images,
         verdict.bytes / 1e9,
         verdict.seconds,

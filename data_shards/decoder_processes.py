@@ -192,6 +192,7 @@ class DecoderProcesses(Decoders):
         return self.shared(self._send, chunks)
 
     def end(self) -> None:
+        """Stop behind the images in work; the processes wait for the next loader."""
         super().end()
         for _ in range(self.threads):
             process = self._processes.get()

@@ -55,6 +55,9 @@ class Manifest:
     """What a shard folder holds."""
 
     layout: str
+    name: str = ""
+    """What the data set is called in titles and reports; no part of the fingerprint."""
+
     places: tuple[str, ...]
     """Identifiers of all places, sorted; indexes refer to them by number."""
 
@@ -81,8 +84,10 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Name of these very shards, for caches and runs: a digest over all that stands here."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Name of these very shards, for caches and runs: a digest over all but `name`."""
+        values = asdict(self)
+        del values["name"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -87,6 +87,9 @@ class RawDataset:
     records: tuple[ImageRecord, ...]
     """Every image, sorted by key."""
 
+    name: str = ""
+    """What a user called it; where nothing was said, shards are called after the raw folder."""
+
     split: str = "folders"
     """What decided which places train: `folders`, `official`, or the name of a split file."""
 

@@ -118,6 +118,15 @@ class ShardSet:
     def fingerprint(self) -> str:
         return self.manifest.fingerprint
 
+    @cached_property
+    def plan_digest(self) -> str:
+        """Name of all that plans and draws are made of: equal where only images' bytes differ."""
+        sha, images = hashlib.sha256("\n".join(self.places).encode()), self.images
+        sha.update("\n".join(images.key.tolist()).encode())
+        for column in (images.place, images.view, images.roles, images.position, images.altitude_m):
+            sha.update(column.tobytes())
+        return sha.hexdigest()
+
     @property
     def places(self) -> tuple[str, ...]:
         """Identifiers of all places; `ImageTable.place` holds numbers into it."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data_shards.decode import check_image
 from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS, Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
@@ -178,7 +179,12 @@ class Verdict:
 
 
 def verify_shards(
-    folder: Path, *, expect: Literal["official", "none"], workers: int, progress: Progress
+    folder: Path,
+    *,
+    expect: Literal["official", "none"],
+    workers: int,
+    progress: Progress,
+    is_decoded: bool = False,
 ) -> Verdict:
     """Check manifest, indexes, every byte of every tar, pairs and counts.
 
@@ -187,6 +193,7 @@ def verify_shards(
         expect: `official` also compares the counts with those published for the data set.
         workers: threads that read and hash; 0 means one per processor.
         progress: told of megabytes.
+        is_decoded: also decode every image.
 
     Raises:
         ShardError: the manifest itself cannot be trusted, so that nothing else can be checked.
@@ -202,6 +209,8 @@ def verify_shards(
     verdict.problems = [problem for shard in checked for problem in shard.problems]
     indexes = [shard.index for shard in checked if shard.index is not None]
     verdict.images = sum(len(index.rows) for index in indexes)
+    if is_decoded and not verdict.problems:
+        verdict.problems += _undecodable(ShardSet.open(folder), workers or usable_cpus())
     if len(indexes) == len(checked):
         verdict.problems += _problems_of_the_whole(manifest, indexes)
     verdict.is_whole = verdict.is_ok
@@ -276,6 +285,17 @@ def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
         )
     else:
         checked.complain(f"cut short behind the last image ({told})")
+
+
+def _undecodable(shards: ShardSet, workers: int) -> Iterator[Problem]:
+    """Yield the images that were damaged before they came into their tars."""
+    with ThreadPoolExecutor(workers) as pool:
+        told = pool.map(lambda row: check_image(shards.read(row)), range(len(shards.images)))
+        for row, problem in enumerate(told):
+            if problem:
+                tar = shards.manifest.shards[int(shards.images.shard[row])].name
+                sentence = f"the image does not decode ({problem})"
+                yield Problem(shard=tar, key=str(shards.images.key[row]), problem=sentence)
 
 
 def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:

@@ -97,6 +97,7 @@ def train_once(
     state = session.state
     if accelerator.is_main_process and state.step < config.schedule.num_steps:
         paths.exit.unlink(missing_ok=True)
+    accelerator.wait_for_everyone()  # else a rank that fails at once could have recorded it before
     log_on_rank_zero(
         f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
         f"global batch {config.data.global_batch}, steps {state.step} to "

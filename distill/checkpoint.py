@@ -53,6 +53,9 @@ class RunState:
     shards: str = ""
     """Fingerprint of the shards that it is trained on."""
 
+    plan: str = ""
+    """`ShardSet.plan_digest` of them."""
+
     origin: dict[str, str] = field(default_factory=dict)
     """Where the first weights came from: source, digest and licence."""
 
@@ -70,11 +73,12 @@ class RunState:
 
 
 def newest_checkpoint(
-    accelerator: Accelerator, paths: RunPaths, *, shards: str
+    accelerator: Accelerator, paths: RunPaths, *, shards: str, plan: str = ""
 ) -> tuple[Path | None, RunState]:
     """Return the newest checkpoint that is whole and its state; None and that of a fresh run.
 
-    Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow.
+    Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow. Where
+    images were replaced under the same keys, `plan` is as it was, and the run goes on.
 
     Raises:
         CheckpointError: the newest is of other shards, another version of this program, or divided
@@ -89,13 +93,17 @@ def newest_checkpoint(
     if problem is not None:
         raise CheckpointError(problem)
     if found is None:
-        return None, RunState(shards=shards, sharding=divided)
+        return None, RunState(shards=shards, plan=plan, sharding=divided)
     folder, state = found
-    if state.shards != shards:
+    if state.shards != shards and not (plan and state.plan == plan):
         raise CheckpointError(
             f"checkpoint {folder} was trained on shards {state.shards[:12]} and the recipe names "
-            f"shards {shards[:12]}; give data.shards of the former, or another out for a new run"
+            f"shards {shards[:12]} of other images, which is another plan; give data.shards of the "
+            "former, or another out for a new run"
         )
+    if state.shards != shards:
+        log.info("images were replaced under the same keys since %s; the run goes on", folder.name)
+    state.shards, state.plan = shards, plan
     if state.sharding != divided:
         raise CheckpointError(
             f"checkpoint {folder} was saved by {state.sharding or 'ranks that divide nothing'} and "

@@ -52,6 +52,7 @@ class RunPaths:
         self.environment = folder / "environment.json"  # versions and machine, newest attempt
         self.metrics = folder / "metrics.jsonl"  # the spool that MLflow is fed from
         self.mlflow = folder / "mlflow.json"  # which MLflow run this is, and what reached it
+        self.records = folder / "mlflow.jsonl"  # the spool of what is no metric
         self.exit = folder / "exit.json"  # how the newest attempt ended
         self.lock = folder / ".lock"  # who trains into this folder; to remove it unlocks it
         self.stop = folder / "STOP"  # stops the run, as a signal does; then it is removed

@@ -78,7 +78,9 @@ class Session:
         """What stands for `step` in training where batches are divided."""
         # Written when nothing of the recipe is left to refuse.
         self.paths = open_run_folder(asked, world_size=accelerator.num_processes)
-        found, self.state = newest_checkpoint(accelerator, self.paths, shards=shards.fingerprint)
+        found, self.state = newest_checkpoint(
+            accelerator, self.paths, shards=shards.fingerprint, plan=shards.plan_digest
+        )
         if config.start is not None and found is None:
             self.model.origin = start_from(wrapped, config.start, places=class_places(shards))
         is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
@@ -135,7 +137,8 @@ class Session:
         self.tracker.start(
             name=config.name,
             experiment=config.tracking.experiment,
-            uri=tracking_uri(self.paths, config.tracking.uri),
+            uri=tracking_uri(self.paths, config.tracking.uri, sweep=config.tracking.sweep),
+            sweep=config.tracking.sweep,
             params=flat_recipe(config),
             tags={
                 "role": config.role,
@@ -148,6 +151,10 @@ class Session:
                 "world_size": str(accelerator.num_processes),
             },
         )
+        shards, layout = self.shards, self.shards.manifest.layout
+        self.tracker.log_dataset(layout, shards.fingerprint, shards.source, context="train")
+        for path in (self.paths.recipe, self.paths.environment):
+            self.tracker.log_artifact(path)
 
     def on_device(self, planned: Batch) -> DeviceBatch:
         """Return a batch on the training device, with what the teacher says of it."""

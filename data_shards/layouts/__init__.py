@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
-from data_shards.layouts.folders import subfolders
+from data_shards.layouts.folders import require_whole_places, subfolders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
+from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.layouts.university160k import find_university160k, read_university160k
 from data_shards.layouts.university1652 import find_university1652, read_university1652
-from data_shards.schema import RawDataset
+from data_shards.schema import ImageRecord, RawDataset
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def read_layout(
     split: Path | None = None,
     coordinates: Path | None = None,
     compared: str = "",
+    name: str = "",
 ) -> RawDataset:
     """List every image below `raw`, or below the one folder in it that holds a data set.
 
@@ -76,6 +78,7 @@ def read_layout(
         split: YAML file that says which places train, where the folders do not.
         coordinates: CSV file of place, latitude and longitude.
         compared: `RawDataset.compared` of an earlier run; files it speaks of are not read again.
+        name: what the data set is called, if anything was said.
 
     Returns:
         The records, sorted by key, and how they differ from what is published.
@@ -94,15 +97,34 @@ def read_layout(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
-    images = (Image(key, r.place, r.view, r.roles, r.altitude_m) for key, r in keyed)
-    deviations = compare(dataset.layout, images).sentences
-    places = {record.place for record in dataset.records}
+    records = tuple(record for _, record in keyed)
+    places = {record.place for record in records}
     return replace(
         dataset,
-        records=tuple(record for _, record in keyed),
-        deviations=deviations,
+        records=records,
+        name=name,
+        deviations=_deviations(dataset.layout, records),
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
+
+
+def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Path) -> RawDataset:
+    """Return a data set without some images, which its deviations name.
+
+    Raises:
+        LayoutError: a place is not whole any more.
+    """
+    gone = {record.path for record in unreadable}
+    kept = tuple(record for record in dataset.records if record.path not in gone)
+    if dataset.layout != UNIVERSITY_160K:
+        require_whole_places(raw, kept)
+    told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
+    return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)
+
+
+def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
+    images = (Image(r.key, r.place, r.view, r.roles, r.altitude_m) for r in records)
+    return compare(layout, images).sentences
 
 
 def found_lines(dataset: RawDataset) -> list[str]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -70,7 +70,13 @@ class WalkedTar:
 
 
 def index_tars(
-    folder: Path, *, roles: Role | None, workers: int, progress: Progress
+    folder: Path,
+    *,
+    roles: Role | None,
+    workers: int,
+    progress: Progress,
+    name: str = "",
+    is_decoded: bool = True,
 ) -> ShardSummary:
     """Write an index beside each tar of `folder`, then the manifest.
 
@@ -79,6 +85,8 @@ def index_tars(
         roles: of images whose JSON tells none; None leaves it to the tar's name.
         workers: threads, one tar each; 0 means one per processor.
         progress: told of tars.
+        name: of the data set; by default as it was called before, or as the folder.
+        is_decoded: whether every image is decoded once.
 
     Raises:
         ShardError: a tar is cut short, or a sample is not one image under one of our keys.
@@ -101,11 +109,12 @@ def index_tars(
         )
     walked: list[WalkedTar] = []
     with ThreadPoolExecutor(workers or usable_cpus()) as pool:
-        for tar in pool.map(partial(_walk, roles=roles), paths):
+        for tar in pool.map(partial(_walk, roles=roles, is_decoded=is_decoded), paths):
             walked.append(tar)
             progress(len(walked), len(paths))
     try:
-        manifest = _write_indexes(folder, walked)
+        name = name or (old.name if old else "") or folder.resolve().name
+        manifest = replace(_write_indexes(walked), name=name)
         if manifest != old:
             write_manifest(folder, manifest)
     except OSError as error:
@@ -130,7 +139,7 @@ def roles_of(words: Sequence[str]) -> Role | None:
     return roles or None
 
 
-def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
+def _write_indexes(walked: Sequence[WalkedTar]) -> Manifest:
     seen: dict[str, Path] = {}
     for key, path in ((key, tar.path) for tar in walked for key in tar.keys):
         if key in seen:
@@ -168,7 +177,7 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
     )
 
 
-def _walk(path: Path, *, roles: Role | None) -> WalkedTar:
+def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
     """Read one tar from end to end."""
     rows, keys, places, positions = [], [], [], Counter[tuple[str, View]]()
     try:
@@ -178,7 +187,7 @@ def _walk(path: Path, *, roles: Role | None) -> WalkedTar:
                 positions[place, view] += 1
                 suffix, member = sample.images[0]
                 content = os.pread(file.fileno(), member.size, member.offset_data)
-                if problem := check_image(content):
+                if problem := check_image(content, is_decoded=is_decoded):
                     raise ShardError(
                         f"{path}: {sample.key} is not a readable image ({problem}); write the tar "
                         "again"

@@ -51,8 +51,8 @@ class SourceNotes:
     """`RawDataset.compared`: the raw files that were found equal."""
 
 
-def inputs_of(tar: TarContent, profile: Profile) -> str:
-    """Return a digest over all that decides a tar: equal means that nobody touched its files.
+def inputs_of(tar: TarContent, profile: Profile, *, is_decoded: bool) -> str:
+    """Return a digest over all that decides a tar and what was looked at: equal means unchanged.
 
     Contents are not read. Numbers are packed: to write them as text would take as long as to ask
     the file system for them.
@@ -61,6 +61,7 @@ def inputs_of(tar: TarContent, profile: Profile) -> str:
         ShardError: a file is gone.
     """
     names = [f"{SCHEMA_VERSION} {tar.name} {json.dumps(profile.choice, sort_keys=True)}"]
+    names += ["decoded"] * is_decoded
     facts = bytearray()
     for record in tar.records:
         path = record.path

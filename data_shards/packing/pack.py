@@ -23,7 +23,7 @@ import numpy as np
 from data_shards.index import ROW, Rows, write_index
 from data_shards.manifest import ShardEntry
 from data_shards.packing.shard_layout import TarContent
-from data_shards.packing.stored_image import Profile
+from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.tar_chunk import TAR_END, Chunk, pack_chunk
 from data_shards.schema import ImageRecord
 
@@ -66,8 +66,10 @@ class GrowingTar:
         if self.file is not None:
             self.file.write(content)
 
-    def settle(self, records: Sequence[ImageRecord]) -> PackedTar:
-        """Bring the tar to the disk and write its index."""
+    def settle(
+        self, records: Sequence[ImageRecord], settled: Callable[[PackedTar], None]
+    ) -> PackedTar:
+        """Bring the tar to the disk, write its index, and tell `settled`."""
         rows, index_sha256 = np.concatenate(self.rows), ""
         if self.file is not None and self.path is not None:
             with self.file:
@@ -87,13 +89,20 @@ class GrowingTar:
             sha256=self.sha256.hexdigest(),
             index_sha256=index_sha256,
         )
-        return PackedTar(entry=entry, rows=rows)
+        packed = PackedTar(entry=entry, rows=rows)
+        settled(packed)
+        return packed
 
     def __enter__(self) -> "GrowingTar":
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure is not None and self.file is not None:
+        if failure is not None:
+            self.close()
+
+    def close(self) -> None:
+        """Give the tar up."""
+        if self.file is not None:
             with suppress(OSError):  # what is buffered does not matter any more
                 self.file.close()
 
@@ -104,33 +113,27 @@ def pack_tars(
     *,
     profile: Profile,
     number: dict[str, int],
+    is_decoded: bool,
     workers: int,
     count: Callable[[int], None],
     settled: Callable[[PackedTar], None],
 ) -> Generator[PackedTar, None, None]:
-    """Write tars and their indexes into `folder`, or only hash them where there is none.
+    """Write tars and their indexes into `folder`, or only hash them; yield each when it is done.
 
     Args:
         tars: what to write, in order.
         folder: where, or nowhere.
         profile: what becomes of the images.
         number: place to its number in the manifest.
+        is_decoded: whether every image is decoded once.
         workers: threads.
         count: called with how many images were written.
         settled: called with each tar as soon as it is on the disk, also when a later one fails.
 
-    Yields:
-        Every tar, in order, once it is on the disk.
-
     Raises:
-        ShardError: an image is unreadable; the tars before stay, half a one may.
+        UnreadableError: images are unreadable, all that are told; the other tars are there.
     """
-    prepare = partial(pack_chunk, profile=profile, number=number)
-
-    def settle(tar: GrowingTar, records: Sequence[ImageRecord]) -> PackedTar:
-        packed = tar.settle(records)
-        settled(packed)
-        return packed
+    prepare = partial(pack_chunk, profile=profile, number=number, is_decoded=is_decoded)
 
     ahead = workers * CHUNKS_AHEAD_PER_WORKER
     records = (
@@ -138,7 +141,7 @@ def pack_tars(
         for tar in tars
         for start in range(0, len(tar.records), IMAGES_PER_CHUNK)
     )
-    waiting: deque[Future[PackedTar]] = deque()
+    waiting, unreadable = deque[Future[PackedTar]](), list[tuple[ImageRecord, str]]()
     with (
         ThreadPoolExecutor(workers) as pool,
         ThreadPoolExecutor(1) as settling,
@@ -146,16 +149,23 @@ def pack_tars(
     ):
         for tar in tars:
             path = None if folder is None else folder / tar.name
+            found = len(unreadable)
             with GrowingTar(tar.name, path) as file:
                 for chunk in islice(chunks, -(-len(tar.records) // IMAGES_PER_CHUNK)):
                     file.append(chunk)
                     count(chunk.num_images)
+                    unreadable += chunk.unreadable
                 file.end()
-            waiting.append(settling.submit(settle, file, tar.records))
+            if len(unreadable) > found:
+                file.close()
+                continue
+            waiting.append(settling.submit(file.settle, tar.records, settled))
             while waiting and (waiting[0].done() or len(waiting) > 2):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    if unreadable:
+        raise UnreadableError(unreadable)
 
 
 def map_in_order(

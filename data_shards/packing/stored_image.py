@@ -1,5 +1,6 @@
 """One image file as a shard stores it: its own bytes, or a JPEG of the profile's size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -89,17 +90,19 @@ class StoredImage:
     """EXIF orientation of the stored pixels."""
 
 
-def stored_image(record: ImageRecord, content: bytes, profile: Profile) -> StoredImage:
+def stored_image(
+    record: ImageRecord, content: bytes, profile: Profile, *, is_decoded: bool = True
+) -> StoredImage:
     """Bring the bytes of an image file into the form that the profile asks for.
 
     Raises:
-        ShardError: they are no whole image.
+        ShardError: they are no whole image, as far as `check_image` looks.
     """
     orientation = exif_orientation(content)
     try:
+        if problem := check_image(content, is_decoded=is_decoded):
+            raise DecodeError(problem)
         if profile.keeps_bytes or is_in_form(content, orientation, size=profile.image_size):
-            if problem := check_image(content):
-                raise DecodeError(problem)
             return StoredImage(content=content, suffix=record.suffix, orientation=orientation)
         pixels = decode(content, orientation=orientation)
     except DecodeError as error:
@@ -110,10 +113,22 @@ def stored_image(record: ImageRecord, content: bytes, profile: Profile) -> Store
 
 
 def unreadable(record: ImageRecord, error: OSError) -> ShardError:
-    """Return the sentence about a file that cannot be read."""
     return ShardError(
         f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
     )
+
+
+class UnreadableError(ShardError):
+    """Images that cannot be stored, all that there are."""
+
+    def __init__(self, problems: Sequence[tuple[ImageRecord, str]]) -> None:
+        """Take each with its sentence."""
+        self.records = [record for record, _ in problems]
+        self.problems = [sentence for _, sentence in problems]
+        told = problems[0][1]
+        if len(problems) > 1:
+            told = f"{len(problems)} images are unreadable (listed above); replace them"
+        super().__init__(f"{told}, or leave out what is unreadable with --skip-unreadable")
 
 
 def is_in_form(content: Content, orientation: int, *, size: int) -> bool:

@@ -38,24 +38,35 @@ class Chunk:
     """Rows of the index, with offsets counted from the start of the chunk."""
 
     num_images: int
+    unreadable: list[tuple[ImageRecord, str]]
+    """Images that are not in it, each with a sentence that says why."""
 
 
 def pack_chunk(
-    records: Sequence[ImageRecord], *, profile: Profile, number: Mapping[str, int]
+    records: Sequence[ImageRecord],
+    *,
+    profile: Profile,
+    number: Mapping[str, int],
+    is_decoded: bool = True,
 ) -> Chunk:
     """Read, check, hash and describe some images; `number` is that of each place in the manifest.
 
     Raises:
-        ShardError: one is unreadable.
+        ShardError: a name does not fit into a tar.
     """
     members: list[bytes] = []
+    problems: list[tuple[ImageRecord, str]] = []
     rows, end = bytearray(), 0
     for record in records:
         try:
-            source = Path(record.path).read_bytes()
+            content = Path(record.path).read_bytes()
+            image = stored_image(record, content, profile, is_decoded=is_decoded)
         except OSError as error:
-            raise unreadable(record, error) from error
-        image = stored_image(record, source, profile)
+            problems.append((record, str(unreadable(record, error))))
+            continue
+        except ShardError as error:
+            problems.append((record, str(error)))
+            continue
         sha256 = hashlib.sha256(image.content)
         rows += PACKED_ROW.pack(
             end + TAR_BLOCK,
@@ -76,7 +87,8 @@ def pack_chunk(
         described = sample_json(record, key, image, sha256.hexdigest())
         members += tar_member(f"{key}.json", described)
         end += sum(map(len, members[-6:]))
-    return Chunk(content=b"".join(members), rows=rows, num_images=len(records))
+    count = len(records) - len(problems)
+    return Chunk(content=b"".join(members), rows=rows, num_images=count, unreadable=problems)
 
 
 def tar_member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:

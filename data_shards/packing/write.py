@@ -4,9 +4,12 @@ The same input gives the same bytes, whether they are written at once, after a c
 older ones of which only the changed tars are made again.
 """
 
+import ctypes
+import errno
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +29,6 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_shards.packing.atomic_replace import atomic_replace, recover, replaced
 from data_shards.packing.notes import (
     NOTE_SUFFIX,
     SOURCE_NAME,
@@ -41,10 +43,74 @@ from data_shards.packing.notes import (
 )
 from data_shards.packing.pack import PackedTar, pack_tars
 from data_shards.packing.shard_layout import TarContent, shard_layout
-from data_shards.packing.stored_image import Profile, chosen
+from data_shards.packing.stored_image import Profile, UnreadableError, chosen
 from data_shards.progress import Progress, Tally
 from data_shards.schema import RawDataset
 from data_shards.usable_cpus import usable_cpus
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+REPLACED_SUFFIX = ".replaced"
+
+
+def atomic_replace(new: Path, out: Path) -> None:
+    """Move the folder `new` to `out`, and remove the folder that stood there.
+
+    Where the system can exchange two names in one step, `out` is at every moment the old folder or
+    the new one. Elsewhere it is missing between two renames; `recover` mends what a crash leaves.
+    """
+    sync_folder(new)
+    if not out.exists():
+        new.rename(out)
+    elif _exchange(new, out):
+        shutil.rmtree(new)
+    else:
+        old = replaced(out)
+        out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old)
+    sync_folder(out.parent)
+
+
+def recover(out: Path) -> None:
+    """Put back, or remove, the older folder that a crash between two renames left aside."""
+    old = replaced(out)
+    if out.exists():
+        shutil.rmtree(old)
+    else:
+        old.rename(out)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replaced(out: Path) -> Path:
+    """Where the older folder stands between two renames."""
+    return out.with_name(out.name + REPLACED_SUFFIX)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where system or file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    if library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0:
+        return True
+    failure = ctypes.get_errno()
+    if failure in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(failure, os.strerror(failure), str(other))
+
 
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
@@ -60,6 +126,7 @@ class Task:
     profile: Profile
     workers: int
     progress: Progress
+    is_decoded: bool
 
     @cached_property
     def tars(self) -> list[TarContent]:
@@ -67,15 +134,25 @@ class Task:
 
     @cached_property
     def notes(self) -> SourceNotes:
-        inputs = {tar.name: inputs_of(tar, self.profile) for tar in self.tars}
+        """Raw folder and inputs of every tar."""
+        inputs = {
+            tar.name: inputs_of(tar, self.profile, is_decoded=self.is_decoded) for tar in self.tars
+        }
         source, compared = source_folder(self.dataset.records), self.dataset.compared
         return SourceNotes(source=source, inputs=inputs, compared=compared)
+
+    @property
+    def name(self) -> str:
+        """What was said, else what the shards there are called, else as the raw folder."""
+        old = read_manifest(self.out).name if (self.out / MANIFEST_NAME).is_file() else ""
+        return self.dataset.name or old or Path(self.notes.source).name
 
     @cached_property
     def head(self) -> Manifest:
         """The manifest before anything is known of the bytes."""
         return Manifest(
             layout=self.dataset.layout,
+            name=self.name,
             places=tuple(self.number),
             counts=count_groups(
                 Counter((int(r.roles), int(r.view), r.place) for r in self.dataset.records)
@@ -121,6 +198,7 @@ class Task:
             folder,
             profile=self.profile,
             number=self.number,
+            is_decoded=self.is_decoded,
             workers=self.workers,
             count=Tally(self.progress, total, done=before).add,
             settled=settled,
@@ -128,7 +206,13 @@ class Task:
 
 
 def write_shards(
-    dataset: RawDataset, out: Path, *, profile: Profile, workers: int, progress: Progress
+    dataset: RawDataset,
+    out: Path,
+    *,
+    profile: Profile,
+    workers: int,
+    progress: Progress,
+    is_decoded: bool = True,
 ) -> ShardSummary:
     """Write tars, indexes and manifest into `out`, which appears only when it is whole.
 
@@ -142,12 +226,14 @@ def write_shards(
         profile: what becomes of the image files.
         workers: threads that read, resize and hash; 0 means one per processor.
         progress: told of every few images.
+        is_decoded: whether every image is decoded once, those of kept tars apart.
 
     Raises:
-        ShardError: an image is unreadable, the disk is full, or `out` holds something else.
+        UnreadableError: images are unreadable, all that are told.
+        ShardError: the disk is full, or `out` holds something else.
     """
     out = Path(os.path.realpath(out)) if os.path.islink(out) else out
-    task = Task(dataset, out, profile, workers or usable_cpus(), progress)
+    task = Task(dataset, out, profile, workers or usable_cpus(), progress, is_decoded)
     try:
         if replaced(out).exists():
             with only_writer(task.partial, taken=task.taken):
@@ -166,6 +252,9 @@ def write_shards(
         if finished:
             tars = "tar" if finished == 1 else "tars"
             told += f" ({finished} finished {tars} in {task.partial} will be used by the next run)"
+        if isinstance(error, UnreadableError):
+            error.args = (told,)
+            raise
         raise ShardError(told) from error
 
 

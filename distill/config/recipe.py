@@ -18,20 +18,9 @@ from distill.config.fields import bounded, field_problems, seed
 from distill.config.model import ModelConfig, TeacherConfig
 from distill.config.objectives import ObjectivesConfig
 from distill.config.optim import OptimizerConfig, PhaseConfig, ScheduleConfig
+from distill.config.tracking import TrackingConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Where MLflow records the run; metrics reach `metrics.jsonl` in the run folder first."""
-
-    uri: str | None = None
-    """Tracking store or server; by default MLFLOW_TRACKING_URI, else `mlflow.db` beside the run
-    folder."""
-
-    experiment: str = "skydistill"
-    """MLflow experiment."""
 
 
 @dataclass(frozen=True, kw_only=True)

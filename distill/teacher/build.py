@@ -7,6 +7,7 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
 import json
+import logging
 import time
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from data_shards.errors import CacheError
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
+from data_shards.shards import ShardSet
 from distill.collectives import broadcast_object, rank, wait_for_all, world_size
 from distill.models.weights import file_sha256
 from distill.teacher.cache import (
@@ -28,9 +30,12 @@ from distill.teacher.cache import (
     cached_shards,
     is_finished,
     rows_name,
+    tar_digests,
 )
 from distill.teacher.codec import CODECS
 from distill.teacher.source import LiveTeacher, teacher_batch
+
+log = logging.getLogger(__name__)
 
 REMEDY = "set teacher.cache to a new folder, or remove this one"
 
@@ -41,8 +46,9 @@ def build_cache(live: LiveTeacher, folder: Path, *, threads: int, progress: Prog
     Raises:
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
-    key = live.key
-    if broadcast_object(is_finished(folder, key, remedy=REMEDY) if rank() == 0 else None):
+    key, plan = live.key, live.shards.plan_digest
+    is_there = rank() == 0 and is_finished(folder, key, remedy=REMEDY, plan=plan)
+    if broadcast_object(is_there):
         return False
     taken = CacheError(
         f"teacher cache {folder} is being written by another process; wait until it is done, "
@@ -50,7 +56,7 @@ def build_cache(live: LiveTeacher, folder: Path, *, threads: int, progress: Prog
     )
     try:
         with only_writer(folder, taken=taken) if rank() == 0 else nullcontext():
-            finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
+            finished = broadcast_object(_begin(folder, key, live.shards) if rank() == 0 else None)
             if finished is None:
                 return False
             seconds = _write_shards(folder, live, finished, threads, progress)
@@ -58,6 +64,7 @@ def build_cache(live: LiveTeacher, folder: Path, *, threads: int, progress: Prog
                 digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
                 facts = {"key": asdict(key), "digest": key.digest, "sha256": digests}
                 facts |= {"teacher": live.name, "origin": asdict(live.origin)}
+                facts |= {"plan": plan, "tars": tar_digests(live.shards)}
                 write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
                 (folder / KEY_NAME).unlink()
             wait_for_all()
@@ -107,15 +114,25 @@ def _write_shards(
     return float(before + time.perf_counter() - started)
 
 
-def _begin(folder: Path, key: CacheKey) -> set[str] | None:
+def _begin(folder: Path, key: CacheKey, shards: ShardSet) -> set[str] | None:
     """Return the rows that an earlier build of this key finished; clear those of another key.
+
+    Of a finished cache whose images were replaced under the same keys, the rows of other tars stay.
 
     None when another process finished this very cache before we had the lock. Whoever holds the
     lock may clear: an unfinished build of another key is nobody's any more.
     """
-    if is_finished(folder, key, remedy=REMEDY):
+    if is_finished(folder, key, remedy=REMEDY, plan=shards.plan_digest):
         return None
-    path = folder / KEY_NAME
+    path, meta_path = folder / KEY_NAME, folder / META_NAME
+    if meta_path.is_file():
+        meta, tars = json.loads(meta_path.read_text()), tar_digests(shards)
+        for rows in folder.glob("*.npy"):
+            if meta["tars"].get(rows.name) != tars.get(rows.name):
+                log.info("%s is made anew: images were replaced under the same keys", rows)
+                rows.unlink()
+        write_json(path, {"key": asdict(key), "seconds": meta["seconds"]})
+        meta_path.unlink()
     if not path.is_file() and any(folder.iterdir()):
         raise CacheError(
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"

@@ -131,6 +131,11 @@ def rows_name(shard: str) -> str:
     return Path(shard).with_suffix(".npy").name
 
 
+def tar_digests(shards: ShardSet) -> dict[str, str]:
+    """Return the rows file of each tar to the tar's SHA-256."""
+    return {rows_name(entry.name): entry.sha256 for entry in shards.manifest.shards}
+
+
 class FeatureCache:
     """A finished cache, opened for reading by image row and slot."""
 
@@ -168,7 +173,7 @@ class FeatureCache:
         """
         make = f"run skydistill cache {recipe}"
         remedy = f"{make} --teacher.cache NEW_FOLDER, and train with that folder"
-        if not is_finished(folder, key, remedy=remedy):
+        if not is_finished(folder, key, remedy=remedy, plan=shards.plan_digest):
             raise CacheError(f"no finished teacher cache at {folder}; {make}")
         try:
             return cls(shards, folder, key)
@@ -212,8 +217,10 @@ class FeatureCache:
         return CODECS[self.key.codec].decode(found, device)
 
 
-def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
+def is_finished(folder: Path, key: CacheKey, *, remedy: str, plan: str = "") -> bool:
     """Return whether `folder` holds the finished cache of `key`.
+
+    With `plan`, one of shards of this very plan, of which images were replaced, is unfinished.
 
     Raises:
         CacheError: it is of another key, with the remedy for that, or its meta file is damaged.
@@ -222,7 +229,10 @@ def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
     if not path.is_file():
         return False
     try:
-        differs = key.differences(dict(json.loads(path.read_text())["key"]))
+        meta = json.loads(path.read_text())
+        differs = key.differences(dict(meta["key"]))
+        if differs == ["shards"] and plan and meta.get("plan") == plan:
+            return False
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged; remove {folder} and run skydistill cache again"

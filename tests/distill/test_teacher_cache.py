@@ -207,10 +207,12 @@ def test_one_weight_byte_is_a_miss(cached, distilled, teacher_run, tmp_path, bui
         open_cache(config)
 
 
-def test_other_shards_size_code_and_decoder_are_misses(cached):
+def test_other_images_size_code_and_decoder_are_misses(cached):
     key, shards = open_cache(cached).key, ShardSet.open(cached.data.shards)
+    replaced = replace(key, shards="0" * 64)  # of the same plan
+    with pytest.raises(CacheError, match="no finished teacher cache at .*; run skydistill cache"):
+        FeatureCache.open(cached.teacher.cache, shards=shards, key=replaced, recipe="r")
     for field, value in {
-        "shards": "0" * 64,
         "image_size": 64,
         "augment_version": 99,
         "decoder": "another",
