@@ -58,14 +58,14 @@ class RetrievalModel(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Outputs:
         """Return descriptor and class logits of normalized images, and the earlier stages' maps."""
-        *earlier, last = self._tars(images_BCHW, self.num_stages)
+        *earlier, last = self._maps(images_BCHW, self.num_stages)
         outputs: Outputs = self.head(last)
         outputs |= {f"stage_{number}": values for number, values in enumerate(earlier, start=1)}
         return outputs
 
     def parts(self, images_BCHW: Tensor) -> Tensor:
         """Return descriptors [B, P, D] in their parts, not normalised: all that inference runs."""
-        (last,) = self._tars(images_BCHW, 1)
+        (last,) = self._maps(images_BCHW, 1)
         return self.head.parts(last)
 
     def _maps(self, images_BCHW: Tensor, num_stages: int) -> list[Tensor]:
