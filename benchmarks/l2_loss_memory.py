@@ -73,7 +73,7 @@ def loss_and_gradients(parts: list[Tensor]) -> list[Tensor]:
 def products(parts: list[Tensor]) -> None:
     """Multiply as every exact formula does: similarities, and the gradients of both sides."""
     query, gallery = (part.detach() for part in parts[:2])
-    for chunk in query.split(contrast.CHUNK):
+    for chunk in query.split(contrast.rows_at_once(gallery)):
         similarity = chunk @ gallery.T
         similarity @ gallery
         similarity.T @ chunk

@@ -192,7 +192,7 @@ class DecoderProcesses(Decoders):
         return self.shared(self._send, chunks)
 
     def end(self) -> None:
-        """Keep the processes for whoever comes next."""
+        """Stop behind the images in work; the processes wait for the next loader."""
         super().end()
         for _ in range(self.threads):
             process = self._processes.get()

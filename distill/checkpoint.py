@@ -134,7 +134,10 @@ def load_checkpoint(
                 accelerator.scaler.load_state_dict(rest["scaler"])
             random, step = rest["random"], int(folder.name.removeprefix("step-"))
             if rank() < len(random):
-                set_random_state(random[rank()], accelerator.device)
+                host, on_device = random[rank()].tensor_split([len(torch.get_rng_state())])
+                torch.set_rng_state(host.clone())
+                if accelerator.device.type == "cuda" and len(on_device):
+                    torch.cuda.set_rng_state(on_device.clone(), accelerator.device)
             else:
                 drawn = np.random.SeedSequence((seed, step, rank())).generate_state(1)
                 torch.manual_seed(int(drawn[0]))
@@ -152,14 +155,6 @@ def random_state(device: torch.device) -> Tensor:
     """Return what this rank's random numbers follow from, as bytes: the host's, then the GPU's."""
     on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return torch.cat([torch.get_rng_state(), *on_device])
-
-
-def set_random_state(state: Tensor, device: torch.device) -> None:
-    """Go on as `random_state` was; a GPU that it does not know keeps its own."""
-    host, on_device = state.tensor_split([len(torch.get_rng_state())])
-    torch.set_rng_state(host.clone())
-    if device.type == "cuda" and len(on_device):
-        torch.cuda.set_rng_state(on_device.clone(), device)
 
 
 def _newest_whole(paths: RunPaths) -> tuple[Path, RunState] | None:

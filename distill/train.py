@@ -141,8 +141,10 @@ def finish(session: Session) -> None:
     whole, paths = session.gather(), session.paths
     if session.accelerator.is_main_process:
         _save_weights(session, paths, whole)
-        for path in (paths.recipe, paths.environment, paths.card, paths.weights):
-            session.tracker.log_artifact(path)
+        kept = paths.best if paths.best.weights.is_file() else paths
+        session.tracker.log_artifact(kept.card)
+        register = session.config.tracking.register
+        session.tracker.log_model(kept.weights, width=whole.model.width, register=register)
 
 
 def _save_weights(session: Session, paths: RunPaths, whole: DistillStep) -> None:

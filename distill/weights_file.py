@@ -10,21 +10,27 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_shards.config import Resampling
+from data_shards.decode import Pixels, resize
 from data_shards.errors import CheckpointError
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
+from distill.models.preprocess import normalize
+from distill.models.retrieval import inference
 from distill.models.weights import Origin, file_sha256
 from distill.run_folder import RunPaths
 
 WEIGHTS_FORMAT = "skydistill-weights-1"
+IMAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +205,31 @@ def load_student(path: Path) -> LoadedModel:
         path=file,
         run=RunPaths(file.parent) if RunPaths(file.parent).recipe.is_file() else None,
     )
+
+
+class ImageDescriber:
+    """A trained model as MLflow loads it: `mlflow.pyfunc.load_model(...).predict(images)`."""
+
+    def __init__(self, path: str) -> None:
+        self.loaded = load_student(Path(path))
+        if torch.cuda.is_available():
+            self.loaded.model.cuda()
+
+    def predict(self, images: Sequence[Pixels], params: object = None) -> Pixels:
+        """Return unit descriptors [N, D] of uint8 images [N, H, W, 3] of any size."""
+        model, size, resampling = self.loaded.model, self.loaded.image_size, self.loaded.resampling
+        device, described = next(model.parameters()).device, []
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            part = images[start : start + IMAGES_AT_ONCE]
+            resized = np.stack([resize(one, size=size, resampling=resampling) for one in part])
+            with inference(model):
+                descriptors_ND = model.describe(normalize(torch.from_numpy(resized).to(device)))
+            described.append(descriptors_ND.float().cpu().numpy())
+        return np.concatenate(described)
+
+
+_load_pyfunc = ImageDescriber
+"""What MLflow calls."""
 
 
 def _in_words(origin: Origin) -> str:

@@ -193,6 +193,8 @@ def record(setting: Setting, report: Report, artifacts: list[Path]) -> None:
         metrics |= tracked(f"{_prefix(setting)}/{name}", distances)
     with continue_run(run) as tracker:
         tracker.log(setting.loaded.step, metrics)
+        shards = setting.shards
+        tracker.log_dataset(setting.dataset, shards.fingerprint, shards.source, context="test")
         for path in artifacts:
             tracker.log_artifact(path, folder=_artifact_folder(setting, path))
 

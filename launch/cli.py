@@ -1,4 +1,4 @@
-"""The commands of the launch stage: `skydistill demo`, `sweep` and `doctor`."""
+"""The commands of the launch stage: `skydistill demo`, `sweep`, `mlflow`, `doctor`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_shards.errors import RecipeError
 from data_shards.recipe import load_recipe, parse_command, print_recipe_help
-from launch.config import DemoConfig, DoctorConfig, SweepConfig
+from launch.config import DemoConfig, DoctorConfig, SweepConfig, SyncConfig
 
 
 def demo(argv: Sequence[str]) -> int:
@@ -28,6 +28,27 @@ def doctor(argv: Sequence[str]) -> int:
     from launch.doctor import examine
 
     return examine(config)
+
+
+def mlflow(argv: Sequence[str]) -> int:
+    """Bring spooled runs to MLflow: `skydistill mlflow sync`.
+
+    Raises:
+        RecipeError: it is asked for something else.
+        TrackingError: a folder was never tracked, or the store does not answer.
+    """
+    if argv[:1] not in (["sync"], ["-h"], ["--help"]):
+        raise RecipeError("skydistill mlflow sync FOLDER ... is all it does; see --help")
+    words = [word for word in argv if word != "sync"]
+    config = parse_command(
+        SyncConfig, words, prog="skydistill mlflow sync", positionals=["folders"]
+    )
+    from launch.tracking import sync
+
+    for folder in config.folders:
+        for line in sync(folder, config.tracking_uri):
+            sys.stdout.write(f"{line}\n")
+    return 0
 
 
 FLAGS = ("--local", "--slurm", "--dry-run", "--status", "--cancel", "--resume")
@@ -56,7 +77,7 @@ def sweep(argv: Sequence[str]) -> int:
 
     stages = sweep_stages(config)
     if "--dry-run" not in argv:
-        return run_sweep(config, stages)
+        return run_sweep(config, stages, name=Path(words[0]).stem)
     for stage in stages:
         sys.stdout.write(f"# {stage.title}\n{stage.typed}\n")
     return 0

@@ -20,6 +20,7 @@ from launch.slurm import (
     job_arrays,
 )
 from launch.sweep import is_done, sweep_stages
+from launch.tracking import begin_sweep
 
 SITE = Path("slurm/site.env")
 
@@ -67,6 +68,7 @@ def read_site(path: Path) -> SiteConfig:
             name = variable.removeprefix("SITE_").lower()
             require_known(name, kinds, what=f"SITE_ variable of {path}", error=RecipeError)
             values[name] = int(value) if kinds[name] is int and value.isdigit() else value
+    values["tracking_uri"] = variables.get("MLFLOW_TRACKING_URI")
     return build_config(SiteConfig, values, where=str(path))
 
 
@@ -167,6 +169,9 @@ def submit(sweep: ClusterSweep, *, resume: bool) -> int:
         )
     paths.folder.mkdir(parents=True, exist_ok=True)
     (paths.out / "logs").mkdir(exist_ok=True)
+    stages = [stage for array in sweep.arrays for stage in array.rows.values()]
+    uri = sweep.site.tracking_uri or "spool"
+    begin_sweep(sweep.config, stages, name=sweep.path.stem, uri=uri)
     scripts, ids = sweep.scripts(), dict[str, str]()
     for name, text in scripts.items():
         paths.script(name).write_text(text)

@@ -140,7 +140,22 @@ class SiteConfig:
     out: str | None = None
     """Folder of runs and logs that all nodes see, instead of the sweep's."""
 
+    tracking_uri: str | None = None
+    """MLFLOW_TRACKING_URI; without, jobs spool and the last one fills `OUT/mlflow.db`."""
+
     @property
     def ranks(self) -> int:
         """Ranks that train a row together."""
         return self.nodes * max(1, self.gpus_per_node)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig:
+    """Bring runs to MLflow that spooled, or whose server did not answer; again adds nothing."""
+
+    folders: tuple[Path, ...]
+    """Folders of runs, or of sweeps with all their runs."""
+
+    tracking_uri: str | None = None
+    """Store or server; by default that of the run, where it only spooled MLFLOW_TRACKING_URI, else
+    `mlflow.db` in the folder of its sweep, or beside its own."""

@@ -11,6 +11,7 @@ from typing import Any
 from data_shards.errors import SkyDistillError
 from data_shards.recipe import find_recipe, load_recipe
 from data_shards.usable_cpus import usable_cpus
+from distill.config.tracking import TrackingConfig
 from launch.config import DemoConfig
 from launch.demo_paths import DemoPaths
 from launch.demo_view import DemoView, open_view
@@ -66,6 +67,9 @@ class Stage:
 
     makes: Path | None = None
     """Run folder or teacher cache that a row of a sweep is for."""
+
+    tracking: TrackingConfig | None = None
+    """What the recipe of a row of a sweep says of MLflow."""
 
     teacher: Path | None = None
     """Run folder of the teacher that a row of a sweep learns from."""

@@ -161,8 +161,9 @@ def system(config: DoctorConfig) -> Iterator[Finding]:
 
 def store(config: DoctorConfig) -> Iterator[Finding]:
     """Look at the MLflow store that runs in `out` would be recorded in; nothing is made there."""
+    from distill.mlflow_store import SQLITE, first_line, open_store
     from distill.run_folder import RunPaths
-    from distill.tracking import SQLITE, first_line, open_store, tracking_uri
+    from distill.tracking import tracking_uri
 
     uri = tracking_uri(RunPaths(config.out / "run"), None)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():

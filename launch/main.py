@@ -81,6 +81,12 @@ def compare(words: Sequence[str]) -> int:
     return compare(words)
 
 
+def mlflow(words: Sequence[str]) -> int:
+    from launch.cli import mlflow
+
+    return mlflow(words)
+
+
 def import_weights(words: Sequence[str]) -> int:
     from distill.cli import import_weights
 
@@ -113,6 +119,7 @@ VERBS: dict[str, tuple[Verb, str]] = {
         compare,
         "finished runs in one table, mean and deviation over seeds, beside the published numbers",
     ),
+    "mlflow": (mlflow, "sync: bring what runs spooled to MLflow, once"),
     "models": (models, "every model a recipe can name: parameters, operations, and its speed"),
     "import-weights": (
         import_weights,

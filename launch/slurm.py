@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.config import SiteConfig
-from launch.demo import ACCELERATE_LAUNCH, SKYDISTILL, Stage, comparison_stage
+from launch.demo import ACCELERATE_LAUNCH, SKYDISTILL, Stage, comparison_stage, verb_argv
 from launch.demo_paths import DemoPaths
 
 LAUNCHER = (
@@ -232,11 +232,12 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
 
 
 def comparison_script(site: SiteConfig, *, sweep: str, out: Path, root: Path) -> str:
-    """Return the script of the last job: what was evaluated, side by side."""
+    """Return the script of the last job: what was evaluated, side by side, and all in MLflow."""
     options = {"nodes": 1, "ntasks": 1, "cpus-per-task": 1, "time": "01:00:00"}
-    compare = comparison_stage(DemoPaths(out)).argv
+    compare = shlex.join(comparison_stage(DemoPaths(out)).argv)
+    sync = shlex.join(verb_argv("mlflow", "sync", out))
     head = _head(f"{sweep}-comparison", site, options, out=out, log="%x-%j.out", root=root)
-    return f"{head}exec {shlex.join(compare)}\n"
+    return f"{head}code=0\n{compare} || code=$?\n{sync} || code=$?\nexit $code\n"
 
 
 def _head(

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from data_shards.errors import TrackingError
 from data_shards.recipe import load_recipe
 from launch.config import SweepConfig, SweepRow
 from launch.demo import (
@@ -20,6 +21,7 @@ from launch.demo import (
 )
 from launch.demo_paths import DemoPaths
 from launch.demo_view import open_view
+from launch.tracking import begin_sweep, sync
 
 
 def sweep_stages(config: SweepConfig) -> list[Stage]:
@@ -45,7 +47,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
 
     paths, name = DemoPaths(config.out), f"{row.name}-{seed}"
     fixed: dict[str, Any] = {"name": row.name, "seed": seed, "data.shards": str(config.shards)}
-    fixed["out"] = str(paths.runs / name)
+    fixed |= {"out": str(paths.runs / name), "tracking.sweep": str(config.out)}
     places = {"runs": str(paths.runs), "weights": str(config.weights)}
     words = [
         word
@@ -74,6 +76,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         run=name if row.verb == "train" else None,
         cache=cache,
         makes=paths.runs / name if row.verb == "train" else cache,
+        tracking=recipe.tracking,
         teacher=teacher,
         uses=tuple(path for path in built_on if path is not None),
     )
@@ -106,7 +109,23 @@ def is_done(stage: Stage) -> bool:
     return stage.makes is None and (stage.uses[0] / "evaluation.json").is_file()
 
 
-def run_sweep(config: SweepConfig, stages: Sequence[Stage]) -> int:
+def run_sweep(config: SweepConfig, stages: Sequence[Stage], *, name: str) -> int:
+    """Do what is not done yet, put what was evaluated side by side, and all into MLflow.
+
+    Raises:
+        DemoFailedError: a row failed; the sentence names it, its reason and its log.
+    """
+    begin_sweep(config, stages, name=name)
+    try:
+        return _do_rows(config, stages)
+    finally:
+        try:
+            list(sync(config.out))
+        except TrackingError as error:
+            sys.stdout.write(f"{error}\n")
+
+
+def _do_rows(config: SweepConfig, stages: Sequence[Stage]) -> int:
     """Do what is not done yet, and put what was evaluated side by side.
 
     Raises:

@@ -67,7 +67,6 @@ class DataConfig:
     """Train and probe on drone views of these heights only, in metres; all heights if empty."""
 
     mining: MiningConfig = field(default_factory=MiningConfig)
-    """Hard samples."""
 
     validation_fraction: float = bounded(0.1, at_least=0, below=1)
     """Part of the training places held out for the probe; a final recipe says 0."""
@@ -76,4 +75,5 @@ class DataConfig:
     """Which places are held out; the same for all seeds of a sweep."""
 
     threads: int = bounded(0, at_least=0)
-    """Decode threads per rank; 0 shares the node's processors among its ranks."""
+    """Decode threads per rank, processes where they are more than four; 0 shares the node's
+    processors among its ranks."""

@@ -71,25 +71,13 @@ def _binary(build: Callable[[], nn.Module], drop_path: float) -> nn.Module:
 
 
 TIMM_ARCHS = (
-    "convnext_atto",
-    "convnext_femto",
-    "convnext_pico",
-    "convnext_nano",
-    "convnext_tiny",
-    "convnext_tiny.dinov3_lvd1689m",
-    "convnext_small",
-    "convnext_base",
-    "vit_small_patch14_dinov2",
-    "vit_small_patch14_reg4_dinov2",
-    "vit_base_patch14_dinov2",
-    "vit_base_patch14_reg4_dinov2",
-    "vit_large_patch14_dinov2",
-    "vit_large_patch14_reg4_dinov2",
-    "vit_small_patch16_dinov3",
-    "vit_base_patch16_dinov3",
-    "vit_large_patch16_dinov3",
-    "vit_large_patch16_dinov3.sat493m",
-)
+    "convnext_atto convnext_femto convnext_pico convnext_nano convnext_tiny "
+    "convnext_tiny.dinov3_lvd1689m convnext_small convnext_base "
+    "vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2 vit_base_patch14_dinov2 "
+    "vit_base_patch14_reg4_dinov2 vit_large_patch14_dinov2 vit_large_patch14_reg4_dinov2 "
+    "vit_small_patch16_dinov3 vit_base_patch16_dinov3 vit_large_patch16_dinov3 "
+    "vit_large_patch16_dinov3.sat493m"
+).split()
 
 BNEXTS = {
     "bnext_micro": (8, (1, 1, 2, 2, 2)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import TrackingError, require_known
-from distill.tracking import SQLITE, first_line, open_store
+from distill.mlflow_store import SQLITE, first_line, open_store
 
 EVALUATION_FOLDER = "evaluation"
 """Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
@@ -31,7 +31,7 @@ class TrackedRun:
 
 
 def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
-    """Read all runs of an experiment, oldest first; deleted ones are left out.
+    """Read all runs of an experiment, oldest first, without deleted ones and parents of sweeps.
 
     Raises:
         TrackingError: the store is missing, where opening it would make one, or does not answer, or
@@ -50,7 +50,7 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
             experiment_ids=[known[experiment]],
             order_by=["attributes.start_time ASC"],
         )
-        return [_read_run(client, run) for run in runs]
+        return [_read_run(client, run) for run in runs if run.data.tags.get("role") != "sweep"]
     except TrackingError:
         raise
     except ModuleNotFoundError as error:

@@ -39,11 +39,8 @@ def build(config: DistillConfig, progress=None) -> bool:
     assert folder is not None
     with show_progress("caching", enabled=False) as silent:
         return build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=folder,
-            device=CPU,
+            LiveTeacher(config, shards, load_teacher(config, shards), CPU),
+            folder,
             threads=1,
             progress=progress or silent,
         )
@@ -134,13 +131,7 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
     loaded = load_teacher(config, session.shards)
-    live = LiveTeacher(
-        loaded,
-        loaded.model.shapes,
-        image_size=loaded.image_size,
-        config=config.teacher,
-        device=CPU,
-    )
+    live = LiveTeacher(config, session.shards, loaded, CPU)
     slots = set()
     for planned in session.loader.batches(first_step=0, num_steps=4):
         batch = session.on_device(planned)

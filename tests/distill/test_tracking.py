@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from distill import tracking
+from distill.mlflow_runs import read_lines
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker, continue_run, tracking_uri
 from tests.distill.conftest import NO_SERVER, metric_lines
@@ -107,7 +107,7 @@ def test_what_a_killed_making_left_is_no_obstacle(paths, tmp_path):
 
 
 def test_a_restart_continues_the_same_run(paths, store):
-    first = start(paths, store, seed="0")
+    first = start(paths, store, seed="0", keep_checkpoints="2")
     for step in (1, 2, 3):
         first.log(step, {"train/total": float(step)})
     first.finish("KILLED")
@@ -124,7 +124,7 @@ def test_a_restart_continues_the_same_run(paths, store):
     assert link(paths)["run_id"] == run_id
     assert sorted(set(history(paths, "train/total"))) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
     assert run_of(paths).info.status == "FINISHED"
-    assert run_of(paths).data.params == {"seed": "0"}
+    assert run_of(paths).data.params == {"seed": "0", "keep_checkpoints": "2"}
 
 
 @pytest.mark.parametrize("status", ["FAILED", "FINISHED"])
@@ -207,7 +207,7 @@ def test_lines_that_a_full_disk_loses_are_told_once_and_later_ones_are_whole(pat
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     tracker.log(4, {"train/total": 1.0})
     assert caplog.text.count("metrics.jsonl cannot be written") == 1
-    assert [entry["step"] for entry in tracking._read_spool(paths)[0]] == [1, 4]
+    assert [entry["step"] for entry in read_lines(paths.metrics)[0]] == [1, 4]
 
 
 def test_where_runs_are_recorded(paths, monkeypatch):

@@ -61,8 +61,7 @@ class Cluster:
     def site(self, **values: object) -> None:
         """Write slurm/site.env."""
         lines = [f"SITE_{name.upper()}={value}\n" for name, value in values.items()]
-        # Names of these nodes are no addresses, and nothing listens at this MLflow.
-        lines += ["MASTER_ADDR=127.0.0.1\n", "MLFLOW_TRACKING_URI=http://127.0.0.1:9\n"]
+        lines.append("MASTER_ADDR=127.0.0.1\n")  # names of these nodes are no addresses
         (self.folder / "slurm").mkdir(exist_ok=True)
         (self.folder / "slurm/site.env").write_text("".join(lines))
 
@@ -118,7 +117,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     (folder / "state").mkdir()
     environment = {**os.environ, "PATH": path, "SLURM_CONF": str(folder / "slurm.conf")}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
     made = Cluster(folder, environment)
     try:
         made.run("slurmctld", "-c")

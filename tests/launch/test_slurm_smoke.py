@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from data_shards.shards import ShardSet
 from distill.run_folder import read_exit
@@ -68,6 +69,7 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
         " waits for the end of all",
     ]
 
+    assert not (cluster.folder / "out/mlflow.db").exists()
     run = cluster.folder / "out/runs/long-0"
     cluster.wait((run / "metrics.jsonl").is_file, seconds=300)
     cluster.run("scancel", "--signal=USR1", "--batch", f"{jobs['students']}_0")
@@ -89,6 +91,16 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
     assert "2 ranks" in log.read_text()
     for name in ("comparison.md", "comparison.html"):
         assert "long" in (cluster.folder / "out" / name).read_text()
+    client = MlflowClient(f"sqlite:///{cluster.folder / 'out/mlflow.db'}")
+    (experiment,) = (one for one in client.search_experiments() if one.name == "demo")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert runs.keys() == {"smoke", "long", "short", "after"}, "jobs spooled; each is there once"
+    for name in ("long", "short", "after"):
+        assert runs[name].data.tags["mlflow.parentRunId"] == runs["smoke"].info.run_id
+    totals = client.get_metric_history(runs["long"].info.run_id, "train/total")
+    assert sorted(one.step for one in totals) == list(range(1, STEPS + 1))
+    assert runs["long"].data.metrics["test/d2s/recall_at_1"] >= 0
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.launch.conftest import ROOT, Cluster
 
@@ -69,5 +70,11 @@ def test_one_sbatch_brings_four_heights_and_two_methods_to_a_comparison(cluster:
     assert status.count(": done") == 40 and len(list(out.glob("*_cache_*"))) == 8
     reports = [json.loads(path.read_text()) for path in out.glob("runs/*/evaluation.json")]
     assert len(reports) == 20
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    (experiment,) = (one for one in client.search_experiments() if one.name == "demo")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop("sues_all").info.run_id
+    assert len(runs) == 20
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent}
     comparison = (out / "comparison.md").read_text().replace("\\", "")
     assert "bicrossnet_student_300" in comparison and "pfed_step2_150" in comparison

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from data_shards.errors import RecipeError
 from data_shards.recipe import load_recipe
@@ -62,13 +63,29 @@ def table(tmp_path: Path, tiny_shards: ShardSet) -> Path:
     return path
 
 
+def assert_rows_are_children(out: Path, statuses: dict[str, str]) -> None:
+    """The store of a sweep holds it as a run, and its rows as runs below."""
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    (experiment,) = (one for one in client.search_experiments() if one.name == "demo")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop("table")
+    assert {name: run.info.status for name, run in runs.items()} == statuses
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert parent.info.status == "FINISHED"
+    assert "comparison.html" in [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert runs["step1"].data.metrics["test/d2s/recall_at_1"] >= 0
+    contexts = {one.tags[0].value for one in runs["step1"].inputs.dataset_inputs}
+    assert contexts == {"train", "test"}
+
+
 @pytest.mark.slow
 def test_rows_are_done_in_order_and_once(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert sweep([str(table), "--local"]) == 0
     runs = tmp_path / "out/runs"
+    assert_rows_are_children(tmp_path / "out", {"step1": "FINISHED", "step2": "FINISHED"})
     for name in ("step1-3", "step2-3"):
         ended = read_exit(runs / name)
         assert ended is not None and ended["code"] == 0
@@ -87,6 +104,7 @@ def test_rows_are_done_in_order_and_once(
     )
     assert sweep([str(table), "--local"]) == 0
     assert "do not compare: flip no in" in capsys.readouterr().out.splitlines()[-1]
+    assert_rows_are_children(tmp_path / "out", {"step1": "FINISHED", "step2": "FINISHED"})
     values = yaml.safe_load(table.read_text())
     values["rows"][1]["options"]["optimizer.learning_rate"] = 0.5
     table.write_text(yaml.safe_dump(values))

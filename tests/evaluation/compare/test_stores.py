@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.tracking import open_store
+from distill.mlflow_store import open_store
 
 HOLD = """
 import sqlite3, sys

@@ -1,0 +1,104 @@
+"""A sweep in MLflow: one run above those of its rows, and what jobs spooled, brought there."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_shards.errors import TrackingError
+from launch.config import SweepConfig
+from launch.demo import Stage
+
+
+def begin_sweep(
+    config: SweepConfig, stages: Sequence[Stage], *, name: str, uri: str | None = None
+) -> None:
+    """Make store, experiment and the parent run of all rows; where none can be made, say so.
+
+    It is where the first recipe says, else at `uri`, and with its rows in the experiment of that
+    recipe.
+    """
+    from distill.mlflow_runs import SPOOL, RunInStore, begin_run
+    from distill.run_folder import RunPaths
+    from distill.tracking import tracking_uri
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    paths = RunPaths(config.out)
+    tracking = next(stage.tracking for stage in stages if stage.tracking)
+    uri = tracking_uri(RunPaths(config.out / name), tracking.uri or uri)
+    begin_run(
+        paths,
+        name=name,
+        experiment=tracking.experiment,
+        uri=uri,
+        params={},
+        tags={"role": "sweep"},
+    )
+    try:
+        if uri != SPOOL:
+            with _told(uri):
+                RunInStore(paths, is_training=True)
+    except TrackingError as error:
+        sys.stdout.write(f"the sweep goes on: {error}\n")
+
+
+def sync(folder: Path, uri: str | None = None) -> Iterator[str]:
+    """Bring a run, or a sweep and its runs, to their store; yield a line about each.
+
+    What was spooled goes to `uri`, else where MLFLOW_TRACKING_URI says, else to `mlflow.db` in the
+    sweep's folder or beside the run's.
+
+    Raises:
+        TrackingError: the folder was never tracked, or the store does not answer.
+    """
+    from distill.mlflow_runs import SPOOL, RunInStore, read_link
+    from distill.mlflow_store import SQLITE
+    from distill.run_folder import RunPaths
+
+    rows = [RunPaths(file.parent) for file in sorted(folder.glob("runs/*/mlflow.json"))]
+    own = [RunPaths(folder)] if RunPaths(folder).mlflow.is_file() else []
+    if not own + rows:
+        raise TrackingError(
+            f"{folder} has no mlflow.json; give the folder of a run that was tracked, or of a sweep"
+        )
+    statuses: list[str] = []
+    for paths in own + rows:
+        link = read_link(paths)
+        beside = Path(link["sweep"] or (folder if rows else folder.parent), "mlflow.db")
+        asked = (uri, link["store"], os.environ.get("MLFLOW_TRACKING_URI"))
+        known = [one for one in asked if one and one != SPOOL]
+        store = known[0] if known else f"{SQLITE}{beside.resolve()}"
+        with _told(store):
+            run = RunInStore(paths, store=store)
+            num_sent = run.send()
+            if paths in rows or not rows:
+                statuses.append(run.end())
+        yield f"{paths.folder}: {num_sent} lines sent to {store}"
+    if own and rows:
+        with _told(store):
+            sweep = RunInStore(own[0])
+            for page in folder.glob("comparison.*"):
+                sweep.client.log_artifact(sweep.run_id, str(page))
+            if "RUNNING" not in statuses:
+                sweep.end("FINISHED" if {*statuses} == {"FINISHED"} else "FAILED")
+
+
+@contextmanager
+def _told(store: str) -> Iterator[None]:
+    """Tell in one sentence what MLflow says.
+
+    Raises:
+        TrackingError: whatever was raised.
+    """
+    from distill.mlflow_store import first_line
+
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {store} does not answer ({first_line(error)}); start it, or give another "
+            "store with --tracking-uri, and run skydistill mlflow sync: it goes on where it was"
+        ) from error
