@@ -8,8 +8,8 @@ from data_shards.shards import ShardSet
 from distill.config import DataConfig
 from distill.models import RetrievalModel
 from evaluation.describe import describe
-from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE
-from evaluation.verdict import judge, tracked
+from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE, Search
+from evaluation.retrieval import retrieve, tracked
 
 
 class RetrievalProbe:
@@ -52,11 +52,11 @@ class RetrievalProbe:
             )
         measured: dict[str, float] = {}
         for protocol in (DRONE_TO_SATELLITE, SATELLITE_TO_DRONE):
-            verdict = judge(
-                descriptors,
-                self.shards.images,
+            search = Search(
+                protocol=protocol,
                 query_rows=self.rows[protocol.query.view],
                 gallery_rows=self.rows[protocol.gallery.view],
             )
-            measured |= tracked(f"probe/{protocol.name}", verdict.metrics)
+            found = retrieve(search, descriptors, self.shards.images)
+            measured |= tracked(f"probe/{protocol.name}", found.metrics)
         return measured

@@ -282,7 +282,7 @@ def test_no_module_breaks_the_rule(rule: Callable[[Module], Iterator[str]]) -> N
         (maths_knows_machines, "distill.objectives.info_nce", "import logging"),
         (maths_knows_machines, "distill.objectives.info_nce", "import numpy"),
         (maths_knows_machines, "evaluation.ranking", "from data_shards.errors import ShardError"),
-        (maths_knows_machines, "evaluation.ranking.counts", "from distill import collectives"),
+        (maths_knows_machines, "evaluation.ranking.rank", "from distill import collectives"),
         (name_is_taken, "distill.queue", ""),
         (name_is_taken, "launch.accelerate", ""),
         (name_is_taken, "data_shards.yaml", ""),

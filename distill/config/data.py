@@ -67,6 +67,7 @@ class DataConfig:
     """Train and probe on drone views of these heights only, in metres; all heights if empty."""
 
     mining: MiningConfig = field(default_factory=MiningConfig)
+    """Hard samples."""
 
     validation_fraction: float = bounded(0.1, at_least=0, below=1)
     """Part of the training places held out for the probe; a final recipe says 0."""

@@ -140,17 +140,36 @@ class ObjectivesConfig:
     """The named terms of the loss; the total is their weighted sum."""
 
     cross_entropy: CrossEntropyConfig = field(default_factory=CrossEntropyConfig)
+    """Hard labels."""
+
     info_nce: InfoNceConfig = field(default_factory=InfoNceConfig)
+    """Contrast over all ranks."""
+
     triplet: TripletConfig = field(default_factory=TripletConfig)
+    """Hardest wrong place over all ranks."""
+
     proxy_anchor: ProxyAnchorConfig = field(default_factory=ProxyAnchorConfig)
+    """Contrast with learned proxies, over all ranks."""
+
     deep_supervision: DeepSupervisionConfig = field(default_factory=DeepSupervisionConfig)
+    """Hard labels for the earlier stages."""
+
     self_distillation: SelfDistillationConfig = field(default_factory=SelfDistillationConfig)
+    """Soft labels between stages."""
+
     uapa: UapaConfig = field(default_factory=UapaConfig)
+    """Soft labels of the other view."""
+
     logit_distillation: LogitDistillationConfig = field(default_factory=LogitDistillationConfig)
+    """Soft labels of the teacher."""
+
     feature_distillation: FeatureDistillationConfig = field(
         default_factory=FeatureDistillationConfig
     )
+    """Descriptor of the teacher."""
+
     cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
+    """Divergence of the two views' class probabilities."""
 
     @property
     def weights(self) -> dict[str, float]:

@@ -57,17 +57,31 @@ class DistillConfig:
     """Of forward and backward passes; bf16 and fp16 are mixed with float32."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    """Images and batches."""
+
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How training images are varied."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The network that learns."""
+
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The model it learns from."""
+
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+    """Loss terms."""
+
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer."""
+
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Length and learning rate."""
 
     phases: tuple[PhaseConfig, ...] = bounded((), methods=("bicrossnet",))
     """Gradual unfreezing: what learns, in order; everything from the first step on if empty."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """MLflow."""
 
     log_every_steps: int = bounded(10, at_least=1)
     """Steps between metric lines."""

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -15,8 +16,8 @@ from evaluation.compare.collect import collect, listed
 from evaluation.compare.comparison import compare_runs
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.table import WIDTH, Table, latex, markdown, print_table, to_csv, to_json
-from evaluation.destinations import is_report
-from evaluation.result import METRICS
+from evaluation.output_files import writing
+from evaluation.report import METRICS, read_report
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,10 @@ def _write_file(text: str, path: Path, *, option: str) -> None:
     Raises:
         SkyDistillError: the file is a report, or cannot be written.
     """
-    if is_report(path):
+    with suppress(DescriptorError):  # which says that it is none
+        read_report(path)
         raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
-    try:
+    with writing(path, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_aside(path, text)
-    except OSError as error:
-        raise DescriptorError(
-            f"{path} cannot be written ({error.strerror}); give another place with {option}"
-        ) from error
     log.info("comparison: %s", path)

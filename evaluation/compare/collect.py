@@ -11,8 +11,7 @@ from data_shards.errors import DescriptorError, RecipeError, require_known
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.tracked_runs import read_runs
-from evaluation.report import REPORT_NAME, Report, read_report, report_of
-from evaluation.result import CLEAN
+from evaluation.report import CLEAN, REPORT_NAME, Report, read_report, report_of
 
 USUAL_STORE = Path("outputs/mlflow.db")
 EXPERIMENT = "skydistill"

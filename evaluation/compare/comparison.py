@@ -24,9 +24,8 @@ from evaluation.compare.published import (
     why_not_beside,
 )
 from evaluation.compare.table import OF_THE_TEST, Cell, Column, Row, Table, mark_best
-from evaluation.figures.units import short
-from evaluation.report import Report
-from evaluation.result import SINGLE, Result
+from evaluation.report import SINGLE, Report, Result
+from evaluation.tables import short
 
 ALL = "all"
 

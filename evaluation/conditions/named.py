@@ -39,7 +39,7 @@ class Condition:
     effects: tuple[str, ...]
     """From the scene to the camera: what is nearer covers what is farther."""
 
-    def apply(self, pixels: Pixels, *, seed_key: str) -> Pixels:
+    def apply(self, pixels: Pixels, seed_key: str) -> Pixels:
         """Return the photograph [H, W, RGB] under this condition; `pixels` stay as they are.
 
         What falls, where it is thick and how strong it is depend on `seed_key`, the image's own

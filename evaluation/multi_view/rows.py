@@ -7,8 +7,7 @@ refinement always stands beside its controls: the mean of all views, and of k ra
 
 # Shapes: Q = queries, G = gallery, P = places, N = views of each, M = ways to weigh, D = width.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +29,10 @@ from evaluation.multi_view.weights import (
     random_weights,
     refined_weights,
 )
-from evaluation.protocols import Protocol
-from evaluation.ranking import metrics, rank
-from evaluation.result import Result
-from evaluation.verdict import Verdict, chance
+from evaluation.protocols import Search
+from evaluation.ranking import rank
+from evaluation.report import Result
+from evaluation.retrieval import Retrieval, result_of
 
 MEAN = "mean"
 RANDOM_SEEDS = range(5)
@@ -75,8 +74,8 @@ class Fused:
 
 
 def multi_view_results(
-    protocol: Protocol,
-    verdict: Verdict,
+    search: Search,
+    found: Retrieval,
     images: ImageTable,
     *,
     layout: str,
@@ -84,18 +83,15 @@ def multi_view_results(
     information: Information,
     view_distance: ViewDistance,
 ) -> list[Result]:
-    """Return the rows `mean`, `random-K` for five seeds, and `refined-K`; none without drone views.
+    """Return the rows `mean`, `random-K` for five seeds, and `refined-K`, where drones look.
 
     Raises:
         DescriptorError: the pose was asked for and is not known, or views cancel each other out.
     """
-    views = [side.view for side in protocol.sides]
-    if set(views) != {View.DRONE, View.SATELLITE}:
-        return []
-    is_asked_by_drone = views[0] is View.DRONE
-    rows = verdict.query_rows if is_asked_by_drone else verdict.gallery_rows
+    is_asked_by_drone = search.protocol.query.view is View.DRONE
+    rows = found.query_rows if is_asked_by_drone else found.gallery_rows
     fused = fuse_places(
-        verdict.query_QD if is_asked_by_drone else verdict.gallery_GD,
+        found.query_QD if is_asked_by_drone else found.gallery_GD,
         rows,
         images,
         groups=equally_seen(images, rows, layout=layout),
@@ -103,19 +99,24 @@ def multi_view_results(
         information=information,
         view_distance=view_distance,
     )
-    found = []
-    for number, (way, seed) in enumerate(_ways(k)):
+    place_P = torch.from_numpy(fused.place_P)
+    few = {"num_places": len(place_P), "num_few_views": fused.num_few_views}
+    ways = [(MEAN, None), *((f"random-{k}", seed) for seed in RANDOM_SEEDS), (f"refined-{k}", None)]
+    results = []
+    for number, (way, seed) in enumerate(ways):
         fused_PD = fused.descriptor_PMD[:, number].contiguous()
-        place_P = torch.from_numpy(fused.place_P)
         if is_asked_by_drone:
-            gallery_labels_G = torch.from_numpy(images.place[verdict.gallery_rows])
-            query, gallery = (fused_PD, place_P), (verdict.gallery_GD, gallery_labels_G)
+            labels_N = torch.from_numpy(images.place[found.gallery_rows])
+            sides = (fused_PD, found.gallery_GD), (place_P, labels_N)
         else:
-            query_labels_Q = torch.from_numpy(images.place[verdict.query_rows])
-            query, gallery = (verdict.query_QD, query_labels_Q), (fused_PD, place_P)
-        few = {"num_places": len(place_P), "num_few_views": fused.num_few_views}
-        found.append(_result(protocol, query, gallery, way=way, seed=seed, few=few))
-    return found
+            labels_N = torch.from_numpy(images.place[found.query_rows])
+            sides = (found.query_QD, fused_PD), (labels_N, place_P)
+        (query, gallery), (query_labels, gallery_labels) = sides
+        ranking = rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
+        result = result_of(search, ranking)
+        measured = {**result.metrics, **({} if way == MEAN else few)}
+        results.append(replace(result, views=way, seed=seed, metrics=measured))
+    return results
 
 
 def equally_seen(images: ImageTable, rows: RowNumbers, *, layout: str) -> list[EquallySeen]:
@@ -156,7 +157,7 @@ def fuse_places(
     information: Information,
     view_distance: ViewDistance,
 ) -> Fused:
-    """Fuse the drone views of every place in all ways, places ascending.
+    """Fuse the drone views of every place in all ways (mean, random, refined), places ascending.
 
     Raises:
         DescriptorError: the pose was asked for and is not known, or views cancel each other out.
@@ -185,15 +186,6 @@ def fuse_places(
     )
 
 
-def _ways(k: int) -> list[tuple[str, int | None]]:
-    """Name the ways to weigh, as `fuse_places` orders them, and the seed of each."""
-    return [
-        (MEAN, None),
-        *((f"random-{k}", seed) for seed in RANDOM_SEEDS),
-        (f"refined-{k}", None),
-    ]
-
-
 def _fused(
     view_PND: npt.NDArray[np.float32], weight_PMN: Floats, row_PN: RowNumbers, images: ImageTable
 ) -> npt.NDArray[np.float32]:
@@ -206,27 +198,6 @@ def _fused(
             "cancel each other out; this model did not learn, train it again"
         )
     return fused_PMD
-
-
-def _result(
-    protocol: Protocol,
-    query: tuple[Tensor, Tensor],
-    gallery: tuple[Tensor, Tensor],
-    *,
-    way: str,
-    seed: int | None,
-    few: Mapping[str, float],
-) -> Result:
-    ranking = rank(query[0], gallery[0], query_labels_Q=query[1], gallery_labels_G=gallery[1])
-    return Result(
-        direction=protocol.direction,
-        title=protocol.title,
-        altitude_m=protocol.altitude_m,
-        views=way,
-        seed=seed,
-        metrics={**metrics(ranking), **({} if way == MEAN else few)},
-        chance=chance(ranking),
-    )
 
 
 def refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: ImageTable) -> None:

@@ -12,9 +12,10 @@ from data_shards.schema import Role, View
 from data_shards.shards import ImageTable
 from evaluation.describe import Descriptors
 from evaluation.multi_view.rows import equally_seen, fuse_places, multi_view_results
-from evaluation.protocols import DRONE_TO_SATELLITE, PROTOCOLS, SATELLITE_TO_DRONE
+from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE, Search
 from evaluation.ranking import metrics, rank
-from evaluation.verdict import judge
+from evaluation.report import Result
+from evaluation.retrieval import Retrieval, retrieve
 
 WIDTH = 16
 QUERIES, DISTRACTORS = 12, 5
@@ -65,9 +66,18 @@ def describe_all(images: ImageTable, *, noise: float = 1.2) -> Descriptors:
     )
 
 
-def verdict_of(protocol, images, descriptors):
+def search_of(protocol, images) -> Search:
     query_rows, gallery_rows = (side.rows(images) for side in protocol.sides)
-    return judge(descriptors, images, query_rows=query_rows, gallery_rows=gallery_rows)
+    return Search(protocol=protocol, query_rows=query_rows, gallery_rows=gallery_rows)
+
+
+def retrieval_of(protocol, images, descriptors) -> Retrieval:
+    return retrieve(search_of(protocol, images), descriptors, images)
+
+
+def rows_of(protocol, images, retrieval, **settings) -> list[Result]:
+    search = search_of(protocol, images)
+    return multi_view_results(search, retrieval, images, layout="university1652", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +93,8 @@ def descriptors(images) -> Descriptors:
 
 @pytest.mark.parametrize("protocol", [DRONE_TO_SATELLITE, SATELLITE_TO_DRONE])
 def test_every_row_asks_once_per_place_in_the_full_gallery(protocol, images, descriptors):
-    verdict = verdict_of(protocol, images, descriptors)
-    results = multi_view_results(protocol, verdict, images, layout="university1652", **SETTINGS)
+    retrieval = retrieval_of(protocol, images, descriptors)
+    results = rows_of(protocol, images, retrieval, **SETTINGS)
     direction = protocol.direction
     assert [result.name for result in results] == [
         f"{direction}/mean",
@@ -99,19 +109,25 @@ def test_every_row_asks_once_per_place_in_the_full_gallery(protocol, images, des
 
 
 def test_the_mean_row_is_the_official_sum_of_a_place_s_descriptors(images, descriptors):
-    verdict = verdict_of(SATELLITE_TO_DRONE, images, descriptors)
+    retrieval = retrieval_of(SATELLITE_TO_DRONE, images, descriptors)
     results = multi_view_results(
-        SATELLITE_TO_DRONE, verdict, images, layout="university1652", **SETTINGS
+        search_of(SATELLITE_TO_DRONE, images),
+        retrieval,
+        images,
+        layout="university1652",
+        **SETTINGS,
     )
     fused = []
     for place in range(QUERIES + DISTRACTORS):
-        of_place = verdict.gallery_GD[torch.from_numpy(images.place[verdict.gallery_rows] == place)]
+        of_place = retrieval.gallery_GD[
+            torch.from_numpy(images.place[retrieval.gallery_rows] == place)
+        ]
         fused.append(torch.nn.functional.normalize(of_place.sum(dim=0), dim=0))
     expected = metrics(
         rank(
-            verdict.query_QD,
+            retrieval.query_QD,
             torch.stack(fused),
-            query_labels_Q=torch.from_numpy(images.place[verdict.query_rows]),
+            query_labels_Q=torch.from_numpy(images.place[retrieval.query_rows]),
             gallery_labels_G=torch.arange(QUERIES + DISTRACTORS),
         )
     )
@@ -123,8 +139,8 @@ def test_the_order_of_rows_in_the_shards_changes_nothing(images, descriptors):
     shuffled = table([54, 55, 53, *[54] * (QUERIES + DISTRACTORS - 3)], shuffled=True)
     found = [
         multi_view_results(
-            DRONE_TO_SATELLITE,
-            verdict_of(DRONE_TO_SATELLITE, these, described),
+            search_of(DRONE_TO_SATELLITE, these),
+            retrieval_of(DRONE_TO_SATELLITE, these, described),
             these,
             layout="university1652",
             **SETTINGS,
@@ -188,10 +204,16 @@ def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
 
 
 def test_the_pose_is_refused_where_nobody_knows_it(images, descriptors):
-    verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
+    retrieval = retrieval_of(DRONE_TO_SATELLITE, images, descriptors)
     settings = SETTINGS | {"view_distance": "pose"}
     with pytest.raises(DescriptorError, match="0002/drone/01 is the first of are not known"):
-        multi_view_results(DRONE_TO_SATELLITE, verdict, images, layout="university1652", **settings)
+        multi_view_results(
+            search_of(DRONE_TO_SATELLITE, images),
+            retrieval,
+            images,
+            layout="university1652",
+            **settings,
+        )
 
 
 def test_fewer_views_than_asked_for_are_all_kept(images, descriptors):
@@ -208,25 +230,29 @@ def test_views_that_cancel_out_are_refused(images):
     of_place = np.flatnonzero((images.place == 4) & (images.view == View.DRONE))
     described.descriptor_ND[of_place] = torch.eye(WIDTH)[0]
     described.descriptor_ND[of_place[::2]] *= -1
-    verdict = verdict_of(DRONE_TO_SATELLITE, images, described)
+    retrieval = retrieval_of(DRONE_TO_SATELLITE, images, described)
     with pytest.raises(DescriptorError, match="54 drone views that 0004/drone/01 is the first"):
-        multi_view_results(DRONE_TO_SATELLITE, verdict, images, layout="university1652", **SETTINGS)
-
-
-def test_a_search_without_drone_and_satellite_has_no_such_rows(images, descriptors):
-    verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
-    (street,) = [found for found in PROTOCOLS["university1652"] if found.name == "street2s"]
-    assert multi_view_results(street, verdict, images, layout="university1652", **SETTINGS) == []
+        multi_view_results(
+            search_of(DRONE_TO_SATELLITE, images),
+            retrieval,
+            images,
+            layout="university1652",
+            **SETTINGS,
+        )
 
 
 @pytest.mark.parametrize(("k", "few"), [(3, 0), (53, 1), (54, QUERIES - 1)])
 def test_rows_that_choose_say_for_how_many_places_there_was_no_choice(
     k: int, few: int, images, descriptors
 ):
-    verdict = verdict_of(DRONE_TO_SATELLITE, images, descriptors)
+    retrieval = retrieval_of(DRONE_TO_SATELLITE, images, descriptors)
     settings = SETTINGS | {"k": k}
     mean, *chosen = multi_view_results(
-        DRONE_TO_SATELLITE, verdict, images, layout="university1652", **settings
+        search_of(DRONE_TO_SATELLITE, images),
+        retrieval,
+        images,
+        layout="university1652",
+        **settings,
     )
     assert "num_few_views" not in mean.metrics
     for row in chosen:
