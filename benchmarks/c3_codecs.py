@@ -33,7 +33,7 @@ from data_shards.shards import ShardSet
 from distill.config import CodecName
 from distill.teacher.cache import CacheKey, FeatureCache
 from distill.teacher.codec import CODECS
-from distill.teacher.source import audit, cache_key, load_teacher
+from distill.teacher.source import LiveTeacher, audit, cache_key, load_teacher
 
 SEED, SIZE, STEPS = 0, 64, 300
 MUST = {"float32": 0.0, "float16": 1e-3, "int8": 1e-2}
@@ -52,7 +52,7 @@ def descriptors(
     loaded = load_teacher(config, shards)
     key = cache_key(config, shards, loaded)
     cache = FeatureCache.open(folder / codec, shards=shards, key=key, recipe="")
-    audit(cache, config, loaded.model, CPU)
+    audit(cache, LiveTeacher(config, shards, loaded, CPU))
     rows = np.repeat(np.flatnonzero(shards.images.roles & 1), cache.slots)
     slots = np.tile(np.arange(cache.slots), len(rows) // cache.slots)
     return cache.lookup(rows, slots)["descriptor"].flatten(1), key

@@ -25,7 +25,7 @@ from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 from distill.run_folder import RunPaths
 from distill.teacher.cache import CacheKey, FeatureCache
-from distill.teacher.source import audit, cache_key, load_teacher
+from distill.teacher.source import LiveTeacher, audit, cache_key, load_teacher
 
 SEED, SIZE, BYTES = 0, 32, 8
 
@@ -113,7 +113,7 @@ def main() -> int:
         loaded = load_teacher(config, shards)
         key = cache_key(config, shards, loaded)
         cache = FeatureCache.open(folder / "cache", shards=shards, key=key, recipe="")
-        audit(cache, config, loaded.model, CPU)
+        audit(cache, LiveTeacher(config, shards, loaded, CPU))
         words = {
             "code": {"version": -1, "augment_version": -1, "preprocessing": "none"},
             "output layer": {"outputs": {"descriptor": [1, 192]}},

@@ -8,9 +8,9 @@ makes before anything is timed. The goal is judged by the better of both. `--toy
 
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from d1_loader import BATCH, PAIRS, SIZE, decoding, rows_of, variations
 from line import report
 from photos import write_all
 
-from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
 from data_shards.loader import image_batches
-from data_shards.processors import processors
 from data_shards.shards import RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
+from distill.teacher.source import varied_batches
 
 MUST, SEED = 0.6, 0
 MOST_BEYOND_A_LEVEL = 1e-5
@@ -35,23 +35,18 @@ def batches(
     shards: ShardSet, rows: RowNumbers, drawn: Variations, device: torch.device, *, threads: int
 ) -> "list[torch.Tensor]":
     """Return the last batch of images on the device, after all others."""
-    coming: deque[Variations] = deque()
-    newest = []
-
-    def taken(part: slice) -> Variations:
-        coming.append(drawn[part])  # so that both ask the same one, which is read once
-        return coming[-1]
-
-    for _, images in image_batches(
+    newest: list[torch.Tensor] = []
+    loaded = partial(
+        image_batches,
         shards,
         rows,
         image_size=SIZE,
         resampling="opencv-linear",
         batch_size=BATCH,
         threads=threads,
-        variations=taken,
-    ):
-        newest = [finish(send(images, device), coming.popleft())]
+    )
+    for pixels in varied_batches(loaded, drawn.__getitem__, device):
+        newest = [pixels]
     if device.type == "cuda":
         torch.cuda.synchronize()
     return newest
@@ -95,7 +90,7 @@ def main() -> int:
     """Compare both ways with the decoder, and print one line."""
     is_toy, has_gpu = "--toy" in sys.argv[1:], torch.cuda.is_available()
     device = torch.device("cuda" if has_gpu else "cpu")
-    threads, passes = processors(), 1 if is_toy else 2 * processors() if has_gpu else 3
+    threads, passes = usable_cpus(), 1 if is_toy else 2 * usable_cpus() if has_gpu else 3
     torch.set_num_threads(1 if has_gpu else threads)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_all(Path(folder), places=2 if is_toy else 8, views=2 if is_toy else 7)(SIZE)

@@ -27,8 +27,8 @@ from photos import photograph
 from data_shards.augment.config import AugmentConfig
 from data_shards.loader import Batch, TrainLoader
 from data_shards.planning.plan import Plan
-from data_shards.processors import processors
 from data_shards.shards import ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.batches import on_device
 
 MUST, MUST_RATE, VIEWS = 1.03, 3000, 4
@@ -59,7 +59,7 @@ def loader(shards: ShardSet, scale: Scale, augment: AugmentConfig) -> TrainLoade
         resampling="opencv-linear",
         rank=0,
         world_size=1,
-        threads=processors(),
+        threads=usable_cpus(),
     )
 
 
@@ -107,7 +107,7 @@ def main() -> int:
         return 0
     scale = replace(TOY, rounds=1) if is_toy else replace(Scale(), steps=10, rounds=3)
     device = torch.cuda.get_device_name() if has_gpu else "cpu"
-    value: dict[str, object] = {"device": device, "toy": is_toy, "threads": processors()}
+    value: dict[str, object] = {"device": device, "toy": is_toy, "threads": usable_cpus()}
     trainer = Trainer(scale, image_size=scale.sizes[0], teacher=None)
     with tempfile.TemporaryDirectory() as folder:
         places = 2 * scale.rows

@@ -11,7 +11,7 @@ import torch
 from line import report
 
 from evaluation.ranking import metrics, rank
-from evaluation.ranking.ranked import JUNK
+from evaluation.ranking.metrics import JUNK
 
 CASES, SEED, MUST_AP = 1000, 0, 1e-12
 KINDS = (torch.float16, torch.float32, torch.float64)

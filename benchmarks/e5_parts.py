@@ -21,7 +21,7 @@ from torch import Tensor
 
 from distill import collectives
 from evaluation.ranking import InMemory, OnDisk, Ranking, rank, rank_gallery
-from evaluation.ranking_together import rank_shards
+from evaluation.retrieval import DistributedExchange
 
 MUST_GIB, SEED, WORLDS = 2.0, 0, (1, 2, 4, 8)
 STREAMED, WIDTH, BLOCK, STREAMED_QUERIES = 2_000_000, 448, 8000, 64
@@ -52,7 +52,9 @@ def work(folder: Path) -> int:
     ranks, number = collectives.world_size(), collectives.rank()
     part = slice(len(gallery) * number // ranks, len(gallery) * (number + 1) // ranks)
     shard = InMemory(gallery[part].clone(), labels[part].clone())
-    ranking = rank_shards(query, shard, query_labels_Q=query_labels)
+    ranking = rank_gallery(
+        query, shard, query_labels_Q=query_labels, exchange=DistributedExchange()
+    )
     (folder / f"{ranks}-{number}").write_text(digest(ranking))
     collectives.destroy_process_group()
     return 0

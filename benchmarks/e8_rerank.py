@@ -19,7 +19,7 @@ from line import report
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from evaluation.ranking.k_reciprocal import RerankSettings, reorder
+from evaluation.ranking.rerank import RerankSettings, reorder
 from evaluation.ranking.top_k import top_k
 
 MUST_RATIO, MUST_GIB, SEED = 3.0, 4.0, 0

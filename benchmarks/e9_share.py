@@ -30,11 +30,11 @@ from distill.config import ModelConfig
 from distill.models import build_model, to_device
 from distill.weights_file import LoadedModel
 from evaluation.config import EvaluateConfig
+from evaluation.evaluate import describe_all, search_all
+from evaluation.inputs import EvaluationInputs
 from evaluation.joined_shards import JoinedShards
-from evaluation.judging import describe_all, judge_all
-from evaluation.searches import find_searches
-from evaluation.setting import Setting
-from evaluation.verdict import Verdict
+from evaluation.protocols import find_searches
+from evaluation.retrieval import Retrieval
 
 MUST, SEED = 0.02, 0
 SMALLEST, PFED = ("convnext_micro", 64), ("convnext_tiny", 224)
@@ -111,15 +111,15 @@ def student(arch: str, pixels: int) -> LoadedModel:
     )
 
 
-def compare(verdict: Verdict, place: Tensor) -> None:
+def compare(retrieval: Retrieval, place: Tensor) -> None:
     """Sort plainly for some queries, ties behind, and assert the same ranks."""
-    num_queries = len(verdict.query_rows)
+    num_queries = len(retrieval.query_rows)
     for query in range(0, num_queries, max(1, num_queries // COMPARED_QUERIES)):
-        score_G = verdict.gallery_GD.double() @ verdict.query_QD[query].double()
-        is_right_G = place[verdict.gallery_rows] == place[verdict.query_rows[query]]
+        score_G = retrieval.gallery_GD.double() @ retrieval.query_QD[query].double()
+        is_right_G = place[retrieval.gallery_rows] == place[retrieval.query_rows[query]]
         order_G = np.lexsort((is_right_G.numpy(), -score_G.numpy()))
         wanted = np.flatnonzero(is_right_G.numpy()[order_G]).tolist()
-        assert verdict.ranking.of_query(query) == wanted, f"query {query} ranks differently"
+        assert retrieval.ranking.of_query(query) == wanted, f"query {query} ranks differently"
 
 
 def timed(run: Callable[[], Made]) -> tuple[Made, dict[str, float]]:
@@ -130,9 +130,9 @@ def timed(run: Callable[[], Made]) -> tuple[Made, dict[str, float]]:
     return made, {kind: round(seconds, 3) for kind, seconds in spent.items()}
 
 
-def evaluation(shards: JoinedShards, arch: str, pixels: int) -> Setting:
+def evaluation(shards: JoinedShards, arch: str, pixels: int) -> EvaluationInputs:
     """Return the plain evaluation of a student."""
-    return Setting(
+    return EvaluationInputs(
         config=EvaluateConfig(checkpoint=Path("student"), shards="world"),
         loaded=student(arch, pixels),
         shards=shards,
@@ -147,8 +147,8 @@ def evaluation(shards: JoinedShards, arch: str, pixels: int) -> Setting:
 def pfed_seconds_per_image() -> tuple[dict[str, float], int]:
     """Describe a small world by PFED's student: wall and CPU seconds of one image, and how many."""
     shards = JoinedShards(World(places=SAMPLED_PLACES, distractors=1))
-    setting = evaluation(shards, *PFED)
-    _, spent = timed(lambda: describe_all(setting))
+    inputs = evaluation(shards, *PFED)
+    _, spent = timed(lambda: describe_all(inputs))
     num_images = len(shards.images)
     return {kind: seconds / num_images for kind, seconds in spent.items()}, num_images
 
@@ -159,18 +159,18 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=PLACES)
     places = parser.parse_args().places
     shards = JoinedShards(World(places=places, distractors=DISTRACTOR_PLACES * places // PLACES))
-    setting = evaluation(shards, *SMALLEST)
-    described, describing = timed(lambda: describe_all(setting))
-    judged, ranking = timed(lambda: judge_all(setting, described))
-    for verdict in judged.verdicts.values():
-        compare(verdict, torch.from_numpy(shards.images.place))
+    inputs = evaluation(shards, *SMALLEST)
+    described, describing = timed(lambda: describe_all(inputs))
+    searched, ranking = timed(lambda: search_all(inputs, described))
+    for retrieval in searched.retrievals.values():
+        compare(retrieval, torch.from_numpy(shards.images.place))
     per_image, num_sampled = pfed_seconds_per_image()
     of_pfed = {kind: round(len(shards.images) * one) for kind, one in per_image.items()}
     share = {
         "PFED's student, 224 px": shares(ranking, of_pfed),
         "smallest model, 64 px": shares(ranking, describing),
     }
-    found = setting.searches.found
+    found = inputs.searches.found
     value = {
         "share of metrics": share,
         "seconds of metrics": ranking,
@@ -180,11 +180,11 @@ def main() -> int:
             s.protocol.name: [len(s.query_rows), len(s.gallery_rows)] for s in found
         },
         "images": len(shards.images),
-        "recall@1": {r.name: round(r.metrics["recall@1"], 3) for r in judged.results},
+        "recall@1": {r.name: round(r.metrics["recall@1"], 3) for r in searched.results},
     }
-    judged_share = share["PFED's student, 224 px"]["cpu"]
+    searched_share = share["PFED's student, 224 px"]["cpu"]
     must = f"PFED's student <= {MUST} of CPU seconds; the smallest model told"
-    return report("E9", value=value, must=must, passed=judged_share <= MUST, seed=SEED)
+    return report("E9", value=value, must=must, passed=searched_share <= MUST, seed=SEED)
 
 
 def shares(ranking: Mapping[str, float], describing: Mapping[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from data_shards.processors import processors
+from data_shards.usable_cpus import usable_cpus
 
 
 def machine() -> str:
@@ -14,7 +14,7 @@ def machine() -> str:
     facts = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in facts if "model name" in line), "unknown")
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model}, {processors()} cores, {memory_gib:.0f} GiB"
+    return f"{model}, {usable_cpus()} cores, {memory_gib:.0f} GiB"
 
 
 def report(goal: str, *, value: object, must: object, passed: bool, seed: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet

@@ -15,7 +15,7 @@ from unittest import mock
 from data_shards.shards import ShardSet
 from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
 from distill.config.objectives import CrossEntropyConfig, InfoNceConfig
-from distill.session import Session, make_accelerator, open_session
+from distill.session import Session, make_accelerator
 from distill.tracking import Tracker
 
 ARCH, IMAGE_SIZE = "convnext_micro", 64
@@ -69,7 +69,7 @@ def open_untracked(config: DistillConfig) -> Session:
     """Open a session of this rank, without MLflow."""
     with mock.patch.object(Tracker, "start", lambda self, **facts: None):
         shards = ShardSet.open(config.data.shards)
-        return open_session(config, make_accelerator(config), shards, recipe="benchmark")
+        return Session(config, make_accelerator(config), shards, recipe="benchmark")
 
 
 def bytes_per_step(session: Session) -> float:

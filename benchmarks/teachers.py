@@ -23,7 +23,7 @@ from distill.models import build_model
 from distill.run_folder import open_run_folder
 from distill.teacher.build import build_cache
 from distill.teacher.cache import META_NAME, CacheKey, FeatureCache, cached_shards, rows_name
-from distill.teacher.source import class_places, load_teacher
+from distill.teacher.source import LiveTeacher, class_places, load_teacher
 from distill.weights_file import save_weights
 
 CPU = torch.device("cpu")
@@ -107,11 +107,8 @@ def build(config: DistillConfig, shards: ShardSet) -> bool:
     assert config.teacher.cache is not None
     with show_progress("caching", enabled=False) as progress:
         return build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=config.teacher.cache,
-            device=CPU,
+            LiveTeacher(config, shards, load_teacher(config, shards), CPU),
+            config.teacher.cache,
             threads=1,
             progress=progress,
         )

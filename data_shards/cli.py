@@ -4,20 +4,20 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
-from data_shards.layouts import found_lines, read_layout
-from data_shards.manifest import Manifest
-from data_shards.packing.image_profile import Profile
+from data_shards.layouts import found_lines, leave_out, read_layout
+from data_shards.manifest import Manifest, ShardSummary
 from data_shards.packing.index_tars import index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
-from data_shards.packing.summary import ShardSummary
+from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
 from data_shards.planning.neighbours import read_neighbours
+from data_shards.planning.place_views import trained_places
 from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
-from data_shards.planning.split import trained_places
 from data_shards.progress import show_progress
 from data_shards.recipe import parse_command
 from data_shards.remote.local_cache import LocalCache
@@ -54,32 +54,31 @@ def synth(argv: Sequence[str]) -> int:
 def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
-    return _index_tars(config) if config.index_only or config.out is None else _write(config)
-
-
-def _index_tars(config: ShardConfig) -> int:
-    """Write indexes and manifest beside tars of others."""
-    roles = roles_of([word for word in config.roles.split(",") if word])
-    if config.dry_run:
-        tars = len(list(config.raw.glob("*.tar")))
-        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-        log.info("would index %d tars of %s", tars, config.raw)
+    if config.out is None or config.index_only:
+        roles = roles_of([word for word in config.roles.split(",") if word])
+        if config.dry_run:
+            tars = len(list(config.raw.glob("*.tar")))
+            _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+            log.info("would index %d tars of %s", tars, config.raw)
+            return 0
+        with show_progress("indexing tars", unit="tars") as progress:
+            done = index_tars(
+                config.raw,
+                roles=roles,
+                workers=config.workers,
+                progress=progress,
+                name=config.name,
+                is_decoded=not config.no_decode,
+            )
+        _report(config, config.raw, done)
         return 0
-    with show_progress("indexing tars", unit="tars") as progress:
-        done = index_tars(config.raw, roles=roles, workers=config.workers, progress=progress)
-    _report(config, config.raw, done)
-    return 0
-
-
-def _write(config: ShardConfig) -> int:
-    """Write shards from raw folders."""
-    assert config.out is not None
     dataset = read_layout(
         config.raw,
         layout=config.layout,
         split=config.split,
         coordinates=config.coordinates,
         compared=read_source_notes(config.out).compared,
+        name=config.name,
     )
     for line in found_lines(dataset):
         log.info("%s", line)
@@ -89,24 +88,31 @@ def _write(config: ShardConfig) -> int:
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
+    size, quality, resampling = config.image_size, config.quality, config.resampling
     with show_progress("writing shards", unit="images") as progress:
-        done = write_shards(
-            dataset,
-            config.out,
-            profile=Profile(
-                image_size=config.image_size,
-                quality=config.quality,
-                resampling=config.resampling,
-            ),
+        write = partial(
+            write_shards,
+            out=config.out,
+            profile=Profile(image_size=size, quality=quality, resampling=resampling),
             workers=config.workers,
             progress=progress,
+            is_decoded=not config.no_decode,
         )
+        try:
+            done = write(dataset)
+        except UnreadableError as error:
+            for problem in error.problems:
+                log.info("%s", problem)
+            if not config.skip_unreadable:
+                raise
+            done = write(leave_out(dataset, error.records, raw=config.raw))
     _report(config, config.out, done)
     return 0
 
 
 def _origin(found: RawDataset | Manifest) -> dict[str, object]:
     return {
+        "name": found.name,
         "layout": found.layout,
         "split": found.split,
         "deviations": found.deviations,
@@ -127,12 +133,13 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     result |= _origin(manifest) | {"fingerprint": manifest.fingerprint}
     _print_json(config, result)
     log.info(
-        "%s %d images of %d places in %d tars at %s (fingerprint %s)",
+        "%s %d images of %d places in %d tars at %s (%s, fingerprint %s)",
         "unchanged:" if done.was_complete else "indexed" if config.index_only else "wrote",
         done.images,
         len(manifest.places),
         len(manifest.shards),
         out,
+        manifest.name,
         manifest.fingerprint[:12],
     )
     if done.tars_kept and not done.was_complete and not config.index_only:
@@ -153,7 +160,11 @@ def verify(argv: Sequence[str]) -> int:
     folder = Path(config.shards)
     with show_progress("verifying", unit="MB") as progress:
         verdict = verify_shards(
-            folder, expect=config.expect, workers=config.workers, progress=progress
+            folder,
+            expect=config.expect,
+            workers=config.workers,
+            progress=progress,
+            is_decoded=config.decode,
         )
     for problem in verdict.problems[:MOST_PROBLEMS]:
         log.info("%s", problem)
@@ -162,8 +173,9 @@ def verify(argv: Sequence[str]) -> int:
     if not verdict.is_ok:
         raise verdict.sentence(folder, told=MOST_PROBLEMS)
     log.info(
-        "%s is whole: %d images, %.2f GB in %.1f s (%.2f GB/s)",
+        "%s is whole%s: %d images, %.2f GB in %.1f s (%.2f GB/s)",
         folder,
+        " and every image decodes" if config.decode else "",
         verdict.images,
         verdict.bytes / 1e9,
         verdict.seconds,
@@ -220,25 +232,23 @@ def plan_lines(
     shards: ShardSet, rows: PlanRows, *, world_size: int, global_batch: int
 ) -> Iterator[str]:
     """Yield one JSON line per step: what every rank is shown, rank by rank and row by row."""
-    for step in range(len(rows) // global_batch):
-        slices = (
-            rank_slice(step, rank=rank, world_size=world_size, global_batch=global_batch)
-            for rank in range(world_size)
-        )
-        yield json.dumps({"step": step, "ranks": [_named(shards, rows[part]) for part in slices]})
-
-
-def _named(shards: ShardSet, rows: PlanRows) -> list[dict[str, object]]:
-    """Return planned rows as identifiers and keys."""
     keys = shards.images.key
-    named: list[dict[str, object]] = [
-        {
-            "place": shards.places[place],
-            "drone": keys[drone].tolist(),
-            "satellite": str(keys[satellite]),
-        }
-        for place, drone, satellite in zip(rows.place, rows.drone, rows.satellite, strict=True)
-    ]
-    for row, third in zip(named, () if rows.third is None else rows.third, strict=False):
-        row["third"] = str(keys[third])
-    return named
+    thirds = [None] * len(rows) if rows.third is None else rows.third.tolist()
+    for step in range(len(rows) // global_batch):
+        ranks = []
+        for rank in range(world_size):
+            part = rank_slice(step, rank=rank, world_size=world_size, global_batch=global_batch)
+            shown = rows[part]
+            columns = (shown.place, shown.drone, shown.satellite, thirds[part])
+            ranks.append(
+                [
+                    {
+                        "place": shards.places[place],
+                        "drone": keys[drone].tolist(),
+                        "satellite": str(keys[satellite]),
+                    }
+                    | ({} if third is None else {"third": str(keys[third])})
+                    for place, drone, satellite, third in zip(*columns, strict=True)
+                ]
+            )
+        yield json.dumps({"step": step, "ranks": ranks})

@@ -1,5 +1,6 @@
 """What the data stage can be told. No torch: a login node reads these in a blink."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,10 +41,6 @@ def at_least(value: int, low: int) -> Bounds:
 def seed_bounds(value: int) -> Bounds:
     """Return the bounds of a seed: what every library that draws numbers takes."""
     return between(value, 0, 2**32 - 1)
-
-
-def share_bounds(value: float) -> Bounds:
-    return value, 0 <= value < 1, "at least 0 and below 1"
 
 
 def room_bounds(value: float) -> Bounds:
@@ -156,6 +153,10 @@ class ShardConfig:
     """Folder to write; it appears when it is whole, and is brought up to date if it holds shards of
     this raw folder. Left out with --index-only."""
 
+    name: str = ""
+    """What the data set is called in reports and titles; by default as its raw folder, or as the
+    shards that OUT holds already."""
+
     layout: str = "auto"
     """How the raw folders are arranged: auto (look and say), university1652, sues200 or
     university160k."""
@@ -188,6 +189,13 @@ class ShardConfig:
     workers: int = 0
     """Threads that read and write; 0 means one per processor."""
 
+    no_decode: bool = False
+    """Look only at the first and last bytes of a JPEG whose bytes are kept, as is quicker; else
+    every image is decoded once, so that no damaged one stops a training."""
+
+    skip_unreadable: bool = False
+    """Leave images out that cannot be decoded, and say so in the manifest."""
+
     dry_run: bool = False
     """Count what would be written, and stop."""
 
@@ -202,7 +210,28 @@ class ShardConfig:
                 "--quality": between(self.quality, 50, 100),
             }
         )
-        self._refuse_idle_options()
+        if self.name and not re.fullmatch(r"[\w(][\w ().+-]{0,63}", self.name):
+            raise RecipeError(
+                f"--name {self.name!r} must be at most 64 letters, digits, blanks and any of "
+                "( ) . + - _"
+            )
+        # Options that would change nothing are refused, so that nobody believes they did.
+        usual = {field.name: field.default for field in fields(self)}
+        told = {name for name, value in usual.items() if getattr(self, name) != value}
+        of_jpegs = told & {"quality", "resampling"}
+        of_images = of_jpegs | (
+            told & {"image_size", "layout", "split", "coordinates", "skip_unreadable"}
+        )
+        if self.index_only and of_images:
+            raise RecipeError(
+                f"{_as_typed(of_images)} cannot go with --index-only, which leaves images as they "
+                "are"
+            )
+        if not self.image_size and of_jpegs:
+            raise RecipeError(
+                f"{_as_typed(of_jpegs)} must go with --image-size; without it the bytes are "
+                "original"
+            )
         if self.index_only and self.out not in (None, self.raw):
             raise RecipeError(
                 f"--index-only writes beside the tars of {self.raw}; leave out {self.out}"
@@ -214,20 +243,6 @@ class ShardConfig:
         if self.roles and not self.index_only:
             raise RecipeError("--roles goes with --index-only; raw folders tell roles themselves")
 
-    def _refuse_idle_options(self) -> None:
-        """Refuse options that would change nothing, so that nobody believes they did."""
-        usual = {field.name: field.default for field in fields(self)}
-        told = {name for name, value in usual.items() if getattr(self, name) != value}
-        of_jpegs, of_folders = ("quality", "resampling"), ("layout", "split", "coordinates")
-        if self.index_only and (idle := told & {"image_size", *of_jpegs, *of_folders}):
-            raise RecipeError(
-                f"{_as_typed(idle)} cannot go with --index-only, which leaves images as they are"
-            )
-        if not self.image_size and (idle := told & {*of_jpegs}):
-            raise RecipeError(
-                f"{_as_typed(idle)} must go with --image-size; without it the bytes are original"
-            )
-
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
@@ -238,6 +253,9 @@ class VerifyConfig:
 
     expect: Literal["official", "none"] = "none"
     """official: the counts must also be those published for the data set."""
+
+    decode: bool = False
+    """Decode every image too: damage that was there when the shards were written is found."""
 
     workers: int = 0
     """Threads that read and hash; 0 means one per processor."""
@@ -308,7 +326,11 @@ class PlanConfig:
                 "--seed": seed_bounds(self.seed),
                 "--epoch": at_least(self.epoch, 0),
                 "--drones-per-row": at_least(self.drones_per_row, 1),
-                "--validation-fraction": share_bounds(self.validation_fraction),
+                "--validation-fraction": (
+                    self.validation_fraction,
+                    0 <= self.validation_fraction < 1,
+                    "at least 0 and below 1",
+                ),
                 "--validation-seed": seed_bounds(self.validation_seed),
             }
         )

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -38,8 +39,6 @@ UPRIGHT = 1
 """The EXIF orientation that needs no turning."""
 
 
-HAVE_EXIF = ("JPEG", "PNG")
-
 BAD_HEADER = (*DAMAGE, EOFError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow raises on damaged headers."""
 
@@ -48,8 +47,9 @@ class DecodeError(ValueError):
     """Bytes that are no complete image; the caller knows which tar and key they came from."""
 
 
-HARMLESS = "extraneous bytes before marker"
-"""What some cameras leave behind the picture: simplejpeg refuses it, Pillow does not."""
+EXTRANEOUS = "extraneous bytes before marker"
+"""What simplejpeg says of bytes between a picture and its end marker, and refuses; Pillow passes
+them over."""
 
 
 STREAMED = 32
@@ -92,22 +92,31 @@ class OfThread(local):
         self.scratch = Scratch()
 
 
-def check_image(content: Content) -> str:
-    """Return why `content` is no complete image, or an empty string when it looks whole."""
-    if content[:2] == JPEG_START:
-        # The end marker tells a whole file for a thousandth of what decoding costs. A file that
-        # goes on behind it, or has none, is decoded.
-        is_ended = JPEG_END in bytes(content[-64:])
-        try:
-            (simplejpeg.decode_jpeg_header if is_ended else simplejpeg.decode_jpeg)(content)
-        except ValueError as error:
-            return str(error) if is_ended else f"the JPEG is cut short: {error}"
-        return ""
+def check_image(content: Content, *, is_decoded: bool = True) -> str:
+    """Return why `content` is no whole image, or an empty string.
+
+    A decoder's warning of corrupt data counts as damage. Without `is_decoded`, a JPEG that ends as
+    it should is not decoded: the end marker tells a whole file for a thousandth of the cost.
+    """
+    is_jpeg, is_ended = bytes(content[:2]) == JPEG_START, JPEG_END in bytes(content[-64:])
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
+        if is_jpeg and is_ended and not is_decoded:
+            simplejpeg.decode_jpeg_header(content)
+        elif is_jpeg:  # all of its data, to a picture of an eighth the size
+            is_ink = simplejpeg.decode_jpeg_header(content)[2] in INK_COLORSPACES
+            colours = "CMYK" if is_ink else "GRAY"
+            simplejpeg.decode_jpeg(content, colours, min_height=1, min_width=1, min_factor=8)
+        else:
+            _decode_by_pillow(content)
     except DAMAGE as error:
-        return _reason(content, error)
+        if (told := re.search(rf"(\d+) {EXTRANEOUS} 0xd9", str(error))) is not None:
+            # Some cameras leave equal bytes there; those of a damaged scan, which the decoder ends
+            # too early, are different.
+            end = bytes(content).rfind(JPEG_END)
+            if len(set(content[max(end - int(told[1]), 0) : end])) <= 1:
+                return ""
+        cut = "the JPEG is cut short: " if is_jpeg and not is_ended else ""
+        return cut + _reason(content, error)
     return ""
 
 
@@ -132,31 +141,24 @@ def decode(
         DecodeError: the bytes are no complete image.
     """
     try:
-        if bytes(content[:2]) == JPEG_START:
-            pixels = _decode_jpeg(content, into=into, scratch=scratch)
-        else:
+        is_jpeg = bytes(content[:2]) == JPEG_START
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content) if is_jpeg else (0,) * 4
+        if not is_jpeg or colours in INK_COLORSPACES:
             pixels = _decode_by_pillow(content)
+        else:
+            buffer = None if scratch is None else scratch.room(height, width)
+            if into is not None and into.shape == (height, width, 3):
+                buffer = into
+            try:
+                decoded = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
+                pixels = decoded if buffer is None else buffer
+            except ValueError as error:
+                if EXTRANEOUS not in str(error):
+                    raise
+                pixels = _decode_by_pillow(content)
     except DAMAGE as error:
         raise DecodeError(_reason(content, error)) from error
-    if orientation != UPRIGHT:
-        pixels = TURNED[orientation](pixels)
-    return pixels
-
-
-def _decode_jpeg(content: Content, *, into: Pixels | None, scratch: Scratch | None) -> Pixels:
-    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
-    if colorspace in INK_COLORSPACES:
-        return _decode_by_pillow(content)
-    buffer = None if scratch is None else scratch.room(height, width)
-    if into is not None and into.shape == (height, width, 3):
-        buffer = into
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=buffer)
-    except ValueError as error:
-        if HARMLESS not in str(error):
-            raise
-        return _decode_by_pillow(content)
-    return pixels if buffer is None else buffer
+    return pixels if orientation == UPRIGHT else TURNED[orientation](pixels)
 
 
 def _decode_by_pillow(content: Content) -> Pixels:
@@ -176,17 +178,17 @@ def _reason(content: Content, error: Exception) -> str:
 
 
 def exif_orientation(content: Content) -> int:
-    """Return the EXIF orientation of a JPEG or PNG file, 1 to 8; 1 where none can be read.
+    """Return the orientation 1 to 8 by which `PIL.ImageOps.exif_transpose` would turn an image.
 
-    The values mean what `PIL.ImageOps.exif_transpose` takes them for: 6 is a picture to be turned
-    by a quarter clockwise, 3 by a half. A damaged header says nothing.
+    It stands in EXIF or XMP, in any format: 6 is a picture to be turned by a quarter clockwise, 3
+    by a half. A damaged header says nothing.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=HAVE_EXIF) as image:
+        with Image.open(io.BytesIO(content)) as image:
             value = image.getexif().get(ExifTags.Base.Orientation)
     except BAD_HEADER:
         return UPRIGHT
-    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
+    return next((known for known in TURNED if known == value), UPRIGHT)  # 6.0 is 6, as for Pillow
 
 
 TURNED: dict[int, Callable[[Pixels], Any]] = {
@@ -226,19 +228,15 @@ def _by_opencv_linear(pixels: Pixels, size: int, into: Pixels | None) -> Any:
     Bilinear looks at two pixels a direction: at most 1.4 lie in each step of the first resize, so
     that none is skipped, as far as the image is shrunk.
     """
-    height, width = (size * _means(side, size) for side in pixels.shape[:2])
+    # Means are taken of the power of two pixels that is nearest to the shrink, or of 1.
+    means = (2 ** max(0, round(math.log2(side / size))) for side in pixels.shape[:2])
+    height, width = (size * mean for mean in means)
     if (height, width) == (size, size):
         return cv2.resize(pixels, (size, size), dst=into, interpolation=cv2.INTER_LINEAR)
     near: Any = pixels
     if pixels.shape[:2] != (height, width):
         near = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.resize(near, (size, size), dst=into, interpolation=cv2.INTER_AREA)
-
-
-def _means(side: int, size: int) -> int:
-    """Return of how many pixels a mean is taken: the power of two nearest to the shrink, or 1."""
-    power: int = 2 ** max(0, round(math.log2(side / size)))
-    return power
 
 
 def _by_pillow(pixels: Pixels, size: int, filter: Image.Resampling) -> Pixels:

@@ -134,8 +134,9 @@ class DecoderProcess:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End it, and wait."""
+        """End it: it has nothing to lose."""
         self._line.close()
+        self._process.kill()
         self._process.wait()
 
 
@@ -192,6 +193,7 @@ class DecoderProcesses(Decoders):
         return self.shared(self._send, chunks)
 
     def end(self) -> None:
+        """Stop behind the images in work; the processes wait for the next loader."""
         super().end()
         for _ in range(self.threads):
             process = self._processes.get()
@@ -221,8 +223,8 @@ class DecoderProcesses(Decoders):
             while sent:
                 receive()
         finally:
-            with suppress(ProcessEndedError):  # one failure is told; what was sent behind it is not
-                for _ in sent:
+            for _ in sent:
+                with suppress(Exception):  # one failure is told; what was sent behind it is not
                     process.receive()
             self._processes.put(process)
 

@@ -17,19 +17,16 @@ _FACTOR_2 = np.uint64(0x94D049BB133111EB)
 def mix(*names: "int | npt.NDArray[np.integer] | Bits") -> Bits:
     """Hash integers to 64 bits, element by element; a negative one counts from 2**64 down."""
     state = np.zeros((), dtype=np.uint64)
-    for name in names:
-        state = _finalize(state ^ (np.asarray(name).astype(np.uint64) + _STEP))
+    with np.errstate(over="ignore"):
+        for name in names:
+            state = state ^ (np.asarray(name).astype(np.uint64) + _STEP)
+            state = (state + _STEP).astype(np.uint64)
+            state = (state ^ (state >> np.uint64(30))) * _FACTOR_1
+            state = (state ^ (state >> np.uint64(27))) * _FACTOR_2
+            state = state ^ (state >> np.uint64(31))
     return state
 
 
 def uniform(bits: Bits) -> npt.NDArray[np.float64]:
     """Turn bits into numbers in [0, 1)."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _finalize(state: Bits) -> Bits:
-    with np.errstate(over="ignore"):
-        state = (state + _STEP).astype(np.uint64)
-        state = (state ^ (state >> np.uint64(30))) * _FACTOR_1
-        state = (state ^ (state >> np.uint64(27))) * _FACTOR_2
-        return state ^ (state >> np.uint64(31))

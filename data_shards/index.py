@@ -47,7 +47,6 @@ AGAIN = "run skydistill shard again into a new folder"
 
 
 def index_name(tar: str) -> str:
-    """Return the file name of the index beside a tar."""
     return Path(tar).with_suffix(".index").name
 
 

@@ -21,10 +21,9 @@ def only_writer(folder: Path, *, taken: SkyDistillError) -> Iterator[None]:
         taken: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
     with ExitStack() as held:
         try:
-            held.enter_context(_lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            held.enter_context(_lock(folder, os.O_RDONLY, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise taken from error
         except OSError as error:
@@ -53,7 +52,8 @@ def hold(path: Path, *, is_shared: bool = False) -> HeldLock:
     Raises:
         OSError: it cannot be made, or the file system has no locks.
     """
-    return _lock(_lock_file(path), fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
+    how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    return _lock(path, os.O_RDWR | os.O_CREAT, how)
 
 
 def hold_if_free(path: Path) -> HeldLock | None:
@@ -63,17 +63,14 @@ def hold_if_free(path: Path) -> HeldLock | None:
         OSError: it cannot be made, or the file system has no locks.
     """
     try:
-        return _lock(_lock_file(path), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _lock(path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
 
 
-def _lock_file(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _lock(handle: int, how: int) -> HeldLock:
-    """Lock an open file, which is closed with the lock, or at once where there is none to have."""
+def _lock(path: Path, flags: int, how: int) -> HeldLock:
+    """Open and lock, or close at once where there is no lock to have."""
+    handle = os.open(path, flags, 0o666)
     try:
         fcntl.flock(handle, how)
     except BaseException:

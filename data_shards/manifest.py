@@ -2,19 +2,35 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from data_shards.errors import ShardError
 from data_shards.index import AGAIN, Rows, index_name, write_aside
-from data_shards.schema import SCHEMA_VERSION
+from data_shards.schema import SCHEMA_VERSION, Role, View
 
 MANIFEST_NAME = "manifest.json"
 
 TARS_OF_OTHERS = "tars"
 """Stands in `Manifest.profile` where the tars were written by others and only indexed here."""
+
+
+PLACES = "places"
+"""Stands among the views where images are counted."""
+
+WORD_OF_VIEW = {int(view): view.word for view in View}
+WORDS_OF_ROLES = {number: Role(number).words for number in range(8)}
+
+Counts: TypeAlias = dict[str, dict[str, int]]
+"""Role, then view or `places`, to a number."""
+
+Place = TypeVar("Place", int, str)
+
+Groups: TypeAlias = Counter[tuple[int, int, Place]]
+"""Roles, view and place (or its number), to a number of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +47,6 @@ class ShardEntry:
 
     @property
     def index_name(self) -> str:
-        """File name of the index."""
         return index_name(self.name)
 
 
@@ -40,6 +55,9 @@ class Manifest:
     """What a shard folder holds."""
 
     layout: str
+    name: str = ""
+    """What the data set is called in titles and reports; no part of the fingerprint."""
+
     places: tuple[str, ...]
     """Identifiers of all places, sorted; indexes refer to them by number."""
 
@@ -51,7 +69,7 @@ class Manifest:
     """Digest over every key, its roles and its image's digest, however they are cut into tars."""
 
     profile: dict[str, Any] = field(default_factory=lambda: {"bytes": "original"})
-    """What became of the image files: see `data_shards.packing.image_profile.Profile.facts`."""
+    """What became of the image files: see `data_shards.packing.stored_image.Profile.facts`."""
 
     split: str = "folders"
     """What decided which places train."""
@@ -66,9 +84,51 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Name of these very shards, for caches and runs: a digest over all that stands here."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Name of these very shards, for caches and runs: a digest over all but `name`."""
+        values = asdict(self)
+        del values["name"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSummary:
+    """What one `skydistill shard` did."""
+
+    manifest: Manifest
+    was_complete: bool
+    """True when the folder already held the shards of these very files and nothing was written."""
+
+    tars_written: int
+    tars_kept: int
+    """Tars of an earlier run whose files nobody touched since."""
+
+    @property
+    def images(self) -> int:
+        return sum(entry.images for entry in self.manifest.shards)
+
+
+def groups_in(indexes: Sequence[Rows]) -> Groups[int]:
+    """Count the images of some indexes in groups."""
+    groups: Groups[int] = Counter()
+    for rows in indexes:
+        columns = (rows[name].tolist() for name in ("roles", "view", "place"))
+        groups.update(zip(*columns, strict=True))
+    return groups
+
+
+def count_groups(groups: Groups[Place]) -> Counts:
+    """Count images per role and view, and places per role, as the manifest does."""
+    counts: dict[str, Counter[str]] = {role.words[0]: Counter() for role in Role}
+    places: dict[str, set[Place]] = {role.words[0]: set() for role in Role}
+    for (roles, view, place), times in groups.items():
+        for word in WORDS_OF_ROLES[roles]:
+            counts[word][WORD_OF_VIEW[view]] += times
+            places[word].add(place)
+    return {
+        word: dict(sorted(of_role.items())) | {PLACES: len(places[word])}
+        for word, of_role in counts.items()
+    }
 
 
 def content_digest(keys: Sequence[str], rows: Sequence[Rows]) -> str:

@@ -32,7 +32,6 @@ class Tally:
     """
 
     def __init__(self, progress: Progress, total: int, *, per: int = 1, done: int = 0) -> None:
-        """Begin at `done` of `total`."""
         self.progress, self.total, self.per, self.done = progress, total, per, done
         self._lock = threading.Lock()
 
@@ -83,7 +82,6 @@ class _Lines:
 
 @contextmanager
 def _bar(title: str, unit: str) -> Iterator[Progress]:
-    """Draw a rich progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

@@ -17,8 +17,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose, did_you_mean
+from data_shards.errors import RecipeError, did_you_mean, require_known
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -84,10 +83,19 @@ def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] =
     where = "command line"
     if path is not None:
         found = find_recipe(path)
-        values, where = _read_yaml(found), str(found)
+        where = str(found)
+        try:
+            values = yaml.safe_load(found.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{found} is not YAML: {' '.join(str(error).split())}") from error
+        except OSError as error:
+            raise RecipeError(f"{found} cannot be read: {error.strerror}") from error
+        values = {} if values is None else values
+        if not isinstance(values, dict):
+            kind = type(values).__name__
+            raise RecipeError(f"{found} must be a YAML mapping of keys to values, not a {kind}")
         _refuse_unknown_keys(cls, values, where=where)
-    for key, value in _pairs(cls, overrides):
-        _set(values, key, value)
+    _lay_over(values, cls, overrides)
     _refuse_unknown_keys(cls, values, where="command line")
     if path is not None and overrides:
         where += " and the command line"
@@ -118,16 +126,19 @@ def parse_command(
         RecipeError: an option or choice is unknown (the nearest is named), missing or of the wrong
             type, or one that takes several words was given none.
     """
+    from docstring_parser import parse_from_object
+
     parser = ArgumentParser(
         prog=prog, description=cls.__doc__, exit_on_error=False, formatter_class=_PlainHelp
     )
     options = {}
     hints = typing.get_type_hints(cls)
-    docs = _field_docs(cls)
+    described = parse_from_object(cls).params
+    docs = {param.arg_name: " ".join((param.description or "").split()) for param in described}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         flag = field.name if field.name in positionals else "--" + field.name.replace("_", "-")
         options[flag] = field.name
-        _add_option(parser, flag, field, hints[field.name], docs[field.name])
+        _add_option(parser, flag, field, hints[field.name], docs.get(field.name, ""))
     if "--help" not in argv and "-h" not in argv:
         _refuse_unknown_options(argv, options)
     lists = {flag for flag, name in options.items() if _item_of(hints[name])}
@@ -188,25 +199,8 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise RecipeError(
-            f"{path} must be a YAML mapping of keys to values, not a {type(values).__name__}"
-        )
-    return values
-
-
-def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, object]]:
-    """Split `--a.b value` and `--a.b=value` into keys and YAML values."""
-    pairs: list[tuple[str, object]] = []
+def _lay_over(values: dict[str, Any], cls: type[object], overrides: Sequence[str]) -> None:
+    """Put `--a.b value` and `--a.b=value` of a command line into nested `values`."""
     words = list(overrides)
     while words:
         word = words.pop(0)
@@ -221,24 +215,20 @@ def _pairs(cls: type[object], overrides: Sequence[str]) -> list[tuple[str, objec
                 known = ", ".join(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
                 raise RecipeError(f"command line: --{key} needs a value (top-level keys: {known})")
             text = words.pop(0)
+        *parents, last = key.replace("-", "_").split(".")
+        part = values
+        for parent in parents:
+            part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise RecipeError(
+                    f"command line: --{key} asks for a key below {parent}, which is a single value"
+                )
         try:
-            pairs.append((key.replace("-", "_"), yaml.safe_load(text)))
+            part[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(
                 f"command line: the value of --{key} is not YAML: {text!r}"
             ) from error
-    return pairs
-
-
-def _set(values: dict[str, Any], key: str, value: object) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise RecipeError(
-                f"command line: --{key} asks for a key below {parent}, which is a single value"
-            )
-    values[last] = value
 
 
 def _refuse_unknown_keys(
@@ -251,7 +241,10 @@ def _refuse_unknown_keys(
             raise RecipeError(
                 f"{where}: key {below}{key} is unknown{did_you_mean(str(key), hints)}{known}"
             )
-        inner = _config_class(hints[key])
+        # The dataclass that the hint is or, as `Part | None`, holds.
+        is_union = typing.get_origin(hints[key]) in (typing.Union, types.UnionType)
+        parts = typing.get_args(hints[key]) if is_union else (hints[key],)
+        inner: Any = next((part for part in parts if dataclasses.is_dataclass(part)), None)
         if inner is None:
             items = value if isinstance(value, list) else [value]
             words = [item for item in items if isinstance(item, str)]
@@ -264,15 +257,6 @@ def _refuse_unknown_keys(
                 f"{', '.join(typing.get_type_hints(inner))}, not the value {value!r}"
             )
         _refuse_unknown_keys(inner, value, where=where, below=f"{below}{key}.")
-
-
-def _config_class(hint: object) -> type[object] | None:
-    """Return the dataclass that `hint` is or, as `Part | None`, holds."""
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    for part in typing.get_args(hint) if is_union else (hint,):
-        if isinstance(part, type) and dataclasses.is_dataclass(part):
-            return part
-    return None
 
 
 def _refuse_unknown_options(argv: Sequence[str], options: Mapping[str, str]) -> None:
@@ -319,7 +303,7 @@ def _refuse_unfit_words(argv: Sequence[str], hints: Mapping[str, object]) -> Non
 def _refuse_unknown_choices(words: Sequence[str], hint: object, *, what: str) -> None:
     if choices := _choices(hint):
         for word in words:
-            choose(word, choices, what=what, error=RecipeError)
+            require_known(word, choices, what=what, error=RecipeError)
 
 
 def _choices(hint: object) -> list[str]:
@@ -373,16 +357,6 @@ def _spread_lists(argv: Sequence[str], lists: set[str]) -> list[str]:
         is_list = flag in lists and word.startswith("[") and word.endswith("]")
         words += [item.strip() for item in word[1:-1].split(",")] if is_list else [word]
     return words
-
-
-def _field_docs(cls: type[object]) -> dict[str, str]:
-    from docstring_parser import parse_from_object
-
-    docs = {
-        param.arg_name: " ".join((param.description or "").split())
-        for param in parse_from_object(cls).params
-    }
-    return {field.name: docs.get(field.name, "") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def _one_sentence(message: str) -> str:

@@ -74,7 +74,6 @@ class ImageRecord:
 
     @property
     def source(self) -> Path:
-        """File to read, with a path's methods."""
         return Path(self.path)
 
 
@@ -87,6 +86,9 @@ class RawDataset:
 
     records: tuple[ImageRecord, ...]
     """Every image, sorted by key."""
+
+    name: str = ""
+    """What a user called it; where nothing was said, shards are called after the raw folder."""
 
     split: str = "folders"
     """What decided which places train: `folders`, `official`, or the name of a split file."""

@@ -116,8 +116,16 @@ class ShardSet:
 
     @property
     def fingerprint(self) -> str:
-        """Name of these very shards."""
         return self.manifest.fingerprint
+
+    @cached_property
+    def plan_digest(self) -> str:
+        """Name of all that plans and draws are made of: equal where only images' bytes differ."""
+        sha, images = hashlib.sha256("\n".join(self.places).encode()), self.images
+        sha.update("\n".join(images.key.tolist()).encode())
+        for column in (images.place, images.view, images.roles, images.position, images.altitude_m):
+            sha.update(column.tobytes())
+        return sha.hexdigest()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -156,26 +164,25 @@ class ShardSet:
         return tar, int(self.images.offset[row]), int(self.images.size[row])
 
     def _tar(self, shard: int) -> tuple[OpenTar, mmap.mmap]:
-        if shard not in self._tars:
-            self._tars[shard] = self._map(self.folder / self.manifest.shards[shard].name)
-        return self._tars[shard]
-
-    def _map(self, path: Path) -> tuple[OpenTar, mmap.mmap]:
         """Map a tar, and make sure that the folder is still the one whose indexes were read."""
-        try:
-            with path.open("rb") as tar:
-                mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
-                opened = OpenTar(str(path), os.fstat(tar.fileno()).st_ino)
-        except OSError as error:
-            advice = "restore it and start again"
-            if error.errno == errno.EMFILE:
-                advice = f"allow more open files than the {len(self.manifest.shards)} tars (ulimit)"
-            raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
-        if read_manifest(self.folder).fingerprint != self.fingerprint:
-            raise ShardError(
-                f"{self.folder} was brought up to date while it was being read; start again"
-            )
-        return opened, mapped
+        if shard not in self._tars:
+            path = self.folder / self.manifest.shards[shard].name
+            try:
+                with path.open("rb") as tar:
+                    mapped = mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ)
+                    opened = OpenTar(str(path), os.fstat(tar.fileno()).st_ino)
+            except OSError as error:
+                advice = "restore it and start again"
+                if error.errno == errno.EMFILE:
+                    tars = len(self.manifest.shards)
+                    advice = f"allow more open files than the {tars} tars (ulimit)"
+                raise ShardError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+            if read_manifest(self.folder).fingerprint != self.fingerprint:
+                raise ShardError(
+                    f"{self.folder} was brought up to date while it was being read; start again"
+                )
+            self._tars[shard] = opened, mapped
+        return self._tars[shard]
 
     def describe(self, row: int) -> str:
         """Name one image for a sentence: tar and key."""

@@ -5,10 +5,13 @@ are its parts looked at, so that the answer names the image and not just the fil
 """
 
 import hashlib
+import json
+import mmap
 import os
+import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,24 +19,97 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_shards.damage import damaged_parts
+from data_shards.decode import check_image
 from data_shards.errors import ShardError
-from data_shards.index import Index, read_index
+from data_shards.index import ENCODINGS, Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
-from data_shards.manifest import TARS_OF_OTHERS, Manifest, ShardEntry, content_digest, read_manifest
-from data_shards.packing.summary import Counts, Groups, count_groups, groups_in
-from data_shards.processors import processors
+from data_shards.manifest import (
+    TARS_OF_OTHERS,
+    Groups,
+    Manifest,
+    ShardEntry,
+    content_digest,
+    count_groups,
+    groups_in,
+    read_manifest,
+)
+from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress, Tally
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
+from data_shards.usable_cpus import usable_cpus
+
+
+def damaged_parts(
+    path: Path, index: Index, places: Sequence[str], *, is_ours: bool
+) -> list[tuple[str, str]]:
+    """Return the key and the damage of everything in a tar that is not what its index says.
+
+    Of a tar that somebody else wrote (`is_ours` is false) only the images are described. The tar
+    has the right length and a wrong digest, so there is at least one pair; the key is
+    empty where the damage is in bytes that nothing else describes.
+    """
+    found = []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
+        for row, key in zip(index.rows, index.keys, strict=True):
+            start, size = int(row["offset"]), int(row["size"])
+            digest = hashlib.sha256(tar[start : start + size]).digest()
+            if digest[:16] != row["digest"].tobytes():
+                found.append(
+                    (key, "the image is not the one that was written (its digest differs)")
+                )
+            if not is_ours:
+                continue
+            suffix = f".{View(row['view']).word}.{ENCODINGS[row['encoding']]}"
+            described = start + size + -size % TAR_BLOCK
+            if not _is_header(tar[start - TAR_BLOCK : start], key + suffix):
+                found.append((key, "the header before the image is damaged"))
+            if any(tar[start + size : described]):
+                found.append((key, "the padding behind the image is damaged"))
+            if not _is_description(tar, described, key, row, places):
+                found.append((key, "the JSON is damaged"))
+        if is_ours and index.keys and any(tar[-2 * TAR_BLOCK :]):
+            found.append((index.keys[-1], "what stands behind the image is damaged"))
+    return found or [
+        ("", "its digest is wrong, and headers, JSON or padding of no single image stand out")
+    ]
+
+
+def _is_header(header: bytes, name: str) -> bool:
+    """Tell whether a tar header is intact, by its own checksum, and names this member."""
+    try:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "replace").name == name
+    except tarfile.HeaderError:
+        return False
+
+
+def _is_description(tar: mmap.mmap, at: int, key: str, row: np.void, places: Sequence[str]) -> bool:
+    """Tell whether header and JSON stand at `at` and say what the index says."""
+    header = tar[at : at + TAR_BLOCK]
+    if not _is_header(header, f"{key}.json"):
+        return False
+    size = int(header[124:135], 8)
+    start = at + TAR_BLOCK
+    if any(tar[start + size : start + size + -size % TAR_BLOCK]):
+        return False
+    try:
+        told: dict[str, Any] = json.loads(tar[start : start + size])
+        said = [told[name] for name in ("key", "place", "view", "roles", "position")]
+        digest, altitude_m = str(told["sha256"]), told["altitude_m"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    view, roles = View(row["view"]).word, Role(row["roles"]).words
+    height = np.float32(np.nan if altitude_m is None else altitude_m)
+    return (
+        said == [key, places[row["place"]], view, roles, int(row["position"])]
+        and digest.startswith(row["digest"].tobytes().hex())
+        and bool(np.array_equal(height, row["altitude_m"], equal_nan=True))
+    )
+
 
 BLOCK_BYTES = 4 * 2**20
 MEGABYTE = 10**6
-
-WHOLE_FOLDER = ""
-"""In place of a tar's name, where a problem is not one tar's."""
-
 
 DAMAGED = (
     "restore the files from where they came, or make them again with skydistill shard into a new "
@@ -50,10 +126,10 @@ UNOFFICIAL = (
 class Problem:
     """Something that is not as it should be."""
 
-    shard: str
+    shard: str = ""
     """File name of the tar, or nothing."""
 
-    key: str
+    key: str = ""
     """Key of the image, or nothing."""
 
     problem: str
@@ -78,7 +154,6 @@ class Verdict:
 
     @property
     def is_ok(self) -> bool:
-        """Whether nothing was found."""
         return not self.problems
 
     @property
@@ -104,7 +179,12 @@ class Verdict:
 
 
 def verify_shards(
-    folder: Path, *, expect: Literal["official", "none"], workers: int, progress: Progress
+    folder: Path,
+    *,
+    expect: Literal["official", "none"],
+    workers: int,
+    progress: Progress,
+    is_decoded: bool = False,
 ) -> Verdict:
     """Check manifest, indexes, every byte of every tar, pairs and counts.
 
@@ -113,6 +193,7 @@ def verify_shards(
         expect: `official` also compares the counts with those published for the data set.
         workers: threads that read and hash; 0 means one per processor.
         progress: told of megabytes.
+        is_decoded: also decode every image.
 
     Raises:
         ShardError: the manifest itself cannot be trusted, so that nothing else can be checked.
@@ -120,7 +201,7 @@ def verify_shards(
     started = time.monotonic()
     manifest = read_manifest(folder)
     count = Tally(progress, sum(entry.bytes for entry in manifest.shards), per=MEGABYTE).add
-    with ThreadPoolExecutor(workers or processors()) as pool:
+    with ThreadPoolExecutor(workers or usable_cpus()) as pool:
         checked = list(
             pool.map(lambda entry: _check_shard(folder, manifest, entry, count), manifest.shards)
         )
@@ -128,11 +209,17 @@ def verify_shards(
     verdict.problems = [problem for shard in checked for problem in shard.problems]
     indexes = [shard.index for shard in checked if shard.index is not None]
     verdict.images = sum(len(index.rows) for index in indexes)
+    if is_decoded and not verdict.problems:
+        verdict.problems += _undecodable(ShardSet.open(folder), workers or usable_cpus())
     if len(indexes) == len(checked):
         verdict.problems += _problems_of_the_whole(manifest, indexes)
     verdict.is_whole = verdict.is_ok
     if expect == "official" and verdict.is_whole:
-        verdict.problems += _deviations(folder)
+        if manifest.layout in PUBLISHED:
+            found = compare(manifest.layout, images_in(ShardSet.open(folder))).differences
+        else:
+            found = (f"the layout is {manifest.layout}, which has no published counts to compare",)
+        verdict.problems += (Problem(problem=sentence) for sentence in found)
     verdict.seconds = time.monotonic() - started
     return verdict
 
@@ -147,7 +234,6 @@ class _Checked:
     problems: list[Problem] = field(default_factory=list)
 
     def complain(self, problem: str, key: str = "") -> None:
-        """Note what is wrong."""
         self.problems.append(Problem(shard=self.name, key=key, problem=problem))
 
 
@@ -201,8 +287,18 @@ def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
         checked.complain(f"cut short behind the last image ({told})")
 
 
+def _undecodable(shards: ShardSet, workers: int) -> Iterator[Problem]:
+    """Yield the images that were damaged before they came into their tars."""
+    with ThreadPoolExecutor(workers) as pool:
+        told = pool.map(lambda row: check_image(shards.read(row)), range(len(shards.images)))
+        for row, problem in enumerate(told):
+            if problem:
+                tar = shards.manifest.shards[int(shards.images.shard[row])].name
+                sentence = f"the image does not decode ({problem})"
+                yield Problem(shard=tar, key=str(shards.images.key[row]), problem=sentence)
+
+
 def _hash_file(path: Path, count: Callable[[int], None]) -> tuple[str, int]:
-    """Return SHA-256 and length of a file."""
     digest, length = hashlib.sha256(), 0
     block = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:
@@ -221,31 +317,25 @@ def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator
     found = groups_in(rows)
     strangers = sorted({place for _, _, place in found if place >= len(manifest.places)})
     if strangers:
-        yield _of_all(f"an index names place number {strangers[0]}, which the manifest has not")
+        yield Problem(
+            problem=f"an index names place number {strangers[0]}, which the manifest has not"
+        )
         return
     keys = [key for index in indexes for key in index.keys]
     for key, times in Counter(keys).items():
         if times > 1:
-            yield Problem(shard=WHOLE_FOLDER, key=key, problem=f"stands in the tars {times} times")
+            yield Problem(key=key, problem=f"stands in the tars {times} times")
     if content_digest(keys, rows) != manifest.content_sha256:
-        yield _of_all("the indexes do not hold the images that the manifest was made from")
-    yield from _wrong_counts(manifest, count_groups(found))
-    yield from _missing_pairs(manifest, found)
-
-
-def _of_all(problem: str) -> Problem:
-    return Problem(shard=WHOLE_FOLDER, key="", problem=problem)
-
-
-def _wrong_counts(manifest: Manifest, counted: Counts) -> Iterator[Problem]:
-    for role, found in counted.items():
+        yield Problem(problem="the indexes do not hold the images that the manifest was made from")
+    for role, counted in count_groups(found).items():
         told = manifest.counts.get(role, {})
-        for what in sorted(found.keys() | told.keys()):
-            if found.get(what, 0) != told.get(what, 0):
-                yield _of_all(
-                    f"{role} has {found.get(what, 0)} {what}, and the manifest says "
+        for what in sorted(counted.keys() | told.keys()):
+            if counted.get(what, 0) != told.get(what, 0):
+                yield Problem(
+                    problem=f"{role} has {counted.get(what, 0)} {what}, and the manifest says "
                     f"{told.get(what, 0)}"
                 )
+    yield from _missing_pairs(manifest, found)
 
 
 PAIRS = (
@@ -261,26 +351,13 @@ UNANSWERED = {UNIVERSITY_160K}
 
 
 def _missing_pairs(manifest: Manifest, found: Groups[int]) -> Iterator[Problem]:
-    if manifest.layout in UNANSWERED:
-        return
-    for role, view, needed_role, needed_view in PAIRS:
+    for role, view, needed_role, needed_view in PAIRS if manifest.layout not in UNANSWERED else ():
         has = {place for roles, seen, place in found if roles & role and seen == view}
         paired = {
             place for roles, seen, place in found if roles & needed_role and seen == needed_view
         }
         for place in sorted(has - paired):
-            yield _of_all(
-                f"place {manifest.places[place]} has a {role.words[0]} {view.word} image and no "
-                f"{needed_role.words[0]} {needed_view.word} image"
+            yield Problem(
+                problem=f"place {manifest.places[place]} has a {role.words[0]} {view.word} image "
+                f"and no {needed_role.words[0]} {needed_view.word} image"
             )
-
-
-def _deviations(folder: Path) -> Iterator[Problem]:
-    """Yield how the counts differ from the published ones."""
-    shards = ShardSet.open(folder)
-    if shards.manifest.layout not in PUBLISHED:
-        yield _of_all(
-            f"the layout is {shards.manifest.layout}, which has no published counts to compare with"
-        )
-    for difference in compare(shards.manifest.layout, images_in(shards)).differences:
-        yield _of_all(difference)

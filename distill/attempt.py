@@ -82,7 +82,7 @@ def train_once(
         if not is_finished(paths):  # else its record stays until steps are really trained again
             paths.exit.unlink(missing_ok=True)
 
-    from distill.session import make_accelerator, open_session
+    from distill.session import Session, make_accelerator
 
     accelerator = make_accelerator(config)
     has_all_it_needs = is_finished(paths) and paths.weights.is_file()
@@ -93,10 +93,11 @@ def train_once(
     shards = open_inputs(config.data)
     wait_for_slow_ranks("shards")
     probes = make_probes(config, shards)
-    session = open_session(config, accelerator, shards, recipe=recipe)
+    session = Session(config, accelerator, shards, recipe=recipe)
     state = session.state
     if accelerator.is_main_process and state.step < config.schedule.num_steps:
         paths.exit.unlink(missing_ok=True)
+    accelerator.wait_for_everyone()  # else a rank that fails at once could have recorded it before
     log_on_rank_zero(
         f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
         f"global batch {config.data.global_batch}, steps {state.step} to "
@@ -148,24 +149,18 @@ def cache_once(config: DistillConfig) -> int:
     """Run the teacher of a recipe over its shards, where that is not done yet."""
     from distill.session import decode_threads, make_accelerator
     from distill.teacher.build import build_cache
-    from distill.teacher.source import load_teacher
+    from distill.teacher.source import LiveTeacher, load_teacher
 
     assert config.teacher.cache is not None, "checked by the caller"
     accelerator = make_accelerator(config)
     shards = open_inputs(config.data, views=tuple(View))
     wait_for_slow_ranks("shards")
-    teacher = load_teacher(config, shards)
+    teacher = LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device)
     with show_progress(
         "caching the teacher", unit="rows", enabled=accelerator.is_main_process
     ) as progress:
         is_new = build_cache(
-            config,
-            shards,
-            teacher,
-            folder=config.teacher.cache,
-            device=accelerator.device,
-            threads=decode_threads(config),
-            progress=progress,
+            teacher, config.teacher.cache, threads=decode_threads(config), progress=progress
         )
     log_on_rank_zero(
         f"{'wrote' if is_new else 'unchanged:'} teacher cache {config.teacher.cache} of "

@@ -53,6 +53,9 @@ class RunState:
     shards: str = ""
     """Fingerprint of the shards that it is trained on."""
 
+    plan: str = ""
+    """`ShardSet.plan_digest` of them."""
+
     origin: dict[str, str] = field(default_factory=dict)
     """Where the first weights came from: source, digest and licence."""
 
@@ -70,11 +73,12 @@ class RunState:
 
 
 def newest_checkpoint(
-    accelerator: Accelerator, paths: RunPaths, *, shards: str
+    accelerator: Accelerator, paths: RunPaths, *, shards: str, plan: str = ""
 ) -> tuple[Path | None, RunState]:
     """Return the newest checkpoint that is whole and its state; None and that of a fresh run.
 
-    Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow.
+    Damaged ones that are newer are moved to `set_aside`, out of the way of those that follow. Where
+    images were replaced under the same keys, `plan` is as it was, and the run goes on.
 
     Raises:
         CheckpointError: the newest is of other shards, another version of this program, or divided
@@ -89,13 +93,17 @@ def newest_checkpoint(
     if problem is not None:
         raise CheckpointError(problem)
     if found is None:
-        return None, RunState(shards=shards, sharding=divided)
+        return None, RunState(shards=shards, plan=plan, sharding=divided)
     folder, state = found
-    if state.shards != shards:
+    if state.shards != shards and not (plan and state.plan == plan):
         raise CheckpointError(
             f"checkpoint {folder} was trained on shards {state.shards[:12]} and the recipe names "
-            f"shards {shards[:12]}; give data.shards of the former, or another out for a new run"
+            f"shards {shards[:12]} of other images, which is another plan; give data.shards of the "
+            "former, or another out for a new run"
         )
+    if state.shards != shards:
+        log.info("images were replaced under the same keys since %s; the run goes on", folder.name)
+    state.shards, state.plan = shards, plan
     if state.sharding != divided:
         raise CheckpointError(
             f"checkpoint {folder} was saved by {state.sharding or 'ranks that divide nothing'} and "
@@ -126,7 +134,10 @@ def load_checkpoint(
                 accelerator.scaler.load_state_dict(rest["scaler"])
             random, step = rest["random"], int(folder.name.removeprefix("step-"))
             if rank() < len(random):
-                set_random_state(random[rank()], accelerator.device)
+                host, on_device = random[rank()].tensor_split([len(torch.get_rng_state())])
+                torch.set_rng_state(host.clone())
+                if accelerator.device.type == "cuda" and len(on_device):
+                    torch.cuda.set_rng_state(on_device.clone(), accelerator.device)
             else:
                 drawn = np.random.SeedSequence((seed, step, rank())).generate_state(1)
                 torch.manual_seed(int(drawn[0]))
@@ -144,14 +155,6 @@ def random_state(device: torch.device) -> Tensor:
     """Return what this rank's random numbers follow from, as bytes: the host's, then the GPU's."""
     on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return torch.cat([torch.get_rng_state(), *on_device])
-
-
-def set_random_state(state: Tensor, device: torch.device) -> None:
-    """Go on as `random_state` was; a GPU that it does not know keeps its own."""
-    host, on_device = state.tensor_split([len(torch.get_rng_state())])
-    torch.set_rng_state(host.clone())
-    if device.type == "cuda" and len(on_device):
-        torch.cuda.set_rng_state(on_device.clone(), device)
 
 
 def _newest_whole(paths: RunPaths) -> tuple[Path, RunState] | None:

@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,23 +41,6 @@ def run_cache() -> int:
     return run_verb(lambda: cache(sys.argv[1:]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """One command line, understood."""
-
-    config: DistillConfig
-    recipe: Path
-    overrides: tuple[str, ...]
-    is_dry: bool
-
-    def typed(self) -> str:
-        """Return recipe and overrides as a person types them again, for a single process."""
-        words = [str(self.recipe), *self.overrides]
-        if self.config.expected_world_size not in (None, 1):
-            words += ["--expected_world_size", "1"]
-        return shlex.join(words)
-
-
 def train(argv: Sequence[str]) -> int:
     """Train the model that a recipe describes, resuming where the last attempt stopped."""
     as_json = {"--dry-run", "--json"} <= set(argv)
@@ -69,29 +51,37 @@ def train(argv: Sequence[str]) -> int:
         )
         if asked is None:
             return DONE
-        paths = RunPaths(asked.config.run_folder)
-        claimed = nullcontext() if asked.is_dry else claim_run_folder(paths)
-    with claimed, one_rank_tells(None if asked.is_dry else asked.config):
-        if not asked.is_dry:
-            return train_once(asked.config, recipe=asked.typed(), make_probes=_probes)
+        config, typed, is_dry = asked
+        claimed = nullcontext() if is_dry else claim_run_folder(RunPaths(config.run_folder))
+    with claimed, one_rank_tells(None if is_dry else config):
+        if not is_dry:
+            return train_once(config, recipe=typed, make_probes=_probes)
         from distill.dry_run import dry_train
 
-        dry_train(asked.config, as_json=as_json)
+        dry_train(config, as_json=as_json)
     return DONE
 
 
 def cache(argv: Sequence[str]) -> int:
     """Run the teacher of a recipe over its shards, once; or tell what a finished cache is."""
     if "--info" in argv:
-        return _tell_cache([word for word in argv if word != "--json"], as_json="--json" in argv)
+        from distill.teacher.cache import cache_facts
+
+        folders = [word for word in argv if word not in ("--info", "--json")]
+        if len(folders) != 1:
+            raise RecipeError("skydistill cache --info FOLDER [--json] takes one folder, no recipe")
+        facts, as_json = cache_facts(Path(folders[0])), "--json" in argv
+        told = json.dumps(facts) + "\n" if as_json else yaml.safe_dump(facts, sort_keys=False)
+        sys.stdout.write(told)
+        return DONE
     with one_rank_tells():
         asked = _read_arguments(argv, prog="skydistill cache", usage=" | --info FOLDER [--json]")
         if asked is None:
             return DONE
-        config = asked.config
+        config, _, is_dry = asked
         if config.teacher.cache is None:
             raise RecipeError(f"recipe {config.name} names no cache folder; set teacher.cache")
-        if not asked.is_dry:
+        if not is_dry:
             return cache_once(config)
         _dry_cache(config)
     return DONE
@@ -136,10 +126,7 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
         altitudes=config.altitudes,
     )
     places, layout = tuple(map(str, range(found.num_places))), ""
-    use = (
-        "evaluate it with --checkpoint; its places are numbered, so import it with --shards to "
-        "teach with it or to start from it"
-    )
+    use = "evaluate it with --checkpoint; import it with --shards to teach or to start with it"
     if config.shards:
         shards = open_without_images(data)
         places, layout = class_places(shards), shards.manifest.layout
@@ -173,19 +160,6 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
     return use
 
 
-def _tell_cache(words: Sequence[str], *, as_json: bool) -> int:
-    """Print the facts of a finished cache as YAML or JSON."""
-    from distill.teacher.cache import cache_facts
-
-    if len(words) != 2 or words[0] != "--info":
-        raise RecipeError("skydistill cache --info FOLDER [--json] takes one folder and no recipe")
-    facts = cache_facts(Path(words[1]))
-    sys.stdout.write(
-        json.dumps(facts) + "\n" if as_json else yaml.safe_dump(facts, sort_keys=False)
-    )
-    return DONE
-
-
 def _probes(config: DistillConfig, shards: ShardSet) -> list["Probe"]:
     """Return the looks that the loop takes at held-out places, where the recipe holds some out."""
     from evaluation.probe import RetrievalProbe
@@ -193,8 +167,13 @@ def _probes(config: DistillConfig, shards: ShardSet) -> list["Probe"]:
     return [RetrievalProbe(shards, config.data)] if config.data.validation_fraction else []
 
 
-def _read_arguments(argv: Sequence[str], *, prog: str, usage: str) -> _Asked | None:
-    """Return what is asked for; None when only help was."""
+def _read_arguments(
+    argv: Sequence[str], *, prog: str, usage: str
+) -> tuple[DistillConfig, str, bool] | None:
+    """Return the recipe, how a person types it for a single process, and whether it is a dry run.
+
+    None when only help was asked for.
+    """
     if "-h" in argv or "--help" in argv:
         print_recipe_help(
             DistillConfig,
@@ -216,7 +195,10 @@ def _read_arguments(argv: Sequence[str], *, prog: str, usage: str) -> _Asked | N
         )
     if is_default:
         log_on_rank_zero(f"no recipe given: {recipe} it is")
-    return _Asked(config=config, recipe=recipe, overrides=tuple(words), is_dry="--dry-run" in argv)
+    typed = [str(recipe), *words]
+    if config.expected_world_size not in (None, 1):
+        typed += ["--expected_world_size", "1"]
+    return config, shlex.join(typed), "--dry-run" in argv
 
 
 def _dry_cache(config: DistillConfig) -> None:

@@ -14,22 +14,19 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from data_shards.planning.place_views import held_out_places
 from data_shards.planning.plan import ranks_share
-from data_shards.planning.split import held_out_places
 from data_shards.recipe import to_values
 from data_shards.shards import ShardSet
 from distill.batches import DeviceBatch
 from distill.config import DistillConfig
-from distill.inputs import open_without_images
+from distill.inputs import make_plan, open_without_images
 from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, to_device
-from distill.plan import make_plan
+from distill.optim import RULES
 from distill.step import DistillStep, weigh
 from distill.teacher.source import cache_key, class_places, load_teacher
-
-MOMENTS = {"adamw": 2, "adam": 2, "lion": 1, "sgd": 1}
-"""Numbers beside each weight that a rule keeps; the average of weights is one more."""
 
 
 def dry_train(config: DistillConfig, *, as_json: bool) -> None:
@@ -44,8 +41,12 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
     rows = ranks_share(global_batch=data.global_batch, world_size=world)
     steps_per_epoch = plan.steps_per_epoch * data.crops_per_decode
     held_out = held_out_places(shards, fraction=data.validation_fraction, seed=data.validation_seed)
-    shapes, fingerprints = _teacher(config, shards)
-    memory = memory_of_a_rank(config, shards, shapes, rows=rows)
+    key, digests = None, {"shards": shards.fingerprint}
+    if config.objectives.needs_teacher:
+        key = cache_key(config, shards, load_teacher(config, shards))
+        digests |= {"teacher weights": key.teacher_sha256}
+        digests |= {"teacher cache": key.digest} if config.teacher.source == "cache" else {}
+    memory = memory_of_a_rank(config, shards, key.shapes if key else None, rows=rows)
     checkpoint = memory["weights"] + memory["moments"]
     facts: dict[str, Any] = {
         "ranks": world,
@@ -57,7 +58,7 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
         "epochs": round(config.schedule.num_steps / steps_per_epoch, 1),
         "steps_per_epoch": steps_per_epoch,
         "run_folder": str(config.run_folder),
-        "fingerprints": {"shards": shards.fingerprint, **fingerprints},
+        "fingerprints": digests,
         "bytes_of_a_rank": memory | {"together": sum(memory.values())},
         "bytes_on_disk": {
             "checkpoints": (config.keep_checkpoints + 1) * checkpoint,  # one more while it is saved
@@ -74,18 +75,6 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
         facts[name] = {part: f"{size / 2**20:,.1f} MiB" for part, size in facts[name].items()}
     told = yaml.safe_dump(facts, sort_keys=False)
     log_on_rank_zero(f"would train (memory is without ZeRO):\n{told}")
-
-
-def _teacher(config: DistillConfig, shards: ShardSet) -> tuple[Shapes | None, dict[str, str]]:
-    """Return the shapes of what the student is compared with, and the digests of where from."""
-    if not config.objectives.needs_teacher:
-        return None, {}
-    teacher = load_teacher(config, shards)
-    key = cache_key(config, shards, teacher)
-    digests = {"teacher weights": teacher.sha256}
-    if config.teacher.source == "cache":
-        digests["teacher cache"] = key.digest
-    return key.shapes, digests
 
 
 def memory_of_a_rank(
@@ -128,14 +117,14 @@ def memory_of_a_rank(
         with Allocations() as allocations:
             weigh(functional_call(step, fakes, (batch, list(weights)))[0], weights).backward()
     has_average = config.optimizer.ema_decay > 0
-    gradients = sum(p.nbytes for group in groups for p in group.parameters)
+    gradients = sum(p.nbytes for group in groups for p in group.params)
     return {
         "weights": sum(t.nbytes for t in step.state_dict().values()),
         "gradients": gradients,
         "moments": sum(
-            (MOMENTS[group.rule] + has_average) * parameter.nbytes
+            (sum(name != "step" for name in RULES[group.rule]) + has_average) * parameter.nbytes
             for group in groups
-            for parameter in group.parameters
+            for parameter in group.params
         ),
         "activations": max(0, allocations.most - gradients),
     }

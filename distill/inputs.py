@@ -1,12 +1,14 @@
-"""Where a recipe's shards and teacher cache are read from: where they are, or this node's disk."""
+"""What a recipe's shards are read from, and in which order. No torch: a dry run asks it too."""
 
 from collections.abc import Collection
 
+from data_shards.planning.place_views import trained_places
+from data_shards.planning.plan import Plan
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-from distill.config import DataConfig
+from distill.config import DataConfig, DistillConfig
 
 PAIRED_VIEWS = (View.SATELLITE, View.DRONE)
 
@@ -30,3 +32,20 @@ def open_inputs(data: DataConfig, *, views: Collection[View] = PAIRED_VIEWS) -> 
 def open_without_images(data: DataConfig) -> ShardSet:
     """Open the shards of a recipe for who asks only what they hold."""
     return open_shards(data.shards, roles=NO_IMAGES, cache=local_cache(data))
+
+
+def make_plan(config: DistillConfig, shards: ShardSet) -> Plan:
+    """Return the plan over the training places that are not held out, before anything is mined.
+
+    Raises:
+        PlanError: there is no such plan.
+    """
+    data = config.data
+    return Plan(
+        shards,
+        trained_places(shards, fraction=data.validation_fraction, seed=data.validation_seed),
+        seed=config.seed,
+        global_batch=data.global_batch,
+        drones_per_row=data.drones_per_row,
+        altitudes=data.altitudes,
+    )

@@ -8,6 +8,7 @@ option 2). Held-out places and the test set are never looked at.
 # Shapes: P = planned places, D = descriptor width, k = neighbours of each place.
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -40,27 +41,21 @@ def planned_batches(session: Session) -> Iterator[Batch]:
     """
     loader, state, mining = session.loader, session.state, session.config.data.mining
     num_steps, steps_per_epoch = session.config.schedule.num_steps, loader.steps_per_epoch
-    step = state.step
+    step, num_epochs = state.step, math.ceil(num_steps / steps_per_epoch)
+    due = looks(mining, num_epochs)
     while step < num_steps:
         epoch, index = divmod(step, steps_per_epoch)
-        if index == 0 and is_due(mining, epoch):
+        if index == 0 and epoch in due:
             state.neighbours = mine(session)
         loader.plan = loader.plan.with_neighbours(state.neighbours)
-        end = next_look(mining, epoch) * steps_per_epoch if mining.neighbours else num_steps
+        end = steps_per_epoch * min((look for look in due if look > epoch), default=num_epochs)
         yield from loader.batches(first_step=step, num_steps=min(end, num_steps))
         step = end
 
 
-def is_due(mining: MiningConfig, epoch: int) -> bool:
-    """Return whether the places are looked at before `epoch`."""
-    since = epoch - mining.from_epoch
-    return mining.neighbours > 0 and since >= 0 and since % mining.every_epochs == 0
-
-
-def next_look(mining: MiningConfig, epoch: int) -> int:
-    """Return the first epoch after `epoch` before which the places are looked at."""
-    since = epoch - mining.from_epoch
-    return max(mining.from_epoch, epoch + mining.every_epochs - since % mining.every_epochs)
+def looks(mining: MiningConfig, num_epochs: int) -> range:
+    """Return the epochs before which the places are looked at."""
+    return range(mining.from_epoch, num_epochs if mining.neighbours else 0, mining.every_epochs)
 
 
 def mine(session: Session) -> Neighbours:
@@ -90,7 +85,8 @@ def mine(session: Session) -> Neighbours:
             f"lower optimizer.learning_rate (the newest checkpoint is in "
             f"{session.paths.checkpoints})"
         )
-    found = nearest_wrong(place_PD, own, num_neighbours=session.config.data.mining.neighbours)
+    wanted = min(session.config.data.mining.neighbours, len(plan.places) - 1)
+    found = nearest_wrong(place_PD, own, num_neighbours=wanted)
     neighbours = Neighbours(table=_in_order(found), places=plan.place_names)
     seconds = time.monotonic() - started
     if session.accelerator.is_main_process:

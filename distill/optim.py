@@ -40,9 +40,9 @@ class GroupSpec:
     name: str
     """What phases call it."""
 
-    parameters: Sequence[Parameter]
+    params: Sequence[Parameter]
     rule: Rule
-    learning_rate: float
+    lr: float
     """Its peak; the schedule is a factor of it."""
 
     weight_decay: float = 0.0
@@ -79,16 +79,10 @@ class GroupedOptimizer(Optimizer):
         """
         super().__init__(
             [
-                {
-                    "params": list(group.parameters),
-                    "name": group.name,
-                    "rule": group.rule,
-                    "lr": group.learning_rate,
-                    "initial_lr": group.learning_rate,
-                    "weight_decay": group.weight_decay,
+                vars(group)
+                | {
+                    "initial_lr": group.lr,
                     "betas": group.betas or (0.9, 0.99 if group.rule == "lion" else 0.999),
-                    "clamp": group.clamp,
-                    "drop_steps": group.drop_steps,
                     "enabled": True,
                     "fused": fused and group.rule != "lion",
                 }

@@ -145,15 +145,16 @@ def refuse_other_recipe(config: DistillConfig) -> None:
 
 def flat_recipe(config: DistillConfig) -> dict[str, str]:
     """Return the resolved recipe as dotted keys and texts, for MLflow parameters."""
-    return dict(_flat(to_values(config)))
+    return {key: str(value) for key, value in flat(to_values(config))}
 
 
-def _flat(values: dict[str, Any], below: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: dict[str, Any], below: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted key and value of nested dicts."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{below}{key}.")
+            yield from flat(value, f"{below}{key}.")
         else:
-            yield f"{below}{key}", str(value)
+            yield f"{below}{key}", value
 
 
 def read_recipe(folder: Path) -> dict[str, str]:
@@ -164,7 +165,8 @@ def read_recipe(folder: Path) -> dict[str, str]:
     """
     path = RunPaths(folder).recipe
     try:
-        return dict(_flat(yaml.safe_load(path.read_text()))) if path.is_file() else {}
+        values = yaml.safe_load(path.read_text()) if path.is_file() else {}
+        return {key: str(value) for key, value in flat(values)}
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise RecipeError(
             f"{path} is damaged; remove it, or use a run in another folder"

@@ -3,42 +3,39 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import InitVar, asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from operator import attrgetter
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor
 
 from data_shards.errors import RecipeError, WorldSizeError
 from data_shards.loader import Batch, TrainLoader
 from data_shards.planning.plan import Plan
-from data_shards.processors import processors
 from data_shards.shards import ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.batches import DeviceBatch, on_device
-from distill.checkpoint import RunState, load_checkpoint, newest_checkpoint
+from distill.checkpoint import load_checkpoint, newest_checkpoint
 from distill.checkpoint_writer import CheckpointWriter
 from distill.collectives import broadcast, wait_for_slow_ranks
 from distill.config import DistillConfig, Precision
+from distill.inputs import make_plan
 from distill.launched import (
     is_launched_by_deepspeed,
     is_one_of_several_unstarted,
     launched_world_size,
     ranks_on_this_node,
 )
-from distill.methods import METHODS
-from distill.micro_batches import MicroBatches
-from distill.models import RetrievalModel, to_device
+from distill.methods import METHODS, Phase, phase_at
+from distill.models import to_device
 from distill.models.backbones import compile_units
 from distill.models.weights import Origin
 from distill.optim import GroupedOptimizer
-from distill.phases import Phase, phase_at
-from distill.plan import make_plan
-from distill.run_folder import RunPaths, flat_recipe, open_run_folder
-from distill.step import DistillStep
+from distill.run_folder import flat_recipe, open_run_folder
+from distill.step import DistillStep, MicroBatches
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
 from distill.weights_file import start_from
@@ -50,46 +47,75 @@ _LAUNCH_ON_CPU = (
 )
 
 
-@dataclass(kw_only=True)
 class Session:
     """One attempt at a run."""
 
-    config: DistillConfig
-    accelerator: Accelerator
-    shards: ShardSet
-    paths: RunPaths
-    model: RetrievalModel
-    """The model alone; `step` holds the same weights, wrapped for all ranks."""
+    def __init__(
+        self, config: DistillConfig, accelerator: Accelerator, shards: ShardSet, *, recipe: str
+    ) -> None:
+        """Open teacher, model, optimizer and run folder; load the newest checkpoint.
 
-    step: torch.nn.Module
-    whole: DistillStep
-    """The step unwrapped; a copy that may be older where ZeRO-3 divides weights or they average."""
+        `recipe` is what was typed behind the verb, for sentences that name a command.
 
-    micro_batches: MicroBatches | None = None
-    """What stands for `step` in training where batches are divided."""
+        Raises:
+            SkyDistillError: something is missing or does not fit; at most the run folder was
+                written.
+        """
+        self.accelerator, self.shards = accelerator, shards
+        plan = make_plan(config, shards)
+        self.teacher = teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
+        wait_for_slow_ranks("teacher")
+        set_seed(config.seed)
+        asked, is_kept = config, config.model.descriptor_width == "teacher"
+        self.config = config = config.with_width_of(teacher.shapes if teacher else None)
+        self.descriptor_space = teacher.space if teacher and is_kept else ""
+        """That of the teacher, where the student's projection into it is kept."""
+        wrapped = _build_step(config, shards, accelerator.device, teacher=teacher)
+        self.model = wrapped.model
+        """The model alone; `step` holds the same weights, wrapped for all ranks."""
+        rows = config.data.micro_batch
+        self.micro_batches = None if rows is None else MicroBatches(wrapped, num_rows=rows)
+        """What stands for `step` in training where batches are divided."""
+        # Written when nothing of the recipe is left to refuse.
+        self.paths = open_run_folder(asked, world_size=accelerator.num_processes)
+        found, self.state = newest_checkpoint(
+            accelerator, self.paths, shards=shards.fingerprint, plan=shards.plan_digest
+        )
+        if config.start is not None and found is None:
+            self.model.origin = start_from(wrapped, config.start, places=class_places(shards))
+        is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
+        self.whole = deepcopy(wrapped) if is_copied else wrapped
+        """The step unwrapped; a copy, maybe older, where ZeRO-3 divides weights or they average."""
+        self.groups = GroupedOptimizer(
+            METHODS[config.method].groups(wrapped, config),
+            order=wrapped.parameters(),
+            max_grad_norm=config.optimizer.max_grad_norm,
+            ema_decay=config.optimizer.ema_decay,
+            fused=config.optimizer.fused,
+        )
+        """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
+        with prepared_for_zero(accelerator, config, wrapped, self.groups):
+            self.step: torch.nn.Module
+            self.step, self.optimizer = accelerator.prepare(wrapped, self.groups)
+        set_seed(config.seed, device_specific=True)
+        if found is not None:
+            load_checkpoint(accelerator, wrapped, self.groups, found, seed=config.seed)
+        self.state.origin = self.state.origin or asdict(self.model.origin)
+        self.model.origin = self.whole.model.origin = Origin(**self.state.origin)
+        self.checkpoints = CheckpointWriter(
+            accelerator, wrapped, self.groups, self.paths, keep=config.keep_checkpoints
+        )
+        self._open(plan)
 
-    groups: GroupedOptimizer
-    """The optimizer alone; `optimizer` is the same, as accelerate steps it."""
-
-    optimizer: AcceleratedOptimizer
-    teacher: Teacher | None
-    plan: InitVar[Plan]
-    checkpoints: CheckpointWriter
-    state: RunState
-    descriptor_space: str = ""
-    """That of the teacher, where the student's projection into it is kept."""
-
-    phase: Phase | None = None
-    """The one that model and optimizer were brought into."""
-
-    data_wait: float = 0.0
-    """Share of its time that the loop waited for batches."""
-
-    def __post_init__(self, plan: Plan) -> None:
+    def _open(self, plan: Plan) -> None:
         """Open the loader of this rank and, of rank 0, the tracker."""
         config, accelerator = self.config, self.accelerator
         self.method = METHODS[config.method]
         self.phases = self.method.phases(config)
+        self.phase: Phase | None = None
+        """The one that model and optimizer were brought into."""
+        self.data_wait = 0.0
+        """Share of its time that the loop waited for batches."""
         size = self.teacher.image_size if self.teacher else None  # rendered where it differs
         self.loader = TrainLoader(
             self.shards,
@@ -266,67 +292,7 @@ def make_accelerator(config: DistillConfig) -> Accelerator:
 
 def decode_threads(config: DistillConfig) -> int:
     """Return the decode threads of this rank: its share of the processors we may use."""
-    return config.data.threads or max(1, processors() // ranks_on_this_node())
-
-
-def open_session(
-    config: DistillConfig, accelerator: Accelerator, shards: ShardSet, *, recipe: str
-) -> Session:
-    """Open teacher, model, optimizer and run folder; load the newest checkpoint.
-
-    `recipe` is what was typed behind the verb, for sentences that name a command.
-
-    Raises:
-        SkyDistillError: something is missing or does not fit; at most the run folder was written.
-    """
-    plan = make_plan(config, shards)
-    teacher = open_teacher(config, shards, accelerator.device, recipe=recipe)
-    wait_for_slow_ranks("teacher")
-    set_seed(config.seed)
-    asked, is_kept = config, config.model.descriptor_width == "teacher"
-    config = config.with_width_of(teacher.shapes if teacher else None)
-    wrapped = _build_step(config, shards, accelerator.device, teacher=teacher)
-    model, num_rows = wrapped.model, config.data.micro_batch
-    micro_batches = None if num_rows is None else MicroBatches(wrapped, num_rows=num_rows)
-    # Written when nothing of the recipe is left to refuse.
-    paths = open_run_folder(asked, world_size=accelerator.num_processes)
-    found, state = newest_checkpoint(accelerator, paths, shards=shards.fingerprint)
-    if config.start is not None and found is None:
-        model.origin = start_from(wrapped, config.start, places=class_places(shards))
-    is_copied = zero_stage(accelerator) == 3 or config.optimizer.ema_decay
-    whole = deepcopy(wrapped) if is_copied else wrapped
-    groups = GroupedOptimizer(
-        METHODS[config.method].groups(wrapped, config),
-        order=wrapped.parameters(),
-        max_grad_norm=config.optimizer.max_grad_norm,
-        ema_decay=config.optimizer.ema_decay,
-        fused=config.optimizer.fused,
-    )
-    with prepared_for_zero(accelerator, config, wrapped, groups):
-        step, optimizer = accelerator.prepare(wrapped, groups)
-    set_seed(config.seed, device_specific=True)
-    if found is not None:
-        load_checkpoint(accelerator, wrapped, groups, found, seed=config.seed)
-    state.origin = state.origin or asdict(model.origin)
-    model.origin = whole.model.origin = Origin(**state.origin)
-    saver = CheckpointWriter(accelerator, wrapped, groups, paths, keep=config.keep_checkpoints)
-    return Session(
-        config=config,
-        accelerator=accelerator,
-        shards=shards,
-        paths=paths,
-        model=model,
-        step=step,
-        whole=whole,
-        micro_batches=micro_batches,
-        groups=groups,
-        optimizer=optimizer,
-        teacher=teacher,
-        plan=plan,
-        checkpoints=saver,
-        state=state,
-        descriptor_space=teacher.space if teacher and is_kept else "",
-    )
+    return config.data.threads or max(1, usable_cpus() // ranks_on_this_node())
 
 
 def _build_step(

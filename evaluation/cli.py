@@ -1,20 +1,22 @@
-"""The hall of the verdict: `skydistill evaluate`, alone or under `accelerate launch`."""
+"""The command `skydistill evaluate`, alone or under `accelerate launch`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from data_shards.errors import SkyDistillError
 from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
-from distill.collectives import destroy_process_group, rank, wait_for_slow_ranks
-from distill.launched import launched_rank
+from distill.collectives import destroy_process_group, is_first_to_fail
+from distill.launched import launched_rank, launched_world_size
 from evaluation.config import EvaluateConfig
-from evaluation.launched_ranks import join_launched_ranks, one_rank_speaks
 
 if TYPE_CHECKING:
-    from evaluation.efficiency.cost import Cost
-    from evaluation.judging import Described, Judged
-    from evaluation.setting import Setting
+    import torch
+
+BUG = 1
+"""Exit code of a mistake of ours."""
 
 
 def run_evaluate() -> int:
@@ -27,63 +29,40 @@ def evaluate(argv: Sequence[str]) -> int:
     with one_rank_speaks():
         config = parse_command(EvaluateConfig, argv, prog="skydistill evaluate")
         if config.features is None:
-            return _evaluate(config)
-        if launched_rank():
-            return 0
-        from evaluation.descriptor_files import evaluate_features
+            from evaluation.evaluate import evaluate_model
 
-        return evaluate_features(config)
+            evaluate_model(config, join_launched_ranks())
+            destroy_process_group()
+        elif launched_rank() == 0:
+            from evaluation.features import evaluate_features
 
-
-def _evaluate(config: EvaluateConfig) -> int:
-    from evaluation.judging import describe_all, judge_all
-    from evaluation.measuring import measure_cost
-    from evaluation.record import refuse_unfit_destinations
-    from evaluation.setting import open_setting
-    from evaluation.telling import tell_plan, tell_replaced
-
-    setting = open_setting(config, join_launched_ranks())
-    wait_for_slow_ranks("shards")
-    refuse_unfit_destinations(setting)
-    tell_replaced(setting)
-    if config.dry_run:
-        tell_plan(setting)
-        destroy_process_group()
-        return 0
-    cost = measure_cost(setting)
-    described = describe_all(setting)
-    judged = judge_all(setting, described)
-    if rank() == 0:
-        _tell_and_write(setting, described, judged, cost=cost)
-    destroy_process_group()
+            evaluate_features(config)
     return 0
 
 
-def _tell_and_write(
-    setting: "Setting", described: "Described", judged: "Judged", *, cost: "Cost"
-) -> None:
-    """Tell the numbers as soon as they are there, then write: files may fail that numbers need not.
+def join_launched_ranks() -> "torch.device":
+    """Join the other processes if this one was launched with some; return where to compute.
 
     Raises:
-        SkyDistillError: the first file that cannot be written.
+        WorldSizeError: the processes that run are not those launched.
     """
-    from evaluation.exports import write_exports
-    from evaluation.measuring import measure_speeds
-    from evaluation.record import make_report, record, write_figures, write_tables
-    from evaluation.telling import tell_paths, tell_report
+    import torch
 
-    if not setting.searches.answered:
-        tell_paths(write_exports(setting, described))
-        return
-    speed = measure_speeds(setting)
-    report = make_report(setting, described, judged, cost=cost, speed=speed)
+    if launched_world_size() > 1:
+        from distill.session import join_ranks
+
+        device: torch.device = join_ranks().device
+        return device
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def one_rank_speaks() -> Iterator[None]:
+    """Let the first rank that fails tell why; what follows on the others is its echo."""
     try:
-        tell_report(report, as_json=setting.config.json)
-    finally:  # numbers that cannot be printed are still written
-        files = write_tables(setting, report)
-        exports = write_exports(setting, described)
-        try:
-            files += write_figures(setting, report, judged)
-        finally:
-            record(setting, report, files)
-        tell_paths([*files, *exports])
+        yield
+    except Exception as error:
+        if is_first_to_fail():
+            raise
+        code = error.exit_code if isinstance(error, SkyDistillError) else BUG
+        raise SystemExit(code) from error

@@ -1,4 +1,4 @@
-"""What the verdict can be told. No torch: a login node reads this in a blink."""
+"""What the retrieval can be told. No torch: a login node reads this in a blink."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -74,6 +74,10 @@ class EvaluateConfig:
     """Report to write, `evaluation.json` beside the weights by default (`evaluation_flip.json` with
     `--flip`, and so on: docs/evaluation.md); tables and figures go beside it. With `--features`
     nothing is written unless this is given."""
+
+    overwrite: bool = False
+    """Replace what `--out`, `--descriptors-out` and `--submission` name, tables and figures
+    included, where it is there already; without it nothing is described then."""
 
     image_size: int = 0
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at, as

@@ -17,9 +17,9 @@ from data_shards.decode import Pixels
 from data_shards.decoders import ImageBatch
 from data_shards.errors import DescriptorError
 from data_shards.loader import image_batches
-from data_shards.processors import processors
 from data_shards.progress import Progress
 from data_shards.shards import RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.collectives import gather_arrays, rank, world_size
 from distill.launched import ranks_on_this_node
 from distill.models import RetrievalModel, inference, normalize
@@ -80,7 +80,7 @@ def describe(
         DescriptorError: a descriptor is not finite.
     """
     wanted = np.unique(np.concatenate(rows))
-    threads = threads or max(1, processors() // ranks_on_this_node())
+    threads = threads or max(1, usable_cpus() // ranks_on_this_node())
     device = next(model.parameters()).device
     batches = image_batches(
         shards,

@@ -1,6 +1,6 @@
 """Descriptors and found names in the formats of others' tools."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,90 +9,68 @@ import torch
 
 from data_shards.shards import RowNumbers, ShardSet
 from evaluation.config import ANSWERS
-from evaluation.descriptor_files import write_mat, write_submission
-from evaluation.descriptor_files.writing import descriptors_destination, submission_destination
-from evaluation.destinations import Destination
+from evaluation.describe import Descriptors
+from evaluation.feature_files import refuse_unfit_names, write_mat, write_submission
+from evaluation.inputs import EvaluationInputs
 from evaluation.joined_shards import JoinedShards
-from evaluation.judging import Described
-from evaluation.ranking.k_reciprocal import reorder
+from evaluation.protocols import Search
+from evaluation.ranking.rerank import reorder
 from evaluation.ranking.top_k import top_k
-from evaluation.reranking import rerank_settings
-from evaluation.searches import Search
-from evaluation.setting import Setting
+from evaluation.retrieval import rerank_settings
 
 MOST_DIGITS = 15
 """Of a label: others' tools keep it as a double."""
 
 
-def descriptor_files(setting: Setting) -> list[tuple[Path, Search]]:
+def descriptor_files(inputs: EvaluationInputs) -> Mapping[Path, Search]:
     """Return the `.mat` of every headline search: `d2s.mat`, `d2s_150m.mat`."""
-    folder = setting.config.descriptors_out
-    if folder is None:
-        return []
-    searches = setting.searches.found
-    return [(folder / f"{_file_name(search)}.mat", search) for search in searches]
+    folder, searches = inputs.config.descriptors_out, inputs.searches.found
+    return {folder / f"{_file_name(search)}.mat": search for search in searches if folder}
 
 
-def submission_files(setting: Setting) -> list[tuple[Path, Search]]:
-    """Return the text file of the drone queries, one per height where there are several."""
-    path, searches = setting.config.submission, setting.searches.from_the_air
-    if path is None:
-        return []
-    if len(searches) == 1:
-        return [(path, searches[0])]
-    return [(path.with_stem(f"{path.stem}_{_file_name(search)}"), search) for search in searches]
-
-
-def export_destinations(setting: Setting) -> list[Destination]:
-    """Return every file that is written for others' tools.
+def submission_files(inputs: EvaluationInputs) -> Mapping[Path, Search]:
+    """Return the text file of the drone queries, one per height where there are several.
 
     Raises:
-        DescriptorError: a submission cannot hold the name of an image.
+        DescriptorError: such a file cannot hold the name of an image.
     """
-    return [
-        *(descriptors_destination(path) for path, _ in descriptor_files(setting)),
-        *(
-            submission_destination(path, image_names(setting.shards, search.gallery_rows))
-            for path, search in submission_files(setting)
-        ),
-    ]
+    path, searches = inputs.config.submission, inputs.searches.drone_to_satellite
+    if path is None:
+        return {}
+    for search in searches:
+        refuse_unfit_names(path, image_names(inputs.shards, search.gallery_rows))
+    if len(searches) == 1:
+        return {path: searches[0]}
+    return {path.with_stem(f"{path.stem}_{_file_name(search)}"): search for search in searches}
 
 
 def _file_name(search: Search) -> str:
     return search.protocol.name.replace("/", "_")
 
 
-def write_exports(setting: Setting, described: Described) -> list[Path]:
-    """Write what was asked for, and return where."""
-    return [*_write_descriptors(setting, described), *_write_submissions(setting, described)]
-
-
-def _write_descriptors(setting: Setting, described: Described) -> Iterator[Path]:
-    label_of, images = torch.from_numpy(place_labels(setting.shards)), setting.shards.images
-    for path, search in descriptor_files(setting):
-        query_QD, gallery_GD = described.of(search)
+def write_exports(inputs: EvaluationInputs, descriptors: Descriptors) -> Iterator[Path]:
+    """Write what was asked for, and yield where."""
+    shards, images = inputs.shards, inputs.shards.images
+    label_of = torch.from_numpy(place_labels(shards))
+    for path, search in descriptor_files(inputs).items():
         yield write_mat(
             path,
-            query_QD,
+            descriptors.of(search.query_rows),
             label_of[images.place[search.query_rows]],
-            gallery_GD,
+            descriptors.of(search.gallery_rows),
             label_of[images.place[search.gallery_rows]],
             query_paths=images.key[search.query_rows].tolist(),
             gallery_paths=images.key[search.gallery_rows].tolist(),
         )
-
-
-def _write_submissions(setting: Setting, described: Described) -> Iterator[Path]:
-    for path, search in submission_files(setting):
-        query_QD, gallery_GD = described.of(search)
-        names = image_names(setting.shards, search.gallery_rows)
-        if setting.config.rerank:
-            best = reorder(query_QD, gallery_GD, rerank_settings(setting.config))
+    for path, search in submission_files(inputs).items():
+        sides = descriptors.of(search.query_rows), descriptors.of(search.gallery_rows)
+        if inputs.config.rerank:
+            best = reorder(*sides, rerank_settings(inputs.config))
         else:
-            best = top_k(query_QD, gallery_GD, k=ANSWERS)
+            best = top_k(*sides, k=ANSWERS)
+        names = image_names(shards, search.gallery_rows)
         best_QK = best.index_QK[:, :ANSWERS].tolist()
-        found = [[names[at] for at in of_query] for of_query in best_QK]
-        yield write_submission(path, found)
+        yield write_submission(path, [[names[at] for at in of_query] for of_query in best_QK])
 
 
 def place_labels(shards: JoinedShards) -> npt.NDArray[np.int64]:

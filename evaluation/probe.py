@@ -1,16 +1,15 @@
 """A look at retrieval during training, on held-out training places: the test set stays unseen."""
 
 from data_shards.errors import PlanError
-from data_shards.planning.place_views import at_altitudes
-from data_shards.planning.split import held_out_places
+from data_shards.planning.place_views import at_altitudes, held_out_places
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.config import DataConfig
 from distill.models import RetrievalModel
 from evaluation.describe import describe
-from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE
-from evaluation.verdict import judge, tracked
+from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE, Search
+from evaluation.retrieval import retrieve, tracked
 
 
 class RetrievalProbe:
@@ -53,11 +52,11 @@ class RetrievalProbe:
             )
         measured: dict[str, float] = {}
         for protocol in (DRONE_TO_SATELLITE, SATELLITE_TO_DRONE):
-            verdict = judge(
-                descriptors,
-                self.shards.images,
+            search = Search(
+                protocol=protocol,
                 query_rows=self.rows[protocol.query.view],
                 gallery_rows=self.rows[protocol.gallery.view],
             )
-            measured |= tracked(f"probe/{protocol.name}", verdict.metrics)
+            found = retrieve(search, descriptors, self.shards.images)
+            measured |= tracked(f"probe/{protocol.name}", found.metrics)
         return measured

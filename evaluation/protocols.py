@@ -1,16 +1,18 @@
-"""Who is query and who is gallery: the protocols of the data sets, as data.
+"""Who is query and who is gallery: the protocols of the data sets, and the searches of a test set.
 
 Galleries are whole: places that nobody asks for stay in as distractors, as the official
 evaluators have it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from data_shards.errors import DescriptorError
-from data_shards.nearest import choose
+import numpy as np
+
+from data_shards.errors import DescriptorError, require_known
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, RowNumbers
+from evaluation.joined_shards import JoinedShards
+from evaluation.report import Gallery
 
 SUES200_ALTITUDES_M = (150, 200, 250, 300)
 
@@ -98,22 +100,105 @@ def protocols_of(layout: str) -> tuple[Protocol, ...]:
     Raises:
         DescriptorError: none are known for it.
     """
-    return PROTOCOLS[choose(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
+    return PROTOCOLS[require_known(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
 
 
-def split_by_presence(
-    protocols: Sequence[Protocol], images: ImageTable
-) -> tuple[tuple[Protocol, ...], tuple[Protocol, ...]]:
-    """Tell the protocols that these images can be searched by from those that lack a side.
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Which images look for which, under the name of the row that reports it."""
+
+    protocol: Protocol
+    query_rows: RowNumbers
+    gallery_rows: RowNumbers
+    gallery: Gallery = "full"
+
+    def has_answers(self, images: ImageTable) -> bool:
+        """Whether a query's place is in the gallery: those of a challenge have secret answers."""
+        asked = images.place[self.query_rows]
+        return bool(np.isin(asked, images.place[self.gallery_rows]).any())
+
+    @property
+    def has_drone_views(self) -> bool:
+        """Whether drone images stand on one side and satellite tiles on the other."""
+        return {side.view for side in self.protocol.sides} == {View.DRONE, View.SATELLITE}
+
+    def without_distractors(self, images: ImageTable) -> "Search":
+        """Return the search among the places that are asked for alone."""
+        is_asked = np.isin(images.place[self.gallery_rows], images.place[self.query_rows])
+        return replace(self, gallery="no-distractors", gallery_rows=self.gallery_rows[is_asked])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searches:
+    """The headline searches of a data set, and those that its shards have no images for."""
+
+    found: tuple[Search, ...]
+    answered: tuple[Search, ...]
+    """Those of them whose answers are known."""
+
+    absent: tuple[Protocol, ...]
+
+    @property
+    def rows(self) -> list[RowNumbers]:
+        """Every image that is needed, shared ones more than once."""
+        return [rows for search in self.found for rows in (search.query_rows, search.gallery_rows)]
+
+    @property
+    def drone_rows(self) -> list[RowNumbers]:
+        """The drone images of every search between drone images and satellite tiles."""
+        return [
+            search.query_rows if search.protocol.query.view is View.DRONE else search.gallery_rows
+            for search in self.found
+            if search.has_drone_views
+        ]
+
+    @property
+    def drone_to_satellite(self) -> tuple[Search, ...]:
+        """Those in which drone images look for satellite tiles: what conditions are laid over."""
+        return tuple(
+            one for one in self.found if one.protocol.direction == DRONE_TO_SATELLITE.direction
+        )
+
+
+def find_searches(shards: JoinedShards) -> Searches:
+    """Return the searches of a test set's layout among its images and those of its distractors.
 
     Raises:
-        DescriptorError: no protocol has both sides.
+        DescriptorError: no protocol is known for the layout, or no test image is there.
     """
-    is_there = [all(len(side.rows(images)) for side in protocol.sides) for protocol in protocols]
-    if not any(is_there):
+    images, protocols = shards.main.images, protocols_of(shards.manifest.layout)
+    is_there = {
+        protocol: all(len(side.rows(images)) for side in protocol.sides) for protocol in protocols
+    }
+    if not any(is_there.values()):
         raise DescriptorError(
             "the shards hold no test images to search with and among; shard a data set that has "
             "its test folders"
         )
-    pairs = list(zip(protocols, is_there, strict=True))
-    return tuple(p for p, there in pairs if there), tuple(p for p, there in pairs if not there)
+    searches = [
+        Search(
+            protocol=protocol,
+            query_rows=protocol.query.rows(images),
+            gallery_rows=np.concatenate(
+                [protocol.gallery.rows(images), shards.distractor_rows(protocol.gallery.view)]
+            ),
+        )
+        for protocol in protocols
+        if is_there[protocol]
+    ]
+    answered = tuple(search for search in searches if search.has_answers(shards.images))
+    return Searches(
+        found=tuple(searches),
+        answered=answered,
+        absent=tuple(protocol for protocol in protocols if not is_there[protocol]),
+    )
+
+
+def drone_views_per_place(searches: Searches, shards: JoinedShards) -> int:
+    """Return the most drone images that one place of the test set has on one side of a search.
+
+    Distractors of other shards do not count: nobody asks for them.
+    """
+    place = shards.main.images.place
+    own = [place[rows[rows < len(place)]] for rows in searches.drone_rows]
+    return max((int(np.bincount(places, minlength=1).max()) for places in own), default=0)

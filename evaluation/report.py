@@ -1,20 +1,103 @@
-"""The verdict after training: one JSON beside the weights, read back to compare. No torch."""
+"""The report of an evaluation: one JSON beside the weights, read back to compare. No torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
 from evaluation.efficiency.cost import Cost, Speed
-from evaluation.result import METRICS, Result
+
+Built = TypeVar("Built")
 
 SCHEMA_VERSION = 2
 """Raised whenever a key changes meaning."""
 
 REPORT_NAME = "evaluation.json"
+
+Gallery = Literal["full", "no-distractors"]
+"""`full` keeps the places that nobody asks for, as the official evaluators do; `no-distractors`
+leaves them out, as Sample4Geo, MEAN and their descendants do (spec pfed 1.3)."""
+
+Pairing = Literal["query-network", "gallery-network", "asymmetric"]
+"""Who described what: the one network, or that of `--gallery-checkpoint`, queries and gallery; or
+the one the queries, and that the gallery."""
+
+SINGLE, CLEAN = "single", "clean"
+ONE_NETWORK: Pairing = "query-network"
+
+METRICS = ("recall@1", "recall@5", "recall@10", "recall@1%", "ap")
+"""As fractions, in the order of tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was searched, under which conditions, and what was found."""
+
+    direction: str
+    """`d2s` drone to satellite, `s2d` satellite to drone, `street2s`, ..."""
+
+    title: str
+    """In words: `drone to satellite`."""
+
+    altitude_m: int | None = None
+    """Height of the drone images in metres, where the protocol is split by it."""
+
+    gallery: Gallery = "full"
+
+    pairing: Pairing = ONE_NETWORK
+
+    views: str = SINGLE
+    """Drone images per description: `single`, `mean`, `random-10`, `refined-10`."""
+
+    seed: int | None = None
+    """Of the draw, where views were drawn."""
+
+    condition: str = CLEAN
+    """Weather or light that was laid over the drone queries."""
+
+    rerank: str = ""
+    """How the list was ranked again, with all parameters; empty for not at all."""
+
+    metrics: Mapping[str, float]
+    """recall@1/5/10/1% and ap as fractions, num_queries, num_gallery; where K drone views are
+    chosen, also num_places that are fused and, of these, num_few_views that have no more than K."""
+
+    chance: float
+    """Recall@1 of a random order."""
+
+    @property
+    def name(self) -> str:
+        """Short and unique within a report: `d2s`, `d2s/150m`, `s2d/no-distractors/asymmetric`."""
+        parts = [self.direction]
+        if self.altitude_m is not None:
+            parts.append(f"{self.altitude_m}m")
+        if self.gallery != "full":
+            parts.append(self.gallery)
+        if self.pairing != ONE_NETWORK:
+            parts.append(self.pairing)
+        if self.views != SINGLE:
+            parts.append(self.views)
+        if self.seed is not None:
+            parts.append(f"seed{self.seed}")
+        if self.condition != CLEAN:
+            parts.append(self.condition)
+        if self.rerank:
+            parts.append("reranked")
+        return "/".join(parts)
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether this is the plain official protocol: full gallery, one clean image, no tricks."""
+        return (
+            self.gallery == "full"
+            and self.pairing == ONE_NETWORK
+            and self.views == SINGLE
+            and self.condition == CLEAN
+            and not self.rerank
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,18 +204,9 @@ class Report:
         return values
 
     def write(self, path: Path) -> None:
-        """Write the report: aside, then renamed.
-
-        Raises:
-            DescriptorError: the folder cannot be written to.
-        """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, self.to_json())
-        except OSError as error:
-            raise DescriptorError(
-                f"report {path} cannot be written ({error.strerror}); give another file with --out"
-            ) from error
+        """Write the report: aside, then renamed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self.to_json())
 
 
 def read_report(path: Path) -> Report:
@@ -166,38 +240,28 @@ def report_of(values: Any, *, where: str) -> Report:
             f"{where} is a report of schema version {version}, this program reads "
             f"{SCHEMA_VERSION}; evaluate again"
         )
-    values = {"gallery_network": None} | values  # reports from before there was any
+    names = (*METRICS, "num_queries", "num_gallery")
     try:
+        rows = values["results"]
+        if not all(isinstance(row["metrics"][name], int | float) for row in rows for name in names):
+            raise TypeError("a metric is no number")
+        values = {"gallery_network": None} | values  # older reports have no such key
         gallery = values["gallery_network"]
-        names = values["cost"].keys() & Cost.__dataclass_fields__  # older reports have fewer
-        costs = {name: values["cost"][name] for name in names}
-        built = {name: values[name] for name in Report.__dataclass_fields__}
-        return Report(
-            **built
-            | {
-                "results": _results(values["results"]),
-                "cost": Cost(**costs),
-                "speed": _speeds(values["speed"]),
-                "gallery_network": gallery and GalleryNetwork(**gallery),
-                "distractors": tuple(values["distractors"]),
-                "absent": tuple(values["absent"]),
-            }
-        )
+        built = {
+            "results": tuple(_only_fields(Result, row) for row in rows),
+            "cost": _only_fields(Cost, values["cost"]),
+            "speed": tuple(_only_fields(Speed, row) for row in values["speed"]),
+            "gallery_network": gallery and GalleryNetwork(**gallery),
+            "distractors": tuple(values["distractors"]),
+            "absent": tuple(values["absent"]),
+        }
+        given = {name: values[name] for name in Report.__dataclass_fields__}
+        return Report(**given | built)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DescriptorError(f"{where} is a damaged report ({error}); evaluate again") from error
 
 
-def _speeds(rows: Sequence[dict[str, Any]]) -> tuple[Speed, ...]:
-    """Build speeds from rows that carry their images per second too."""
-    names = Speed.__dataclass_fields__
-    return tuple(Speed(**{name: row[name] for name in names}) for row in rows)
-
-
-def _results(rows: Sequence[dict[str, Any]]) -> tuple[Result, ...]:
-    """Build results from rows that carry their name too; every number of tables must be there."""
-    names = (*METRICS, "num_queries", "num_gallery")
-    if not all(isinstance(row["metrics"][name], int | float) for row in rows for name in names):
-        raise TypeError("a metric is no number")
-    return tuple(
-        Result(**{name: value for name, value in row.items() if name != "name"}) for row in rows
-    )
+def _only_fields(kind: type[Built], values: Mapping[str, Any]) -> Built:
+    """Build from values among which some are computed from the fields, such as a row's name."""
+    names = values.keys() & getattr(kind, "__dataclass_fields__", {}).keys()
+    return kind(**{name: values[name] for name in names})

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.recipe import build_config, load_recipe
 from launch.config import SiteConfig, SweepConfig
 from launch.process import run_captured
@@ -67,7 +66,7 @@ def read_site(path: Path) -> SiteConfig:
     for variable, value in variables.items():
         if variable.startswith("SITE_") and value:
             name = variable.removeprefix("SITE_").lower()
-            choose(name, kinds, what=f"SITE_ variable of {path}", error=RecipeError)
+            require_known(name, kinds, what=f"SITE_ variable of {path}", error=RecipeError)
             values[name] = int(value) if kinds[name] is int and value.isdigit() else value
     values["tracking_uri"] = variables.get("MLFLOW_TRACKING_URI")
     return build_config(SiteConfig, values, where=str(path))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import SkyDistillError
-from data_shards.processors import processors
 from data_shards.recipe import find_recipe, load_recipe
+from data_shards.usable_cpus import usable_cpus
 from distill.config.tracking import TrackingConfig
 from launch.config import DemoConfig
 from launch.demo_paths import DemoPaths
@@ -82,7 +82,7 @@ class Stage:
         """Variables of the command: ranks share the processors, one process takes what it wants."""
         if self.processes == 1:
             return {}
-        return {"OMP_NUM_THREADS": str(max(1, processors() // self.processes))}
+        return {"OMP_NUM_THREADS": str(max(1, usable_cpus() // self.processes))}
 
     @property
     def typed(self) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from data_shards.errors import SkyDistillError
-from data_shards.processors import processors
+from data_shards.usable_cpus import usable_cpus
 from launch.config import DoctorConfig
 from launch.process import run_captured
 
@@ -85,7 +85,7 @@ def devices(config: DoctorConfig) -> Iterator[Finding]:
 
     from distill.collectives import available_backends
 
-    yield Finding(what="processors", says=f"{processors()} of {os.cpu_count()} may be used")
+    yield Finding(what="processors", says=f"{usable_cpus()} of {os.cpu_count()} may be used")
     if not torch.cuda.is_available():
         built = (
             f"torch is built for CUDA {torch.version.cuda}"

@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.verbs import run_verb
 
 Verb = Callable[[Sequence[str]], int]
@@ -139,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     def run() -> int:
-        verb, _ = VERBS[choose(words[0], VERBS, what="verb", error=RecipeError)]
+        verb, _ = VERBS[require_known(words[0], VERBS, what="verb", error=RecipeError)]
         return verb(words[1:])
 
     return run_verb(run)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.demo_paths import DemoPaths
 
 if TYPE_CHECKING:
-    from evaluation.report import Report
-    from evaluation.result import Result
+    from evaluation.report import Report, Result
 
 
 WAYS = ("d2s", "s2d")
@@ -61,7 +60,9 @@ def _facts(report: "Report", run: Path) -> dict[str, Any]:
 def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
     """Draw the curves of all runs and their recall; return every figure of the demo."""
     from distill.run_folder import RunPaths
-    from evaluation.figures.charts import read_curves, recall_bars, save_figure, training_curves
+    from evaluation.figures.bars import recall_bars
+    from evaluation.figures.curves import read_curves, training_curves
+    from evaluation.figures.style import save_figure
 
     rows = {run: _headlines(_report(paths, run)) for run in runs}
     last, some_rows = list(rows.items())[-1]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
@@ -68,11 +68,16 @@ def tiny_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_raw(tmp_path_factory.mktemp("tiny") / "raw")
 
 
+def shard(raw: Path, out: Path) -> None:
+    """Write shards of a raw folder, or bring them up to date."""
+    dataset = read_layout(raw, layout="university1652")
+    with show_progress("writing", enabled=False) as progress:
+        write_shards(dataset, out, profile=Profile(), workers=1, progress=progress)
+
+
 @pytest.fixture(scope="session")
 def tiny_shards(tiny_raw: Path) -> ShardSet:
     """The shards of `tiny_raw`; for reading only."""
     out = tiny_raw.parent / "shards"
-    dataset = read_layout(tiny_raw, layout="university1652")
-    with show_progress("writing", enabled=False) as progress:
-        write_shards(dataset, out, profile=Profile(), workers=1, progress=progress)
+    shard(tiny_raw, out)
     return ShardSet.open(out)

@@ -32,10 +32,7 @@ ENTRY_POINTS = {"distill.run": "distill.cli", "distill.cache": "distill.cli"}
 ENTRY_POINTS["evaluation.run"] = "evaluation.cli"
 
 # What launch may import at module level besides itself and every `*.config`.
-LIGHT = {
-    f"data_shards.{name}"
-    for name in ("errors", "nearest", "processors", "progress", "recipe", "verbs")
-}
+LIGHT = {f"data_shards.{name}" for name in ("errors", "progress", "recipe", "usable_cpus", "verbs")}
 # Libraries that a login node must not wait for, and those that the data stage never needs.
 HEAVY = {"torch", "torchvision", "timm", "scipy", "matplotlib", "webdataset"}
 HEAVY |= {"accelerate", "deepspeed", "transformers", "mlflow"}
@@ -131,10 +128,7 @@ def config_looks_around(module: Module) -> Iterator[str]:
     if not is_config(module.name):
         return
     for found in module.imports:
-        sentences = any(
-            found.reaches(name) for name in ("data_shards.errors", "data_shards.nearest")
-        )
-        allowed = sentences or names_config(found.name)
+        allowed = found.reaches("data_shards.errors") or names_config(found.name)
         if (found.package in PACKAGES and not allowed) or found.package in HEAVY:
             yield f"{module.name}:{found.line} imports {found.name}; a config reads in a blink"
 
@@ -191,20 +185,18 @@ def entry_point_is_more_than_one(module: Module) -> Iterator[str]:
 def maths_knows_machines(module: Module) -> Iterator[str]:
     """Objectives and the ranking are tensors in, tensors out: torch and the plain library only.
 
-    The ranking may use numpy and scipy, and its modules import each other.
+    Modules of each import each other, and the ranking may use numpy and scipy.
     """
     is_objective = f"{module.name}.".startswith("distill.objectives.")
     is_ranking = f"{module.name}.".startswith("evaluation.ranking.")
     if not is_objective and not is_ranking:
         return
     for found in module.imports:
-        registry = module.name == "distill.objectives" and found.reaches("distill.objectives")
-        sibling = is_ranking and (
-            found.reaches("evaluation.ranking") or found.package in {"numpy", "scipy"}
-        )
+        sibling = found.reaches("distill.objectives" if is_objective else "evaluation.ranking")
+        numbers = is_ranking and found.package in {"numpy", "scipy"}
         library = found.package in sys.stdlib_module_names and found.package != "logging"
         torch = found.package == "torch" and not found.reaches("torch.distributed")
-        if not (registry or sibling or library or torch):
+        if not (sibling or numbers or library or torch):
             yield f"{module.name}:{found.line} imports {found.name}"
 
 
@@ -290,7 +282,7 @@ def test_no_module_breaks_the_rule(rule: Callable[[Module], Iterator[str]]) -> N
         (maths_knows_machines, "distill.objectives.info_nce", "import logging"),
         (maths_knows_machines, "distill.objectives.info_nce", "import numpy"),
         (maths_knows_machines, "evaluation.ranking", "from data_shards.errors import ShardError"),
-        (maths_knows_machines, "evaluation.ranking.counts", "from distill import collectives"),
+        (maths_knows_machines, "evaluation.ranking.rank", "from distill import collectives"),
         (name_is_taken, "distill.queue", ""),
         (name_is_taken, "launch.accelerate", ""),
         (name_is_taken, "data_shards.yaml", ""),
@@ -315,7 +307,7 @@ def test_the_rule_reports_a_module_that_breaks_it(
             "launch.doctor",
             "def look():\n    import torch\n    from distill.tracking import Tracker",
         ),
-        ("distill.objectives", "from distill.objectives.info_nce import info_nce"),
+        ("distill.objectives.a", "from distill.objectives.info_nce import info_nce"),
         ("distill.objectives.info_nce", "import math\nimport torch.nn.functional as F"),
     ],
 )

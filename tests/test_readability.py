@@ -13,13 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data_shards", "distill", "evaluation", "launch")
-LEAN = ("distill", "launch")
+LEAN = ("data_shards", "distill", "launch")
 
 # What a package may hold; raised only by an issue.
 BUDGETS = {
-    "data_shards": {"lines": 12_300, "files": 96},
-    # 360 more than its issues allow: the options of issue 12; 290 more by issue 13, MLflow
-    "distill": {"lines": 8_201},
+    "data_shards": {"lines": 11_880, "files": 78},
+    # 7,500, the options of issue 12 (150), tracking of issue 13 (300), replaced images of 15 (50)
+    "distill": {"lines": 8_000},
     "evaluation": {"lines": 12_350, "files": 94},  # 150 more by issue 10, asymmetric retrieval
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }

@@ -76,20 +76,6 @@ def auto_augment(pixels: Pixels, *, policy: int, taken: list[bool], signs: list[
     return pixels
 
 
-def _shear_x(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    matrix = (1.0, float(SHEAR[magnitude]) * sign, 0.0, 0.0, 1.0, 0.0)
-    image = Image.fromarray(pixels)
-    sheared = image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=GRAY
-    )
-    return np.asarray(sheared)
-
-
-def _rotate(pixels: Pixels, magnitude: int, sign: int) -> Pixels:
-    degrees = float(ROTATION_DEGREES[magnitude])
-    return np.asarray(Image.fromarray(pixels).rotate(degrees, fillcolor=GRAY))
-
-
 Levels = npt.NDArray[np.int64]
 """How many pixels of a channel have each level [256]."""
 
@@ -139,8 +125,18 @@ def _enhance(enhancer: Enhancer, pixels: Pixels, magnitude: int, sign: int) -> P
 
 
 OPERATIONS: dict[str, Callable[[Pixels, int, int], Pixels]] = {
-    "shear_x": _shear_x,
-    "rotate": _rotate,
+    "shear_x": lambda pixels, at, sign: np.asarray(
+        Image.fromarray(pixels).transform(
+            pixels.shape[1::-1],
+            Image.Transform.AFFINE,
+            (1.0, float(SHEAR[at]) * sign, 0.0, 0.0, 1.0, 0.0),
+            Image.Resampling.BICUBIC,
+            fillcolor=GRAY,
+        )
+    ),
+    "rotate": lambda pixels, at, _: np.asarray(
+        Image.fromarray(pixels).rotate(float(ROTATION_DEGREES[at]), fillcolor=GRAY)
+    ),
     "posterize": lambda pixels, at, _: pixels & np.uint8(256 - 2 ** (8 - int(POSTERIZE_BITS[at]))),
     "solarize": lambda pixels, at, _: pixels ^ ((pixels >= int(SOLARIZE_THRESHOLD[at])) * WHITE),
     "auto_contrast": lambda pixels, *_: _mapped(pixels, _stretching),

@@ -14,18 +14,6 @@ from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
 
-VALUES = np.dtype(
-    [
-        ("flip", "?"),
-        ("quarter_turns", "u1"),
-        ("box", "<f4", (4,)),
-        ("brightness", "<f4"),
-        ("contrast", "<f4"),
-        ("saturation", "<f4"),
-    ]
-)
-"""Mirror, quarter turns, crop (left, top, right, bottom as fractions), colour factors."""
-
 
 class Change(NamedTuple):
     """The values of one image."""
@@ -37,6 +25,10 @@ class Change(NamedTuple):
     contrast: float
     saturation: float
 
+
+KINDS = ("?", "u1", "(4,)<f4", "<f4", "<f4", "<f4")
+VALUES = np.dtype(list(zip(Change._fields, KINDS, strict=True)))
+"""Mirror, quarter turns, crop (left, top, right, bottom as fractions), colour factors."""
 
 TURN, AREA, LEFT, TOP, BRIGHTNESS, CONTRAST, SATURATION = range(1, 8)
 """Names of the draws, beside `FLIP`."""
@@ -62,7 +54,6 @@ def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
 
 
 def changes(values: AugmentValues) -> list[Change]:
-    """Read the values of N images."""
     return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 
@@ -85,17 +76,10 @@ def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resamplin
     crop = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     resize(crop, size=into.shape[0], resampling=resampling, into=into)
     mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=change.quarter_turns)
-    _colour(into, change.brightness, change.contrast, change.saturation)
-
-
-def _colour(pixels: Pixels, brightness: float, contrast: float, saturation: float) -> None:
-    """Scale brightness, then contrast around the mean gray, then saturation around pixel grays.
-
-    Together they are one linear map of each pixel, and only its end is rounded and clipped.
-    """
-    if brightness == contrast == saturation == 1.0:
-        return
-    scale = brightness * contrast
-    offset = brightness * mean_lightness(pixels) * (1.0 - contrast)
-    matrix = np.column_stack([scale * saturation_matrix(saturation), np.full(3, offset)])
-    cv2.transform(pixels, matrix, dst=pixels)
+    _, _, _, brightness, contrast, saturation = change
+    if not brightness == contrast == saturation == 1.0:
+        # Brightness, contrast around the mean gray and saturation around pixel grays are one linear
+        # map of each pixel, and only its end is rounded and clipped.
+        offset = brightness * mean_lightness(into) * (1.0 - contrast)
+        matrix = brightness * contrast * saturation_matrix(saturation)
+        cv2.transform(into, np.column_stack([matrix, np.full(3, offset)]), dst=into)

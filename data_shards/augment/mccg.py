@@ -32,24 +32,6 @@ ERASE_TRIES = 100
 MEAN_COLOUR = (124, 116, 104)
 """0.485, 0.456, 0.406 of 255."""
 
-VALUES = np.dtype(
-    [
-        ("policy", "u1"),
-        ("taken", "?", (2,)),
-        ("signs", "i1", (2,)),
-        ("jitter_order", "u1"),
-        ("brightness", "<f4"),
-        ("contrast", "<f4"),
-        ("saturation", "<f4"),
-        ("shift", "i1", (2,)),
-        ("angle", "<f4"),
-        ("flip", "?"),
-        ("erased", "<f4", (4,)),
-    ]
-)
-"""Sub-policy of AutoAugment, which of its steps are taken, and their signs; shift right and down in
-pixels; angle counter-clockwise in degrees; erased box of fractions, empty for none."""
-
 
 class Change(NamedTuple):
     """The values of one image."""
@@ -66,6 +48,11 @@ class Change(NamedTuple):
     flip: bool
     erased: npt.NDArray[np.float32]
 
+
+KINDS = ("u1", "(2,)?", "(2,)i1", "u1", "<f4", "<f4", "<f4", "(2,)i1", "<f4", "?", "(4,)<f4")
+VALUES = np.dtype(list(zip(Change._fields, KINDS, strict=True)))
+"""Sub-policy of AutoAugment, which of its steps are taken, and their signs; shift right and down in
+pixels; angle counter-clockwise in degrees; erased box of fractions, empty for none."""
 
 POLICY, TAKEN, SIGN, ORDER, COLOUR = 300, 301, 303, 305, 306
 SHIFT_RIGHT, SHIFT_DOWN, ANGLE, ERASE, BOX = 310, 311, 312, 313, 400
@@ -114,7 +101,6 @@ def _boxes(subjects: Subjects) -> np.ndarray:
 
 
 def changes(values: AugmentValues) -> list[Change]:
-    """Read the values of N images."""
     return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 
@@ -130,45 +116,27 @@ def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
 
 def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resampling) -> None:
     """Vary one image, in the order of the text above."""
-    pixels = auto_augment(
-        pixels,
-        policy=change.policy,
-        taken=change.taken.tolist(),
-        signs=change.signs.tolist(),
-    )
+    taken, signs = change.taken.tolist(), change.signs.tolist()
+    pixels = auto_augment(pixels, policy=change.policy, taken=taken, signs=signs)
     factors = (change.brightness, change.contrast, change.saturation)
     if factors != (1.0, 1.0, 1.0):
-        brightness, contrast, saturation = factors
         pixels = pixels.copy()
-        jitter(
-            pixels,
-            brightness=brightness,
-            contrast=contrast,
-            saturation=saturation,
-            hue=0.0,
-            order=change.jitter_order,
-        )
+        jitter(pixels, *factors, hue=0.0, order=change.jitter_order)
     resized = resize(pixels, size=into.shape[0], resampling=resampling)
     right, down = change.shift.tolist()
-    if change.angle:
-        _rotate(resized, into, change.angle, right=right, down=down)
+    if change.angle:  # the image with its repeated border about the centre, then the crop
+        padded = cv2.copyMakeBorder(
+            resized,
+            *(BORDER,) * 4,
+            cv2.BORDER_REPLICATE,
+            dst=aside(*(side + 2 * BORDER for side in resized.shape[:2])),
+        )
+        centre = (padded.shape[0] - 1) / 2
+        matrix = cv2.getRotationMatrix2D((centre, centre), change.angle, 1.0)
+        matrix[:, 2] += (right - BORDER, down - BORDER)
+        cv2.warpAffine(padded, matrix, into.shape[:2], dst=into, flags=cv2.INTER_NEAREST)
     else:
         shift(resized, into, right=right, down=down)
     if change.flip:
         mirror(into)
     fill(into, change.erased.tolist(), MEAN_COLOUR)
-
-
-def _rotate(pixels: Pixels, into: Pixels, angle: float, *, right: int, down: int) -> None:
-    """Rotate an image with its repeated border about the centre, and take the crop."""
-    size = into.shape[0]
-    padded = cv2.copyMakeBorder(
-        pixels,
-        *(BORDER,) * 4,
-        cv2.BORDER_REPLICATE,
-        dst=aside(*(side + 2 * BORDER for side in pixels.shape[:2])),
-    )
-    centre = (padded.shape[0] - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1.0)
-    matrix[:, 2] += (right - BORDER, down - BORDER)
-    cv2.warpAffine(padded, matrix, (size, size), dst=into, flags=cv2.INTER_NEAREST)

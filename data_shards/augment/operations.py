@@ -4,6 +4,7 @@ In place, because the image lies in its row of the batch already, and is warm in
 """
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import cv2
 import numpy as np
@@ -19,16 +20,7 @@ HUES = 256
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
-JITTER_ORDERS = np.array(
-    [
-        (a, b, c, 6 - a - b - c)
-        for a in range(4)
-        for b in range(4)
-        for c in range(4)
-        if len({a, b, c}) == 3
-    ],
-    dtype=np.uint8,
-)
+JITTER_ORDERS = np.array(list(permutations(range(4))), dtype=np.uint8)
 """The 24 orders of brightness, contrast, saturation and hue."""
 
 
@@ -48,23 +40,14 @@ LEFT_RIGHT, UP_DOWN, BOTH = 1, 0, -1
 
 TRANSPOSED = {LEFT_RIGHT: UP_DOWN, UP_DOWN: LEFT_RIGHT, BOTH: BOTH}
 
-FLIPS: dict[tuple[bool, int], int | None] = {
-    (False, 0): None,
-    (True, 0): LEFT_RIGHT,
-    (False, 1): LEFT_RIGHT,
-    (True, 1): None,
-    (False, 2): BOTH,
-    (True, 2): UP_DOWN,
-    (False, 3): UP_DOWN,
-    (True, 3): BOTH,
-}
-"""Mirrored or not, then quarter turns: which flip does the same, before a transposition if the
+FLIPS = ((None, LEFT_RIGHT, BOTH, UP_DOWN), (LEFT_RIGHT, None, UP_DOWN, BOTH))
+"""Mirrored (1) or not, then quarter turns: which flip does the same, before a transposition if the
 turns are odd."""
 
 
 def mirror_and_turn(pixels: Pixels, *, is_mirrored: bool, quarter_turns: int) -> None:
     """Mirror left and right, then turn counter-clockwise by `quarter_turns` times 90 degrees."""
-    flip = FLIPS[is_mirrored, quarter_turns]
+    flip = FLIPS[is_mirrored][quarter_turns]
     if flip is not None:
         cv2.flip(pixels, flip, dst=pixels)
     if quarter_turns % 2:  # OpenCV transposes in place three times slower than aside
@@ -79,18 +62,16 @@ def mirrored_and_turned(
     What `mirror_and_turn` would make of it, with one pass less through memory that is not at hand.
     """
     cv2.transpose(pixels, dst=into)
-    flip = FLIPS[is_mirrored, quarter_turns]
+    flip = FLIPS[is_mirrored][quarter_turns]
     if flip is not None:  # rows have become columns, so that left and right are up and down
         cv2.flip(into, TRANSPOSED[flip], dst=into)
 
 
 def mirror(pixels: Pixels) -> None:
-    """Mirror left and right."""
     mirror_and_turn(pixels, is_mirrored=True, quarter_turns=0)
 
 
 def brighten(pixels: Pixels, factor: float) -> None:
-    """Scale all pixels."""
     _scale(pixels, factor, 0.0)
 
 
@@ -122,7 +103,6 @@ def shift_hue(pixels: Pixels, turns: float) -> None:
 
 
 def mean_lightness(pixels: Pixels) -> float:
-    """Return the mean gray of an image."""
     sums = cv2.sumElems(pixels)[:3]
     height, width = pixels.shape[:2]
     return float(np.dot(sums, GRAY)) / int(height * width)
@@ -130,18 +110,11 @@ def mean_lightness(pixels: Pixels) -> float:
 
 def saturation_matrix(factor: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the matrix [RGB, RGB] that scales saturation, or one of each factor [N, 1, 1]."""
-    matrix: npt.NDArray[np.float64] = factor * np.eye(3) + (1.0 - factor) * GRAY
-    return matrix
+    return factor * np.eye(3) + (1.0 - factor) * GRAY
 
 
 def jitter(
-    pixels: Pixels,
-    *,
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
-    order: int,
+    pixels: Pixels, brightness: float, contrast: float, saturation: float, *, hue: float, order: int
 ) -> None:
     """Change the colours in an order of `JITTER_ORDERS`; every step rounds and clips."""
     for step in JITTER_ORDERS[order].tolist():

@@ -2,20 +2,21 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
-from data_shards.layouts.folders import subfolders
+from data_shards.layouts.folders import require_whole_places, subfolders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
+from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.layouts.university160k import find_university160k, read_university160k
 from data_shards.layouts.university1652 import find_university1652, read_university1652
-from data_shards.nearest import choose
-from data_shards.schema import RawDataset
+from data_shards.schema import ImageRecord, RawDataset
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,7 @@ DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """The folders of one public data set."""
 
     find: Callable[[Path], str | None]
@@ -40,27 +40,20 @@ class Layout:
     """Paths by which a person recognizes it."""
 
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS = {
     "university1652": Layout(
-        find=find_university1652,
-        read=read_university1652,
-        example="train/satellite/ID and test/query_drone/ID",
+        find_university1652, read_university1652, "train/satellite/ID and test/query_drone/ID"
     ),
     "sues200": Layout(
-        find=find_sues200,
-        read=read_sues200,
-        example="drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID",
+        find_sues200, read_sues200, "drone_view_512/ID/HEIGHT, or Training/HEIGHT/drone/ID"
     ),
     "university160k": Layout(
-        find=find_university160k,
-        read=read_university160k,
-        example="gallery_satellite_160k and query_drone_160k",
+        find_university160k, read_university160k, "gallery_satellite_160k and query_drone_160k"
     ),
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Place(NamedTuple):
     """A folder that is in a layout."""
 
     folder: Path
@@ -75,6 +68,7 @@ def read_layout(
     split: Path | None = None,
     coordinates: Path | None = None,
     compared: str = "",
+    name: str = "",
 ) -> RawDataset:
     """List every image below `raw`, or below the one folder in it that holds a data set.
 
@@ -84,6 +78,7 @@ def read_layout(
         split: YAML file that says which places train, where the folders do not.
         coordinates: CSV file of place, latitude and longitude.
         compared: `RawDataset.compared` of an earlier run; files it speaks of are not read again.
+        name: what the data set is called, if anything was said.
 
     Returns:
         The records, sorted by key, and how they differ from what is published.
@@ -92,7 +87,7 @@ def read_layout(
         LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
     known = [AUTO, *LAYOUTS]
-    choose(layout, known, what="layout", error=LayoutError)
+    require_known(layout, known, what="layout", error=LayoutError)
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
@@ -102,15 +97,34 @@ def read_layout(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
-    images = (Image(key, r.place, r.view, r.roles, r.altitude_m) for key, r in keyed)
-    deviations = compare(dataset.layout, images).sentences
-    places = {record.place for record in dataset.records}
+    records = tuple(record for _, record in keyed)
+    places = {record.place for record in records}
     return replace(
         dataset,
-        records=tuple(record for _, record in keyed),
-        deviations=deviations,
+        records=records,
+        name=name,
+        deviations=_deviations(dataset.layout, records),
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
+
+
+def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Path) -> RawDataset:
+    """Return a data set without some images, which its deviations name.
+
+    Raises:
+        LayoutError: a place is not whole any more.
+    """
+    gone = {record.path for record in unreadable}
+    kept = tuple(record for record in dataset.records if record.path not in gone)
+    if dataset.layout != UNIVERSITY_160K:
+        require_whole_places(raw, kept)
+    told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
+    return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)
+
+
+def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
+    images = (Image(r.key, r.place, r.view, r.roles, r.altitude_m) for r in records)
+    return compare(layout, images).sentences
 
 
 def found_lines(dataset: RawDataset) -> list[str]:
@@ -132,7 +146,9 @@ def _locate(raw: Path, layouts: list[str]) -> _Place:
     folders, closed = [raw], list[Path]()
     for depth in range(DEPTH + 1):
         if depth:
-            folders = list(_below(folders, closed))
+            below = [path for folder in folders for path in subfolders(folder)]
+            closed += [path for path in below if not _is_open(path)]  # a disk's `lost+found`
+            folders = [path for path in below if path not in closed]
         found = [place for folder in folders for place in _found(folder, layouts)]
         if len(found) > 1:
             names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
@@ -173,19 +189,6 @@ def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
     for name in layouts:
         if form := LAYOUTS[name].find(folder):
             yield _Place(folder=folder, layout=name, form=form)
-
-
-def _below(folders: list[Path], closed: list[Path]) -> Iterator[Path]:
-    """Yield the folders one level deeper, and note those that are closed to us.
-
-    They may have nothing to do with the data set, such as a disk's `lost+found`.
-    """
-    for folder in folders:
-        for path in subfolders(folder):
-            if _is_open(path):
-                yield path
-            else:
-                closed.append(path)
 
 
 def _is_open(folder: Path) -> bool:

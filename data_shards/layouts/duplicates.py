@@ -13,9 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.file_stamp import file_stamp
-from data_shards.processors import processors
 from data_shards.schema import ImageRecord
+from data_shards.usable_cpus import usable_cpus
+
+
+def file_stamp(path: str | Path) -> tuple[int, int, int]:
+    """Return size, time of the last change of the content, and that of the inode in nanoseconds.
+
+    Equal stamps mean that nobody touched the file: no program sets the time of the inode back.
+    Where a file system keeps coarse times, an edit within one tick that keeps the size is missed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
 
 READERS_PER_PROCESSOR = 4
 """Comparing waits for the disk more than it computes, on a network disk most of all."""
@@ -34,15 +47,22 @@ class Comparisons:
     """
 
     def __init__(self, known: str) -> None:
-        """Take `made` of the last run, or an empty word."""
         self.known, self.made = known, ""
 
     def of(self, pairs: Sequence[Pair]) -> list[bool]:
         """Tell of every pair whether it is one image."""
-        digest = _digest(pairs)
-        is_same = [True] * len(pairs) if digest == self.known else _compare_all(pairs)
+        sha = hashlib.sha256()  # over names and stamps: equal means that no file was touched
+        for path in (path for pair in pairs for path in pair):
+            sha.update(os.fsencode(path.absolute()) + STAMP.pack(*file_stamp(path)))
+        is_same = [True] * len(pairs)
+        if sha.hexdigest() != self.known:
+            # Some at a time, because a task costs more than a small file.
+            chunks = [pairs[start : start + AT_A_TIME] for start in range(0, len(pairs), AT_A_TIME)]
+            with ThreadPoolExecutor(READERS_PER_PROCESSOR * usable_cpus()) as pool:
+                answers = pool.map(lambda chunk: [is_same_image(*pair) for pair in chunk], chunks)
+                is_same = [answer for of_chunk in answers for answer in of_chunk]
         # Where some differ, they are few and this is rare: they are simply compared again.
-        self.made = digest if all(is_same) else ""
+        self.made = sha.hexdigest() if all(is_same) else ""
         return is_same
 
 
@@ -92,22 +112,6 @@ def _add(merged: dict[str, ImageRecord], key: str, record: ImageRecord, *, is_kn
         raise LayoutError(
             f"{record.source} and {taken.source} would share the key {key}; rename one"
         )
-
-
-def _digest(pairs: Sequence[Pair]) -> str:
-    """Return a digest over names and stamps of all files: equal means that none was touched."""
-    sha = hashlib.sha256()
-    for path in (path for pair in pairs for path in pair):
-        sha.update(os.fsencode(path.absolute()) + STAMP.pack(*file_stamp(path)))
-    return sha.hexdigest()
-
-
-def _compare_all(pairs: Sequence[Pair]) -> list[bool]:
-    """Compare all pairs, some at a time, because a task costs more than a small file."""
-    chunks = [pairs[start : start + AT_A_TIME] for start in range(0, len(pairs), AT_A_TIME)]
-    with ThreadPoolExecutor(READERS_PER_PROCESSOR * processors()) as pool:
-        answers = pool.map(lambda chunk: [is_same_image(*pair) for pair in chunk], chunks)
-        return [is_same for of_chunk in answers for is_same in of_chunk]
 
 
 def is_same_image(one: Path, other: Path) -> bool:

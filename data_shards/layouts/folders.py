@@ -6,11 +6,13 @@ A listing asks the file system for names only, not for sizes or times: Universit
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.schema import IMAGE_SUFFIXES
+from data_shards.schema import IMAGE_SUFFIXES, ImageRecord, Role, View
 
 SUFFIXES = tuple(IMAGE_SUFFIXES)
 
@@ -76,7 +78,6 @@ def natural(name: str) -> list[str | int]:
 
 
 def stem(file: str) -> str:
-    """Return the name of an image file without its suffix."""
     return file.rpartition(".")[0]
 
 
@@ -109,3 +110,58 @@ def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
 def _is_shown(name: str) -> bool:
     """Tell whether a name is meant to be seen: a copy from a Mac holds `._image-01.jpeg`."""
     return not name.startswith(".") and name != LEFT_BY_MACS
+
+
+PAIRED = (View.SATELLITE, View.DRONE)
+
+
+def refuse_shared_places(raw: Path, *, train: set[str], test: set[str]) -> None:
+    """Refuse a place that is trained on and tested on.
+
+    Raises:
+        LayoutError: there is one.
+    """
+    if both := sorted(train & test):
+        raise LayoutError(
+            f"{raw}: place {both[0]} ({len(both)} in all) stands in train and in test, so the test "
+            "would be trained on; keep each id on one side"
+        )
+
+
+def places_of(records: Iterable[ImageRecord], role: Role) -> set[str]:
+    wanted = int(role)  # of plain integers, because flags take ten times as long
+    return {record.place for record in records if int(record.roles) & wanted}
+
+
+def require_whole_places(raw: Path, records: Iterable[ImageRecord]) -> None:
+    """Demand a satellite and a drone image of every place, in each role that it has one in.
+
+    Street images need no role of their own: a place that has some must be complete somewhere. A
+    place that is queried from the air or from space must stand in the galleries.
+
+    Raises:
+        LayoutError: a place lacks an image, or its queries could not be answered.
+    """
+    places: dict[tuple[Role, View], set[str]] = defaultdict(set)
+    for roles, view, place in {(record.roles, record.view, record.place) for record in records}:
+        for role in roles:
+            places[role, view].add(place)
+    for role, (view, other) in product(Role, (PAIRED, PAIRED[::-1])):
+        if lacking := sorted(places[role, other] - places[role, view]):
+            raise LayoutError(
+                f"{raw}: {role.words[0]} place {lacking[0]} has no {view.word} image; "
+                "add it or remove the place from the other view"
+            )
+    train, query, gallery = (places[role, View.DRONE] for role in Role)
+    complete = train | query | gallery
+    for (_, view), of_view in places.items():
+        if view not in PAIRED and (lacking := sorted(of_view - complete)):
+            raise LayoutError(
+                f"{raw}: place {lacking[0]} ({len(lacking)} in all) has {view.word} images and no "
+                "satellite and drone images; add them or remove the place"
+            )
+    if lacking := sorted(query - gallery):
+        raise LayoutError(
+            f"{raw}: place {lacking[0]} ({len(lacking)} in all) is queried and stands in no "
+            "gallery; add it to the galleries or remove its queries"
+        )

@@ -7,17 +7,16 @@ SUES-200 (spec bicrossnet 1.2). Drone images are 54 per place, and 50 per place 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from data_shards.layouts.split import official_split
+from data_shards.manifest import PLACES
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 
 EXAMPLES = 3
 """Places that a sentence about many places names."""
-
-PLACES = "places"
 
 
 class Image(NamedTuple):
@@ -104,15 +103,11 @@ def compare(layout: str, images: Iterable[Image]) -> Comparison:
     published = PUBLISHED.get(layout)
     if published is None:
         return Comparison()
-    known = list(images)
-    tally = _count(known, published)
-    if partial := _partial_sentence(published, tally):
-        return Comparison(differences=(partial,))
-    stray = _find_stray(published, tally)
-    return Comparison(
-        differences=(*_differences(published, tally, stray), *_split_differences(layout, tally)),
-        peculiarities=tuple(_stray_sentence(published, known, stray)),
-    )
+    copy = _Copy(layout, published, list(images))
+    if copy.is_partial:
+        return Comparison(differences=(copy.partial_sentence,))
+    peculiarities = (copy.stray_sentence,) if published.stray else ()
+    return Comparison(differences=tuple(copy.differences()), peculiarities=peculiarities)
 
 
 def images_in(shards: ShardSet) -> Iterator[Image]:
@@ -126,185 +121,148 @@ def images_in(shards: ShardSet) -> Iterator[Image]:
         yield Image(key, places[place], View(view), Role(roles), known)
 
 
-@dataclass
-class _Tally:
-    """Everything that is counted, in one pass over the images."""
+class _Copy:
+    """A copy of a data set, counted in one pass over its images."""
 
-    counts: dict[Role, Counter[str]] = field(
-        default_factory=lambda: {role: Counter() for role in Role}
-    )
-    places: dict[Role, set[str]] = field(default_factory=lambda: {role: set() for role in Role})
-    flights: dict[Role, Counter[tuple[str, int | None]]] = field(
-        default_factory=lambda: {role: Counter() for role in Role}
-    )
-    """Role, then place and altitude, to the number of drone images."""
+    def __init__(self, layout: str, published: Published, images: Sequence[Image]) -> None:
+        self.layout, self.published, self.images = layout, published, images
+        self.counts: dict[Role, Counter[str]] = {role: Counter() for role in Role}
+        self.places: dict[Role, set[str]] = {role: set() for role in Role}
+        self.flights: dict[Role, Counter[tuple[str, int | None]]] = {r: Counter() for r in Role}
+        """Role, then place and altitude, to the number of drone images."""
+        self.satellites = Counter[str]()
+        has_altitudes = bool(published.altitudes_m)
+        groups = Counter(
+            (int(roles), int(view), place, altitude_m if has_altitudes else None)
+            for _, place, view, roles, altitude_m in images
+        )
+        for (roles, view, place, altitude_m), count in groups.items():
+            if view == View.SATELLITE:
+                self.satellites[place] += count
+            for role in Role(roles):
+                self.counts[role][View(view).word] += count
+                self.places[role].add(place)
+                if view == View.DRONE:
+                    self.flights[role][place, round(altitude_m) if altitude_m else None] += count
+        for role in Role:
+            self.counts[role][PLACES] = len(self.places[role])
+        self.altitudes = {at for flights in self.flights.values() for _, at in flights}
+        surplus = published.drones + published.stray
+        strays = {
+            place
+            for role in (Role.QUERY, Role.GALLERY)
+            for (place, _), count in self.flights[role].items()
+            if published.stray and count == surplus
+        }
+        self.stray = strays.pop() if len(strays) == 1 else None
+        """The one test place that has the published surplus of drone images, if just one has."""
 
-    satellites: Counter[str] = field(default_factory=Counter)
+    @property
+    def is_partial(self) -> bool:
+        """Whether fewer than half of the places are there, or more than twice as many."""
+        sides = (Role.TRAIN, Role.QUERY)
+        told = [self.published.counts[side][PLACES] for side in sides]
+        found = [len(self.places[side]) for side in sides]
+        return not all(t / 2 <= f <= t * 2 for f, t in zip(found, told, strict=True))
 
+    @property
+    def partial_sentence(self) -> str:
+        """How much of the data set is there."""
+        published, train, query = self.published, Role.TRAIN, Role.QUERY
+        return (
+            f"this is not the whole of {published.title}: {len(self.places[train]):,} places to "
+            f"train on instead of {published.counts[train][PLACES]:,} and "
+            f"{len(self.places[query]):,} to query instead of {published.counts[query][PLACES]:,}, "
+            "so no other count is compared with the published ones"
+        )
 
-def _count(images: Sequence[Image], published: Published) -> _Tally:
-    tally = _Tally()
-    has_altitudes = bool(published.altitudes_m)
-    groups = Counter(
-        (int(roles), int(view), place, altitude_m if has_altitudes else None)
-        for _, place, view, roles, altitude_m in images
-    )
-    for (roles, view, place, altitude_m), count in groups.items():
-        altitude = round(altitude_m) if altitude_m else None
-        if view == View.SATELLITE:
-            tally.satellites[place] += count
-        for role in Role(roles):
-            tally.counts[role][View(view).word] += count
-            tally.places[role].add(place)
-            if view == View.DRONE:
-                tally.flights[role][place, altitude] += count
-    for role in Role:
-        tally.counts[role][PLACES] = len(tally.places[role])
-    return tally
+    @property
+    def stray_sentence(self) -> str:
+        """Whether the odd image of the published data set is there, and which it is."""
+        published = self.published
+        queries = published.counts[Role.QUERY][View.DRONE.word] + published.stray
+        odd = f"the stray drone image of the published {published.title}, which makes its drone"
+        if self.stray is None:
+            return f"{odd} queries {queries:,}, is not there"
+        orbit = {f"image-{view:02d}" for view in range(1, published.drones + 1)}
+        drones = [i.key for i in self.images if i.place == self.stray and i.view is View.DRONE]
+        keys = [key for key in drones if key.rpartition("/")[2] not in orbit]
+        what = keys[0] if len(keys) == published.stray else f"an image of place {self.stray}"
+        places = published.counts[Role.QUERY][PLACES]
+        return f"{what} is {odd} queries {queries:,} instead of {places} x {published.drones}"
 
-
-def _partial_sentence(published: Published, tally: _Tally) -> str | None:
-    """Say that fewer than half of the places are there, or more than twice as many, if so."""
-    sides = (Role.TRAIN, Role.QUERY)
-    counts = [(tally.counts[side][PLACES], published.counts[side][PLACES]) for side in sides]
-    if all(told / 2 <= found <= told * 2 for found, told in counts):
-        return None
-    (train, all_train), (query, all_query) = counts
-    return (
-        f"this is not the whole of {published.title}: {train:,} places to train on instead of "
-        f"{all_train:,} and {query:,} to query instead of {all_query:,}, so no other count is "
-        "compared with the published ones"
-    )
-
-
-def _find_stray(published: Published, tally: _Tally) -> str | None:
-    """Return the one test place that has the published surplus of drone images, if just one has."""
-    surplus = published.drones + published.stray
-    found = {
-        place
-        for role in (Role.QUERY, Role.GALLERY)
-        for (place, _), count in tally.flights[role].items()
-        if published.stray and count == surplus
-    }
-    return found.pop() if len(found) == 1 else None
-
-
-def _differences(published: Published, tally: _Tally, stray: str | None) -> Iterator[str]:
-    """Yield what differs: numbers of each role first, then places that are not as the others."""
-    for role in Role:
-        if _is_small_gallery(published, tally, role):
-            yield (
-                f"the galleries hold the {len(tally.places[Role.QUERY])} test places only, not "
-                f"all {published.counts[role][PLACES]}: results are not comparable with the "
-                "official ones"
-            )
-            continue
-        yield from _wrong_counts(published, tally, role, stray)
-    yield from _missing_altitudes(published, tally)
-    for role in Role:
-        yield from _uneven_flights(published, tally, role, stray)
-    uneven = sorted(place for place, count in tally.satellites.items() if count != 1)
-    if uneven:
-        told = [f"{place} has {tally.satellites[place]}" for place in uneven]
-        yield f"{_places(len(uneven))} with other than 1 satellite image: {_first(told)}"
-
-
-def _is_small_gallery(published: Published, tally: _Tally, role: Role) -> bool:
-    """Tell whether training places that belong into the galleries are missing there."""
-    queries, gallery = tally.places[Role.QUERY], tally.places[Role.GALLERY]
-    is_shared = published.counts[Role.GALLERY][PLACES] == sum(
-        published.counts[part][PLACES] for part in (Role.TRAIN, Role.QUERY)
-    )
-    return role is Role.GALLERY and is_shared and queries == gallery
-
-
-def _wrong_counts(
-    published: Published, tally: _Tally, role: Role, stray: str | None
-) -> Iterator[str]:
-    has_stray = stray and tally.flights[role][stray, None] == published.drones + published.stray
-    for word, told in published.counts[role].items():
-        found = tally.counts[role][word]
-        expected = told + (published.stray if has_stray and word == View.DRONE.word else 0)
-        is_left_out = not found and word in {view.word for view in published.optional}
-        if found != expected and not is_left_out:
-            what = word if word == PLACES else f"{word} images"
-            yield f"{role.words[0]} has {found:,} {what} instead of {expected:,}"
-
-
-def _missing_altitudes(published: Published, tally: _Tally) -> Iterator[str]:
-    seen = {altitude for flights in tally.flights.values() for _, altitude in flights}
-    for altitude in published.altitudes_m:
-        if altitude not in seen:
-            yield f"there are no drone images at {altitude} m"
-    for altitude in sorted(a for a in seen if a is not None and published.altitudes_m):
-        if altitude not in published.altitudes_m:
+    def differences(self) -> Iterator[str]:
+        """Yield what differs: numbers of each role first, then places that are not as others."""
+        published, queries = self.published, self.places[Role.QUERY]
+        told = {role: published.counts[role][PLACES] for role in Role}
+        # Where training places belong into the galleries, they may be missing there.
+        is_shared = told[Role.GALLERY] == told[Role.TRAIN] + told[Role.QUERY]
+        for role in Role:
+            if role is Role.GALLERY and is_shared and queries == self.places[role]:
+                yield (
+                    f"the galleries hold the {len(queries)} test places only, not all "
+                    f"{told[role]}: results are not comparable with the official ones"
+                )
+            else:
+                yield from self.wrong_counts(role)
+        for altitude in published.altitudes_m:
+            if altitude not in self.altitudes:
+                yield f"there are no drone images at {altitude} m"
+        others = {at for at in self.altitudes if at and published.altitudes_m}
+        for altitude in sorted(others.difference(published.altitudes_m)):
             yield f"there are drone images at {altitude} m, which {published.title} has not"
+        for role in Role:
+            yield from self.uneven_flights(role)
+        yield from self.odd_places()
 
+    def odd_places(self) -> Iterator[str]:
+        """Yield which places have not just one tile, and which stand on another side."""
+        if uneven := sorted(place for place, count in self.satellites.items() if count != 1):
+            listed = [f"{place} has {self.satellites[place]}" for place in uneven]
+            yield f"{_places(len(uneven))} with other than 1 satellite image: {_first(listed)}"
+        split, everywhere = official_split(self.layout), set().union(*self.places.values())
+        if split is not None and split.names_exactly(everywhere):
+            wrong = sorted(self.places[Role.TRAIN] ^ split.train_of(everywhere))
+            if wrong:
+                yield (
+                    f"the split is not the official one: {_places(len(wrong))} on another side: "
+                    f"{_first(wrong)}"
+                )
 
-def _uneven_flights(
-    published: Published, tally: _Tally, role: Role, stray: str | None
-) -> Iterator[str]:
-    """Yield one sentence on the places of a role that have too many or too few drone images."""
-    flights = tally.flights[role]
-    seen = {altitude for of_role in tally.flights.values() for _, altitude in of_role}
-    altitudes: list[int | None] = [a for a in published.altitudes_m if a in seen]
-    uneven = [
-        (place, altitude)
-        for place in sorted(tally.places[role])
-        for altitude in altitudes or [None]
-        if flights[place, altitude] != published.drones and place != stray
-    ]
-    if uneven:
-        told = [
-            f"{place}{'' if altitude is None else f' at {altitude} m'} has "
-            f"{flights[place, altitude]}"
-            for place, altitude in uneven
+    def wrong_counts(self, role: Role) -> Iterator[str]:
+        """Yield the counts of a role that differ; a view that is optional may be missing."""
+        published, counts = self.published, self.counts[role]
+        has_stray = self.flights[role][self.stray or "", None] == published.drones + published.stray
+        for word, told in published.counts[role].items():
+            expected = told + published.stray * (has_stray and word == View.DRONE.word)
+            is_left_out = not counts[word] and word in {view.word for view in published.optional}
+            if counts[word] != expected and not is_left_out:
+                what = word if word == PLACES else f"{word} images"
+                yield f"{role.words[0]} has {counts[word]:,} {what} instead of {expected:,}"
+
+    def uneven_flights(self, role: Role) -> Iterator[str]:
+        """Yield one sentence on the places of a role with too many or too few drone images."""
+        flights, usual = self.flights[role], self.published.drones
+        known = [at for at in self.published.altitudes_m if at in self.altitudes]
+        altitudes: Sequence[int | None] = known or [None]
+        uneven = [
+            (place, altitude)
+            for place in sorted(self.places[role])
+            for altitude in altitudes
+            if flights[place, altitude] != usual and place != self.stray
         ]
-        what = _places(len({place for place, _ in uneven}))
-        at = " at an altitude" if published.altitudes_m else ""
-        yield (
-            f"{role.words[0]} has {what} with other than {published.drones} drone images{at}: "
-            f"{_first(told)}"
-        )
-
-
-def _split_differences(layout: str, tally: _Tally) -> Iterator[str]:
-    """Yield how the training places differ from the official split, where all ids are there."""
-    split = official_split(layout)
-    everywhere = {place for places in tally.places.values() for place in places}
-    if split is None or not split.names_exactly(everywhere):
-        return
-    official = split.train_of(everywhere)
-    wrong = sorted(tally.places[Role.TRAIN] ^ official)
-    if wrong:
-        yield (
-            f"the split is not the official one: {_places(len(wrong))} on another side: "
-            f"{_first(wrong)}"
-        )
-
-
-def _stray_sentence(
-    published: Published, images: Iterable[Image], stray: str | None
-) -> Iterator[str]:
-    """Yield whether the odd image of the published data set is there, and which it is."""
-    if not published.stray:
-        return
-    queries = published.counts[Role.QUERY][View.DRONE.word] + published.stray
-    if stray is None:
-        yield (
-            f"the stray drone image of the published {published.title}, which makes its drone "
-            f"queries {queries:,}, is not there"
-        )
-        return
-    orbit = {f"image-{view:02d}" for view in range(1, published.drones + 1)}
-    drones = [i.key for i in images if i.place == stray and i.view is View.DRONE]
-    odd = [key for key in drones if key.rpartition("/")[2] not in orbit]
-    what = f"{odd[0]} is" if len(odd) == published.stray else f"an image of place {stray} is"
-    yield (
-        f"{what} the stray drone image of the published {published.title}, which makes its drone "
-        f"queries {queries:,} instead of {published.counts[Role.QUERY][PLACES]} x "
-        f"{published.drones}"
-    )
+        if uneven:
+            told = [
+                f"{place}{'' if altitude is None else f' at {altitude} m'} has "
+                f"{flights[place, altitude]}"
+                for place, altitude in uneven
+            ]
+            what = _places(len({place for place, _ in uneven}))
+            at = " at an altitude" if self.published.altitudes_m else ""
+            yield (
+                f"{role.words[0]} has {what} with other than {usual} drone images{at}: "
+                f"{_first(told)}"
+            )
 
 
 def _places(count: int) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.folders import same_id
-from data_shards.nearest import choose
 
 SPLIT_NAME = "split.yaml"
 """File beside raw folders that says which places train; `skydistill synth` writes one."""
@@ -36,7 +35,6 @@ class Split:
         return self.train | (self.test or frozenset()) == {same_id(place) for place in places}
 
     def train_of(self, places: Iterable[str]) -> set[str]:
-        """Return those of `places` that train."""
         return {place for place in places if same_id(place) in self.train}
 
 
@@ -72,7 +70,20 @@ def choose_split(raw: Path, places: Iterable[str], *, file: Path | None, layout:
             )
         return official
     split = read_split(file, name=file.name)
-    _refuse_other_places(split, file, known)
+    there, named = {same_id(place) for place in known}, split.train | (split.test or frozenset())
+    if gone := sorted(named - there, key=lambda place: (len(place), place)):
+        raise LayoutError(
+            f"{file} names place {gone[0]} ({len(gone)} in all), which has no folder; correct the "
+            "file or restore the place"
+        )
+    left = [place for place in known if same_id(place) not in named]
+    if split.test is not None and left:
+        raise LayoutError(
+            f"{file} does not say whether place {left[0]} ({len(left)} in all) is train or test; "
+            "add it, or leave out test to test on all places that do not train"
+        )
+    if split.test is None and not left:
+        raise LayoutError(f"{file} lets every place train; leave some to test on")
     return official if is_whole and split.train == official.train else split
 
 
@@ -95,7 +106,7 @@ def read_split(path: Path, *, name: str) -> Split:
     if not isinstance(values, dict) or "train" not in values:
         raise LayoutError(f"{path} must hold a list of ids under train, and may hold one of test")
     for key in values:
-        choose(str(key), SIDES, what=f"{path}: side", error=LayoutError)
+        require_known(str(key), SIDES, what=f"{path}: side", error=LayoutError)
     train = _ids(path, "train", values["train"])
     test = _ids(path, "test", values["test"]) if "test" in values else None
     if both := sorted(train & (test or frozenset())):
@@ -111,22 +122,3 @@ def _ids(path: Path, side: str, values: object) -> frozenset[str]:
         if ids.count(place) > 1:
             raise LayoutError(f"{path}: place {value} stands twice under {side}; keep one")
     return frozenset(ids)
-
-
-def _refuse_other_places(split: Split, file: Path, places: list[str]) -> None:
-    """Refuse a file that names places which are not there, or leaves out places that are."""
-    there = {same_id(place) for place in places}
-    named = split.train | (split.test or frozenset())
-    if gone := sorted(named - there, key=lambda place: (len(place), place)):
-        raise LayoutError(
-            f"{file} names place {gone[0]} ({len(gone)} in all), which has no folder; correct the "
-            "file or restore the place"
-        )
-    left = [place for place in places if same_id(place) not in named]
-    if split.test is not None and left:
-        raise LayoutError(
-            f"{file} does not say whether place {left[0]} ({len(left)} in all) is train or test; "
-            "add it, or leave out test to test on all places that do not train"
-        )
-    if split.test is None and not left:
-        raise LayoutError(f"{file} lets every place train; leave some to test on")

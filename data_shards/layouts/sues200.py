@@ -9,17 +9,11 @@ train as well (spec bicrossnet 1.2).
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.checks import (
-    places_of,
-    refuse_shared_places,
-    require_answers,
-    require_both_views,
-)
 from data_shards.layouts.duplicates import Comparisons, merge_duplicates
 from data_shards.layouts.folders import (
     child,
@@ -27,7 +21,10 @@ from data_shards.layouts.folders import (
     image_names,
     key_name,
     natural,
+    places_of,
+    refuse_shared_places,
     refuse_two_spellings,
+    require_whole_places,
     stem,
     subfolders,
 )
@@ -74,12 +71,7 @@ def find_sues200(folder: Path) -> str | None:
 
 
 def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
-    """List the images of a SUES-200 folder, raw or already split.
-
-    Args:
-        raw: the folder that holds `satellite-view`, or `Training`.
-        split: a file that says which places train; see `data_shards.layouts.split`.
-        compared: `RawDataset.compared` of an earlier run.
+    """List the images of a SUES-200 folder, raw or already split; `compared` is of an earlier run.
 
     Raises:
         LayoutError: a folder is missing or empty, a place lacks a view, has two sources or stands
@@ -94,39 +86,47 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
             f"{raw} holds raw folders and an already split copy, two sources for the same places; "
             "move one of them away"
         )
-    found, name = (_read_split if is_split else _read_raw)(raw, split)
-    comparisons = Comparisons(compared)
-    apart = _apart_by_folder if is_split else _apart_by_suffix
-    records = merge_duplicates(found, apart=apart, comparisons=comparisons)
-    require_both_views(raw, records)
-    require_answers(raw, records)
-    return RawDataset(
-        layout=LAYOUT, records=tuple(_numbered(records)), split=name, compared=comparisons.made
-    )
-
-
-def _read_raw(raw: Path, split_file: Path | None) -> tuple[list[ImageRecord], str]:
-    """Return the images, with roles, and what decided which places train."""
-    found = list(_raw_records(raw))
+    found, name = list((_split_records if is_split else _raw_records)(raw)), "folders"
     places = {record.place for record in found}
     refuse_two_spellings(raw, places)
-    split = choose_split(raw, places, file=split_file, layout=LAYOUT)
-    train = split.train_of(places)
-    roles = {place: Role.TRAIN if place in train else Role.QUERY for place in places}
-    return [replace(r, roles=Role.GALLERY | roles[r.place]) for r in found], split.name
+    if is_split:
+        if split is not None:
+            raise LayoutError(
+                f"{raw} is an already split copy, whose folders say which places train; leave out "
+                "--split, or give the folder that holds drone_view_512"
+            )
+        sides = {"train": places_of(found, Role.TRAIN), "test": places_of(found, Role.QUERY)}
+        refuse_shared_places(raw, **sides)
+    else:
+        chosen = choose_split(raw, places, file=split, layout=LAYOUT)
+        train, name = chosen.train_of(places), chosen.name
+        roles = {place: Role.TRAIN if place in train else Role.QUERY for place in places}
+        found = [replace(r, roles=Role.GALLERY | roles[r.place]) for r in found]
 
+    def apart(record: ImageRecord) -> str:
+        """Name an image beside another of its key: `0.png` beside `0.jpg`, or another folder's."""
+        if not is_split:
+            return f"{record.name}-{record.suffix}"
+        if record.view is View.SATELLITE:
+            return f"{record.name}-{record.source.parents[2].name}"
+        return f"{record.name}-{'-'.join(record.roles.words)}"
 
-def _read_split(raw: Path, split_file: Path | None) -> tuple[list[ImageRecord], str]:
-    if split_file is not None:
-        raise LayoutError(
-            f"{raw} is an already split copy, whose folders say which places train; leave out "
-            "--split, or give the folder that holds drone_view_512"
-        )
-    found = list(_split_records(raw))
-    refuse_two_spellings(raw, {record.place for record in found})
-    train, query = places_of(found, Role.TRAIN), places_of(found, Role.QUERY)
-    refuse_shared_places(raw, train=train, test=query)
-    return found, "folders"
+    comparisons = Comparisons(compared)
+    records = merge_duplicates(found, apart=apart, comparisons=comparisons)
+    require_whole_places(raw, records)
+    # Images of a place and view count from 1: altitude by altitude, then as files are called. So an
+    # altitude is contiguous in a tar, and place, view and position name one image.
+    groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)
+    for record in sorted(
+        records, key=lambda record: (record.altitude_m or 0, natural(record.name))
+    ):
+        groups[record.place, record.view].append(record)
+    numbered = tuple(
+        replace(record, position=position)
+        for group in groups.values()
+        for position, record in enumerate(group, start=1)
+    )
+    return RawDataset(layout=LAYOUT, records=numbered, split=name, compared=comparisons.made)
 
 
 def _raw_records(raw: Path) -> Iterator[ImageRecord]:
@@ -210,32 +210,6 @@ def _records(folder: Path, place: str, view: View, height: int | None) -> Iterat
             path=f"{root}/{file}",
             name=before + key_name(stem(file)),
         )
-
-
-def _apart_by_suffix(record: ImageRecord) -> str:
-    """Return the name of an image beside another of its stem, such as `0.png` beside `0.jpg`."""
-    return f"{record.name}-{record.suffix}"
-
-
-def _apart_by_folder(record: ImageRecord) -> str:
-    """Return the name of an image that differs from another of its key, from another folder."""
-    if record.view is View.SATELLITE:
-        return f"{record.name}-{record.source.parents[2].name}"
-    return f"{record.name}-{'-'.join(record.roles.words)}"
-
-
-def _numbered(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
-    """Count the images of a place and view from 1: altitude by altitude, then as files are called.
-
-    So an altitude is contiguous in a tar, and place, view and position name one image.
-    """
-    groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)
-    for record in records:
-        groups[record.place, record.view].append(record)
-    for group in groups.values():
-        group.sort(key=lambda record: (record.altitude_m or 0, natural(record.name)))
-        for position, record in enumerate(group, start=1):
-            yield replace(record, position=position)
 
 
 def _fits(path: Path, pattern: str) -> bool:

@@ -51,8 +51,10 @@ def read_university160k(raw: Path, *, split: Path | None = None, compared: str =
         raise LayoutError(f"{raw / GALLERY} is missing; put the tiles to be searched there")
     records = list(_tiles(gallery))
     queries = child_like(raw, QUERIES_PATTERN)
-    if queries is not None:
-        records += _queries(_innermost(queries), raw / ORDER)
+    if queries is not None:  # perhaps with other folders packed around the images
+        while not image_names(queries) and len(inner := subfolders(queries)) == 1:
+            queries = inner[0]
+        records += _queries(queries, raw / ORDER)
     return RawDataset(layout=LAYOUT, records=tuple(records))
 
 
@@ -118,10 +120,3 @@ def _told_name(folder: Path, file: str) -> str:
             "rename it"
         )
     return name
-
-
-def _innermost(folder: Path) -> Path:
-    """Return the folder that holds the images where another one was packed around it."""
-    while not image_names(folder) and len(inner := subfolders(folder)) == 1:
-        folder = inner[0]
-    return folder

@@ -10,18 +10,15 @@ import re
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.checks import (
-    places_of,
-    refuse_shared_places,
-    require_answers,
-    require_both_views,
-)
 from data_shards.layouts.duplicates import Comparisons, merge_duplicates
 from data_shards.layouts.folders import (
     child,
     image_names,
     key_name,
+    places_of,
+    refuse_shared_places,
     refuse_two_spellings,
+    require_whole_places,
     stem,
     subfolders,
 )
@@ -87,8 +84,7 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
         apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
         comparisons=comparisons,
     )
-    require_both_views(raw, records)
-    require_answers(raw, records)
+    require_whole_places(raw, records)
     return RawDataset(layout="university1652", records=tuple(records), compared=comparisons.made)
 
 

@@ -11,31 +11,32 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data_shards.decode import check_image, exif_orientation
-from data_shards.errors import ShardError
+from data_shards.errors import ShardError, require_known
 from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
 from data_shards.manifest import (
-    MANIFEST_NAME,
     TARS_OF_OTHERS,
     Manifest,
     ShardEntry,
+    ShardSummary,
     content_digest,
+    count_groups,
+    groups_in,
     read_manifest,
     write_manifest,
 )
-from data_shards.nearest import choose
-from data_shards.packing.summary import ShardSummary, count_groups, groups_in
-from data_shards.packing.tar import TAR_BLOCK
-from data_shards.processors import processors
+from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress
 from data_shards.schema import IMAGE_SUFFIXES, Role, View
+from data_shards.usable_cpus import usable_cpus
 
 ROLE_OF_PREFIX = {"train": Role.TRAIN, "query": Role.QUERY, "gallery": Role.GALLERY}
 """First word of a tar's name to the roles of images whose JSON tells none."""
@@ -44,15 +45,15 @@ VIEWS = {view.word: view for view in View}
 ROLES = {role.words[0]: role for role in Role}
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Members of one key."""
 
     key: str
-    images: list[tuple[str, tarfile.TarInfo]] = field(default_factory=list)
+    images: list[tuple[str, tarfile.TarInfo]]
     """Suffix behind the key, such as `drone.jpg`, and the member."""
 
-    told: dict[str, Any] = field(default_factory=dict)
+    described: tarfile.TarInfo | None
     """The JSON member."""
 
 
@@ -69,7 +70,13 @@ class WalkedTar:
 
 
 def index_tars(
-    folder: Path, *, roles: Role | None, workers: int, progress: Progress
+    folder: Path,
+    *,
+    roles: Role | None,
+    workers: int,
+    progress: Progress,
+    name: str = "",
+    is_decoded: bool = True,
 ) -> ShardSummary:
     """Write an index beside each tar of `folder`, then the manifest.
 
@@ -78,37 +85,12 @@ def index_tars(
         roles: of images whose JSON tells none; None leaves it to the tar's name.
         workers: threads, one tar each; 0 means one per processor.
         progress: told of tars.
+        name: of the data set; by default as it was called before, or as the folder.
+        is_decoded: whether every image is decoded once.
 
     Raises:
         ShardError: a tar is cut short, or a sample is not one image under one of our keys.
     """
-    paths = _tars_in(folder)
-    old = _manifest_there(folder)
-    walked: list[WalkedTar] = []
-    with ThreadPoolExecutor(workers or processors()) as pool:
-        for tar in pool.map(partial(_walk, roles=roles), paths):
-            walked.append(tar)
-            progress(len(walked), len(paths))
-    _refuse_repeated_keys(walked)
-    try:
-        manifest = _write_indexes(folder, walked)
-        if manifest != old:
-            write_manifest(folder, manifest)
-    except OSError as error:
-        raise ShardError(
-            f"the indexes of {folder} could not be written ({error.strerror}); free space or make "
-            "it writable, and run this again"
-        ) from error
-    return ShardSummary(
-        manifest=manifest,
-        images=sum(len(tar.keys) for tar in walked),
-        was_complete=manifest == old,
-        tars_written=0,
-        tars_kept=len(walked),
-    )
-
-
-def _tars_in(folder: Path) -> list[Path]:
     try:
         paths = sorted(folder / name for name in os.listdir(folder) if name.endswith(".tar"))
     except OSError as error:
@@ -117,7 +99,32 @@ def _tars_in(folder: Path) -> list[Path]:
         ) from error
     if not paths:
         raise ShardError(f"{folder} holds no tars; give the folder that webdataset wrote")
-    return paths
+    old: Manifest | None = None
+    with suppress(ShardError):  # none yet, or a damaged one
+        old = read_manifest(folder)
+    if old is not None and TARS_OF_OTHERS not in old.profile:
+        raise ShardError(
+            f"{folder} was written by skydistill shard and has its indexes; check it with "
+            f"skydistill verify {folder}"
+        )
+    walked: list[WalkedTar] = []
+    with ThreadPoolExecutor(workers or usable_cpus()) as pool:
+        for tar in pool.map(partial(_walk, roles=roles, is_decoded=is_decoded), paths):
+            walked.append(tar)
+            progress(len(walked), len(paths))
+    try:
+        name = name or (old.name if old else "") or folder.resolve().name
+        manifest = replace(_write_indexes(walked), name=name)
+        if manifest != old:
+            write_manifest(folder, manifest)
+    except OSError as error:
+        raise ShardError(
+            f"the indexes of {folder} could not be written ({error.strerror}); free space or make "
+            "it writable, and run this again"
+        ) from error
+    return ShardSummary(
+        manifest=manifest, was_complete=manifest == old, tars_written=0, tars_kept=len(walked)
+    )
 
 
 def roles_of(words: Sequence[str]) -> Role | None:
@@ -128,27 +135,18 @@ def roles_of(words: Sequence[str]) -> Role | None:
     """
     roles = Role(0)
     for word in words:
-        roles |= ROLES[choose(word, ROLES, what="role", error=ShardError)]
+        roles |= ROLES[require_known(word, ROLES, what="role", error=ShardError)]
     return roles or None
 
 
-def _manifest_there(folder: Path) -> Manifest | None:
-    """Return the manifest of an earlier indexing; refuse a folder that `skydistill shard` wrote."""
-    if not (folder / MANIFEST_NAME).is_file():
-        return None
-    try:
-        manifest = read_manifest(folder)
-    except ShardError:
-        return None
-    if TARS_OF_OTHERS not in manifest.profile:
-        raise ShardError(
-            f"{folder} was written by skydistill shard and has its indexes; check it with "
-            f"skydistill verify {folder}"
-        )
-    return manifest
-
-
-def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
+def _write_indexes(walked: Sequence[WalkedTar]) -> Manifest:
+    seen: dict[str, Path] = {}
+    for key, path in ((key, tar.path) for tar in walked for key in tar.keys):
+        if key in seen:
+            raise ShardError(
+                f"{path}: {key} stands in {seen[key].name} too; give every image its own key"
+            )
+        seen[key] = path
     places = tuple(sorted({place for tar in walked for place in tar.places}))
     number = {place: index for index, place in enumerate(places)}
     entries = []
@@ -179,35 +177,34 @@ def _write_indexes(folder: Path, walked: Sequence[WalkedTar]) -> Manifest:
     )
 
 
-def _refuse_repeated_keys(walked: Sequence[WalkedTar]) -> None:
-    seen: dict[str, Path] = {}
-    for key, path in ((key, tar.path) for tar in walked for key in tar.keys):
-        if key in seen:
-            raise ShardError(
-                f"{path}: {key} stands in {seen[key].name} too; give every image its own key"
-            )
-        seen[key] = path
-
-
-def _walk(path: Path, *, roles: Role | None) -> WalkedTar:
+def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
     """Read one tar from end to end."""
     rows, keys, places, positions = [], [], [], Counter[tuple[str, View]]()
     try:
         with path.open("rb") as file:
             for sample in _samples(path):
-                row = np.zeros(1, dtype=ROW)
                 place, view = _place_and_view(path, sample)
                 positions[place, view] += 1
-                _describe(path, sample, row, roles=roles, position=positions[place, view])
-                row["view"] = view
-                member = sample.images[0][1]
-                file.seek(member.offset_data)
-                _examine(path, sample, row, file.read(member.size))
-                row["offset"], row["size"] = member.offset_data, member.size
+                suffix, member = sample.images[0]
+                content = os.pread(file.fileno(), member.size, member.offset_data)
+                if problem := check_image(content, is_decoded=is_decoded):
+                    raise ShardError(
+                        f"{path}: {sample.key} is not a readable image ({problem}); write the tar "
+                        "again"
+                    )
+                row = np.zeros(1, dtype=ROW)
+                text = b"{}"
+                if (told := sample.described) is not None:
+                    text = os.pread(file.fileno(), told.size, told.offset_data)
+                row["position"] = positions[place, view]
+                _describe(path, sample.key, text, row, roles=roles)
+                row["view"], row["offset"], row["size"] = view, member.offset_data, member.size
+                row["encoding"] = ENCODINGS.index(IMAGE_SUFFIXES["." + suffix.rpartition(".")[2]])
+                row["orientation"] = exif_orientation(content)
+                row["digest"] = np.void(hashlib.sha256(content).digest()[:16])
                 rows.append(row)
                 keys.append(sample.key)
                 places.append(place)
-            file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error.strerror}); restore it") from error
@@ -228,43 +225,27 @@ def _samples(path: Path) -> Iterator[Sample]:
 
     The key ends at the first dot of a name's last part.
     """
-    sample = Sample(key="")
+    key = ""
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in filter(tarfile.TarInfo.isfile, tar):
-                folder, slash, last = member.name.rpartition("/")
-                stem, _, suffix = last.partition(".")
-                if folder + slash + stem != sample.key:
-                    if sample.key:
-                        yield sample
-                    sample = Sample(key=folder + slash + stem)
-                _add(path, sample, suffix.lower(), member, tar)
+            for key, members in groupby(filter(tarfile.TarInfo.isfile, tar), _key):
+                suffixes = {member.name[len(key) + 1 :].lower(): member for member in members}
+                kinds = {suffix: f".{suffix.rpartition('.')[2]}" for suffix in suffixes}
+                images = [(s, m) for s, m in suffixes.items() if kinds[s] in IMAGE_SUFFIXES]
+                yield Sample(key=key, images=images, described=suffixes.get("json"))
             file.seek(tar.offset)
             if file.read(TAR_BLOCK) != bytes(TAR_BLOCK):  # every whole tar ends with such blocks
                 raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as error:
-        behind = f"behind {sample.key}" if sample.key else "before its first image"
+        behind = f"behind {key}" if key else "before its first image"
         raise ShardError(
             f"{path} is cut short {behind} ({error}); copy or write it again"
         ) from error
-    if sample.key:
-        yield sample
 
 
-def _add(
-    path: Path, sample: Sample, suffix: str, member: tarfile.TarInfo, tar: tarfile.TarFile
-) -> None:
-    if "." + suffix.rpartition(".")[2] in IMAGE_SUFFIXES:
-        sample.images.append((suffix, member))
-        return
-    content = tar.extractfile(member) if suffix == "json" else None
-    if content is None:
-        return
-    try:
-        told = json.loads(content.read())
-    except ValueError as error:
-        raise ShardError(f"{path}: the JSON of {sample.key} cannot be parsed; mend it") from error
-    sample.told = told if isinstance(told, dict) else {}
+def _key(member: tarfile.TarInfo) -> str:
+    folder, slash, last = member.name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
 
 
 def _place_and_view(path: Path, sample: Sample) -> tuple[str, View]:
@@ -287,34 +268,23 @@ def _place_and_view(path: Path, sample: Sample) -> tuple[str, View]:
     return parts[0], VIEWS[parts[1]]
 
 
-def _describe(path: Path, sample: Sample, row: Rows, *, roles: Role | None, position: int) -> None:
+def _describe(path: Path, key: str, text: bytes, row: Rows, *, roles: Role | None) -> None:
     """Fill in what the JSON tells, or else the user and the tar's name."""
-    told = sample.told
     try:
+        told = json.loads(text)
+        told = told if isinstance(told, dict) else {}
         words = told.get("roles", [])
         if not isinstance(words, list):
             raise TypeError("roles is not a list")
         known = roles_of(words) or roles or ROLE_OF_PREFIX.get(path.name.partition("-")[0])
         altitude_m = told.get("altitude_m")
-        row["position"] = told.get("position", position)
+        row["position"] = told.get("position", row["position"])
         row["altitude_m"] = np.nan if altitude_m is None else altitude_m
     except (ShardError, TypeError, ValueError, OverflowError) as error:
-        raise ShardError(f"{path}: the JSON of {sample.key} is wrong ({error}); mend it") from error
+        raise ShardError(f"{path}: the JSON of {key} is wrong ({error}); mend it") from error
     if known is None:
         raise ShardError(
-            f"{path} does not say what {sample.key} is for; say --roles train, query, gallery or "
+            f"{path} does not say what {key} is for; say --roles train, query, gallery or "
             "query,gallery, or call the tar train-*, query-* or gallery-*"
         )
     row["roles"] = known
-
-
-def _examine(path: Path, sample: Sample, row: Rows, content: bytes) -> None:
-    """Fill in what the image's bytes say."""
-    if problem := check_image(content):
-        raise ShardError(
-            f"{path}: {sample.key} is not a readable image ({problem}); write the tar again"
-        )
-    suffix = "." + sample.images[0][0].rpartition(".")[2]
-    row["encoding"] = ENCODINGS.index(IMAGE_SUFFIXES[suffix])
-    row["orientation"] = exif_orientation(content)
-    row["digest"] = np.void(hashlib.sha256(content).digest()[:16])

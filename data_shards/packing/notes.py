@@ -8,17 +8,23 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import struct
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_shards.file_stamp import file_stamp
-from data_shards.manifest import ShardEntry, write_json
-from data_shards.packing.cut import TarContent
-from data_shards.packing.image_profile import Profile
-from data_shards.packing.stored_image import unreadable
+import numpy as np
+
+from data_shards.errors import ShardError
+from data_shards.index import Index, read_index, write_index
+from data_shards.layouts.duplicates import file_stamp
+from data_shards.manifest import Manifest, ShardEntry, write_json
+from data_shards.packing.pack import PackedTar
+from data_shards.packing.shard_layout import TarContent
+from data_shards.packing.stored_image import Profile, unreadable
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
 
 SOURCE_NAME = ".source.json"
@@ -45,8 +51,8 @@ class SourceNotes:
     """`RawDataset.compared`: the raw files that were found equal."""
 
 
-def inputs_of(tar: TarContent, profile: Profile) -> str:
-    """Return a digest over all that decides a tar: equal means that nobody touched its files.
+def inputs_of(tar: TarContent, profile: Profile, *, is_decoded: bool) -> str:
+    """Return a digest over all that decides a tar and what was looked at: equal means unchanged.
 
     Contents are not read. Numbers are packed: to write them as text would take as long as to ask
     the file system for them.
@@ -55,6 +61,7 @@ def inputs_of(tar: TarContent, profile: Profile) -> str:
         ShardError: a file is gone.
     """
     names = [f"{SCHEMA_VERSION} {tar.name} {json.dumps(profile.choice, sort_keys=True)}"]
+    names += ["decoded"] * is_decoded
     facts = bytearray()
     for record in tar.records:
         path = record.path
@@ -86,7 +93,6 @@ def read_source_notes(out: Path) -> SourceNotes:
 
 
 def write_source_notes(folder: Path, notes: SourceNotes) -> None:
-    """Write the notes of finished shards."""
     write_json(folder / SOURCE_NAME, asdict(notes))
 
 
@@ -107,3 +113,75 @@ def read_tar_note(
         return entry if made_from == (tar.name, inputs, profile.facts) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedTar:
+    """A whole tar, and its index."""
+
+    tar: TarContent
+    entry: ShardEntry
+    path: Path
+    """Where its index was read; perhaps not in the folder that is written."""
+
+    index: Index
+
+    def renumbered(self, folder: Path, number: Mapping[str, int]) -> PackedTar:
+        """Write the index into `folder` with the numbers that the places have now."""
+        path, rows = folder / self.entry.index_name, self.index.rows.copy()
+        rows["place"] = np.array([number[record.place] for record in self.tar.records])
+        if self.path == path and bool((rows == self.index.rows).all()):
+            return PackedTar(entry=self.entry, rows=rows)
+        digest = write_index(
+            path,
+            rows,
+            self.index.keys,
+            tar_bytes=self.entry.bytes,
+            tar_sha256=bytes.fromhex(self.entry.sha256),
+        )
+        return PackedTar(entry=replace(self.entry, index_sha256=digest.hex()), rows=rows)
+
+
+def finished_tars(
+    partial: Path, tars: Sequence[TarContent], *, notes: SourceNotes, profile: Profile
+) -> dict[str, FinishedTar]:
+    """Return the tars that an interrupted run finished, and whose files nobody touched since."""
+    found = {}
+    for tar in tars:
+        entry = read_tar_note(partial, tar, inputs=notes.inputs[tar.name], profile=profile)
+        if entry is not None:
+            with suppress(ShardError):  # damaged since: it is made again
+                found[tar.name] = _finished(tar, entry, partial, index_in=partial)
+    return found
+
+
+def linked_tars(
+    out: Path, partial: Path, tars: Sequence[TarContent], *, manifest: Manifest
+) -> dict[str, FinishedTar]:
+    """Bring finished tars from `out` into `partial`, as further names of the same files.
+
+    Raises:
+        ShardError: tar or index are not what they were.
+    """
+    entries = {entry.name: entry for entry in manifest.shards}
+    found = {}
+    for tar in tars:
+        link_or_copy(out / tar.name, partial / tar.name)
+        found[tar.name] = _finished(tar, entries[tar.name], partial, index_in=out)
+    return found
+
+
+def _finished(tar: TarContent, entry: ShardEntry, folder: Path, *, index_in: Path) -> FinishedTar:
+    path = index_in / entry.index_name
+    index = read_index(path, tar=folder / tar.name, sha256=entry.index_sha256)
+    return FinishedTar(tar=tar, entry=entry, path=path, index=index)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,6 +1,9 @@
 """One image file as a shard stores it: its own bytes, or a JPEG of the profile's size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -17,8 +20,56 @@ from data_shards.decode import (
     exif_orientation,
 )
 from data_shards.errors import ShardError
-from data_shards.packing.image_profile import CHROMA, Profile
 from data_shards.schema import ImageRecord
+
+CHROMA = "420"
+"""Colour at half the resolution, as every camera and both public data sets store it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Original bytes, or JPEGs of one size; stands in the manifest, so that no cache mixes them."""
+
+    image_size: int = 0
+    """Width and height of every stored image in pixels; 0 keeps the original bytes."""
+
+    quality: int = 95
+    """JPEG quality of resized images."""
+
+    resampling: str = "lanczos"
+    """Filter of the one resize; antialiased, on uint8, by Pillow."""
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether images are stored as they are."""
+        return self.image_size == 0
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What a user chose, as it stands in the manifest."""
+        if self.keeps_bytes:
+            return {"bytes": "original"}
+        return {
+            "bytes": "resized",
+            "image_size": self.image_size,
+            "quality": self.quality,
+            "resampling": f"pillow-{self.resampling}",
+            "chroma": CHROMA,
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The choice, and the libraries whose versions decide the bytes of resized images."""
+        if self.keeps_bytes:
+            return self.choice
+        libraries = {name: version(name) for name in ("pillow", "simplejpeg")}
+        return self.choice | {"libraries": libraries}
+
+
+def chosen(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a manifest's profile that a user chose: all but the libraries."""
+    return {name: value for name, value in facts.items() if name != "libraries"}
+
 
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
@@ -31,7 +82,7 @@ FILTERS = {
 class StoredImage:
     """What goes into the tar."""
 
-    content: Content
+    content: bytes
     suffix: str
     """`jpg`, `png` or `webp`."""
 
@@ -39,17 +90,19 @@ class StoredImage:
     """EXIF orientation of the stored pixels."""
 
 
-def stored_image(record: ImageRecord, content: Content, profile: Profile) -> StoredImage:
+def stored_image(
+    record: ImageRecord, content: bytes, profile: Profile, *, is_decoded: bool = True
+) -> StoredImage:
     """Bring the bytes of an image file into the form that the profile asks for.
 
     Raises:
-        ShardError: they are no whole image.
+        ShardError: they are no whole image, as far as `check_image` looks.
     """
     orientation = exif_orientation(content)
     try:
+        if problem := check_image(content, is_decoded=is_decoded):
+            raise DecodeError(problem)
         if profile.keeps_bytes or is_in_form(content, orientation, size=profile.image_size):
-            if problem := check_image(content):
-                raise DecodeError(problem)
             return StoredImage(content=content, suffix=record.suffix, orientation=orientation)
         pixels = decode(content, orientation=orientation)
     except DecodeError as error:
@@ -60,10 +113,22 @@ def stored_image(record: ImageRecord, content: Content, profile: Profile) -> Sto
 
 
 def unreadable(record: ImageRecord, error: OSError) -> ShardError:
-    """Return the sentence about a file that cannot be read."""
     return ShardError(
         f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
     )
+
+
+class UnreadableError(ShardError):
+    """Images that cannot be stored, all that there are."""
+
+    def __init__(self, problems: Sequence[tuple[ImageRecord, str]]) -> None:
+        """Take each with its sentence."""
+        self.records = [record for record, _ in problems]
+        self.problems = [sentence for _, sentence in problems]
+        told = problems[0][1]
+        if len(problems) > 1:
+            told = f"{len(problems)} images are unreadable (listed above); replace them"
+        super().__init__(f"{told}, or leave out what is unreadable with --skip-unreadable")
 
 
 def is_in_form(content: Content, orientation: int, *, size: int) -> bool:

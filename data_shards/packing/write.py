@@ -4,10 +4,12 @@ The same input gives the same bytes, whether they are written at once, after a c
 older ones of which only the changed tars are made again.
 """
 
+import ctypes
 import errno
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,42 +23,98 @@ from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
     Manifest,
+    ShardSummary,
     content_digest,
+    count_groups,
     read_manifest,
     write_manifest,
 )
-from data_shards.packing.atomic_replace import atomic_replace, recover, replaced
-from data_shards.packing.cut import TarContent, cut_into_tars
-from data_shards.packing.image_profile import Profile, chosen
 from data_shards.packing.notes import (
     NOTE_SUFFIX,
     SOURCE_NAME,
     SourceNotes,
+    finished_tars,
     inputs_of,
+    linked_tars,
     read_source_notes,
     source_folder,
     write_source_notes,
     write_tar_note,
 )
 from data_shards.packing.pack import PackedTar, pack_tars
-from data_shards.packing.reuse import finished_tars, linked_tars
-from data_shards.packing.summary import ShardSummary, count_groups
-from data_shards.processors import processors
+from data_shards.packing.shard_layout import TarContent, shard_layout
+from data_shards.packing.stored_image import Profile, UnreadableError, chosen
 from data_shards.progress import Progress, Tally
 from data_shards.schema import RawDataset
+from data_shards.usable_cpus import usable_cpus
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+REPLACED_SUFFIX = ".replaced"
+
+
+def atomic_replace(new: Path, out: Path) -> None:
+    """Move the folder `new` to `out`, and remove the folder that stood there.
+
+    Where the system can exchange two names in one step, `out` is at every moment the old folder or
+    the new one. Elsewhere it is missing between two renames; `recover` mends what a crash leaves.
+    """
+    sync_folder(new)
+    if not out.exists():
+        new.rename(out)
+    elif _exchange(new, out):
+        shutil.rmtree(new)
+    else:
+        old = replaced(out)
+        out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old)
+    sync_folder(out.parent)
+
+
+def recover(out: Path) -> None:
+    """Put back, or remove, the older folder that a crash between two renames left aside."""
+    old = replaced(out)
+    if out.exists():
+        shutil.rmtree(old)
+    else:
+        old.rename(out)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replaced(out: Path) -> Path:
+    """Where the older folder stands between two renames."""
+    return out.with_name(out.name + REPLACED_SUFFIX)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where system or file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    if library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0:
+        return True
+    failure = ctypes.get_errno()
+    if failure in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(failure, os.strerror(failure), str(other))
+
 
 __all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
 log = logging.getLogger(__name__)
-
-ADVICE = {
-    errno.ENOSPC: "free space or choose another folder",
-    errno.EDQUOT: "free space or choose another folder",
-    errno.EACCES: "make the folder above it writable or choose another one",
-    errno.EPERM: "make the folder above it writable or choose another one",
-    errno.EROFS: "choose a folder on a disk that can be written to",
-}
-"""What to do about a disk that refuses."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +126,33 @@ class Task:
     profile: Profile
     workers: int
     progress: Progress
+    is_decoded: bool
 
     @cached_property
     def tars(self) -> list[TarContent]:
-        """Every tar with its images."""
-        return cut_into_tars(self.dataset.records)
+        return shard_layout(self.dataset.records)
 
     @cached_property
     def notes(self) -> SourceNotes:
         """Raw folder and inputs of every tar."""
-        inputs = {tar.name: inputs_of(tar, self.profile) for tar in self.tars}
+        inputs = {
+            tar.name: inputs_of(tar, self.profile, is_decoded=self.is_decoded) for tar in self.tars
+        }
         source, compared = source_folder(self.dataset.records), self.dataset.compared
         return SourceNotes(source=source, inputs=inputs, compared=compared)
+
+    @property
+    def name(self) -> str:
+        """What was said, else what the shards there are called, else as the raw folder."""
+        old = read_manifest(self.out).name if (self.out / MANIFEST_NAME).is_file() else ""
+        return self.dataset.name or old or Path(self.notes.source).name
 
     @cached_property
     def head(self) -> Manifest:
         """The manifest before anything is known of the bytes."""
         return Manifest(
             layout=self.dataset.layout,
+            name=self.name,
             places=tuple(self.number),
             counts=count_groups(
                 Counter((int(r.roles), int(r.view), r.place) for r in self.dataset.records)
@@ -109,6 +176,12 @@ class Task:
         """Where the shards stand until they are whole."""
         return self.out.with_name(self.out.name + ".partial")
 
+    @property
+    def taken(self) -> ShardError:
+        return ShardError(
+            f"{self.partial} is being written by another process; wait until it is done"
+        )
+
     def pack(
         self, tars: Sequence[TarContent], folder: Path | None, *, before: int
     ) -> Iterator[PackedTar]:
@@ -125,6 +198,7 @@ class Task:
             folder,
             profile=self.profile,
             number=self.number,
+            is_decoded=self.is_decoded,
             workers=self.workers,
             count=Tally(self.progress, total, done=before).add,
             settled=settled,
@@ -132,7 +206,13 @@ class Task:
 
 
 def write_shards(
-    dataset: RawDataset, out: Path, *, profile: Profile, workers: int, progress: Progress
+    dataset: RawDataset,
+    out: Path,
+    *,
+    profile: Profile,
+    workers: int,
+    progress: Progress,
+    is_decoded: bool = True,
 ) -> ShardSummary:
     """Write tars, indexes and manifest into `out`, which appears only when it is whole.
 
@@ -146,39 +226,36 @@ def write_shards(
         profile: what becomes of the image files.
         workers: threads that read, resize and hash; 0 means one per processor.
         progress: told of every few images.
+        is_decoded: whether every image is decoded once, those of kept tars apart.
 
     Raises:
-        ShardError: an image is unreadable, the disk is full, or `out` holds something else.
+        UnreadableError: images are unreadable, all that are told.
+        ShardError: the disk is full, or `out` holds something else.
     """
     out = Path(os.path.realpath(out)) if os.path.islink(out) else out
-    task = Task(dataset, out, profile, workers or processors(), progress)
+    task = Task(dataset, out, profile, workers or usable_cpus(), progress, is_decoded)
     try:
         if replaced(out).exists():
-            with only_writer(task.partial, taken=_taken(task)):
+            with only_writer(task.partial, taken=task.taken):
                 recover(out)
-        if out.exists():
-            return _bring_up_to_date(task)
-        return _write(task, old=None, made_from={})
-    except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "mend the disk or choose another folder")
-        told = ShardError(f"{out} could not be written ({error.strerror}); {advice}")
-        raise _with_what_waits(task, told) from error
-    except ShardError as error:
-        raise _with_what_waits(task, error) from error
-
-
-def _with_what_waits(task: Task, error: ShardError) -> ShardError:
-    """Add to a sentence what the next run will not have to make again."""
-    try:
-        finished = sum(name.endswith(NOTE_SUFFIX) for name in os.listdir(task.partial))
-    except OSError:
-        return error
-    if not finished:
-        return error
-    tars = "tar" if finished == 1 else "tars"
-    return ShardError(
-        f"{error} ({finished} finished {tars} in {task.partial} will be used by the next run)"
-    )
+        return _bring_up_to_date(task) if out.exists() else _write(task, old=None, made_from={})
+    except (OSError, ShardError) as error:
+        told = str(error)
+        if isinstance(error, OSError):
+            told = (
+                f"{out} could not be written ({error.strerror}); free space, make the folder above "
+                "it writable, or choose another one"
+            )
+        finished = 0
+        with suppress(OSError):
+            finished = sum(name.endswith(NOTE_SUFFIX) for name in os.listdir(task.partial))
+        if finished:
+            tars = "tar" if finished == 1 else "tars"
+            told += f" ({finished} finished {tars} in {task.partial} will be used by the next run)"
+        if isinstance(error, UnreadableError):
+            error.args = (told,)
+            raise
+        raise ShardError(told) from error
 
 
 def _bring_up_to_date(task: Task) -> ShardSummary:
@@ -190,62 +267,32 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
     for entry in old.shards:
         checked_content(out / entry.index_name, entry.index_sha256)
         check_tar(out / entry.name, entry.bytes)
-    _refuse_another_choice(task, old)
+    profiles = (
+        " ".join(f"{name}={value}" for name, value in sorted(profile.items()))
+        for profile in (chosen(old.profile), task.profile.choice)
+    )
+    layouts, splits = (old.layout, task.head.layout), (old.split, task.head.split)
+    choices = {"layout": layouts, "split": splits, "profile": tuple(profiles)}
+    if differing := {name: pair for name, pair in choices.items() if pair[0] != pair[1]}:
+        told = "; ".join(f"{name} {old}, not {new}" for name, (old, new) in differing.items())
+        raise ShardError(f"{out} holds shards of {told}: choose a new folder or remove it")
     notes = read_source_notes(out)
-    if notes.source != task.notes.source:
-        _refuse_other_images(task, old, made_from=notes.source)
+    if notes.source != task.notes.source:  # then all images are read, to see whether they are those
+        made = [packed.entry.sha256 for packed in task.pack(task.tars, None, before=0)]
+        if made != [entry.sha256 for entry in old.shards]:
+            origin = f", made from {notes.source}" if notes.source else ""
+            raise ShardError(
+                f"{out} holds shards of other images{origin}; choose a new folder or remove it"
+            )
         notes = task.notes
         _remember(task)
     same_head = replace(task.head, shards=old.shards, content_sha256=old.content_sha256)
-    if notes.inputs == task.notes.inputs and replace(same_head, profile=old.profile) == old:
-        _remove_left_over(task)
-        return _unchanged(task, old)
-    return _write(task, old=old, made_from=notes.inputs)
-
-
-def _refuse_another_choice(task: Task, old: Manifest) -> None:
-    """Refuse shards of another layout, split or profile than the one asked for."""
-    asked = {"layout": task.head.layout, "split": task.head.split}
-    asked |= {"profile": _words(task.profile.choice)}
-    there = {"layout": old.layout, "split": old.split, "profile": _words(chosen(old.profile))}
-    differing = [name for name in asked if asked[name] != there[name]]
-    if differing:
-        told = "; ".join(f"{name} {there[name]}, not {asked[name]}" for name in differing)
-        raise ShardError(f"{task.out} holds shards of {told}: choose a new folder or remove it")
-
-
-def _words(profile: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={value}" for name, value in sorted(profile.items()))
-
-
-def _refuse_other_images(task: Task, old: Manifest, *, made_from: str) -> None:
-    """Refuse shards that differ from what would be written, which takes reading all images."""
-    there = [(entry.name, entry.sha256) for entry in old.shards]
-    would_be = [
-        (packed.entry.name, packed.entry.sha256) for packed in task.pack(task.tars, None, before=0)
-    ]
-    if there != would_be:
-        origin = f", made from {made_from}" if made_from else ""
-        raise ShardError(
-            f"{task.out} holds shards of other images{origin}; choose a new folder or remove it"
-        )
-
-
-def _unchanged(task: Task, manifest: Manifest) -> ShardSummary:
-    return ShardSummary(
-        manifest=manifest,
-        images=len(task.dataset.records),
-        was_complete=True,
-        tars_written=0,
-        tars_kept=len(manifest.shards),
-    )
-
-
-def _remove_left_over(task: Task) -> None:
-    """Remove what a killed run has left beside shards that are up to date."""
-    if task.partial.is_dir():
-        with suppress(OSError, ShardError), only_writer(task.partial, taken=_taken(task)):
+    if notes.inputs != task.notes.inputs or replace(same_head, profile=old.profile) != old:
+        return _write(task, old=old, made_from=notes.inputs)
+    if task.partial.is_dir():  # left by a killed run
+        with suppress(OSError, ShardError), only_writer(task.partial, taken=task.taken):
             shutil.rmtree(task.partial)
+    return ShardSummary(manifest=old, was_complete=True, tars_written=0, tars_kept=len(old.shards))
 
 
 def _remember(task: Task) -> None:
@@ -259,7 +306,8 @@ def _remember(task: Task) -> None:
 def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) -> ShardSummary:
     """Write what is not there yet beside `out`, then let it take the place of `out`."""
     with _folder_aside(task) as partial:
-        _refuse_a_change_meanwhile(task, old)
+        if (read_manifest(task.out) if task.out.exists() else None) != old:
+            raise ShardError(f"{task.out} was written by another process meanwhile; run this again")
         kept = finished_tars(partial, task.tars, notes=task.notes, profile=task.profile)
         _sweep(partial, kept)
         if old is not None and old.profile == task.profile.facts:
@@ -269,9 +317,7 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
                 if tar.name not in kept and made_from.get(tar.name) == task.notes.inputs[tar.name]
             ]
             kept |= linked_tars(task.out, partial, same, manifest=old)
-        whole = dict[str, PackedTar]()
-        for name, reused in kept.items():
-            whole[name] = reused.renumbered(partial, task.number)
+        whole = {name: reused.renumbered(partial, task.number) for name, reused in kept.items()}
         missing = [tar for tar in task.tars if tar.name not in kept]
         before = sum(packed.entry.images for packed in whole.values())
         for packed in task.pack(missing, partial, before=before):
@@ -286,33 +332,24 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         if manifest == old:
             shutil.rmtree(partial)
             _remember(task)
-            return _unchanged(task, manifest)
+            return ShardSummary(
+                manifest=old, was_complete=True, tars_written=0, tars_kept=len(old.shards)
+            )
         write_manifest(partial, manifest)
         write_source_notes(partial, task.notes)
         for note in partial.glob(f"*{NOTE_SUFFIX}"):
             note.unlink()
         atomic_replace(partial, task.out)
     return ShardSummary(
-        manifest=manifest,
-        images=len(task.dataset.records),
-        was_complete=False,
-        tars_written=len(missing),
-        tars_kept=len(kept),
+        manifest=manifest, was_complete=False, tars_written=len(missing), tars_kept=len(kept)
     )
-
-
-def _refuse_a_change_meanwhile(task: Task, old: Manifest | None) -> None:
-    """Refuse to replace what another process has put at `out` since this one looked there."""
-    now = read_manifest(task.out) if task.out.exists() else None
-    if now != old:
-        raise ShardError(f"{task.out} was written by another process meanwhile; run this again")
 
 
 @contextmanager
 def _folder_aside(task: Task) -> Iterator[Path]:
     """Yield a folder beside `out` that only this process writes; a failure keeps whole tars."""
     partial = task.partial
-    with only_writer(partial, taken=_taken(task)):
+    with only_writer(partial, taken=task.taken):
         try:
             yield partial
         except BaseException:
@@ -321,10 +358,6 @@ def _folder_aside(task: Task) -> Iterator[Path]:
             if not finished:
                 partial.rmdir()
             raise
-
-
-def _taken(task: Task) -> ShardError:
-    return ShardError(f"{task.partial} is being written by another process; wait until it is done")
 
 
 def _sweep(partial: Path, keep: "Mapping[str, object] | set[str]") -> None:

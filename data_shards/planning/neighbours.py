@@ -6,7 +6,6 @@ training places (`distill/mining.py`) or from a file, and is never made from the
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,17 +48,13 @@ class Neighbours:
                 f"a table of shape {list(shape)} cannot name the neighbours of {count} places; it "
                 f"must be [{count}, k] with k at least 1"
             )
-        if not ((self.table >= 0) & (self.table < count)).all():
-            wrong = int(np.flatnonzero(((self.table < 0) | (self.table >= count)).any(axis=1))[0])
+        is_wrong = (self.table < 0) | (self.table >= count)
+        is_wrong |= self.table == np.arange(count)[:, None]
+        if is_wrong.any():
+            row = int(is_wrong.any(axis=1).argmax())
             raise PlanError(
-                f"the neighbours of place {self.places[wrong]} (row {wrong}) must be numbers from "
-                f"0 to {count - 1}"
-            )
-        is_self = (self.table == np.arange(count)[:, None]).any(axis=1)
-        if is_self.any():
-            raise PlanError(
-                f"place {self.places[int(is_self.argmax())]} is called its own neighbour (row "
-                f"{int(is_self.argmax())}); name wrong places only"
+                f"the neighbours of place {self.places[row]} (row {row}) must be numbers of other "
+                f"places, 0 to {count - 1}"
             )
         return self
 
@@ -132,28 +127,16 @@ def chained(
     chain: list[int] = []
     end = first
     while len(chain) < len(members):
-        _fill(chain, min(end, len(members)), seeds=seeds, table=table, left=left)
+        following, full = len(chain), min(end, len(members))
+        while len(chain) < full:  # one batch
+            if following == len(chain):
+                candidates = [next(seed for seed in seeds if left[seed])]
+            else:
+                candidates = table[chain[following]].tolist()
+                following += 1
+            for place in candidates:
+                if left[place] and len(chain) < full:
+                    left[place] = 0
+                    chain.append(place)
         end += batch
     return np.array(chain, dtype=np.int32)
-
-
-def _fill(
-    chain: list[int],
-    end: int,
-    *,
-    seeds: Iterator[int],
-    table: npt.NDArray[np.int32],
-    left: bytearray,
-) -> None:
-    """Lengthen `chain` to `end` by one batch, crossing off what it takes from `left`."""
-    following = len(chain)
-    while len(chain) < end:
-        if following == len(chain):
-            candidates = [next(seed for seed in seeds if left[seed])]
-        else:
-            candidates = table[chain[following]].tolist()
-            following += 1
-        for place in candidates:
-            if left[place] and len(chain) < end:
-                left[place] = 0
-                chain.append(place)

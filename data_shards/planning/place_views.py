@@ -3,15 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from data_shards.draws import Bits, mix
 from data_shards.errors import PlanError
-from data_shards.planning.split import Places
 from data_shards.schema import Role, View
 from data_shards.shards import RowNumbers, ShardSet
+
+Places = npt.NDArray[np.int64]
+
+
+def held_out_places(shards: ShardSet, *, fraction: float, seed: int) -> Places:
+    """Return the numbers of the training places kept from training: a `fraction`, drawn by `seed`.
+
+    The draw looks at a place's identifier only, so adding places moves few others.
+    """
+    places = shards.train_places
+    count = round(fraction * len(places))
+    order = np.argsort(mix(seed, shards.place_hashes[places]), kind="stable")
+    return cast(Places, np.sort(places[order[:count]]))
+
+
+def trained_places(shards: ShardSet, *, fraction: float, seed: int) -> Places:
+    return np.setdiff1d(shards.train_places, held_out_places(shards, fraction=fraction, seed=seed))
+
 
 MOST_HEIGHTS_NAMED = 8
 """Heights that a sentence lists before it stops."""
@@ -41,7 +59,6 @@ class PlaceViews:
 
     @cached_property
     def is_single(self) -> bool:
-        """Whether no place has more than one image."""
         return bool(self.count.max(initial=0) <= 1)
 
     def of(self, chosen: npt.NDArray[np.integer]) -> "PlaceViews":
@@ -118,16 +135,12 @@ def at_altitudes(shards: ShardSet, rows: RowNumbers, altitudes: Sequence[float])
     heights = shards.images.altitude_m[rows]
     for altitude in altitudes:
         if not (heights == np.float32(altitude)).any():
+            known = np.unique(heights[~np.isnan(heights)])
+            more = ", ..." if len(known) > MOST_HEIGHTS_NAMED else ""
+            named = ", ".join(f"{height:g}" for height in known[:MOST_HEIGHTS_NAMED])
+            advice = "these shards tell no heights, so leave altitudes empty"
             raise PlanError(
-                f"no drone image to train on was taken at {altitude:g} m; {_there_are(heights)}"
+                f"no drone image to train on was taken at {altitude:g} m; "
+                f"{f'choose among {named}{more}' if len(known) else advice}"
             )
     return rows[np.isin(heights, np.asarray(altitudes, dtype=np.float32))]
-
-
-def _there_are(heights: npt.NDArray[np.float32]) -> str:
-    known = np.unique(heights[~np.isnan(heights)])
-    if not len(known):
-        return "these shards tell no heights, so leave altitudes empty"
-    more = ", ..." if len(known) > MOST_HEIGHTS_NAMED else ""
-    named = ", ".join(f"{height:g}" for height in known[:MOST_HEIGHTS_NAMED])
-    return f"choose among {named}{more}"

@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from data_shards.errors import PlanError
 from data_shards.planning.neighbours import Neighbours
-from data_shards.planning.place_views import ImageRows, PlaceViews, views_by_place
+from data_shards.planning.place_views import ImageRows, Places, PlaceViews, views_by_place
 from data_shards.planning.rounds import Order, Owners, Recent, Rounds, make_order, most_steps
-from data_shards.planning.split import Places
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 
@@ -81,20 +80,19 @@ class Plan:
         third_view: View | None = None,
         altitudes: Sequence[float] = (),
     ) -> None:
-        """Prepare the plan over `places`, numbers of places in rising order.
+        """Prepare the plan.
 
         Args:
             shards: what is planned over.
-            places: places that train; those without an image of every view are left out.
+            places: numbers of places, rising; those without an image of every view are left out.
             seed: of the run.
             global_batch: rows per step over all ranks.
             drones_per_row: drone views beside each satellite.
-            third_view: street or google, one such image beside each row, taken in turn.
+            third_view: one such image beside each row, taken in turn.
             altitudes: show drone views of these heights in metres only; all heights if empty.
 
         Raises:
-            PlanError: the batch is larger than the number of places, a place has too few views, no
-                image has one of the altitudes or the third view.
+            PlanError: too few places or views, or no image of an altitude or the third view.
         """
         self.seed, self.global_batch, self.drones_per_row = seed, global_batch, drones_per_row
         views = [
@@ -111,33 +109,25 @@ class Plan:
         self.places, self._identifiers = places[is_whole], shards.places
         self.left_out = len(places) - len(self.places)
         """Places that lack a view, so that no row can show them."""
-        chosen = np.flatnonzero(is_whole)
-        self.drones, self.satellites, *thirds = (part.of(chosen) for part in views)
+        self.drones, self.satellites, *thirds = (v.of(np.flatnonzero(is_whole)) for v in views)
         self.third: PlaceViews | None = thirds[0] if thirds else None
-        self._refuse_few(shards)
+        if global_batch > len(self.places):
+            note = f"; {self.left_out} places that lack a view are left out"
+            raise PlanError(
+                f"global batch {global_batch} is larger than the {len(self.places)} places to plan "
+                "over (training places that are not held out), so a place would stand twice in it"
+                f"{note if self.left_out else ''}; choose at most {len(self.places)}"
+            )
+        if (count := int(self.drones.count.min())) < drones_per_row:
+            raise PlanError(
+                f"place {self.place_names[int(self.drones.count.argmin())]} has {count} drone "
+                f"images, fewer than the {drones_per_row} of one row; lower the drone views per row"
+            )
         self._rounds = self.drones.count // drones_per_row
         self.steps_per_epoch = most_steps(self._rounds, global_batch)
         self.neighbours: Neighbours | None = None
         """Hard samples that order the rounds, in a plan that `with_neighbours` returned."""
         self._shown = Recent[_Shown](EPOCHS_HELD)
-
-    def _refuse_few(self, shards: ShardSet) -> None:
-        if self.global_batch > len(self.places):
-            left_out = (
-                f"; {self.left_out} places that lack a view are left out" if self.left_out else ""
-            )
-            raise PlanError(
-                f"global batch {self.global_batch} is larger than the {len(self.places)} places to "
-                "plan over (training places that are not held out), so a place would stand twice "
-                f"in it{left_out}; choose at most {len(self.places)}"
-            )
-        fewest = int(self.drones.count.argmin())
-        if self.drones.count[fewest] < self.drones_per_row:
-            raise PlanError(
-                f"place {shards.places[int(self.places[fewest])]} has "
-                f"{int(self.drones.count[fewest])} drone images, fewer than the "
-                f"{self.drones_per_row} of one row; lower the drone views per row"
-            )
 
     def with_neighbours(self, neighbours: Neighbours | None) -> "Plan":
         """Return this plan in the order of another table, or of none; images are not looked up.
@@ -159,7 +149,6 @@ class Plan:
 
     @cached_property
     def place_names(self) -> tuple[str, ...]:
-        """Identifiers of the planned places, in order."""
         return tuple(self._identifiers[place] for place in self.places.tolist())
 
     @property

@@ -8,14 +8,14 @@ that straddles two rounds could show a place twice, and any round can be made al
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from data_shards.draws import mix
 from data_shards.planning.neighbours import Neighbours, chained
-from data_shards.planning.split import Places
+from data_shards.planning.place_views import Places
 
 ROUND, PHASE = 1, 4
 """First name of each kind of draw, so that no two kinds share random numbers."""
@@ -35,18 +35,14 @@ Turns = npt.NDArray[np.int32]
 Value = TypeVar("Value")
 
 
-class Order(Protocol):
-    """The rows of one epoch; threads may ask at the same time."""
-
-    def __call__(self, start: int, stop: int) -> tuple[Owners, Turns]:
-        """Return owners and turns of the rows `start` to `stop` - 1."""
+Order = Callable[[int, int], tuple[Owners, Turns]]
+"""The owners and turns of the rows `start` to `stop` - 1 of one epoch; threads may ask at once."""
 
 
 class Recent(Generic[Value]):
     """The newest few results of slow functions, for threads to share."""
 
     def __init__(self, most: int) -> None:
-        """Hold at most `most` results."""
         self._most, self._held, self._lock = most, dict[Hashable, Value](), threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
@@ -100,7 +96,10 @@ class Rounds:
             before = (number * self.turns + self._phase) // self.count
             after = ((number + 1) * self.turns + self._phase) // self.count
             members = np.flatnonzero(after > before)
-        order = self._shuffled(members, number)
+        draw = mix(ROUND, self.seed, self.epoch, number, self.places[members])
+        # The member's own number in the low bits makes the sort exact everywhere, ties included.
+        low = np.uint64(2 ** len(self.places).bit_length() - 1)
+        order = (np.sort((draw & ~low) | members.astype(np.uint64)) & low).astype(np.int32)
         if self.neighbours is None:
             return order
         first = int(((number * self.turns + self._phase) // self.count).sum())
@@ -111,14 +110,6 @@ class Rounds:
             batch=self.global_batch,
         )
 
-    def _shuffled(self, members: npt.NDArray[np.int64], number: int) -> Owners:
-        """Return members in an order that seed, epoch, round and their places decide."""
-        draw = mix(ROUND, self.seed, self.epoch, number, self.places[members])
-        # The member's own number in the low bits makes the sort exact everywhere, ties included.
-        low = np.uint64(2 ** len(self.places).bit_length() - 1)
-        ordered = np.sort((draw & ~low) | members.astype(np.uint64))
-        return (ordered & low).astype(np.int32)
-
 
 def make_order(rounds: Rounds, *, num_steps: int) -> Order:
     """Return the rows of an epoch of `num_steps` batches, no place twice in any of them."""
@@ -126,7 +117,8 @@ def make_order(rounds: Rounds, *, num_steps: int) -> Order:
     if rounds.is_even and len(rounds.places) >= 2 * batch:
         return RoundByRound(rounds)
     sequence = np.concatenate([rounds[number] for number in range(rounds.count)])
-    return Dealt(sequence[: num_steps * batch], batch)
+    owner, turn = deal(sequence[: num_steps * batch], batch)  # of unequal places, or of few
+    return lambda start, stop: (owner[start:stop], turn[start:stop])
 
 
 class RoundByRound:
@@ -137,7 +129,6 @@ class RoundByRound:
     """
 
     def __init__(self, rounds: Rounds) -> None:
-        """Prepare the rows of `rounds`."""
         assert rounds.is_even and len(rounds.places) >= 2 * rounds.global_batch
         self._rounds, self._recent = rounds, Recent[Owners](ORDERS_HELD)
 
@@ -185,18 +176,6 @@ def separate(order: Owners, before: Owners, *, batch: int) -> None:
     order[repeated], order[donors] = order[donors], order[repeated]
 
 
-class Dealt:
-    """An epoch of unequal places, or of few: dealt out once, and held whole."""
-
-    def __init__(self, sequence: Owners, batch: int) -> None:
-        """Deal `sequence` into batches."""
-        self._owner, self._turn = deal(sequence, batch)
-
-    def __call__(self, start: int, stop: int) -> tuple[Owners, Turns]:
-        """Return owners and turns of the rows `start` to `stop` - 1."""
-        return self._owner[start:stop], self._turn[start:stop]
-
-
 def deal(sequence: Owners, batch: int) -> tuple[Owners, Turns]:
     """Reorder values of unequal counts into batches without repeats, keeping near their order.
 
@@ -237,8 +216,13 @@ class _Hand:
         ahead = batch + batch // 8
         while True:
             queue = np.concatenate([self._held, self._sequence[self._at : self._at + ahead]])
-            is_taken = self._choose(queue, batch, num_due=len(due))
-            if np.count_nonzero(is_taken) == batch:
+            number = np.arange(len(queue), dtype=np.int32)
+            self._first[queue[::-1]] = number[::-1]  # of several assignments the last one stays
+            is_first = self._first[queue] == number
+            is_taken = is_first & self._is_due[queue]
+            others = np.flatnonzero(is_first & ~is_taken)[: batch - len(due)]
+            if np.count_nonzero(is_taken) == len(due) and len(others) == batch - len(due):
+                is_taken[others] = True
                 break
             assert self._at + ahead < len(self._sequence), "no count is above the batches left"
             ahead += batch
@@ -248,20 +232,6 @@ class _Hand:
         self._at += end - held
         self._held = queue[:end][~is_taken[:end]]
         return queue[taken]
-
-    def _choose(self, queue: Owners, batch: int, *, num_due: int) -> npt.NDArray[np.bool_]:
-        """Mark the rows of `queue` that a batch takes; fewer than `batch` if it is too short."""
-        number = np.arange(len(queue), dtype=np.int32)
-        self._first[queue[::-1]] = number[::-1]  # of several assignments the last one stays
-        is_first: npt.NDArray[np.bool_] = self._first[queue] == number
-        if not num_due:
-            is_first[np.flatnonzero(is_first)[batch:]] = False
-            return is_first
-        is_due: npt.NDArray[np.bool_] = is_first & self._is_due[queue]
-        if np.count_nonzero(is_due) < num_due:
-            return np.zeros(len(queue), dtype=bool)
-        is_due[np.flatnonzero(is_first & ~is_due)[: batch - num_due]] = True
-        return is_due
 
 
 def most_steps(rounds: npt.NDArray[np.int64], batch: int) -> int:

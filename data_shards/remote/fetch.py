@@ -1,20 +1,18 @@
-"""Files from a source into a folder: several at once, hashed on the way, whole or not there.
-
-What a source is, a folder or a server, is not known here.
-"""
+"""Files from a source into a folder: several at once, hashed on the way, whole or not there."""
 
 import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from data_shards.errors import ShardError
 from data_shards.progress import Tally, show_progress
+from data_shards.remote.transport import BrokenOffError, ShardSource
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +22,9 @@ FETCHED_SUFFIX = ".partial"
 PAUSES_S = (1.0, 4.0)
 """Seconds before the second and the third try."""
 
-MEBIBYTE = CHUNK_BYTES = 2**20
+MEBIBYTE = 2**20
 
 Result = TypeVar("Result")
-
-
-class Source(Protocol):
-    """Where files come from."""
-
-    def describe(self, name: str) -> str:
-        """Name one file for a sentence."""
-
-    def chunks(self, name: str, stop: threading.Event) -> Iterator[bytes]:
-        """Yield the content of one file; raise `BrokenOffError`, also when `stop` is set."""
-
-
-class BrokenOffError(Exception):
-    """A file that did not come; `is_final` when another try would end the same."""
-
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
-        super().__init__(reason)
-        self.is_final = is_final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +46,9 @@ class WantedFile:
         return hashlib.sha256(path.read_bytes()).hexdigest() == self.sha256
 
 
-def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, title: str) -> None:
+def fetch_files(
+    files: Sequence[WantedFile], source: ShardSource, folder: Path, *, title: str
+) -> None:
     """Fetch every file into `folder`; the first that fails stops the others.
 
     Raises:
@@ -79,9 +61,7 @@ def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, ti
         ThreadPoolExecutor(FETCHES_AT_ONCE) as pool,
     ):
         count = Tally(progress, total, per=MEBIBYTE).add
-        futures = [
-            pool.submit(_fetch, file, source, folder, stop=stop, count=count) for file in files
-        ]
+        futures = [pool.submit(_fetch, file, source, folder, stop, count) for file in files]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -91,7 +71,7 @@ def fetch_files(files: Sequence[WantedFile], source: Source, folder: Path, *, ti
             raise
 
 
-def fetch_text(name: str, source: Source, *, most_bytes: int) -> bytes:
+def fetch_text(name: str, source: ShardSource, *, most_bytes: int) -> bytes:
     """Return the content of one small file.
 
     Raises:
@@ -112,16 +92,38 @@ def fetch_text(name: str, source: Source, *, most_bytes: int) -> bytes:
 
 def _fetch(
     file: WantedFile,
-    source: Source,
+    source: ShardSource,
     folder: Path,
-    *,
     stop: threading.Event,
     count: Callable[[int], None],
 ) -> None:
-    where = source.describe(file.name)
-    aside = folder / (file.name + FETCHED_SUFFIX)
+    where, aside = source.describe(file.name), folder / (file.name + FETCHED_SUFFIX)
+
+    def attempt() -> str:
+        """Write the file aside and return its digest; take back what was counted if it breaks."""
+        digest, got = hashlib.sha256(), 0
+        try:
+            with aside.open("wb") as out:
+                for chunk in source.chunks(file.name, stop):
+                    got += len(chunk)
+                    count(len(chunk))
+                    if file.bytes is not None and got > file.bytes:
+                        break  # the digest will differ
+                    out.write(chunk)
+                    digest.update(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+            if file.bytes is not None and got < file.bytes:
+                raise BrokenOffError("it ended early")
+        except BrokenOffError as error:
+            count(-got)
+            whole = "" if file.bytes is None else f" of {file.bytes:,}"
+            told = f"{error} after {got:,}{whole} bytes"
+            raise BrokenOffError(told, is_final=error.is_final) from error
+        return digest.hexdigest()
+
     try:
-        found = _persist(lambda: _write(file, source, aside, stop, count), where, stop)
+        found = _persist(attempt, where, stop)
         if found != file.sha256:
             raise ShardError(
                 f"{where} is not the file that its manifest names (SHA-256 {found[:12]}..., not "
@@ -131,37 +133,6 @@ def _fetch(
         aside.replace(folder / file.name)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _write(
-    file: WantedFile,
-    source: Source,
-    aside: Path,
-    stop: threading.Event,
-    count: Callable[[int], None],
-) -> str:
-    """Write one file aside and return its digest; take what was counted back if it breaks off."""
-    digest, got = hashlib.sha256(), 0
-    try:
-        with aside.open("wb") as out:
-            for chunk in source.chunks(file.name, stop):
-                got += len(chunk)
-                count(len(chunk))
-                if file.bytes is not None and got > file.bytes:
-                    break  # the digest will differ
-                out.write(chunk)
-                digest.update(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        if file.bytes is not None and got < file.bytes:
-            raise BrokenOffError("it ended early")
-    except BrokenOffError as error:
-        count(-got)
-        whole = "" if file.bytes is None else f" of {file.bytes:,}"
-        raise BrokenOffError(
-            f"{error} after {got:,}{whole} bytes", is_final=error.is_final
-        ) from error
-    return digest.hexdigest()
 
 
 def _persist(attempt: Callable[[], Result], where: str, stop: threading.Event) -> Result:

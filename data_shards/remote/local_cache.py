@@ -15,13 +15,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from data_shards.errors import ShardError
 from data_shards.lock import HeldLock, hold, hold_if_free
-from data_shards.remote.fetch import FETCHED_SUFFIX, Source, WantedFile, fetch_files
+from data_shards.remote.fetch import FETCHED_SUFFIX, WantedFile, fetch_files
+from data_shards.remote.transport import ShardSource
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +47,12 @@ def default_cache_folder() -> Path:
     return Path.home() / ".cache" / "skydistill"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Size:
+class _Size(NamedTuple):
     """Bytes of one entry."""
 
     there: int
-    promised: int
-
-    @property
-    def in_the_end(self) -> int:
-        return max(self.there, self.promised)
+    in_the_end: int
+    """When all that was promised has come."""
 
 
 class LocalCache:
@@ -110,59 +107,51 @@ class LocalCache:
             NoRoomError: it does not fit.
         """
         with hold(self.locks / "room"):
-            sizes = self._sizes()
-            own = sizes.pop(name, _Size(there=0, promised=0)).there + more
-            if self._never_fits(own, more, sizes):
-                raise NoRoomError(self._no_room(own, {}, title))
-            while self._is_tight(own, more, sizes):
-                if (evicted := self._evict_oldest(sizes)) is None:
-                    raise NoRoomError(self._no_room(own, sizes, title))
-                del sizes[evicted]
+            others = self._sizes()
+            own = others.pop(name, _Size(there=0, in_the_end=0)).there + more
+            free = shutil.disk_usage(self.folder).free
+            if own > self.most_bytes or more > free + sum(size.there for size in others.values()):
+                raise self._no_room(own, {}, title)  # evictions would be made in vain
+            while self._is_tight(own, more, others):
+                for oldest in others:
+                    if lock := hold_if_free(self.locks / f"{oldest}.use"):
+                        break
+                else:
+                    raise self._no_room(own, others, title)
+                with lock:
+                    log.info("local cache %s: evicting %s", self.folder, oldest[:12])
+                    shutil.rmtree(self.folder / "data" / oldest)
+                del others[oldest]
             (self.folder / "data" / name / PROMISE_NAME).write_text(str(own))
 
-    def _never_fits(self, own: int, more: int, others: dict[str, _Size]) -> bool:
-        """Return whether all evictions together would not help, so that none is made in vain."""
-        could_be_free = shutil.disk_usage(self.folder).free + sum(s.there for s in others.values())
-        return own > self.most_bytes or more > could_be_free
-
     def _is_tight(self, own: int, more: int, others: dict[str, _Size]) -> bool:
-        to_come = sum(size.in_the_end - size.there for size in others.values())
-        is_above_limit = own + sum(s.in_the_end for s in others.values()) > self.most_bytes
-        return is_above_limit or shutil.disk_usage(self.folder).free < more + to_come
+        in_the_end = sum(size.in_the_end for size in others.values())
+        to_come = in_the_end - sum(size.there for size in others.values())
+        free = shutil.disk_usage(self.folder).free
+        return own + in_the_end > self.most_bytes or free < more + to_come
 
     def _sizes(self) -> dict[str, _Size]:
         """Return every entry with its size, those used longest ago first."""
-        entries = [path for path in (self.folder / "data").iterdir() if _NAME.fullmatch(path.name)]
+        used: dict[str, float] = {}
+        for name in filter(_NAME.fullmatch, os.listdir(self.folder / "data")):
+            lock = self.locks / f"{name}.use"
+            used[name] = lock.stat().st_mtime if lock.exists() else 0.0
+        sizes = {}
+        for name in sorted(used, key=used.__getitem__):
+            folder, there, promised = self.folder / "data" / name, 0, 0
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):  # another process has renamed it a moment ago
+                    there += path.stat().st_size
+            with suppress(OSError, ValueError):
+                promised = int((folder / PROMISE_NAME).read_text())
+            sizes[name] = _Size(there=there, in_the_end=max(there, promised))
+        return sizes
 
-        def last_use(path: Path) -> float:
-            lock = self.locks / f"{path.name}.use"
-            return lock.stat().st_mtime if lock.exists() else 0.0
-
-        return {
-            path.name: _Size(
-                there=sum(map(_bytes_of, path.iterdir())),
-                promised=_promise(path / PROMISE_NAME),
-            )
-            for path in sorted(entries, key=last_use)
-        }
-
-    def _evict_oldest(self, names: dict[str, _Size]) -> str | None:
-        """Remove the first entry that nobody reads; None when all are in use."""
-        for name in names:
-            lock = hold_if_free(self.locks / f"{name}.use")
-            if lock is None:
-                continue
-            with lock:
-                log.info("local cache %s: evicting %s", self.folder, name[:12])
-                shutil.rmtree(self.folder / "data" / name)
-            return name
-        return None
-
-    def _no_room(self, own: int, in_use: dict[str, _Size], title: str) -> str:
+    def _no_room(self, own: int, in_use: dict[str, _Size], title: str) -> NoRoomError:
         held = sum(size.in_the_end for size in in_use.values())
         by_others = f", {_gib(held)} of them in use by other processes" if in_use else ""
         free = shutil.disk_usage(self.folder).free
-        return (
+        return NoRoomError(
             f"{title} needs {_gib(own)} in the local cache {self.folder}, which may hold "
             f"{_gib(self.most_bytes)}{by_others}, on a disk with {_gib(free)} free; raise the "
             "local cache's limit, free space, or set the local cache to a larger disk"
@@ -176,10 +165,9 @@ class CacheEntry:
         self.cache, self.folder, self._lock = cache, folder, lock
 
     def release(self) -> None:
-        """Say that nobody here reads it any more."""
         self._lock.release()
 
-    def fetch(self, files: Sequence[WantedFile], source: Source, *, title: str) -> None:
+    def fetch(self, files: Sequence[WantedFile], source: ShardSource, *, title: str) -> None:
         """Make sure that `files` are there; one process of the node fetches, the others wait.
 
         Raises:
@@ -206,20 +194,5 @@ class CacheEntry:
         return [file for file in files if not file.is_in(self.folder)]
 
 
-def _bytes_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0  # another process has renamed it a moment ago
-
-
-def _promise(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
 def _gib(count: int) -> str:
-    """Write bytes for people."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"

@@ -2,17 +2,16 @@
 
 import hashlib
 import logging
-import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_shards.errors import ShardError
-from data_shards.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
-from data_shards.remote.fetch import CHUNK_BYTES, BrokenOffError, Source, WantedFile, fetch_text
+from data_shards.manifest import MANIFEST_NAME, parse_manifest, read_manifest
+from data_shards.remote.fetch import WantedFile, fetch_text
 from data_shards.remote.local_cache import CacheEntry, LocalCache, NoRoomError
-from data_shards.remote.transport import RemoteFolder, is_remote
+from data_shards.remote.transport import ShardSource, is_remote
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 
@@ -22,33 +21,6 @@ NO_IMAGES = Role(0)
 """For who looks at keys, places and counts alone: no tar is fetched."""
 
 MOST_MANIFEST_BYTES = 2**28
-
-
-class LocalFolder:
-    """Files of a folder of this machine or of its network, to be copied."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def describe(self, name: str) -> str:
-        """Name one file for a sentence."""
-        return str(self.folder / name)
-
-    def chunks(self, name: str, stop: threading.Event) -> Iterator[bytes]:
-        """Yield the content of one file.
-
-        Raises:
-            BrokenOffError: it cannot be read, or `stop` was set.
-        """
-        try:
-            with (self.folder / name).open("rb", buffering=0) as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    if stop.is_set():
-                        raise BrokenOffError("it was stopped")
-                    yield chunk
-        except OSError as error:
-            is_final = isinstance(error, FileNotFoundError | PermissionError)
-            raise BrokenOffError(f"it cannot be read ({error})", is_final=is_final) from error
 
 
 def open_shards(
@@ -73,25 +45,31 @@ def open_shards(
         ShardError: they are not there, broke off, are damaged or do not fit.
     """
     if is_remote(source):
-        remote = RemoteFolder(source)
+        remote = ShardSource(source)
         return _open_cached(remote, cache, roles, views, shown=remote.shown)
     folder = Path(source)
     if is_staged:
         read_manifest(folder)  # says in its own words that there are no shards
         try:
-            return _open_cached(LocalFolder(folder), cache, roles, views, shown=source)
+            return _open_cached(ShardSource(str(folder)), cache, roles, views, shown=source)
         except NoRoomError as error:
             log.info("not staged, read from where it is: %s", error)
     return ShardSet.open(folder)
 
 
 def _open_cached(
-    source: Source, cache: LocalCache, roles: Role, views: Collection[View], *, shown: str
+    source: ShardSource, cache: LocalCache, roles: Role, views: Collection[View], *, shown: str
 ) -> ShardSet:
-    """Fetch manifest and indexes, then the tars that are needed, and open them."""
+    """Fetch manifest and indexes, then the tars that hold an image of the roles and views."""
     content = fetch_text(MANIFEST_NAME, source, most_bytes=MOST_MANIFEST_BYTES)
-    manifest = parse_manifest(content, where=source.describe(MANIFEST_NAME))
-    _refuse_paths(manifest, source.describe(MANIFEST_NAME))
+    where = source.describe(MANIFEST_NAME)
+    manifest = parse_manifest(content, where=where)
+    for name in (entry.name for entry in manifest.shards):
+        if Path(name).name != name or name.startswith(".") or not name.endswith(".tar"):
+            raise ShardError(  # it would have us write outside of the cache
+                f"{where} names a tar {name!r}, which is no plain file name; "
+                "fetch shards only from where you trust them"
+            )
     entry = cache.hold(manifest.fingerprint)
     entry.fetch(
         [WantedFile(name=MANIFEST_NAME, sha256=hashlib.sha256(content).hexdigest())]
@@ -100,27 +78,13 @@ def _open_cached(
         title=f"fetching indexes of {shown}",
     )
     shards = ShardSet.open(entry.folder, has_all_tars=False)
-    entry.fetch(_tars(shards, roles, views), source, title=f"fetching {shown}")
-    shards.lease, shards.source = entry, shown
-    return shards
-
-
-def _tars(shards: ShardSet, roles: Role, views: Collection[View]) -> list[WantedFile]:
-    """Return the tars that hold an image of the roles and views."""
     images = shards.images
     is_needed = (images.roles & int(roles) != 0) & np.isin(images.view, [int(v) for v in views])
-    entries = [shards.manifest.shards[number] for number in np.unique(images.shard[is_needed])]
-    return [WantedFile(name=e.name, sha256=e.sha256, bytes=e.bytes) for e in entries]
-
-
-def _refuse_paths(manifest: Manifest, where: str) -> None:
-    """Refuse a manifest from elsewhere that would have us write outside of the cache."""
-    for name in (entry.name for entry in manifest.shards):
-        if Path(name).name != name or name.startswith(".") or not name.endswith(".tar"):
-            raise ShardError(
-                f"{where} names a tar {name!r}, which is no plain file name; "
-                "fetch shards only from where you trust them"
-            )
+    needed = [manifest.shards[number] for number in np.unique(images.shard[is_needed])]
+    tars = [WantedFile(name=e.name, sha256=e.sha256, bytes=e.bytes) for e in needed]
+    entry.fetch(tars, source, title=f"fetching {shown}")
+    shards.lease, shards.source = entry, shown
+    return shards
 
 
 def copy_to_node(
@@ -139,7 +103,7 @@ def copy_to_node(
     """
     try:
         entry = cache.hold(name)
-        entry.fetch(files, LocalFolder(folder), title=f"staging {folder}")
+        entry.fetch(files, ShardSource(str(folder)), title=f"staging {folder}")
     except NoRoomError as error:
         log.info("not staged, read from where it is: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""Bytes from servers, object stores and commands, through webdataset's openers.
+"""Bytes from folders and, through webdataset's openers, from servers, stores and commands.
 
 The only file that imports webdataset, and only when a stream is opened: it brings torch along.
 """
@@ -14,14 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from data_shards.errors import ShardError
-from data_shards.remote.fetch import CHUNK_BYTES, BrokenOffError
 
+CHUNK_BYTES = 2**20
 PIPE = "pipe:"
 NAME_FIELD = "{name}"
 
@@ -44,8 +43,16 @@ def is_remote(source: str) -> bool:
     return source.startswith(PIPE) or _SCHEME.match(source) is not None
 
 
-class RemoteFolder:
-    """A shard folder behind an address, or behind a command that writes one file of it."""
+class BrokenOffError(Exception):
+    """A file that did not come; `is_final` when another try would end the same."""
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+class ShardSource:
+    """A shard folder: by its path, behind an address, or behind a command that writes one file."""
 
     def __init__(self, address: str) -> None:
         """Look at the address; nothing is opened yet.
@@ -56,8 +63,8 @@ class RemoteFolder:
         self.address, self.shown = address, shown_address(address)
         """The address, and as it may be told."""
 
-        if address.startswith(PIPE):
-            if NAME_FIELD not in address:
+        if address.startswith(PIPE) or not is_remote(address):
+            if is_remote(address) and NAME_FIELD not in address:
                 raise ShardError(
                     f"{address} does not say which file to write; put {NAME_FIELD} where the "
                     f"file's name belongs, such as pipe:ssh HOST cat FOLDER/{NAME_FIELD}"
@@ -72,78 +79,86 @@ class RemoteFolder:
 
     def describe(self, name: str) -> str:
         """Name one file for a sentence."""
-        return self._locate(name) if self.address.startswith(PIPE) else f"{self.shown}/{name}"
+        is_address = is_remote(self.address) and not self.address.startswith(PIPE)
+        return f"{self.shown}/{name}" if is_address else self._locate(name)
 
     def _locate(self, name: str) -> str:
         """Return the address or the command of one file."""
         if self.address.startswith(PIPE):
             return self.address.replace(NAME_FIELD, shlex.quote(name))
+        if not is_remote(self.address):
+            return f"{self.address}/{name}"
         parts = urlsplit(self.address)
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
     def chunks(self, name: str, stop: threading.Event) -> Iterator[bytes]:
-        """Yield the content of one file.
+        """Yield the content of one file; afterwards its program has ended, and well.
 
         Raises:
             BrokenOffError: it cannot be opened, broke off, fell silent, or `stop` was set.
         """
-        with tempfile.TemporaryFile() as complaints, Path(os.devnull).open("rb") as nothing:
-            stream = _open(self._locate(name), stdin=nothing, stderr=complaints)
-            with _ended(stream, complaints) as handle:
-                yield from _read(handle, stop)
+        with tempfile.TemporaryFile() as complaints:
+            stream = _open(self._locate(name), complaints)
+            process, pipe = getattr(stream, "proc", None), getattr(stream, "stream", stream)
+            try:
+                yield from _read(pipe.fileno(), stop)
+                pipe.close()
+                if process is not None:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(SILENCE_S)
+            finally:
+                pipe.close()
+                if process is not None and process.poll() is None:
+                    # With what it has started, if it was given a session of its own.
+                    has_session = os.getpgid(process.pid) == process.pid
+                    end = os.killpg if has_session else os.kill
+                    end(process.pid, signal.SIGKILL)
+                    process.wait()
+            if process is not None and process.returncode not in stream.ignore_status:
+                complaints.seek(0)
+                lines = complaints.read().decode(errors="replace").strip().splitlines()
+                told = f"its program ended with status {process.returncode}"
+                told = lines[-1].strip()[:300] if lines else told
+                is_final = process.returncode in _NOT_FOUND or bool(_FINAL.search(told))
+                raise BrokenOffError(told, is_final=is_final)
 
 
-def _open(where: str, **streams: BinaryIO) -> Any:
+def _open(where: str, complaints: BinaryIO) -> Any:
     """Open what webdataset opens: a program that writes the file, or a file of this machine."""
+    if not is_remote(where):
+        try:
+            return open(where, "rb", buffering=0)
+        except OSError as error:
+            is_final = isinstance(error, FileNotFoundError | PermissionError)
+            raise BrokenOffError(f"it cannot be read ({error})", is_final=is_final) from error
     from webdataset.gopen import Pipe, gopen, rewrite_url
 
     try:
         if not where.startswith(PIPE):
             where = rewrite_url(where)
-        command = _command(where)
-        if command is None:
+        scheme, _, rest = where.partition(":")
+        command: str | list[str] = rest
+        if scheme.lower() in ("http", "https"):
+            options = ["--fail", "--silent", "--show-error", "--location", "--netrc-optional"]
+            options += ["--connect-timeout", "30", "--speed-limit", "1"]
+            command = ["curl", *options, "--speed-time", f"{SILENCE_S:.0f}", "--", where]
+        elif scheme.lower() == "s3":
+            command = ["aws", "s3", "cp", "--only-show-errors", where, "-"]
+        elif not where.startswith(PIPE):
             return gopen(where)
-        is_shell = isinstance(command, str)
-        return Pipe(command, mode="rb", shell=is_shell, start_new_session=True, **streams)
+        return Pipe(
+            command,
+            mode="rb",
+            shell=isinstance(command, str),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stderr=complaints,
+        )
     except Exception as error:
         # The client of every store has a family of errors of its own, and all are the store's.
         told = " ".join(str(error).split())
         is_final = isinstance(error, FileNotFoundError | ImportError | ValueError)
         raise BrokenOffError(f"it cannot be opened ({told})", is_final=is_final) from error
-
-
-def _command(where: str) -> str | list[str] | None:
-    """Return what writes a file to its standard output; None leaves it to `gopen`."""
-    if where.startswith(PIPE):
-        return where.removeprefix(PIPE)
-    scheme = where.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        options = ["--fail", "--silent", "--show-error", "--location", "--netrc-optional"]
-        patience = ["--connect-timeout", "30", "--speed-limit", "1"]
-        return ["curl", *options, *patience, "--speed-time", f"{SILENCE_S:.0f}", "--", where]
-    if scheme == "s3":
-        return ["aws", "s3", "cp", "--only-show-errors", where, "-"]
-    return None
-
-
-@contextmanager
-def _ended(stream: Any, complaints: BinaryIO) -> Iterator[int]:
-    """Hand out the stream's descriptor; afterwards its program has ended, and well."""
-    process, pipe = getattr(stream, "proc", None), getattr(stream, "stream", stream)
-    try:
-        yield pipe.fileno()
-        pipe.close()
-        if process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(SILENCE_S)
-            _kill(process)
-    except BaseException:
-        pipe.close()
-        if process is not None:
-            _kill(process)
-        raise
-    if process is not None and process.returncode not in stream.ignore_status:
-        _complain(process.returncode, complaints)
 
 
 def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
@@ -153,7 +168,10 @@ def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
     heard = time.monotonic()
     while not stop.is_set():
         if poll.poll(MILLISECONDS_BETWEEN_LOOKS):
-            chunk = os.read(handle, CHUNK_BYTES)
+            try:
+                chunk = os.read(handle, CHUNK_BYTES)
+            except OSError as error:  # of a folder; a program's complaints come another way
+                raise BrokenOffError(f"it cannot be read ({error})") from error
             if not chunk:
                 return
             heard = time.monotonic()
@@ -161,23 +179,6 @@ def _read(handle: int, stop: threading.Event) -> Iterator[bytes]:
         elif time.monotonic() - heard > SILENCE_S:
             raise BrokenOffError(f"nothing came for {SILENCE_S:.0f} s")
     raise BrokenOffError("it was stopped")
-
-
-def _kill(process: Any) -> None:
-    """End a program, and what it has started if it was given a session of its own."""
-    if process.poll() is None:
-        if os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
-
-
-def _complain(code: int, complaints: BinaryIO) -> None:
-    complaints.seek(0)
-    lines = complaints.read().decode(errors="replace").strip().splitlines()
-    told = lines[-1].strip()[:300] if lines else f"its program ended with status {code}"
-    raise BrokenOffError(told, is_final=code in _NOT_FOUND or bool(_FINAL.search(told)))
 
 
 def shown_address(address: str) -> str:

@@ -4,52 +4,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_shards.synth.materials import SEASONS, Colour, Material, vary
-from data_shards.synth.streams import stream
+from data_shards.synth.materials import SEASONS, Colour, Material, hex_colours, vary
+from data_shards.synth.noise import stream
 
 PLACES_PER_CAMPUS = 12
 LIKENESS = 3.0
 """How closely the land use of a place follows that of its campus."""
 
-FLAT_ROOFS: tuple[Colour, ...] = (
-    (152, 150, 146),
-    (196, 193, 186),
-    (122, 120, 118),
-    (170, 160, 148),
-    (94, 93, 95),
-    (214, 211, 206),
-    (138, 128, 118),
-)
-TILE_ROOFS: tuple[Colour, ...] = (
-    (146, 88, 68),
-    (124, 72, 58),
-    (112, 94, 84),
-    (94, 88, 88),
-    (160, 108, 82),
-    (84, 82, 90),
-)
-METAL_ROOFS: tuple[Colour, ...] = (
-    (142, 150, 154),
-    (104, 126, 118),
-    (178, 180, 182),
-    (96, 110, 126),
-    (150, 140, 128),
-)
-WALLS: tuple[Colour, ...] = (
-    (150, 96, 78),
-    (196, 180, 156),
-    (176, 170, 164),
-    (208, 202, 192),
-    (134, 112, 96),
-    (164, 148, 128),
-    (120, 124, 128),
-)
-GRASSES: tuple[Colour, ...] = ((92, 106, 64), (100, 112, 72), (84, 98, 60), (110, 112, 74))
-SOILS: tuple[Colour, ...] = ((150, 128, 100), (134, 112, 90), (164, 140, 110), (124, 112, 98))
-ASPHALTS: tuple[Colour, ...] = ((98, 98, 100), (112, 110, 108), (84, 84, 88), (122, 118, 114))
-PAVINGS: tuple[Colour, ...] = ((172, 164, 152), (158, 144, 130), (184, 180, 172), (150, 148, 146))
-CROWNS: tuple[Colour, ...] = ((64, 82, 46), (72, 86, 50), (58, 74, 46), (80, 90, 54))
+FLAT_ROOFS = hex_colours("989692 c4c1ba 7a7876 aaa094 5e5d5f d6d3ce 8a8076")
+TILE_ROOFS = hex_colours("925844 7c483a 705e54 5e5858 a06c52 54525a")
+METAL_ROOFS = hex_colours("8e969a 687e76 b2b4b6 606e7e 968c80")
+WALLS = hex_colours("96604e c4b49c b0aaa4 d0cac0 867060 a49480 787c80")
+GRASSES = hex_colours("5c6a40 647048 54623c 6e704a")
+SOILS = hex_colours("968064 86705a a48c6e 7c7062")
+ASPHALTS = hex_colours("626264 706e6c 545458 7a7672")
+PAVINGS = hex_colours("aca498 9e9082 b8b4ac 969492")
+CROWNS = hex_colours("40522e 485632 3a4a2e 505a36")
 USES = ("built", "houses", "parking", "lawn", "sports", "wood", "pond", "field", "plaza")
+USUAL_SHARES = (7.0, 1.5, 1.2, 2.6, 0.7, 1.1, 0.25, 0.35, 0.7)
+"""How much of a campus is used so, in the order of `USES`."""
 
 SEASONS_LATER = (0, 0, 0, 0, 0, 1)
 """How many seasons after the drone the satellite passed, each as likely as another."""
@@ -120,7 +93,7 @@ def draw_campus(seed: int, split: str, number: int) -> Campus:
         tree_factor=float(rng.uniform(0.7, 2.0)),
         street_tree_spacing_m=float(rng.uniform(8, 16)),
         river_chance=float(rng.choice([0.0, 0.0, 0.1, 0.3])),
-        uses=_use_shares(rng),
+        uses=tuple(rng.dirichlet(np.array(USUAL_SHARES) * 1.6).tolist()),
         drone_season=seasons[season],
         satellite_season=seasons[(season + int(rng.choice(SEASONS_LATER))) % len(seasons)],
     )
@@ -156,10 +129,3 @@ def _palette(
     """Choose some colours and shift each a little."""
     chosen = rng.choice(len(colours), count, replace=False)
     return tuple(vary(colours[i], rng) for i in chosen)
-
-
-def _use_shares(rng: np.random.Generator) -> tuple[float, ...]:
-    """Draw how the land of a campus is used, in the order of `USES`."""
-    typical = np.array([7.0, 1.5, 1.2, 2.6, 0.7, 1.1, 0.25, 0.35, 0.7])
-    shares = rng.dirichlet(typical * 1.6)
-    return tuple(float(share) for share in shares)

@@ -44,7 +44,6 @@ class Canvas:
 
     @classmethod
     def on(cls, grid: Grid, ground_m: Floats) -> "Canvas":
-        """Start from bare ground."""
         shape = ground_m.shape
         surface, building = np.zeros(shape, np.int32), np.zeros(shape, np.int16)
         return cls(grid, ground_m, ground_m.copy(), surface, building)
@@ -55,9 +54,10 @@ class Canvas:
         self.surface[window.box][mask] = number
         return number
 
-    def repaint(self, window: Window, mask: Mask, number: int) -> None:
-        """Give the masked cells of a window a surface that exists."""
-        self.surface[window.box][mask] = number
+    def fill(self, rect: Rect, surface: Surface) -> None:
+        """Give a rectangle a new surface."""
+        window = self.grid.window(rect)
+        self.paint(window, window.inside(rect.half_u_m, rect.half_v_m), surface)
 
     def raise_to(self, window: Window, cover: Floats | Mask, top_m: Floats, number: int) -> None:
         """Raise cells to `top_m` where they are lower, and paint what was raised.

@@ -5,20 +5,60 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.synth.cars import park
-from data_shards.synth.grid import Floats, Grid
+from data_shards.synth.grid import Floats, Grid, stamp
 from data_shards.synth.light import Sky, illumination, shadow_height
 from data_shards.synth.materials import (
     GRAIN,
     VEGETATION,
+    Colour,
     Material,
     Surface,
     SurfaceTable,
+    hex_colours,
     season_factors,
     to_linear,
 )
 from data_shards.synth.scene import Scene
 from data_shards.synth.vegetation import grow
+
+CAR_COLOURS = hex_colours("c4c4c2 aaacae 8c8e92 3e4044 2e2e32 96322c 3a4c76 786c5a")
+GLASS: Colour = (44, 50, 56)
+HALF_LENGTH_M, HALF_WIDTH_M = 2.25, 0.92
+
+
+def park(
+    stalls: Floats,
+    rng: np.random.Generator,
+    *,
+    grid: Grid,
+    height_m: Floats,
+    surface: NDArray[np.int32],
+    table: SurfaceTable,
+) -> None:
+    """Put cars into a random choice of stalls: rows of (x_m, y_m, angle_rad, chance)."""
+    spots = stalls[rng.random(len(stalls)) < stalls[:, 3]]
+    spots = spots[(np.abs(spots[:, :2]) < grid.half_m - 4).all(axis=1)]
+    if not len(spots):
+        return
+    paints = [table.add(Surface(material=Material.CAR, colour=colour)) for colour in CAR_COLOURS]
+    glass = table.add(Surface(material=Material.CAR, colour=GLASS))
+    shares = np.array([4, 4, 3, 3, 3, 1, 1, 0.7])
+    paint = rng.choice(paints, len(spots), p=shares / shares.sum()).astype(np.int32)
+    centre = spots[:, :2] + rng.normal(0, 0.15, (len(spots), 2)).astype(np.float32)
+    cells, east_m, north_m = stamp(grid, centre[:, 0], centre[:, 1], reach_m=2.5)
+    cos, sin = np.cos(spots[:, 2])[:, None, None], np.sin(spots[:, 2])[:, None, None]
+    along_m, across_m = east_m * cos + north_m * sin, np.abs(north_m * cos - east_m * sin)
+    wide_m = max(HALF_WIDTH_M, 0.6 * grid.cell_m)
+    inside = (np.abs(along_m) < HALF_LENGTH_M) & (across_m < wide_m)
+    from_cabin_m = np.abs(along_m + 0.25)
+    windscreen = (from_cabin_m > 0.75) & (from_cabin_m < 1.35) & (across_m < 0.75)
+    colours = np.where(windscreen, glass, paint[:, None, None])[inside]
+    tall_m = np.where(from_cabin_m < 1.1, 1.5, 0.95)[inside].astype(np.float32)
+    cells = cells[inside]
+    surface.reshape(-1)[cells] = colours
+    flat = height_m.reshape(-1)
+    flat[cells] = flat[cells] + tall_m
+
 
 REPAINTED = (
     Material.FLAT_ROOF,
@@ -58,7 +98,6 @@ class DressedScene:
 
     @property
     def grid(self) -> Grid:
-        """The raster of the scene."""
         return self.scene.grid
 
 
@@ -112,8 +151,7 @@ def _repaint(table: SurfaceTable, rng: np.random.Generator, *, share: float) -> 
     fade = rng.normal(1, 0.05, (len(colours), 1)).astype(np.float32)
     wild = np.isin(materials, [int(material) for material in VEGETATION])
     fade[wild] = 1 + 1.4 * (fade[wild] - 1)
-    faded: Floats = colours * fade
-    return faded
+    return colours * fade
 
 
 def _texture(scene: Scene, surface: NDArray[np.int32], table: SurfaceTable) -> Floats:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_shards.config import SynthConfig
 from data_shards.layouts.split import SPLIT_NAME, official_split
-from data_shards.synth.orbit import RING_ALTITUDES_M, Orbit, sues200_orbit, university1652_orbit
+from data_shards.synth.camera import RING_ALTITUDES_M, Orbit, sues200_orbit, university1652_orbit
 from data_shards.synth.place import PlaceKey
 
 FIRST_TRAIN_ID = 1

@@ -53,8 +53,7 @@ class Window:
 
     def inside(self, half_u_m: float, half_v_m: float) -> Mask:
         """Tell which cells lie within a centred rectangle of these half sizes."""
-        inside: Mask = (np.abs(self.u_m) <= half_u_m) & (np.abs(self.v_m) <= half_v_m)
-        return inside
+        return (np.abs(self.u_m) <= half_u_m) & (np.abs(self.v_m) <= half_v_m)
 
     def cover(self, half_u_m: float, half_v_m: float, *, cell_m: float) -> Floats:
         """Return the share of every cell that a centred rectangle covers, roughly."""
@@ -72,7 +71,6 @@ class Grid:
 
     @property
     def half_m(self) -> float:
-        """Distance from the centre to an edge."""
         return 0.5 * self.cells * self.cell_m
 
     @cached_property
@@ -111,8 +109,7 @@ class Grid:
         scale = 1.0 / self.cell_m
         col = np.clip(((x_m + self.half_m) * scale).astype(np.int32), 0, self.cells - 1)
         row = np.clip(((self.half_m - y_m) * scale).astype(np.int32), 0, self.cells - 1)
-        flat: Indices = row * np.int64(self.cells) + col
-        return flat
+        return row * np.int64(self.cells) + col
 
     def interpolate(self, field: Floats, x_m: Floats, y_m: Floats) -> Floats:
         """Read a flat field, or each of several (channels, cells), between cell centres."""

@@ -1,21 +1,21 @@
 """Lots without buildings: lawns with paths, car parks, pitches, ponds, woods, fields, plazas."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from data_shards.synth.campus import Campus
 from data_shards.synth.canvas import Canvas
 from data_shards.synth.grid import Rect
-from data_shards.synth.materials import Colour, Material, Surface, blend, vary
+from data_shards.synth.materials import Colour, Material, Surface, blend, hex_colours, vary
 
 WHITE: Colour = (214, 214, 208)
-COURT_COLOURS: tuple[Colour, ...] = ((78, 112, 92), (70, 98, 136), (150, 84, 66), (112, 118, 112))
+COURT_COLOURS = hex_colours("4e705c 466288 965442 707670")
 
 
 def lay_lawn(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Sow a lawn, mown or not, and tread some paths across it."""
-    window = canvas.grid.window(lot)
     mown = rng.random() < 0.5
     lawn = Surface(
         material=Material.GRASS,
@@ -25,29 +25,20 @@ def lay_lawn(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Cam
         stripe_rad=lot.angle_rad,
         stripe_strength=0.05,
     )
-    canvas.paint(window, window.inside(lot.half_u_m, lot.half_v_m), lawn)
+    canvas.fill(lot, lawn)
     paving = Surface(material=Material.PAVING, colour=vary(campus.paving, rng))
     for _ in range(int(rng.choice([0, 0, 1, 2, 3]))):
         ends = rng.uniform(-1, 1, (2, 2)) * (lot.half_u_m, lot.half_v_m)
         side = int(rng.integers(2))
         ends[0, side] = -(lot.half_u_m, lot.half_v_m)[side]
         ends[1, side] = (lot.half_u_m, lot.half_v_m)[side]
-        _path(canvas, lot, ends, paving)
-
-
-def _path(canvas: Canvas, lot: Rect, ends: np.ndarray, paving: Surface) -> None:
-    (u0, v0), (u1, v1) = ends
-    length_m = float(np.hypot(u1 - u0, v1 - v0))
-    path = lot.part(0.5 * (u0 + u1), 0.5 * (v0 + v1), 0.5 * length_m, 0.9)
-    turned = Rect(
-        x_m=path.x_m,
-        y_m=path.y_m,
-        half_u_m=path.half_u_m,
-        half_v_m=max(path.half_v_m, 0.6 * canvas.grid.cell_m),
-        angle_rad=lot.angle_rad + float(np.arctan2(v1 - v0, u1 - u0)),
-    )
-    window = canvas.grid.window(turned)
-    canvas.paint(window, window.inside(turned.half_u_m, turned.half_v_m), paving)
+        (u0, v0), (u1, v1) = ends
+        half_m, wide_m = 0.5 * float(np.hypot(u1 - u0, v1 - v0)), max(0.9, 0.6 * canvas.grid.cell_m)
+        path = replace(
+            lot.part(0.5 * (u0 + u1), 0.5 * (v0 + v1), half_m, wide_m),
+            angle_rad=lot.angle_rad + float(np.arctan2(v1 - v0, u1 - u0)),
+        )
+        canvas.fill(path, paving)
 
 
 def lay_parking(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
@@ -63,7 +54,12 @@ def lay_parking(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: 
     cover = min(1.0, 0.25 / canvas.grid.cell_m)
     paint = Surface(material=Material.MARKING, colour=blend(colour, WHITE, 0.9 * cover))
     canvas.paint(window, inner & in_row & line, paint)
-    _islands(canvas, lot, rng, campus=campus)
+    if rng.random() >= 0.5:  # green islands at the row ends
+        grass = Surface(material=Material.GRASS, colour=campus.grass, trees_per_hectare=160)
+        for row_m in np.arange(6.6, 2 * lot.half_v_m - 4, 16.4):
+            for side in (-1, 1):
+                bed = lot.part(side * (lot.half_u_m - 3), row_m - lot.half_v_m, 1.6, 4.6)
+                canvas.fill(bed, grass)
     chance = float(rng.uniform(0.1, 0.85))
     heading_rad = lot.angle_rad + 0.5 * float(np.pi)
     for row_m in np.arange(1.5, 2 * lot.half_v_m - 6.5, 16.4):
@@ -75,27 +71,14 @@ def lay_parking(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: 
                 canvas.mark_stalls(x_m, y_m, angle_rad=heading_rad, chance=chance)
 
 
-def _islands(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
-    """Plant green islands at the row ends of some car parks."""
-    if rng.random() < 0.5:
-        return
-    grass = Surface(material=Material.GRASS, colour=campus.grass, trees_per_hectare=160)
-    for row_m in np.arange(6.6, 2 * lot.half_v_m - 4, 16.4):
-        for side in (-1, 1):
-            bed = lot.part(side * (lot.half_u_m - 3), row_m - lot.half_v_m, 1.6, 4.6)
-            window = canvas.grid.window(bed)
-            canvas.paint(window, window.inside(bed.half_u_m, bed.half_v_m), grass)
-
-
 def lay_sports(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Lay a football pitch with its track where there is room, courts otherwise."""
     lay_lawn(canvas, lot, rng, campus=campus)
     long_m, short_m = max(lot.half_u_m, lot.half_v_m), min(lot.half_u_m, lot.half_v_m)
     if long_m > 44 and short_m > 27:
         quarter = 0.0 if lot.half_u_m >= lot.half_v_m else 0.5 * float(np.pi)
-        pitch = Rect(
-            x_m=lot.x_m,
-            y_m=lot.y_m,
+        pitch = replace(
+            lot,
             half_u_m=min(long_m - 5, 52),
             half_v_m=min(short_m - 5, 34),
             angle_rad=lot.angle_rad + quarter,
@@ -106,7 +89,9 @@ def lay_sports(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: C
     for u_m in np.arange(-lot.half_u_m + 10, lot.half_u_m - 9, 19.0):
         for v_m in np.arange(-lot.half_v_m + 18, lot.half_v_m - 17, 37.0):
             if rng.random() < 0.85:
-                _court(canvas, lot.part(u_m, v_m, 8.5, 17), colour)
+                court = lot.part(u_m, v_m, 8.5, 17)
+                canvas.fill(court, Surface(material=Material.COURT, colour=colour))
+                _outline(canvas, court.part(0, 0, 5.5, 12), colour)
 
 
 def _stadium(canvas: Canvas, pitch: Rect, rng: np.random.Generator) -> None:
@@ -128,13 +113,6 @@ def _stadium(canvas: Canvas, pitch: Rect, rng: np.random.Generator) -> None:
     canvas.paint(window, radius_m < pitch.half_v_m - lanes_m, turf)
     half_u_m, half_v_m = straight_m + 0.25 * pitch.half_v_m, 0.72 * (pitch.half_v_m - lanes_m)
     _outline(canvas, pitch.part(0, 0, half_u_m, half_v_m), (82, 116, 62))
-
-
-def _court(canvas: Canvas, court: Rect, colour: Colour) -> None:
-    window = canvas.grid.window(court)
-    inside = window.inside(court.half_u_m, court.half_v_m)
-    canvas.paint(window, inside, Surface(material=Material.COURT, colour=colour))
-    _outline(canvas, court.part(0, 0, 5.5, 12), colour)
 
 
 def _outline(canvas: Canvas, rect: Rect, under: Colour) -> None:
@@ -167,16 +145,14 @@ def lay_pond(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Cam
 
 def lay_wood(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Leave a lot to trees."""
-    window = canvas.grid.window(lot)
     colour = blend(campus.grass, campus.soil, 0.45)
     dense = float(rng.uniform(150, 330))
     wood = Surface(material=Material.MEADOW, colour=colour, trees_per_hectare=dense)
-    canvas.paint(window, window.inside(lot.half_u_m, lot.half_v_m), wood)
+    canvas.fill(lot, wood)
 
 
 def lay_field(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:
     """Plough a lot in furrows, or leave it as a building site."""
-    window = canvas.grid.window(lot)
     colour = blend(vary(campus.soil, rng, spread=0.12), campus.grass, float(rng.uniform(0, 0.7)))
     furrowed = Surface(
         material=Material.SOIL,
@@ -185,7 +161,7 @@ def lay_field(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Ca
         stripe_rad=lot.angle_rad + float(rng.choice([0.0, 0.5])) * float(np.pi),
         stripe_strength=0.10,
     )
-    canvas.paint(window, window.inside(lot.half_u_m, lot.half_v_m), furrowed)
+    canvas.fill(lot, furrowed)
 
 
 def lay_plaza(canvas: Canvas, lot: Rect, rng: np.random.Generator, *, campus: Campus) -> None:

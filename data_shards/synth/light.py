@@ -46,22 +46,14 @@ def shadow_height(height_m: Floats, *, grid: Grid, sky: Sky) -> Floats:
     drop_m = grid.cell_m / step * up / flat
     col_step, row_step = east / flat / step, -north / flat / step
     reach = int(float(height_m.max() - height_m.min()) / drop_m) + 1
-    shadow = height_m.copy()
+    shadow, cells = height_m.copy(), np.arange(len(height_m))
     span = 1
     while span <= reach:
-        shift = _shift(shadow, round(span * row_step), round(span * col_step))
-        np.maximum(shadow, shift - np.float32(span * drop_m), out=shadow)
+        rows = np.clip(cells + round(span * row_step), 0, len(cells) - 1)
+        cols = np.clip(cells + round(span * col_step), 0, len(cells) - 1)
+        np.maximum(shadow, shadow[rows][:, cols] - np.float32(span * drop_m), out=shadow)
         span *= 2
     return shadow
-
-
-def _shift(field: Floats, rows: int, cols: int) -> Floats:
-    """Read a field `rows` further down and `cols` further right, the edge repeated."""
-    size = field.shape[0]
-    row = np.clip(np.arange(size) + rows, 0, size - 1)
-    col = np.clip(np.arange(size) + cols, 0, size - 1)
-    moved: Floats = field[row][:, col]
-    return moved
 
 
 def in_sun(above_m: Floats) -> Floats:
@@ -82,14 +74,12 @@ def normals(height_m: Floats, *, cell_m: float) -> tuple[Floats, Floats]:
 
 def _roofwise(slope: Floats) -> Floats:
     """Forget slopes that only the side of a building has."""
-    roofwise: Floats = slope * (np.abs(slope) < WALL_SLOPE)
-    return roofwise
+    return slope * (np.abs(slope) < WALL_SLOPE)
 
 
 def _flatter(backward: Floats, *, axis: int) -> Floats:
     forward = np.roll(backward, -1, axis=axis)
-    flatter: Floats = np.where(np.abs(backward) < np.abs(forward), backward, forward)
-    return flatter
+    return np.where(np.abs(backward) < np.abs(forward), backward, forward)
 
 
 def openness(height_m: Floats, *, cell_m: float) -> Floats:

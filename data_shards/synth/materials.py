@@ -11,6 +11,11 @@ Colour = tuple[float, float, float]
 """An sRGB colour as a person would pick it from a photograph, 0..255."""
 
 
+def hex_colours(colours: str) -> tuple[Colour, ...]:
+    """Return colours that are written as hexadecimal digits, `98c0ff`."""
+    return tuple((red, green, blue) for red, green, blue in map(bytes.fromhex, colours.split()))
+
+
 class Material(IntEnum):
     """A kind of surface; the kind decides its grain and how it takes the seasons."""
 
@@ -104,20 +109,16 @@ class SurfaceTable:
     surfaces: list[Surface] = field(default_factory=list)
 
     def add(self, surface: Surface) -> int:
-        """Number a new surface."""
         self.surfaces.append(surface)
         return len(self.surfaces) - 1
 
     def colours(self) -> Floats:
-        """Colour of every surface, as an array (surfaces, 3)."""
         return np.array([surface.colour for surface in self.surfaces], np.float32)
 
     def materials(self) -> Indices:
-        """Material of every surface."""
         return np.array([int(surface.material) for surface in self.surfaces], np.int64)
 
     def trees_per_hectare(self) -> Floats:
-        """Density of trees on every surface."""
         return np.array([surface.trees_per_hectare for surface in self.surfaces], np.float32)
 
     def stripes(self) -> Floats:
@@ -143,12 +144,10 @@ def vary(colour: Colour, rng: np.random.Generator, *, spread: float = 0.06) -> C
 
 
 def blend(colour: Colour, other: Colour, share: float) -> Colour:
-    """Mix two colours, `share` of the second."""
     red, green, blue = (a + (b - a) * share for a, b in zip(colour, other, strict=True))
     return red, green, blue
 
 
 def to_linear(colour: Floats) -> Floats:
     """Turn sRGB 0..255 into light that adds up."""
-    linear: Floats = (np.maximum(colour, 0) * np.float32(1 / 255)) ** np.float32(2.2)
-    return linear
+    return (np.maximum(colour, 0) * np.float32(1 / 255)) ** np.float32(2.2)

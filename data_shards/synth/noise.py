@@ -1,8 +1,16 @@
 """Smooth random fields from random lattices, for relief, soil, canopy and wear."""
 
+import zlib
+
 import numpy as np
 
 from data_shards.synth.grid import Floats, Grid
+
+
+def stream(seed: int, *words: str | int) -> np.random.Generator:
+    """Return the generator that belongs to these words, whoever asks and in whatever order."""
+    entropy = [seed, *(zlib.crc32(str(word).encode()) for word in words)]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def value_noise(rng: np.random.Generator, grid: Grid, *, wavelength_m: float) -> Floats:
@@ -33,5 +41,4 @@ def _blend(lattice: Floats, position: np.ndarray) -> Floats:
     first = position.astype(np.int64)
     step = (position - first).astype(np.float32)[:, None]
     step = step * step * (3 - 2 * step)
-    blended: Floats = lattice[first] * (1 - step) + lattice[first + 1] * step
-    return blended
+    return lattice[first] * (1 - step) + lattice[first + 1] * step

@@ -42,8 +42,17 @@ class Hits:
 def cast(height_m: Floats, *, grid: Grid, camera: Camera, pixels: int) -> Hits:
     """Follow the rays of all pixels to the surface."""
     azimuth, slope = (part.reshape(-1) for part in camera.rays(pixels))
-    distances_m = _distances(height_m, grid, camera, slope)
-    bearings = _bearings(azimuth, slope, camera, pixels)
+    # Evenly spaced distances between which every ray must meet the surface, and planes about as
+    # dense as the farthest pixels.
+    steepest, flattest = float(slope.max()), float(slope.min())
+    first_m = max((camera.z_m - float(height_m.max()) - 1) / steepest, grid.cell_m)
+    last_m = (camera.z_m - float(height_m.min()) + 1) / flattest
+    count = int((last_m - first_m) / grid.cell_m * STEPS_PER_CELL) + 2
+    distances_m: Floats = np.linspace(first_m, last_m, count, dtype=np.float32)
+    pixel_rad = np.deg2rad(camera.field_of_view_deg) / pixels * np.sqrt(1 + flattest**2)
+    low, high = float(azimuth.min()), float(azimuth.max())
+    count = int(PLANES_PER_PIXEL * (high - low) / pixel_rad) + 2
+    bearings: Floats = np.linspace(low, high, count, dtype=np.float32)
     heading = np.float32(camera.heading_rad)
     cos, sin = np.cos(heading + bearings), np.sin(heading + bearings)
     x_m, y_m = np.float32(camera.x_m), np.float32(camera.y_m)
@@ -73,23 +82,6 @@ def cast(height_m: Floats, *, grid: Grid, camera: Camera, pixels: int) -> Hits:
         top_cell=grid.index(x_m + beyond_m * cos[row], y_m + beyond_m * sin[row]),
         top_m=top_m,
     )
-
-
-def _distances(height_m: Floats, grid: Grid, camera: Camera, slope: Floats) -> Floats:
-    """Return evenly spaced ground distances between which every ray must meet the surface."""
-    first_m = max((camera.z_m - float(height_m.max()) - 1) / float(slope.max()), grid.cell_m)
-    last_m = (camera.z_m - float(height_m.min()) + 1) / float(slope.min())
-    count = int((last_m - first_m) / grid.cell_m * STEPS_PER_CELL) + 2
-    return np.linspace(first_m, last_m, count, dtype=np.float32)
-
-
-def _bearings(azimuth: Floats, slope: Floats, camera: Camera, pixels: int) -> Floats:
-    """Return the directions of the planes, about as dense as the farthest pixels."""
-    pixel_rad = np.deg2rad(camera.field_of_view_deg) / pixels
-    flattest = np.sqrt(1 + float(slope.min()) ** 2)
-    low, high = float(azimuth.min()), float(azimuth.max())
-    count = int(PLANES_PER_PIXEL * (high - low) / (pixel_rad * flattest)) + 2
-    return np.linspace(low, high, count, dtype=np.float32)
 
 
 def _first_below(seen: Floats, row: Indices, slope: Floats) -> Indices:

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_shards.synth.campus import Campus
 from data_shards.synth.canvas import Canvas
-from data_shards.synth.grid import AnyArray, Floats, Indices, Rect
+from data_shards.synth.grid import AnyArray, Rect
 from data_shards.synth.materials import Material, Surface, blend, vary
 
 PAVEMENT_M = 1.9
@@ -38,13 +38,20 @@ def plan_streets(rng: np.random.Generator, *, campus: Campus, half_m: float) -> 
     reach_m = half_m * 1.45
     lines = _lines(rng, step_m=campus.block_m, reach_m=reach_m)
     streets, blocks = [], []
+    inset_m = 0.5 * campus.street_m + PAVEMENT_M
+    whole = Rect(x_m=0, y_m=0, half_u_m=1, half_v_m=1, angle_rad=angle_rad)
     for low_m, high_m in zip(lines[:-1], lines[1:], strict=True):
         width_m = campus.street_m * (1.35 if rng.random() < 0.25 else 1.0)
         streets.append(Street(True, low_m, -reach_m, reach_m, width_m))
         cross = _lines(rng, step_m=campus.block_m * 1.25, reach_m=reach_m)
         for west_m, east_m in zip(cross[:-1], cross[1:], strict=True):
             streets.append(Street(False, west_m, low_m, high_m, campus.street_m * 0.85))
-            block = _block(west_m, east_m, low_m, high_m, campus.street_m, angle_rad)
+            block = whole.part(
+                0.5 * (west_m + east_m),
+                0.5 * (low_m + high_m),
+                max(0.5 * (east_m - west_m) - inset_m, 1.0),
+                max(0.5 * (high_m - low_m) - inset_m, 1.0),
+            )
             if max(abs(block.x_m), abs(block.y_m)) < half_m + max(block.half_u_m, block.half_v_m):
                 blocks.append(block)
     return StreetPlan(angle_rad, tuple(streets), tuple(blocks))
@@ -61,20 +68,6 @@ def _lines(rng: np.random.Generator, *, step_m: float, reach_m: float) -> list[f
     return lines
 
 
-def _block(
-    west_m: float, east_m: float, low_m: float, high_m: float, street_m: float, angle_rad: float
-) -> Rect:
-    """Return the land between four streets, pavements left out."""
-    inset_m = 0.5 * street_m + PAVEMENT_M
-    whole = Rect(x_m=0, y_m=0, half_u_m=1, half_v_m=1, angle_rad=angle_rad)
-    return whole.part(
-        0.5 * (west_m + east_m),
-        0.5 * (low_m + high_m),
-        max(0.5 * (east_m - west_m) - inset_m, 1.0),
-        max(0.5 * (high_m - low_m) - inset_m, 1.0),
-    )
-
-
 def paint_streets(
     canvas: Canvas, plan: StreetPlan, rng: np.random.Generator, *, campus: Campus
 ) -> None:
@@ -82,8 +75,17 @@ def paint_streets(
     u_m, v_m = canvas.grid.turned(plan.angle_rad)
     pavement = canvas.table.add(Surface(material=Material.PAVING, colour=vary(campus.paving, rng)))
     lane = canvas.table.add(Surface(material=Material.ASPHALT, colour=vary(campus.asphalt, rng)))
-    line = canvas.table.add(_marking(canvas, campus))
-    near = [_near(street, u_m, v_m) for street in plan.streets]
+    thinned = 0.85 * min(1.0, 0.3 / canvas.grid.cell_m)  # by the asphalt that shares a cell
+    white = blend(campus.asphalt, (218, 217, 210), thinned)
+    line = canvas.table.add(Surface(material=Material.MARKING, colour=white))
+    near = []  # the cells of each street, and their distance across and along it
+    for street in plan.streets:
+        along_m, across_m = (u_m, v_m) if street.along_u else (v_m, u_m)
+        distance_m = np.abs(across_m - np.float32(street.offset_m)).reshape(-1)
+        cells = np.flatnonzero(distance_m < 0.5 * street.width_m + PAVEMENT_M)
+        along_m = along_m.reshape(-1)[cells]
+        kept = (along_m >= street.start_m) & (along_m <= street.end_m)
+        near.append((cells[kept], distance_m[cells[kept]], along_m[kept]))
     surface = canvas.surface.reshape(-1)
     for street, (cells, across_m, _) in zip(plan.streets, near, strict=True):
         surface[cells[across_m < 0.5 * street.width_m + PAVEMENT_M]] = pavement
@@ -96,24 +98,6 @@ def paint_streets(
             surface[cells[dashed & (surface[cells] == lane)]] = line
     for street in plan.streets:
         _line_with_trees_and_cars(canvas, street, rng, campus=campus, angle_rad=plan.angle_rad)
-
-
-def _marking(canvas: Canvas, campus: Campus) -> Surface:
-    """Return white paint, thinned by the asphalt that shares its cell."""
-    cover = min(1.0, 0.3 / canvas.grid.cell_m)
-    return Surface(
-        material=Material.MARKING, colour=blend(campus.asphalt, (218, 217, 210), 0.85 * cover)
-    )
-
-
-def _near(street: Street, u_m: Floats, v_m: Floats) -> tuple[Indices, Floats, Floats]:
-    """Return the cells of a street, and their distance across and along it."""
-    along_m, across_m = (u_m, v_m) if street.along_u else (v_m, u_m)
-    distance_m = np.abs(across_m - np.float32(street.offset_m))
-    cells = np.flatnonzero(distance_m < 0.5 * street.width_m + PAVEMENT_M)
-    along_m = along_m.reshape(-1)[cells]
-    kept = (along_m >= street.start_m) & (along_m <= street.end_m)
-    return cells[kept], distance_m.reshape(-1)[cells[kept]], along_m[kept]
 
 
 def _line_with_trees_and_cars(

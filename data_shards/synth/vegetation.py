@@ -39,9 +39,15 @@ def plant(canvas: Canvas, rng: np.random.Generator, *, campus: Campus, lumps: Fl
     sown = sown[rng.random(count) * CANDIDATES_PER_HECTARE < density]
     rows = np.concatenate([np.empty((0, 2), np.float32), *canvas.street_trees])
     rows = rows[rng.random(len(rows)) < 0.85]
-    rows = rows[_may_stand(canvas, rows)]
+    soft = (Material.GRASS, Material.MEADOW, Material.SOIL, Material.PAVING)
+    kinds = canvas.table.materials()[_surface_at(canvas, rows)]
+    rows = rows[(np.abs(rows) < grid.half_m).all(axis=1) & np.isin(kinds, soft)]
     points = np.concatenate([sown, rows])
-    points = points[_away_from_walls(canvas, points)]
+    is_free = np.ones(len(points), np.bool_)
+    for dx_m, dy_m in ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2)):  # two metres from any building
+        cells = grid.index(points[:, 0] + dx_m, points[:, 1] + dy_m)
+        is_free &= canvas.building.reshape(-1)[cells] == 0
+    points = points[is_free]
     count = len(points)
     radius_m = np.clip(rng.lognormal(1.15, 0.34, count), 1.4, 6.3).astype(np.float32)
     is_conifer = rng.random(count) < campus.conifer_share
@@ -67,25 +73,6 @@ def _surface_at(canvas: Canvas, points: Floats) -> Indices:
     return canvas.surface.reshape(-1)[cells].astype(np.int64)
 
 
-def _may_stand(canvas: Canvas, points: Floats) -> Mask:
-    """Tell which points lie on the grid, on a surface that a street tree can stand on."""
-    half_m = canvas.grid.half_m
-    on_grid = (np.abs(points) < half_m).all(axis=1)
-    kinds = canvas.table.materials()[_surface_at(canvas, points)]
-    soft = (Material.GRASS, Material.MEADOW, Material.SOIL, Material.PAVING)
-    free: Mask = on_grid & np.isin(kinds, [int(material) for material in soft])
-    return free
-
-
-def _away_from_walls(canvas: Canvas, points: Floats) -> Mask:
-    """Tell which points are two metres from any building."""
-    free = np.ones(len(points), np.bool_)
-    building = canvas.building.reshape(-1)
-    for dx_m, dy_m in ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2)):
-        free &= building[canvas.grid.index(points[:, 0] + dx_m, points[:, 1] + dy_m)] == 0
-    return free
-
-
 def grow(
     trees: Trees,
     *,
@@ -101,34 +88,23 @@ def grow(
     for largest_m in SIZE_CLASSES_M:
         chosen = alive & (trees.radius_m > smallest_m) & (trees.radius_m <= largest_m)
         smallest_m = largest_m
-        if chosen.any():
-            _grow_class(trees, chosen, grid, ground_m, height_m, surface, numbers)
-
-
-def _grow_class(
-    trees: Trees,
-    chosen: Mask,
-    grid: Grid,
-    ground_m: Floats,
-    height_m: Floats,
-    surface: NDArray[np.int32],
-    numbers: NDArray[np.int32],
-) -> None:
-    radius_m, tall_m = trees.radius_m[chosen], trees.height_m[chosen]
-    x_m, y_m = trees.x_m[chosen], trees.y_m[chosen]
-    cells, east_m, north_m = stamp(grid, x_m, y_m, reach_m=float(radius_m.max()) * 1.1)
-    lump = trees.lumps.reshape(-1)[cells]
-    outward = np.hypot(east_m, north_m) / radius_m[:, None, None] + 0.26 * lump
-    np.clip(outward, 0, 1, out=outward)
-    dome = 0.35 + 0.65 * np.sqrt(1 - outward * outward)
-    cone = 0.12 + 0.88 * (1 - outward)
-    profile = np.where(trees.is_conifer[chosen][:, None, None], cone, dome)
-    foot_m = ground_m.reshape(-1)[grid.index(x_m, y_m)]
-    tops_m = foot_m[:, None, None] + tall_m[:, None, None] * profile + 0.9 * lump
-    inside = outward < 1
-    flat_height, flat_surface = height_m.reshape(-1), surface.reshape(-1)
-    owners = np.broadcast_to(numbers[chosen][:, None, None], cells.shape)[inside]
-    cells, tops_m = cells[inside], tops_m[inside].astype(np.float32)
-    np.maximum.at(flat_height, cells, tops_m)
-    on_top = tops_m >= flat_height[cells]
-    flat_surface[cells[on_top]] = owners[on_top]
+        if not chosen.any():
+            continue
+        radius_m, tall_m = trees.radius_m[chosen], trees.height_m[chosen]
+        x_m, y_m = trees.x_m[chosen], trees.y_m[chosen]
+        cells, east_m, north_m = stamp(grid, x_m, y_m, reach_m=float(radius_m.max()) * 1.1)
+        lump = trees.lumps.reshape(-1)[cells]
+        outward = np.hypot(east_m, north_m) / radius_m[:, None, None] + 0.26 * lump
+        np.clip(outward, 0, 1, out=outward)
+        dome = 0.35 + 0.65 * np.sqrt(1 - outward * outward)
+        cone = 0.12 + 0.88 * (1 - outward)
+        profile = np.where(trees.is_conifer[chosen][:, None, None], cone, dome)
+        foot_m = ground_m.reshape(-1)[grid.index(x_m, y_m)]
+        tops_m = foot_m[:, None, None] + tall_m[:, None, None] * profile + 0.9 * lump
+        inside = outward < 1
+        flat_height, flat_surface = height_m.reshape(-1), surface.reshape(-1)
+        owners = np.broadcast_to(numbers[chosen][:, None, None], cells.shape)[inside]
+        cells, tops_m = cells[inside], tops_m[inside].astype(np.float32)
+        np.maximum.at(flat_height, cells, tops_m)
+        on_top = tops_m >= flat_height[cells]
+        flat_surface[cells[on_top]] = owners[on_top]

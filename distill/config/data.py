@@ -76,4 +76,5 @@ class DataConfig:
     """Which places are held out; the same for all seeds of a sweep."""
 
     threads: int = bounded(0, at_least=0)
-    """Decode threads per rank; 0 shares the node's processors among its ranks."""
+    """Decode threads per rank, processes where they are more than four; 0 shares the node's
+    processors among its ranks."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_shards.config import at_least, refuse_out_of_bounds
 from data_shards.errors import RecipeError
 
 
@@ -30,7 +29,6 @@ class ImportConfig:
     """Width and height in pixels of the images that a teacher or student was trained on."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be written or read."""
-        refuse_out_of_bounds({"--image-size": at_least(self.image_size, 1)})
+        """Refuse what cannot be read again."""
         if self.out.suffix != ".safetensors":
             raise RecipeError(f"{self.out} is no name for a weight file; end it in .safetensors")

@@ -6,8 +6,6 @@ Both networks have MCCG's head: three branches, each with logits and features of
 # Shapes: V = images of a rank, B = its rows, k = drone views of a row, P = branches,
 # D = width of a branch, C = training places.
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,17 +13,16 @@ from torch import Tensor, nn
 from data_shards.errors import RecipeError
 from distill.config import DistillConfig, ModelConfig
 from distill.config import objectives as configs
-from distill.methods.method import Method, Rows, StepTensors, Term, across_views, mean_hinge
-from distill.models import Outputs, RetrievalModel, Shapes
+from distill.methods.method import Method, Phase, Rows, StepTensors, Term, across_views, mean_hinge
+from distill.models import RetrievalModel, Shapes
 from distill.models.binary import BinaryConv2d, binary_parameters, set_temperature
 from distill.models.bnext import mixing_parameters
-from distill.models.mccg_head import MccgHead
+from distill.models.heads import MccgHead
 from distill.models.recu import set_tau, tau_at
 from distill.objectives.cross_entropy import cross_entropy
 from distill.objectives.cross_view import cross_view
 from distill.objectives.triplet import triplet
 from distill.optim import GroupSpec
-from distill.phases import Phase
 
 GROUPS = {
     "head": frozenset({"head"}),
@@ -51,13 +48,6 @@ def divide(module: nn.Module, backbone: nn.Module) -> dict[str, list[nn.Paramete
         if parameter.requires_grad:
             members[where.get(id(parameter), "head")].append(parameter)
     return members
-
-
-class NoParts(nn.Module):
-    """Adds nothing to what the model says."""
-
-    def forward(self, student: Outputs) -> Outputs:
-        return Outputs()
 
 
 def labelled_branches(step: StepTensors, config: configs.CrossEntropyConfig) -> Tensor:
@@ -135,21 +125,14 @@ class Bicrossnet(Method):
         """Return nothing that learns; branches are compared as they are.
 
         Raises:
-            RecipeError: the teacher's branches have another width, or a phase trains nothing.
+            RecipeError: the teacher's branches have another width.
         """
-        members = divide(model, model.backbone) if config.phases else {}
-        for before, after in pairwise(phase.trains for phase in config.phases):
-            if not any(members[name] for name in GROUPS[after] - GROUPS[before]):
-                raise RecipeError(
-                    f"phase {after} trains nothing beside phase {before}: {config.model.arch} has "
-                    "nothing more that learns; leave one out"
-                )
         if teacher is not None and teacher["features"] != model.shapes["features"]:
             raise RecipeError(
                 f"the teacher's branches are {teacher['features'][1]} wide and the student's "
                 f"{config.model.bottleneck}; set model.bottleneck to the teacher's"
             )
-        return NoParts()
+        return nn.Identity()
 
     def groups(self, step: nn.Module, config: DistillConfig) -> list[GroupSpec]:
         """Divide what learns into head, backbone, mixes, and binary weights (spec 5.2)."""
@@ -161,9 +144,9 @@ class Bicrossnet(Method):
         return [
             GroupSpec(
                 name=name,
-                parameters=parameters,
+                params=parameters,
                 rule=o.binary_rule if name == "binary" else o.rule,
-                learning_rate=o.learning_rate * factors.get(name, o.backbone_factor),
+                lr=o.learning_rate * factors.get(name, o.backbone_factor),
                 weight_decay=o.weight_decay,
                 clamp=clamps.get(name),
                 drop_steps=config.schedule.binary_drop_steps if name == "binary" else (),

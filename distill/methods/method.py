@@ -3,7 +3,7 @@
 # Shapes: B = rows of a rank, G = of all ranks, k = drone views of a row, V = (1 + k) * B images.
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from distill.config import DistillConfig, ModelConfig, ObjectivesConfig
 from distill.models import Outputs, RetrievalModel, Shapes, build_model
-from distill.models.retrieval import HeadBuilder
+from distill.models.retrieval import Head
 from distill.optim import GroupSpec
-from distill.phases import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +100,32 @@ class Term:
     gathers: tuple[str, ...] = ()
     """Outputs of the student that it wants of all ranks."""
 
-    def of(self, config: object) -> "Term":
-        """Return the term that a recipe's `config` describes, whose loss takes a step alone."""
-        return replace(self, loss=partial(self.loss, config=config))
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of one run, for gradual unfreezing; most methods have a single one."""
+
+    terms: tuple[str, ...]
+    """Names of the loss terms that are computed."""
+
+    enabled_groups: frozenset[str]
+    """Names of the optimizer's groups that move; the others keep weights and moments bit by bit."""
+
+    eval_modules: tuple[str, ...] = ()
+    """Modules of the model, by dotted name, in eval mode: their statistics stay as they are."""
+
+    steps: int | None = None
+    """Length; None reaches to the end of the run."""
+
+
+def phase_at(phases: Sequence[Phase], step: int) -> Phase:
+    """Return the phase of optimizer step `step` (from 0); the last one has no end."""
+    for phase in phases[:-1]:
+        assert phase.steps is not None, "only the last phase reaches to the end of the run"
+        if step < phase.steps:
+            return phase
+        step -= phase.steps
+    return phases[-1]
 
 
 class Method(ABC):
@@ -112,7 +134,7 @@ class Method(ABC):
     views: Literal["joint", "apart"]
     """One forward of both views, or one each, so that batch statistics are of one view."""
 
-    head: HeadBuilder
+    head: Head
     """What stands behind the backbone."""
 
     known_terms: Mapping[str, Term]
@@ -126,9 +148,12 @@ class Method(ABC):
         return build_model(config, num_places=num_places, head=self.head)
 
     def terms(self, objectives: ObjectivesConfig) -> dict[str, Term]:
-        """Return the terms of the recipe that have a weight, by name."""
-        names = objectives.weights
-        return {name: self.known_terms[name].of(getattr(objectives, name)) for name in names}
+        """Return the terms of the recipe that have a weight, by name; losses take a step alone."""
+        terms = {name: self.known_terms[name] for name in objectives.weights}
+        return {
+            name: replace(term, loss=partial(term.loss, config=getattr(objectives, name)))
+            for name, term in terms.items()
+        }
 
     def teacher_outputs(self, teacher: RetrievalModel) -> Shapes:
         return {name: teacher.shapes[name] for name in self.taught}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from data_shards.errors import RecipeError
 from distill.config import DistillConfig, ObjectivesConfig
 from distill.config import objectives as configs
-from distill.methods.method import Method, StepTensors, Term, across_views, mean_hinge
+from distill.methods.method import Method, Phase, StepTensors, Term, across_views, mean_hinge
 from distill.models import Outputs, RetrievalModel, Shapes
 from distill.models.heads import PooledHead, stage_head
 from distill.models.outputs import at_least_float32
@@ -26,7 +26,6 @@ from distill.objectives.self_distillation import self_distillation
 from distill.objectives.triplet import triplet
 from distill.objectives.uapa import alignment_temperature, entropy, uapa
 from distill.optim import GroupSpec
-from distill.phases import Phase
 
 GROUPS = ("backbone_decayed", "backbone_not_decayed", "head_decayed", "head_not_decayed", "scale")
 """Matrices and kernels decay, vectors and scalars do not; heads are all that is no backbone."""
@@ -209,10 +208,9 @@ class Pfed(Method):
         return [
             GroupSpec(
                 name=name,
-                parameters=parameters,
+                params=parameters,
                 rule=o.rule,
-                learning_rate=o.learning_rate
-                * (o.backbone_factor if name.startswith("backbone") else 1.0),
+                lr=o.learning_rate * (o.backbone_factor if name.startswith("backbone") else 1.0),
                 weight_decay=0.0 if name.endswith(("not_decayed", "scale")) else o.weight_decay,
                 clamp=(-math.inf, math.log(MAX_SCALE)) if name == "scale" else None,
             )

@@ -11,8 +11,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import nn
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from distill.models.bnext import BNext
 from distill.models.preprocess import MEAN, STD
 from distill.models.recu import ReCUResNet34
@@ -72,25 +71,13 @@ def _binary(build: Callable[[], nn.Module], drop_path: float) -> nn.Module:
 
 
 TIMM_ARCHS = (
-    "convnext_atto",
-    "convnext_femto",
-    "convnext_pico",
-    "convnext_nano",
-    "convnext_tiny",
-    "convnext_tiny.dinov3_lvd1689m",
-    "convnext_small",
-    "convnext_base",
-    "vit_small_patch14_dinov2",
-    "vit_small_patch14_reg4_dinov2",
-    "vit_base_patch14_dinov2",
-    "vit_base_patch14_reg4_dinov2",
-    "vit_large_patch14_dinov2",
-    "vit_large_patch14_reg4_dinov2",
-    "vit_small_patch16_dinov3",
-    "vit_base_patch16_dinov3",
-    "vit_large_patch16_dinov3",
-    "vit_large_patch16_dinov3.sat493m",
-)
+    "convnext_atto convnext_femto convnext_pico convnext_nano convnext_tiny "
+    "convnext_tiny.dinov3_lvd1689m convnext_small convnext_base "
+    "vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2 vit_base_patch14_dinov2 "
+    "vit_base_patch14_reg4_dinov2 vit_large_patch14_dinov2 vit_large_patch14_reg4_dinov2 "
+    "vit_small_patch16_dinov3 vit_base_patch16_dinov3 vit_large_patch16_dinov3 "
+    "vit_large_patch16_dinov3.sat493m"
+).split()
 
 BNEXTS = {
     "bnext_micro": (8, (1, 1, 2, 2, 2)),
@@ -126,7 +113,7 @@ def build_backbone(arch: str, *, drop_path: float) -> nn.Module:
             feature maps.
     """
     if arch not in ARCHS and not timm.is_model(arch):
-        choose(arch, ARCHS, what="model.arch", error=RecipeError)
+        require_known(arch, ARCHS, what="model.arch", error=RecipeError)
     network = ARCHS.get(arch, partial(_from_timm, arch))(drop_path)
     if not hasattr(network, "forward_intermediates"):
         raise RecipeError(

@@ -5,6 +5,7 @@ BNext's (spec bicrossnet 2.2). There is no factor behind the signs: a batch norm
 
 # Shapes: B = images, C = input and D = output channels, K = side of a kernel, H x W = positions.
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -38,6 +39,42 @@ def binary_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     layers = [layer for layer in network.modules() if isinstance(layer, OneBitLayer)]
     one_bit = {id(getattr(layer, name)) for layer in layers for name in layer.one_bit_parameters}
     return {name: part for name, part in network.named_parameters() if id(part) in one_bit}
+
+
+class StagedNetwork(nn.Module):
+    """A stem, blocks, and what is part of the last map behind the last of them."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.ModuleList()
+        self.act: nn.Module = nn.Identity()
+        self.feature_info: list[dict[str, Any]] = []
+        """Width and reduction of the map at the end of each stage, in timm's words."""
+        self.ends: list[int] = []
+        """Numbers of the blocks that end a stage."""
+
+    def end_stage(self, width: int, reduction: int) -> None:
+        """Say that the resolution changes behind the blocks so far."""
+        self.feature_info.append({"num_chs": width, "reduction": reduction})
+        self.ends.append(len(self.blocks) - 1)
+
+    def forward_intermediates(
+        self,
+        images_BCHW: Tensor,
+        *,
+        indices: Sequence[int],
+        norm: bool = False,
+        intermediates_only: bool = True,
+    ) -> list[Tensor]:
+        """Return the maps [B, D, H, W] at the ends of some stages; there is no norm behind them."""
+        current, maps = self.stem(images_BCHW), []
+        for number, block in enumerate(self.blocks):
+            current = block(current)
+            if number in self.ends:
+                maps.append(current)
+        maps[-1] = self.act(current)
+        return [maps[index] for index in indices]
 
 
 class Sign(Function):

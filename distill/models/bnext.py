@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.models.binary import BinaryConv2d
-from distill.models.staged import StagedNetwork
+from distill.models.binary import BinaryConv2d, StagedNetwork
 
 SQUEEZE = 8
 """Channels to one hidden unit of a gate."""

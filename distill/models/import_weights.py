@@ -15,7 +15,7 @@ from data_shards.errors import RecipeError
 from distill.config import ModelConfig
 from distill.models.backbones import BNEXTS, build_backbone
 from distill.models.binary import COLD
-from distill.models.mccg_head import MccgHead
+from distill.models.heads import MccgHead
 from distill.models.retrieval import RetrievalModel
 from distill.models.weights import misfits, misfits_in_words
 

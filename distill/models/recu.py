@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.models.binary import Sign, straight_through
-from distill.models.staged import StagedNetwork
+from distill.models.binary import Sign, StagedNetwork, straight_through
 
 FIRST_TAU, LAST_TAU = 0.85, 0.99
 

@@ -3,7 +3,7 @@
 # Shapes: B = images, P = parts of a descriptor, D = width of a part, C = training places.
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -19,21 +19,21 @@ from distill.models.backbones import (
     stage_ends,
     train_last_blocks,
 )
-from distill.models.heads import Head, PooledHead
+from distill.models.heads import MccgHead, PooledHead
 from distill.models.outputs import Outputs, Shapes, unit
 from distill.models.preprocess import renormalize
 from distill.models.weights import Origin, load_backbone
 
-HeadBuilder = Callable[[int, int, ModelConfig], Head]
-"""Width of the last map, training places and recipe to a `Head`."""
+Head = type[PooledHead] | type[MccgHead]
+"""What stands behind the last feature map. It makes outputs of training (`forward`), descriptors
+[B, P, D] in their parts, not normalised, of inference (`parts`), both of `shapes` for one image;
+`learn` keeps out of the optimizer what makes outputs that no loss term reads."""
 
 
 class RetrievalModel(nn.Module):
     """One network for both views: a backbone, and a head on its last feature map."""
 
-    def __init__(
-        self, config: ModelConfig, *, num_places: int, head: HeadBuilder = PooledHead
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, num_places: int, head: Head = PooledHead) -> None:
         super().__init__()
         self.backbone = build_backbone(config.arch, drop_path=config.drop_path)
         self.pixels = renormalize(*pixel_statistics(config.arch))
@@ -122,9 +122,7 @@ class RetrievalModel(nn.Module):
             )
 
 
-def build_model(
-    config: ModelConfig, *, num_places: int, head: HeadBuilder = PooledHead
-) -> RetrievalModel:
+def build_model(config: ModelConfig, *, num_places: int, head: Head = PooledHead) -> RetrievalModel:
     """Build a model and give its backbone the weights that the recipe names."""
     model = RetrievalModel(config, num_places=num_places, head=head)
     model.origin = load_backbone(model.backbone, arch=config.arch, weights=config.weights)

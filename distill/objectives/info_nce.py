@@ -14,7 +14,11 @@ MOST_AT_ONCE = 2**24
 """Similarities of queries and gallery up to which autograd may keep them all."""
 
 CHUNK = 1024
-"""Queries that are compared at once beyond."""
+"""Queries that are compared at once beyond, at most."""
+
+HOST_CHUNK = 2**21
+"""Similarities of a chunk on a CPU: 8 MiB, which the allocator keeps. Larger ones are mapped anew
+for each chunk, page by page."""
 
 
 def info_nce(
@@ -29,8 +33,8 @@ def info_nce(
     """Return InfoNCE of unit descriptors in one direction, -log p averaged over the positives.
 
     Oord et al. 2018; the form of several positives is L_out of Khosla et al. 2020; spec pfed 4.3.
-    Beyond `MOST_AT_ONCE` similarities it takes memory for `CHUNK` * G of them, and no longer has a
-    second derivative.
+    Beyond `MOST_AT_ONCE` similarities it takes memory for a chunk of them, at most `CHUNK` * G, and
+    no longer has a second derivative.
 
     Args:
         query_BD: unit descriptors of this rank's queries, whose places the gallery shows.
@@ -53,6 +57,11 @@ def info_nce(
     return F.cross_entropy(similarity_BG, target_BG, label_smoothing=label_smoothing)
 
 
+def rows_at_once(gallery_GD: Tensor) -> int:
+    """Return the queries of a chunk."""
+    return CHUNK if gallery_GD.is_cuda else min(CHUNK, max(64, HOST_CHUNK // len(gallery_GD)))
+
+
 class _Chunked(torch.autograd.Function):
     """The same over chunks of queries; the gradients of a chunk are added up when it is seen."""
 
@@ -72,16 +81,17 @@ class _Chunked(torch.autograd.Function):
         sum_of_losses = -scale * (query_BD * target_BD).sum()
         grad_query_BD = torch.empty_like(query_BD, dtype=wide)
         grad_gallery_GD = torch.zeros_like(gallery_GD, dtype=wide)
-        for at in range(0, len(query_BD), CHUNK):
+        rows = rows_at_once(gallery_GD)
+        for at in range(0, len(query_BD), rows):
             query_cD, place_c1, weight_c1 = (
-                part[at : at + CHUNK] for part in (query_BD, place_B[:, None], weight_B1)
+                part[at : at + rows] for part in (query_BD, place_B[:, None], weight_B1)
             )
             similarity_cG = _product((scale * query_cD).to(query_BD.dtype), gallery_GD.T, wide)
             normalizer_c, error_cG = look(
                 similarity_cG, place_c1, place_G, weight_c1, label_smoothing, query_BD.dtype
             )
             sum_of_losses += normalizer_c.sum()
-            grad_query_BD[at : at + CHUNK] = _product(error_cG, gallery_GD, wide)
+            grad_query_BD[at : at + rows] = _product(error_cG, gallery_GD, wide)
             grad_gallery_GD += _product(error_cG.T, query_cD, wide)
         ctx.save_for_backward(query_BD, gallery_GD, scale, grad_query_BD, grad_gallery_GD)
         return sum_of_losses / len(query_BD)

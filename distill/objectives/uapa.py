@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.objectives.logit_distillation import logit_distillation
+
 
 def entropy(logits_BC: Tensor) -> Tensor:
     """Return the entropy [B] of the class probabilities, in nats (U of spec pfed 4.4)."""
@@ -27,8 +29,4 @@ def uapa(satellite_BC: Tensor, drone_BC: Tensor, *, temperature: Tensor) -> Tens
     Uncertainty-aware prediction alignment; spec pfed 4.4. Logits of each pair's tile
     teach those of its drone view, and get no gradient.
     """
-    satellite_logp_BC = F.log_softmax(satellite_BC.detach() / temperature, dim=1)
-    drone_logp_BC = F.log_softmax(drone_BC / temperature, dim=1)
-    return temperature**2 * F.kl_div(
-        drone_logp_BC, satellite_logp_BC, reduction="batchmean", log_target=True
-    )
+    return logit_distillation(drone_BC, satellite_BC.detach(), temperature=temperature)

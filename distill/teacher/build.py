@@ -7,56 +7,48 @@ Rank 0 holds a lock on the folder, so that two builds never share it.
 """
 
 import json
+import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data_shards.errors import CacheError
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
 from data_shards.progress import Progress
-from data_shards.shards import RowNumbers, ShardSet
+from data_shards.shards import ShardSet
 from distill.collectives import broadcast_object, rank, wait_for_all, world_size
-from distill.config import DistillConfig
-from distill.models import Outputs, to_device
+from distill.models.weights import file_sha256
 from distill.teacher.cache import (
     KEY_NAME,
+    META_NAME,
     CacheKey,
     cached_shards,
-    finish_cache,
     is_finished,
     rows_name,
+    tar_digests,
 )
 from distill.teacher.codec import CODECS
-from distill.teacher.source import cache_key, slot_outputs, teacher_batch
-from distill.weights_file import LoadedModel
+from distill.teacher.source import LiveTeacher, teacher_batch
+
+log = logging.getLogger(__name__)
 
 REMEDY = "set teacher.cache to a new folder, or remove this one"
 
 
-def build_cache(
-    config: DistillConfig,
-    shards: ShardSet,
-    teacher: LoadedModel,
-    *,
-    folder: Path,
-    device: torch.device,
-    threads: int,
-    progress: Progress,
-) -> bool:
+def build_cache(live: LiveTeacher, folder: Path, *, threads: int, progress: Progress) -> bool:
     """Fill the cache of a recipe; return False when it was there already.
 
     Raises:
         CacheError: `folder` holds something else or is being written, or the disk is full.
     """
-    key = cache_key(config, shards, teacher)
-    if broadcast_object(is_finished(folder, key, remedy=REMEDY) if rank() == 0 else None):
+    key, plan = live.key, live.shards.plan_digest
+    is_there = rank() == 0 and is_finished(folder, key, remedy=REMEDY, plan=plan)
+    if broadcast_object(is_there):
         return False
     taken = CacheError(
         f"teacher cache {folder} is being written by another process; wait until it is done, "
@@ -64,18 +56,16 @@ def build_cache(
     )
     try:
         with only_writer(folder, taken=taken) if rank() == 0 else nullcontext():
-            finished = broadcast_object(_begin(folder, key) if rank() == 0 else None)
+            finished = broadcast_object(_begin(folder, key, live.shards) if rank() == 0 else None)
             if finished is None:
                 return False
-            model = to_device(teacher.model, device)
-            outputs_of = partial(
-                slot_outputs, config, shards, model, key=key, device=device, threads=threads
-            )
-            described = cached_shards(shards, key.altitudes)
-            batch = teacher_batch(device)
-            seconds = _write_shards(folder, key, described, finished, outputs_of, batch, progress)
+            seconds = _write_shards(folder, live, finished, threads, progress)
             if rank() == 0:
-                finish_cache(folder, key, teacher, seconds=seconds)
+                digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
+                facts = {"key": asdict(key), "digest": key.digest, "sha256": digests}
+                facts |= {"teacher": live.name, "origin": asdict(live.origin)}
+                facts |= {"plan": plan, "tars": tar_digests(live.shards)}
+                write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
                 (folder / KEY_NAME).unlink()
             wait_for_all()
     except OSError as error:
@@ -87,19 +77,15 @@ def build_cache(
 
 
 def _write_shards(
-    folder: Path,
-    key: CacheKey,
-    described: Mapping[str, RowNumbers],
-    finished: Collection[str],
-    outputs_of: Callable[..., Iterator[Outputs]],
-    batch: int,
-    progress: Progress,
+    folder: Path, live: LiveTeacher, finished: Collection[str], threads: int, progress: Progress
 ) -> float:
     """Write the rows of every shard that an earlier build did not finish.
 
     Return the wall seconds that all shards took, those of earlier builds too.
     """
-    codec, slots, done = CODECS[key.codec], key.augment["slots"], 0
+    key, batch, done = live.key, teacher_batch(live.device), 0
+    codec, slots = CODECS[key.codec], key.augment["slots"]
+    described = cached_shards(live.shards, key.altitudes)
     total = sum(map(len, described.values())) * slots
     before = json.loads((folder / KEY_NAME).read_text())["seconds"] if rank() == 0 else 0.0
     started = time.perf_counter()
@@ -112,7 +98,7 @@ def _write_shards(
             starts = range(rank() * batch, rows.size, world_size() * batch)
             own = [np.arange(at, min(at + batch, rows.size)) for at in starts]
             at = np.concatenate([np.empty(0, dtype=np.int64), *own])
-            batches = outputs_of(images[at // slots], at % slots)
+            batches = live.of_slots(images[at // slots], at % slots, threads=threads)
             for part, outputs in zip(own, batches, strict=True):
                 of_shard[part] = codec.encode(outputs)
                 progress(done + min(int(part[-1]) + 1, rows.size), total)
@@ -128,15 +114,25 @@ def _write_shards(
     return float(before + time.perf_counter() - started)
 
 
-def _begin(folder: Path, key: CacheKey) -> set[str] | None:
+def _begin(folder: Path, key: CacheKey, shards: ShardSet) -> set[str] | None:
     """Return the rows that an earlier build of this key finished; clear those of another key.
+
+    Of a finished cache whose images were replaced under the same keys, the rows of other tars stay.
 
     None when another process finished this very cache before we had the lock. Whoever holds the
     lock may clear: an unfinished build of another key is nobody's any more.
     """
-    if is_finished(folder, key, remedy=REMEDY):
+    if is_finished(folder, key, remedy=REMEDY, plan=shards.plan_digest):
         return None
-    path = folder / KEY_NAME
+    path, meta_path = folder / KEY_NAME, folder / META_NAME
+    if meta_path.is_file():
+        meta, tars = json.loads(meta_path.read_text()), tar_digests(shards)
+        for rows in folder.glob("*.npy"):
+            if meta["tars"].get(rows.name) != tars.get(rows.name):
+                log.info("%s is made anew: images were replaced under the same keys", rows)
+                rows.unlink()
+        write_json(path, {"key": asdict(key), "seconds": meta["seconds"]})
+        meta_path.unlink()
     if not path.is_file() and any(folder.iterdir()):
         raise CacheError(
             f"{folder} exists and holds no teacher cache; set teacher.cache to a new folder"

@@ -19,7 +19,6 @@ import torch
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import AUGMENT_VERSION
 from data_shards.errors import CacheError
-from data_shards.manifest import write_json
 from data_shards.planning.place_views import at_altitudes
 from data_shards.remote.fetch import WantedFile
 from data_shards.remote.local_cache import LocalCache
@@ -30,9 +29,9 @@ from distill.config import CodecName
 from distill.inputs import PAIRED_VIEWS
 from distill.models import Outputs, Shapes
 from distill.models.preprocess import PREPROCESSING
-from distill.models.weights import Origin, file_sha256
+from distill.models.weights import Origin
+from distill.run_folder import flat
 from distill.teacher.codec import CODECS, Rows
-from distill.weights_file import LoadedModel
 
 CACHE_VERSION = 3
 """Raised when the code would compute other outputs from the same weights and pixels."""
@@ -94,17 +93,13 @@ class CacheKey:
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name the fields in which `other` (as read from disk) differs, in words of the recipe."""
+        own, theirs = (dict(flat(values)) for values in (asdict(self), other))
         found = []
-        for name, value in asdict(self).items():
-            theirs = other.get(name)
-            if not (isinstance(value, dict) and isinstance(theirs, dict)):
-                found += [name] if value != theirs else []
-                continue
-            for key in sorted(value.keys() | theirs.keys()):
-                mine, its = value.get(key, "none"), theirs.get(key, "none")
-                is_library = name == "libraries"
-                words = f"{key} ({its}, here {mine})" if is_library else f"{name}.{key}"
-                found += [words] if mine != its else []
+        for name in own | theirs:
+            mine, its = own.get(name, "none"), theirs.get(name, "none")
+            library = name.removeprefix("libraries.")
+            words = name if library == name else f"{library} ({its}, here {mine})"
+            found += [words] if mine != its else []
         return found
 
 
@@ -134,6 +129,11 @@ def cached_shards(shards: ShardSet, altitudes: Sequence[float]) -> dict[str, Row
 def rows_name(shard: str) -> str:
     """Return the file name of a shard's rows."""
     return Path(shard).with_suffix(".npy").name
+
+
+def tar_digests(shards: ShardSet) -> dict[str, str]:
+    """Return the rows file of each tar to the tar's SHA-256."""
+    return {rows_name(entry.name): entry.sha256 for entry in shards.manifest.shards}
 
 
 class FeatureCache:
@@ -173,7 +173,7 @@ class FeatureCache:
         """
         make = f"run skydistill cache {recipe}"
         remedy = f"{make} --teacher.cache NEW_FOLDER, and train with that folder"
-        if not is_finished(folder, key, remedy=remedy):
+        if not is_finished(folder, key, remedy=remedy, plan=shards.plan_digest):
             raise CacheError(f"no finished teacher cache at {folder}; {make}")
         try:
             return cls(shards, folder, key)
@@ -217,8 +217,10 @@ class FeatureCache:
         return CODECS[self.key.codec].decode(found, device)
 
 
-def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
+def is_finished(folder: Path, key: CacheKey, *, remedy: str, plan: str = "") -> bool:
     """Return whether `folder` holds the finished cache of `key`.
+
+    With `plan`, one of shards of this very plan, of which images were replaced, is unfinished.
 
     Raises:
         CacheError: it is of another key, with the remedy for that, or its meta file is damaged.
@@ -227,7 +229,10 @@ def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
     if not path.is_file():
         return False
     try:
-        differs = key.differences(dict(json.loads(path.read_text())["key"]))
+        meta = json.loads(path.read_text())
+        differs = key.differences(dict(meta["key"]))
+        if differs == ["shards"] and plan and meta.get("plan") == plan:
+            return False
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged; remove {folder} and run skydistill cache again"
@@ -239,17 +244,6 @@ def is_finished(folder: Path, key: CacheKey, *, remedy: str) -> bool:
     return True
 
 
-def finish_cache(folder: Path, key: CacheKey, teacher: LoadedModel, *, seconds: float) -> None:
-    """Write the meta file that makes a cache valid, with the digest of every rows file.
-
-    It took `seconds` of wall time on all ranks together.
-    """
-    digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))}
-    facts: dict[str, Any] = {"key": asdict(key), "digest": key.digest, "sha256": digests}
-    facts |= {"teacher": teacher.name, "origin": asdict(teacher.model.origin)}
-    write_json(folder / META_NAME, facts | {"seconds": round(seconds, 3)})
-
-
 def cache_facts(folder: Path) -> dict[str, Any]:
     """Return what a finished cache is, by names that a report uses, without its shards.
 
@@ -257,9 +251,7 @@ def cache_facts(folder: Path) -> dict[str, Any]:
         CacheError: there is none, it is unfinished, or a file of it is cut short or missing.
     """
     if not (folder / META_NAME).is_file():
-        begun = len(list(folder.glob("*.npy"))) if (folder / KEY_NAME).is_file() else None
-        told = "no teacher cache" if begun is None else f"unfinished, {begun} shards are written"
-        raise CacheError(f"{folder} holds no finished teacher cache ({told}); run skydistill cache")
+        raise CacheError(f"{folder} holds no finished teacher cache; run skydistill cache")
     try:
         meta = json.loads((folder / META_NAME).read_text())
         key, seconds = CacheKey(**meta["key"]), float(meta["seconds"])

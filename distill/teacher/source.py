@@ -4,7 +4,8 @@ import logging
 import shlex
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,18 @@ from torch import Tensor
 from data_shards.augment.on_device import finish, send
 from data_shards.augment.variations import Variations
 from data_shards.decode import DECODER
+from data_shards.decoders import ImageBatch
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
-from data_shards.processors import processors
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.batches import DeviceBatch
 from distill.collectives import rank
-from distill.config import DistillConfig, TeacherConfig
+from distill.config import DistillConfig
 from distill.inputs import PAIRED_VIEWS, local_cache
 from distill.methods import METHODS
-from distill.models import Outputs, Shapes, normalize, to_device
+from distill.models import Outputs, normalize, to_device
 from distill.run_folder import RunPaths
 from distill.teacher.cache import CacheKey, FeatureCache, augment_values
 from distill.teacher.codec import CODECS
@@ -71,22 +73,21 @@ class LiveTeacher:
 
     def __init__(
         self,
+        config: DistillConfig,
+        shards: ShardSet,
         teacher: LoadedModel,
-        shapes: Shapes,
-        *,
-        image_size: int,
-        config: TeacherConfig,
         device: torch.device,
     ) -> None:
-        """Take a model that `load_teacher` froze, of whose outputs those of `shapes` are asked."""
-        self.model, self.shapes = to_device(teacher.model, device), shapes
-        self.device = device
-        self.is_as_released = config.mode == "train"
+        """Take a model that `load_teacher` froze."""
+        self.config, self.shards, self.device = config, shards, device
+        self.key = cache_key(config, shards, teacher)
+        self.model, self.shapes = to_device(teacher.model, device), self.key.shapes
+        self.image_size, self.precision = self.key.image_size, self.key.precision
+        self.name, self.origin = teacher.name, teacher.model.origin
+        self.space = teacher.descriptor_space
+        self.is_as_released = config.teacher.mode == "train"
         if self.is_as_released:
             torch.nn.Module.train(self.model)  # all of it; its own `train` is deaf
-        self.image_size = image_size
-        self.precision = config.precision
-        self.space, self.origin = teacher.descriptor_space, teacher.model.origin
 
     def __call__(self, batch: DeviceBatch) -> Outputs:
         """Return the teacher's outputs [V, ...], satellites first."""
@@ -102,10 +103,52 @@ class LiveTeacher:
             {name: torch.cat([tiles[name], drones[name]]).float() for name in self.shapes}
         )
 
+    def of_slots(
+        self, rows: RowNumbers, slots: npt.NDArray[np.int64], *, threads: int
+    ) -> Iterator[Outputs]:
+        """Yield what the teacher says of image rows [N] of one view in slots [N].
+
+        In order, at most a `teacher_batch` at a time. The image is decoded, varied and described:
+        what is stored of a mirrored slot is the mirrored image's own description.
+        """
+
+        def variations(part: slice) -> Variations:
+            view = View(int(self.shards.images.view[rows[part][0]]))
+            augment = self.config.augment
+            return slot_variations(self.shards, augment, rows[part], slots[part], view=view)
+
+        batches = partial(
+            image_batches,
+            self.shards,
+            rows,
+            image_size=self.image_size,
+            resampling=self.config.data.resampling,
+            batch_size=teacher_batch(self.device),
+            threads=threads,
+        )
+        for pixels in varied_batches(batches, variations, self.device):
+            yield teacher_outputs(self.model, pixels, self.shapes, precision=self.precision)
+
 
 Teacher = CachedTeacher | LiveTeacher
 """Answers what the teacher says of a batch, `shapes` for one image; its descriptors live in
 `space`, and the weights that it was trained from are of `origin`."""
+
+
+def varied_batches(
+    batches: Callable[..., Iterator[tuple[RowNumbers, ImageBatch]]],
+    variations: Callable[[slice], Variations],
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Yield the images [., S, S, 3] of `image_batches` as they are varied, whole, on `device`."""
+    coming: deque[Variations] = deque()
+
+    def drawn(part: slice) -> Variations:
+        coming.append(variations(part))  # loader and device ask the same one, which is read once
+        return coming[-1]
+
+    for _, images in batches(variations=drawn):
+        yield finish(send(images, device), coming.popleft())
 
 
 def teacher_batch(device: torch.device) -> int:
@@ -127,42 +170,6 @@ def teacher_outputs(
             outputs: Outputs = model(normalize(padded))
         parts.append({name: outputs[name][: len(part)].float() for name in names})
     return Outputs({name: torch.cat([part[name] for part in parts]) for name in names})
-
-
-def slot_outputs(
-    config: DistillConfig,
-    shards: ShardSet,
-    model: torch.nn.Module,
-    rows: RowNumbers,
-    slots: npt.NDArray[np.int64],
-    *,
-    key: CacheKey,
-    device: torch.device,
-    threads: int,
-) -> Iterator[Outputs]:
-    """Yield what a frozen teacher on `device` says of image rows [N] of one view in slots [N].
-
-    In order, at most a `teacher_batch` at a time. The image is decoded, varied and described: what
-    is stored of a mirrored slot is the mirrored image's own description.
-    """
-    coming: deque[Variations] = deque()
-
-    def variations(part: slice) -> Variations:
-        view = View(int(shards.images.view[rows[part][0]]))
-        coming.append(slot_variations(shards, config.augment, rows[part], slots[part], view=view))
-        return coming[-1]
-
-    for _, images in image_batches(
-        shards,
-        rows,
-        image_size=key.image_size,
-        resampling=config.data.resampling,
-        batch_size=teacher_batch(device),
-        threads=threads,
-        variations=variations,
-    ):
-        pixels = finish(send(images, device), coming.popleft())
-        yield teacher_outputs(model, pixels, key.outputs, precision=key.precision)
 
 
 def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
@@ -269,24 +276,19 @@ def open_teacher(
     if not config.objectives.needs_teacher:
         return None
     teacher = load_teacher(config, shards)
-    key = cache_key(config, shards, teacher)
     if config.teacher.source == "live":
-        return LiveTeacher(
-            teacher, key.shapes, image_size=key.image_size, config=config.teacher, device=device
-        )
-    folder = config.teacher.cache or Path()
+        return LiveTeacher(config, shards, teacher, device)
+    key, folder = cache_key(config, shards, teacher), config.teacher.cache or Path()
     cache = FeatureCache.open(folder, shards=shards, key=key, recipe=recipe)
     if config.data.stage:
         cache = cache.staged(local_cache(config.data))
     if rank() == 0:
-        audit(cache, config, to_device(teacher.model, device), device)
+        audit(cache, LiveTeacher(config, shards, teacher, device))
     return CachedTeacher(cache, teacher, device=device)
 
 
-def audit(
-    cache: FeatureCache, config: DistillConfig, model: torch.nn.Module, device: torch.device
-) -> None:
-    """Compute some rows of a cache again, always the same, by the frozen teacher `model`.
+def audit(cache: FeatureCache, teacher: LiveTeacher) -> None:
+    """Compute some rows of a cache again, always the same, by the frozen teacher.
 
     Raises:
         CacheError: an output differs by more than codec and processor explain.
@@ -296,23 +298,13 @@ def audit(
     allowed = CODECS[cache.key.codec].error + OTHER_PROCESSOR[cache.key.precision]
     count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
     chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
+    threads = teacher.config.data.threads or usable_cpus()  # other ranks wait for this one
     worst = 0.0
     for view in PAIRED_VIEWS:
         of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]
         rows, slots = described[of_view // cache.slots], of_view % cache.slots
-        live = list(
-            slot_outputs(
-                config,
-                cache.shards,
-                model,
-                rows,
-                slots,
-                key=cache.key,
-                device=device,
-                threads=config.data.threads or processors(),  # other ranks wait for this one
-            )
-        )
-        for name, stored in cache.lookup(rows, slots, device).items() if live else ():
+        live = list(teacher.of_slots(rows, slots, threads=threads))
+        for name, stored in cache.lookup(rows, slots, teacher.device).items() if live else ():
             values = torch.cat([part[name] for part in live])
             largest = values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny)
             differs = ((stored - values).flatten(1).abs().amax(1) / largest).cpu()

@@ -11,9 +11,16 @@ from distill.run_folder import RunPaths
 from evaluation.compare.comparison import OPS, PARAMETERS, SPEED, Comparison, kind_of
 from evaluation.compare.table import Column, Table
 from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
-from evaluation.figures.canvas import colours, dashes, save_figure
-from evaluation.figures.charts import read_curves, training_curves
-from evaluation.figures.grid import add_legend, charts, name_axes
+from evaluation.figures.curves import read_curves, training_curves
+from evaluation.figures.style import (
+    add_legend,
+    charts,
+    colours,
+    dashes,
+    name_axes,
+    save_figure,
+    styled,
+)
 
 ELSEWHERE = "†"
 """Behind published methods whose gallery is known to be another one."""
@@ -116,6 +123,7 @@ def _points(table: Table, accuracy: Column, cost: str) -> list[Point]:
     return points
 
 
+@styled
 def _altitude_lines(table: Table, metric: str) -> Figure | None:
     """Draw the accuracy of every row over the height of the drone, a chart per direction.
 

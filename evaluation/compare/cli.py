@@ -3,21 +3,21 @@
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
-from data_shards.errors import DescriptorError, RecipeError
+from data_shards.errors import DescriptorError, RecipeError, require_known
 from data_shards.layouts.published import PUBLISHED
 from data_shards.manifest import write_text_aside
-from data_shards.nearest import choose
 from data_shards.recipe import parse_command
 from evaluation.compare.collect import collect, listed
 from evaluation.compare.comparison import compare_runs
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.table import WIDTH, Table, latex, markdown, print_table, to_csv, to_json
-from evaluation.destinations import is_report
-from evaluation.result import METRICS
+from evaluation.output_files import writing
+from evaluation.report import METRICS, read_report
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def _refuse_unusable_words(config: CompareConfig) -> None:
                     f"{word} was taken for a word of --{name}; give reports before the options"
                 )
     for metric in config.metrics:
-        choose(metric, METRICS, what="metric", error=RecipeError)
+        require_known(metric, METRICS, what="metric", error=RecipeError)
 
 
 def _write(table: Table, config: CompareConfig, *, left_out: Sequence[str]) -> None:
@@ -85,13 +85,10 @@ def _write_file(text: str, path: Path, *, option: str) -> None:
     Raises:
         SkyDistillError: the file is a report, or cannot be written.
     """
-    if is_report(path):
+    with suppress(DescriptorError):  # which says that it is none
+        read_report(path)
         raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
-    try:
+    with writing(path, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_aside(path, text)
-    except OSError as error:
-        raise DescriptorError(
-            f"{path} cannot be written ({error.strerror}); give another place with {option}"
-        ) from error
     log.info("comparison: %s", path)

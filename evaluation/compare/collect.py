@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from data_shards.errors import DescriptorError, RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import DescriptorError, RecipeError, require_known
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.tracked_runs import read_runs
-from evaluation.report import REPORT_NAME, Report, read_report, report_of
-from evaluation.result import CLEAN
+from evaluation.report import CLEAN, REPORT_NAME, Report, read_report, report_of
 
 USUAL_STORE = Path("outputs/mlflow.db")
 EXPERIMENT = "skydistill"
@@ -106,7 +104,9 @@ def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
         store = store or f"sqlite:///{USUAL_STORE}"
         entries += _from_mlflow(store, config.experiment or EXPERIMENT, left_out)
     known = sorted({entry.report.dataset for entry in entries})
-    wanted = [choose(name, known, what="data set", error=RecipeError) for name in config.dataset]
+    wanted = [
+        require_known(name, known, what="data set", error=RecipeError) for name in config.dataset
+    ]
     chosen = [entry for entry in entries if entry.report.dataset in (wanted or known)]
     unique = _without_repetitions(chosen)
     if repeated := len(chosen) - len(unique):

@@ -5,8 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from evaluation.compare.collect import (
     Entry,
     Group,
@@ -25,9 +24,8 @@ from evaluation.compare.published import (
     why_not_beside,
 )
 from evaluation.compare.table import OF_THE_TEST, Cell, Column, Row, Table, mark_best
-from evaluation.figures.units import short
-from evaluation.report import Report
-from evaluation.result import SINGLE, Result
+from evaluation.report import SINGLE, Report, Result
+from evaluation.tables import short
 
 ALL = "all"
 
@@ -146,7 +144,7 @@ def chosen_searches(entries: Sequence[Entry], asked: Sequence[str]) -> dict[str,
             known.setdefault(row_name(result), result)
     if not known:
         raise RecipeError("the reports hold no results; evaluate again")
-    names = [choose(name, [*known, ALL], what="row", error=RecipeError) for name in asked]
+    names = [require_known(name, [*known, ALL], what="row", error=RecipeError) for name in asked]
     if ALL in names:
         names = list(known)
     elif not names:

@@ -16,9 +16,9 @@ from evaluation.compare.collect import Group, in_words
 from evaluation.compare.comparison import Comparison
 from evaluation.compare.published import PublishedCost, published
 from evaluation.compare.table import BEST, Row, Table
-from evaluation.figures.canvas import COLUMN, PAPER
-from evaluation.figures.units import short
+from evaluation.figures.style import COLUMN, PAPER
 from evaluation.report import REPORT_NAME
+from evaluation.tables import short
 
 TEMPLATE = Path(__file__).with_name("page.html")
 

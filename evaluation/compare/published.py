@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from data_shards.layouts.published import PLACES, PUBLISHED
+from data_shards.layouts.published import PUBLISHED
 from data_shards.layouts.published import Published as TestSet
+from data_shards.manifest import PLACES
 from data_shards.schema import Role
-from evaluation.report import Report
-from evaluation.result import CLEAN, SINGLE, Result
+from evaluation.report import CLEAN, SINGLE, Report, Result
 
 FILE = Path(__file__).with_name("published.yaml")
 

@@ -13,9 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from evaluation.compare.published import Source
-from evaluation.figures.tables import SHRUNK, SMALL, escape
-from evaluation.report import Report
-from evaluation.result import Result
+from evaluation.report import Report, Result
+from evaluation.tables import SHRUNK, SMALL, escape
 
 WIDTH, LATEX_WIDTH = 120, 100
 """Characters that a table may take in a terminal and in LaTeX; a wider one is split."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import TrackingError
-from data_shards.nearest import choose
+from data_shards.errors import TrackingError, require_known
 from distill.mlflow_store import SQLITE, first_line, open_store
 
 EVALUATION_FOLDER = "evaluation"
@@ -45,7 +44,7 @@ def read_runs(uri: str, *, experiment: str) -> list[TrackedRun]:
     try:
         client = open_store(uri)
         known = {one.name: one.experiment_id for one in _all_pages(client.search_experiments)}
-        choose(experiment, known, what="MLflow experiment", error=TrackingError)
+        require_known(experiment, known, what="MLflow experiment", error=TrackingError)
         runs = _all_pages(
             client.search_runs,
             experiment_ids=[known[experiment]],

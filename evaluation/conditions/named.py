@@ -7,12 +7,19 @@ import numpy as np
 
 from data_shards.decode import Pixels
 from data_shards.draws import mix
-from data_shards.errors import RecipeError
-from data_shards.nearest import choose
+from data_shards.errors import RecipeError, require_known
 from data_shards.shards import hash_text
-from evaluation.conditions.camera import darken, over_expose, shake
-from evaluation.conditions.light import Light, to_light, to_pixels
-from evaluation.conditions.weather import fog, rain, snow
+from evaluation.conditions.effects import (
+    Light,
+    darken,
+    fog,
+    over_expose,
+    rain,
+    shake,
+    snow,
+    to_light,
+    to_pixels,
+)
 
 VERSION = 1
 """Raised when the same image and condition would give other pixels; stands in every report."""
@@ -40,7 +47,7 @@ class Condition:
     effects: tuple[str, ...]
     """From the scene to the camera: what is nearer covers what is farther."""
 
-    def apply(self, pixels: Pixels, *, seed_key: str) -> Pixels:
+    def apply(self, pixels: Pixels, seed_key: str) -> Pixels:
         """Return the photograph [H, W, RGB] under this condition; `pixels` stay as they are.
 
         What falls, where it is thick and how strong it is depend on `seed_key`, the image's own
@@ -78,7 +85,8 @@ def chosen_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
         RecipeError: a name is unknown; `all` stands for all of them.
     """
     chosen = {
-        choose(name, [*CONDITIONS, ALL], what="condition", error=RecipeError) for name in names
+        require_known(name, [*CONDITIONS, ALL], what="condition", error=RecipeError)
+        for name in names
     }
     if ALL in chosen:
         return tuple(CONDITIONS.values())

@@ -5,11 +5,10 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from data_shards.config import at_least, between, refuse_out_of_bounds
@@ -21,30 +20,16 @@ from data_shards.schema import Role, View
 from data_shards.shards import RowNumbers, ShardSet
 from data_shards.verbs import run_verb
 from evaluation.conditions.named import CONDITIONS
-from evaluation.figures.canvas import (
-    MARGIN,
-    RULE,
-    blank,
-    box,
-    headline,
-    image,
-    save_figure,
-    write,
-)
-from evaluation.figures.lettering import shortened
-from evaluation.result import CLEAN
+from evaluation.figures.panels import evenly_spaced
+from evaluation.figures.style import RULE, SMALL, pictures, save_figure, shortened, show, styled
 
 log = logging.getLogger("evaluation.conditions.sheet")  # also where it is started as a module
 
-CELL, GAP = 1.5, 0.08
+CELL, CAPTION = 1.5, 0.22
 """In inches."""
-
-HEAD, CAPTION = 0.95, 0.22
 
 CELLS_PER_ROW = 5
 """The clean image and its nine conditions stand in two rows."""
-
-CAPTION_SIZE = 7.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,52 +62,31 @@ class SheetConfig:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Photograph:
-    """One clean image under its key."""
-
-    key: str
-    pixels: Pixels
-
-
-def draw_conditions(photographs: Sequence[Photograph], *, title: str, subtitle: str) -> Figure:
-    """Draw each photograph clean and under every condition."""
-    cells = [
-        (photograph.key if name == CLEAN else name, pixels)
-        for photograph in photographs
-        for name, pixels in [
-            (CLEAN, photograph.pixels),
-            *(
-                (name, condition.apply(photograph.pixels, seed_key=photograph.key))
-                for name, condition in CONDITIONS.items()
-            ),
-        ]
-    ]
-    num_rows = -(-len(cells) // CELLS_PER_ROW)
-    across, down = CELL + GAP, CELL + CAPTION + GAP
-    figure = blank(2 * MARGIN + CELLS_PER_ROW * across - GAP, HEAD + num_rows * down + MARGIN)
-    headline(figure, title, subtitle)
-    top = figure.get_figheight() - HEAD
-    for number, (caption, pixels) in enumerate(cells):
-        row, column = divmod(number, CELLS_PER_ROW)
-        left, bottom = MARGIN + column * across, top - row * down - CELL
-        place = box(figure, left, bottom, CELL, CELL)
-        image(figure, pixels, place, edge=RULE, thickness=0.6)
-        short = shortened(caption, CELL, size=CAPTION_SIZE)
-        write(figure, left, bottom - 0.15, short, size=CAPTION_SIZE)
+@styled
+def draw_conditions(photographs: Mapping[str, Pixels], *, title: str, subtitle: str) -> Figure:
+    """Draw each photograph, by its key, clean and under every condition."""
+    cells = []
+    for key, clean in photographs.items():
+        cells.append((key, clean))
+        for name, condition in CONDITIONS.items():
+            cells.append((name, condition.apply(clean, seed_key=key)))
+    rows = -(-len(cells) // CELLS_PER_ROW)
+    words = {"title": title, "subtitle": subtitle}
+    figure, places = pictures(rows, CELLS_PER_ROW, **words, cell=CELL, caption=CAPTION)
+    for axes, (caption, pixels) in zip(sum(places, []), cells, strict=True):
+        show(axes, pixels, edge=RULE, width=0.6, caption=shortened(caption, CELL, size=SMALL))
     return figure
 
 
 def photographs_of(
     shards: ShardSet, rows: RowNumbers, *, count: int, image_size: int
-) -> list[Photograph]:
-    """Read `count` of these images, evenly spaced, at the size that a model would see.
+) -> dict[str, Pixels]:
+    """Read `count` of these images by key, evenly spaced, at the size that a model would see.
 
     Raises:
         ShardError: an image cannot be decoded.
     """
-    count = min(count, len(rows))
-    chosen = rows[((np.arange(count) + 0.5) * len(rows) / count).astype(np.int64)]
+    chosen = rows[evenly_spaced(len(rows), count)]
     batches = image_batches(
         shards,
         chosen,
@@ -131,11 +95,11 @@ def photographs_of(
         batch_size=count,
         threads=1,
     )
-    return [
-        Photograph(key=str(shards.images.key[row]), pixels=pixels.copy())
+    return {
+        str(shards.images.key[row]): pixels.copy()
         for part, images in batches
         for row, pixels in zip(part.tolist(), images, strict=True)
-    ]
+    }
 
 
 def draw(config: SheetConfig) -> int:

@@ -1,48 +1,59 @@
 """Accuracy against cost: a bubble per model, its area the parameters, the cost on a log axis."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation, Text
 
-from evaluation.figures.canvas import (
+from evaluation.figures.curves import log_axis
+from evaluation.figures.style import (
     CHART_DPI,
     COLUMN,
-    EDGE,
     INK,
     PAPER,
     QUIET,
     SMALL,
     TEXT,
     VALUE,
-    Headline,
-    blank,
-    box,
-    chart,
     colours,
-    write,
+    letters,
+    new_figure,
+    styled,
 )
-from evaluation.figures.labels import Mark, are_clear, place_labels
-from evaluation.figures.lettering import text_width, wrapped
-from evaluation.figures.units import short
+from evaluation.tables import short
 
-HEIGHTS = {COLUMN: 2.4, TEXT: 3.5}
-"""Of the chart, by the width of the figure, in inches: without headline and sources."""
+Floats = npt.NDArray[np.float64]
+
+HEIGHTS = {COLUMN: 2.9, TEXT: 4.0}
+"""Inches below the headline, by the width of the figure."""
 
 LARGEST_BUBBLES = {COLUMN: 18.0, TEXT: 26.0}
 """Diameter in points of the model with the most parameters, by the width of the figure."""
 
-LEFT, RIGHT, ABOVE, BELOW, SIZES, SOURCE = 0.52, 0.14, 0.1, 0.3, 0.42, 0.13
-"""Inches beside the chart, above and below it, for the row of sizes, and for a line of sources."""
+FEW = 6
+"""Models that find room in the width of a column."""
 
 LEAST_BUBBLE = 2.5
 """Diameter in points below which a bubble could not be seen."""
 
 PUBLISHED_FILL, PUBLISHED_EDGE = "#d5dbe1", "#9aa5b1"
+DIRECTIONS = (0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240)
+"""Degrees from a bubble to its label, the preferred ones first."""
+
+DISTANCES = (3.0, 8.0, 15.0, 24.0, 36.0, 50.0)
+"""Points between the edge of a bubble and its label; a thin line ties those from the third on."""
+
+OUTSIDE, COVERED, MISLEADING = 40.0, 10.0, 1500.0
+"""Price of a square point of a label outside the chart, or over something; and of each bubble that
+it stands closer to than to its own; beside the distance in points."""
+
 SIZES_IN_LEGEND = (1e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
 
 
@@ -108,102 +119,131 @@ def accuracy_against_speed(
     return _bubbles(points, title=title, subtitle=subtitle, metric=metric, what=what)
 
 
+@styled
 def _bubbles(
     points: Sequence[Point], *, title: str, subtitle: str, metric: str, what: str
 ) -> Figure:
-    """Draw for one column if all labels find room there, else for the whole width of the text."""
+    """Draw for one column if there are few models, else for the whole width of the text."""
     assert points, "the caller has something to compare"
-    for width in (COLUMN, TEXT):
-        head = Headline(title=title, subtitle=subtitle, width=width)
-        figure, is_clear = _drawn(points, head, metric=metric, what=what)
-        if is_clear:
-            break
-    return figure
-
-
-def _drawn(
-    points: Sequence[Point], head: Headline, *, metric: str, what: str
-) -> tuple[Figure, bool]:
-    """Draw at the width of a headline, and tell whether every label hides nothing."""
+    width = COLUMN if len(points) <= FEW else TEXT
+    height = HEIGHTS[width]
+    figure = new_figure(width, height, title=title, subtitle=subtitle, dpi=CHART_DPI)
+    axes = figure.subplots()
     sources = list(dict.fromkeys(point.source for point in points if point.source))
-    notes = _notes(sources, head.width - 2 * EDGE)
-    height = HEIGHTS[head.width]
-    names = wrapped(what, head.width - LEFT - RIGHT, size=SMALL)
-    below = EDGE + SOURCE * (len(notes) + len(names)) + SIZES + BELOW
-    figure = blank(head.width, head.height + ABOVE + height + below, dpi=CHART_DPI)
-    head.write(figure)
-    place = box(figure, LEFT, below, head.width - LEFT - RIGHT, height)
-    axes = chart(figure, place, title="")
+    notes = [
+        f"{f'[{number}]' if len(sources) > 1 else 'grey'}: published, {source}"
+        for number, source in enumerate(sources, start=1)
+    ]
+    room = letters(width - 0.5, SMALL)
+    axes.set_xlabel(
+        "\n".join(line for text in (what, *notes) for line in textwrap.wrap(text, room))
+    )
+    axes.set_ylabel(f"{metric} (%)")
     _limits(axes, points)
-    axes.set_xlabel("\n".join(names), fontsize=SMALL, color=QUIET, labelpad=2)
-    axes.set_ylabel(f"{metric} (%)", fontsize=SMALL, color=QUIET, labelpad=3)
 
-    area = LARGEST_BUBBLES[head.width] ** 2 / max(point.parameters for point in points)
+    area = LARGEST_BUBBLES[width] ** 2 / max(point.parameters for point in points)
     runs = [point for point in points if not point.is_published]
     colour_of = dict(zip(map(id, runs), colours(len(runs)), strict=True))
-    marks = []
+    sizes = [max(area * point.parameters, LEAST_BUBBLE**2) for point in points]
     # Large bubbles first, so that small ones lie on top of them, whoever's they are.
-    for point in sorted(points, key=lambda point: (-point.parameters, not point.is_published)):
+    for size, point in sorted(zip(sizes, points, strict=True), key=_largest_first):
         colour = colour_of.get(id(point), PUBLISHED_FILL)
         edge = PUBLISHED_EDGE if point.is_published else PAPER
-        x, y, size = point.x, 100 * point.accuracy, max(area * point.parameters, LEAST_BUBBLE**2)
+        x, y = point.x, 100 * point.accuracy
         axes.scatter(x, y, s=size, color=colour, edgecolors=edge, linewidths=0.7, zorder=4)
         if point.deviation:
             axes.errorbar(x, y, yerr=100 * point.deviation, color=INK, linewidth=0.8, zorder=5)
-        marks.append(_mark(point, math.sqrt(size) / 2, sources))
-    marks = _by_crowd(axes, marks)
-    boxes = place_labels(axes, marks)
-    _size_legend(figure, area, points, middle=EDGE + SOURCE * len(notes) + SIZES / 2)
-    for number, note in enumerate(reversed(notes)):
-        write(figure, EDGE, EDGE + SOURCE * number, note, colour=QUIET, size=VALUE)
-    return figure, are_clear(axes, marks, boxes)
+    _size_legend(figure, area, max(point.parameters for point in points))
+    figure.draw_without_rendering()  # the layout is final then
+    place_labels(axes, points, np.sqrt(sizes) / 2, sources)
+    return figure
 
 
-def _notes(sources: Sequence[str], width: float) -> list[str]:
-    """Name each source once, in lines of at most `width` inches."""
-    names = [f"[{number}]" if len(sources) > 1 else "grey" for number in range(1, len(sources) + 1)]
-    return [
-        line
-        for name, source in zip(names, sources, strict=True)
-        for line in wrapped(f"{name}: published, {source}", width, size=VALUE)
-    ]
+def _largest_first(sized: tuple[float, Point]) -> tuple[float, bool]:
+    return -sized[0], not sized[1].is_published
 
 
-def _mark(point: Point, radius: float, sources: Sequence[str]) -> Mark:
-    """Return the label of a point: quiet and with its source's number if it was published."""
-    is_numbered = point.source and len(sources) > 1
-    note = f" [{sources.index(point.source) + 1}]" if is_numbered else ""
-    return Mark(
-        x=point.x,
-        y=100 * point.accuracy,
-        radius=radius,
-        deviation=100 * point.deviation,
-        text=point.label + note,
-        colour=QUIET if point.is_published else INK,
-        weight="normal" if point.is_published else "bold",
-        size=VALUE if point.is_published else SMALL,
-    )
+def place_labels(
+    axes: Axes, points: Sequence[Point], radius_N: Floats, sources: Sequence[str]
+) -> list[Annotation]:
+    """Write each name where it hides least, those in a crowd first; bubbles have radii in points.
+
+    The name of a published point is quiet and has its source's number, if there are several.
+    """
+    scale = 72 / axes.figure.dpi
+    at = [(point.x, 100 * point.accuracy) for point in points]
+    top = [(point.x, 100 * (point.accuracy + point.deviation)) for point in points]
+    centre_N2, top_N2 = (axes.transData.transform(ends) * scale for ends in (at, top))
+    up_N = np.maximum((top_N2 - centre_N2)[:, 1], radius_N)
+    around_N2 = np.stack([radius_N, up_N], axis=1)
+    taken = list(np.concatenate([centre_N2 - around_N2, centre_N2 + around_N2], axis=1))
+    room = np.array(axes.get_window_extent().extents) * scale
+    apart_NN = np.hypot(*(centre_N2[:, None] - centre_N2[None]).transpose(2, 0, 1))
+    labels = []
+    for number in np.argsort(-np.exp(-apart_NN / 30).sum(axis=1), kind="stable").tolist():
+        point, centre = points[number], centre_N2[number]
+        is_numbered = point.source and len(sources) > 1
+        label = axes.annotate(
+            point.label + (f" [{sources.index(point.source) + 1}]" if is_numbered else ""),
+            at[number],
+            xytext=(0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=QUIET if point.is_published else INK,
+            fontsize=VALUE if point.is_published else SMALL,
+            fontweight="normal" if point.is_published else "bold",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": QUIET, "shrinkA": 0},
+            zorder=6,
+        )
+        extent = Text.get_window_extent(label)  # without the line
+        size = np.array([extent.width, extent.height]) * scale
+        places = [
+            (distance, np.array([math.cos(angle), math.sin(angle)]))
+            for distance in DISTANCES
+            for angle in np.radians(DIRECTIONS)
+        ]
+        offsets = [
+            along * (radius_N[number] + distance) + along.round(1) * size / 2
+            for distance, along in places
+        ]
+        boxes = [np.concatenate([centre + o - size / 2, centre + o + size / 2]) for o in offsets]
+        prices = [
+            distance
+            + COVERED * sum(_shared(box, other) for other in taken)
+            + OUTSIDE * (float(size.prod()) - _shared(box, room))
+            + MISLEADING * _num_closer(box, centre_N2, radius_N, number)
+            for (distance, _), box in zip(places, boxes, strict=True)
+        ]
+        best = int(np.argmin(prices))
+        label.set_position(offsets[best])
+        label.set_in_layout(False)  # it has its place, which is within the chart
+        assert label.arrow_patch is not None, "asked for above"
+        label.arrow_patch.set_visible(places[best][0] >= DISTANCES[2])
+        taken.append(boxes[best])
+        labels.append(label)
+    return labels
 
 
-def _by_crowd(axes: Axes, marks: Sequence[Mark]) -> list[Mark]:
-    """Put marks with near neighbours first: they have the fewest places to choose from."""
-    at_N2 = axes.transData.transform([(mark.x, mark.y) for mark in marks])
-    apart_NN = np.hypot(*(at_N2[:, None] - at_N2[None]).transpose(2, 0, 1))
-    crowd_N = np.exp(-apart_NN / 30).sum(axis=1)
-    return [marks[number] for number in np.argsort(-crowd_N, kind="stable")]
+def _shared(box: Floats, other: Floats) -> float:
+    """Return the area that two boxes (left, bottom, right, top) share."""
+    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+    return float(sides.clip(0).prod())
+
+
+def _num_closer(box: Floats, centre_N2: Floats, radius_N: Floats, own: int) -> int:
+    """Return to how many other bubbles a label stands closer than to its own."""
+    nearest_N2 = np.clip(centre_N2, box[:2], box[2:])
+    gap_N = np.hypot(*(nearest_N2 - centre_N2).T) - radius_N
+    return int((gap_N < gap_N[own]).sum())
 
 
 def _limits(axes: Axes, points: Sequence[Point]) -> None:
     """Leave room for bubbles and labels around all points."""
-    axes.set_xscale("log")
     logs = [math.log10(point.x) for point in points]
     span = max(max(logs) - min(logs), 0.3)
+    log_axis(axes, is_short=span < 2, form=short)
     axes.set_xlim(10 ** (min(logs) - 0.17 * span), 10 ** (max(logs) + 0.17 * span))
-    steps = (1, 2, 5) if span < 2 else (1,)
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=0)
     low = min(100 * (point.accuracy - point.deviation) for point in points)
     high = max(100 * (point.accuracy + point.deviation) for point in points)
     room = 0.12 * max(high - low, 1.0)
@@ -212,20 +252,23 @@ def _limits(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(low - room, high + room)
 
 
-def _size_legend(figure: Figure, area: float, points: Sequence[Point], *, middle: float) -> None:
-    """Show what the areas mean in a row below the chart, by a few round numbers of parameters."""
-    wide, tall = figure.get_figwidth(), figure.get_figheight()
-    strip = figure.add_axes((0, 0, 1, 1))
-    strip.set_xlim(0, wide)
-    strip.set_ylim(0, tall)
-    strip.set_axis_off()
-    left, most = wide - EDGE, max(point.parameters for point in points)
-    for size in [size for size in SIZES_IN_LEGEND if most / 40 <= size <= 1.2 * most][:-4:-1]:
-        diameter = math.sqrt(area * size) / 72
-        left -= text_width(short(size), size=VALUE)
-        strip.text(left, middle, short(size), fontsize=VALUE, color=QUIET, va="center")
-        left -= 0.05 + diameter / 2
-        strip.scatter(left, middle, s=area * size, color=PAPER, edgecolors=QUIET, linewidths=0.7)
-        left -= diameter / 2 + 0.15
-    words = "area: parameters"
-    strip.text(left, middle, words, fontsize=VALUE, color=QUIET, va="center", ha="right")
+def _size_legend(figure: Figure, area: float, most: float) -> None:
+    """Show what the areas mean below the chart, by a few round numbers of parameters."""
+    sizes = [size for size in SIZES_IN_LEGEND if most / 40 <= size <= 1.2 * most][-3:] or [most]
+    keys = [
+        Line2D([], [], linestyle="", marker="o", markersize=math.sqrt(area * size))
+        for size in sizes
+    ]
+    for key in keys:
+        key.set(markerfacecolor=PAPER, markeredgecolor=QUIET)
+    figure.legend(
+        keys,
+        [short(size) for size in sizes],
+        title="area: parameters",
+        title_fontsize=VALUE,
+        loc="outside lower right",
+        handleheight=math.sqrt(area * sizes[-1]) / SMALL,  # room for the largest
+        handlelength=math.sqrt(area * sizes[-1]) / SMALL,
+        ncols=3,
+        labelcolor=QUIET,
+    )

@@ -9,19 +9,26 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from data_shards.shards import ShardSet
-from evaluation.figures.canvas import INK, RUN_COLOURS, VALUE, tones
-from evaluation.figures.grid import add_legend, charts, name_axes
-from evaluation.verdict import Verdict
+from evaluation.figures.curves import log_axis
+from evaluation.figures.style import (
+    INK,
+    RUN_COLOURS,
+    VALUE,
+    add_legend,
+    charts,
+    name_axes,
+    styled,
+    tones,
+)
+from evaluation.retrieval import Retrieval
 
 EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of WGS 84; a sphere of it is off by less than 0.6 %."""
 
 WITHIN_M = (10, 50, 100, 250, 500, 1000)
 MARKED_M = (10, 50, 100, 250)
-MOST_TICKS = 6
 LEAST_M = 1.0
 """Where the axis begins: right answers, at distance 0, are counted from there on."""
 
@@ -36,11 +43,6 @@ class Distances:
     num_unknown: int
     """Queries left out: it is not known where they, or their first answers, lie."""
 
-    @property
-    def median_m(self) -> float:
-        """Half of the queries lie no further."""
-        return float(np.median(self.metres_N))
-
     def share_within(self, metres: float) -> float:
         """Return the share of the known queries that lie no further."""
         return float(np.searchsorted(self.metres_N, metres, side="right")) / len(self.metres_N)
@@ -49,7 +51,7 @@ class Distances:
         """Return what a report keeps: shares as fractions, the median, and the counts."""
         shares = {f"within_{metres}m": self.share_within(metres) for metres in WITHIN_M}
         counts = {"num_known": len(self.metres_N), "num_unknown": self.num_unknown}
-        return {**shares, "median_m": self.median_m, **counts}
+        return {**shares, "median_m": float(np.median(self.metres_N)), **counts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class DistanceCurve:
     distances: Distances
 
 
-def distance_to_truth(verdict: Verdict, shards: ShardSet) -> Distances | None:
+def distance_to_truth(retrieval: Retrieval, shards: ShardSet) -> Distances | None:
     """Measure from each query's place to that of its first answer; None if no pair is known."""
     known = shards.manifest.coordinates
     if not known:
@@ -73,8 +75,8 @@ def distance_to_truth(verdict: Verdict, shards: ShardSet) -> Distances | None:
     nowhere = (np.nan, np.nan)
     degrees = np.array([known.get(place, nowhere) for place in shards.places], dtype=np.float64)
     place = shards.images.place
-    truth_Q = degrees[place[verdict.query_rows]]
-    answer_Q = degrees[place[verdict.gallery_rows[verdict.first_answers.numpy()]]]
+    truth_Q = degrees[place[retrieval.query_rows]]
+    answer_Q = degrees[place[retrieval.gallery_rows[retrieval.first_answers.numpy()]]]
     metres_Q = great_circle_m(truth_Q, answer_Q)
     is_known_Q = np.isfinite(metres_Q)
     if not is_known_Q.any():
@@ -95,6 +97,7 @@ def great_circle_m(
     return metres
 
 
+@styled
 def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str) -> Figure:
     """Draw the share of queries whose first answer lies within a distance, a chart per direction.
 
@@ -108,48 +111,24 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
     for name, axes in zip(titles, all_axes, strict=True):
         here = [curve for curve in curves if curve.title == name]
         for curve, colour in zip(here, tones(len(here)), strict=True):
-            metres_N, share_N = _steps(curve.distances, end_m)
+            metres_N = curve.distances.metres_N
+            share_N = np.arange(1, len(metres_N) + 1) / len(metres_N)
             axes.step(
-                metres_N,
-                100 * share_N,
+                np.concatenate([[LEAST_M], metres_N.clip(LEAST_M), [end_m]]),
+                100 * np.concatenate([[curve.distances.share_within(LEAST_M)], share_N, [1.0]]),
                 where="post",
                 color=colour,
-                linewidth=1.6,
                 label=curve.label,
-                zorder=3,
             )
         if len(here) == 1:
             _write_shares(axes, here[0].distances)
-        axes.set_xscale("log")
-        axes.set_xlim(LEAST_M, end_m)
-        axes.set_ylim(-14, 116)
-        axes.set_yticks(range(0, 101, 20))
-        axes.xaxis.set_major_locator(LogLocator(base=10, numticks=MOST_TICKS))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_m(value)))
-        axes.tick_params(which="minor", length=0)
-        name_axes(
-            axes,
-            x="distance of the first answer from the truth",
-            y="queries within it (%)",
-        )
+        log_axis(axes, is_short=False, form=_short_m)
+        axes.set(xlim=(LEAST_M, end_m), ylim=(-14, 116), yticks=range(0, 101, 20))
+        name_axes(axes, x="distance of the first answer from the truth", y="queries within it (%)")
     if legend:
         fullest = max(all_axes, key=lambda axes: len(axes.lines))
         add_legend(figure, *fullest.get_legend_handles_labels())
     return figure
-
-
-def _steps(
-    distances: Distances, end_m: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return where the share of queries grows, the ends of the axis included, and what it is."""
-    metres_N, count_N = np.unique(distances.metres_N, return_counts=True)
-    share_N = count_N.cumsum() / len(distances.metres_N)
-    is_beyond_N = metres_N > LEAST_M
-    return (
-        np.concatenate([[LEAST_M], metres_N[is_beyond_N], [end_m]]),
-        np.concatenate([[distances.share_within(LEAST_M)], share_N[is_beyond_N], [1.0]]),
-    )
 
 
 def _write_shares(axes: Axes, distances: Distances) -> None:
@@ -157,7 +136,7 @@ def _write_shares(axes: Axes, distances: Distances) -> None:
     for number, metres in enumerate(MARKED_M):
         share = 100 * distances.share_within(metres)
         is_above = number % 2 == 0
-        axes.plot(metres, share, "o", color=RUN_COLOURS[0], markersize=3, zorder=4)
+        axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
         axes.annotate(
             f"{share:.1f}",
             (metres, share),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -18,24 +19,20 @@ from data_shards.decode import decode, resize
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel, inference, normalize
 from distill.models.heads import GeM, Mean, PooledHead
-from evaluation.figures.canvas import (
-    EDGE,
-    QUIET,
+from evaluation.figures.style import (
+    INK,
     RULE,
     SMALL,
-    VALUE,
-    Headline,
     Pixels,
-    blank,
-    box,
-    image,
-    write,
+    pictures,
+    shortened,
+    show,
+    styled,
 )
-from evaluation.figures.lettering import shortened, text_width
 
 THUMBNAIL_PIXELS = 216
-CELL, GAP, BELOW, ROW_NAMES, LEAST_WIDTH = 1.0, 0.08, 0.52, 0.54, 4.9
-"""Sizes in inches: with six pairs it is as wide as the text of a paper."""
+CELL = 1.0
+"""Inches of a picture: with six pairs a figure is as wide as the text of a paper."""
 
 COLOURS = colormaps["inferno"]
 STRENGTH = 0.6
@@ -73,15 +70,17 @@ def heat_pairs(
     """
     found = []
     for drone_row, satellite_row, note in pairs:
-        pictures = [_pixels(shards, row) for row in (drone_row, satellite_row)]
-        inputs = [resize(picture, size=image_size, resampling=resampling) for picture in pictures]
+        photos = [
+            decode(shards.read(row), orientation=int(shards.images.orientation[row]))
+            for row in (drone_row, satellite_row)
+        ]
+        inputs = [resize(photo, size=image_size, resampling=resampling) for photo in photos]
         map_BDHW = feature_maps(model, np.stack(inputs))
         head = pooled_head(model)
         heat = contributions(map_BDHW, map_BDHW.flip(0), head.pool, head.projection)
         heat_BHW = heat.cpu().numpy()
         drone, satellite = (
-            resize(picture, size=THUMBNAIL_PIXELS, resampling="pillow-bicubic")
-            for picture in pictures
+            resize(photo, size=THUMBNAIL_PIXELS, resampling="pillow-bicubic") for photo in photos
         )
         found.append(
             HeatPair(
@@ -135,7 +134,8 @@ def contributions(
     below. For the plain mean (p = 1) this is the decomposition of Stylianou et al., "Visualizing
     deep similarity networks" (WACV 2019); negative places speak against the pair.
     """
-    power, least = _power(pool)
+    assert isinstance(pool, GeM | Mean), "the pools of distill.models.pooling"
+    power, least = (float(pool.power), pool.eps) if isinstance(pool, GeM) else (1.0, None)
     map_BDHW = map_BDHW.double()
     clamped_BDHW = map_BDHW if least is None else map_BDHW.clamp(min=least)
     own_BD = pool(map_BDHW.float()).double()
@@ -151,36 +151,29 @@ def contributions(
     return torch.einsum("bdhw,bd->bhw", clamped_BDHW, scale_BD / num_places)
 
 
+@styled
 def draw_heat_maps(pairs: Sequence[HeatPair], *, title: str, subtitle: str) -> Figure:
     """Draw a column per pair: drone image, its heat, satellite image, its heat."""
-    width = max(2 * EDGE + ROW_NAMES + len(pairs) * (CELL + GAP) - GAP, LEAST_WIDTH)
-    head = Headline(title=title, subtitle=subtitle, width=width)
-    figure = blank(width, head.height + 4 * (CELL + GAP) + BELOW)
-    head.write(figure)
-    top = figure.get_figheight() - head.height
-    bottoms = [top - (number + 1) * (CELL + GAP) + GAP for number in range(4)]
-    for name, bottom in zip(("drone", "", "satellite", ""), bottoms, strict=True):
-        write(figure, EDGE, bottom + CELL / 2, name, size=SMALL)
-    for number, pair in enumerate(pairs):
-        left = EDGE + ROW_NAMES + number * (CELL + GAP)
+    figure, cells = pictures(4, len(pairs), title=title, subtitle=subtitle, caption=0.2)
+    for pair, column in zip(pairs, zip(*cells, strict=True), strict=True):
+        words = shortened(pair.place, CELL - 0.3, size=SMALL) + f", {pair.similarity:.2f}"
+        caption = f"{words}\n{shortened(pair.note, CELL, size=SMALL)}"
         shown = (
             pair.drone,
             heated(pair.drone, pair.drone_heat),
             pair.satellite,
             heated(pair.satellite, pair.satellite_heat),
         )
-        for pixels, bottom in zip(shown, bottoms, strict=True):
-            image(figure, pixels, box(figure, left, bottom, CELL, CELL), edge=RULE, thickness=0.8)
-        similarity = f", {pair.similarity:.2f}"
-        words = shortened(pair.place, CELL - text_width(similarity, size=SMALL), size=SMALL)
-        write(figure, left, bottoms[-1] - 0.13, words + similarity, size=SMALL)
-        note = shortened(pair.note, CELL, size=VALUE)
-        write(figure, left, bottoms[-1] - 0.24, note, colour=QUIET, size=VALUE)
-    scale = heated(np.full((8, 256, 3), 150, np.uint8), np.linspace(0, 1, 256)[None])
-    place = box(figure, EDGE + ROW_NAMES, EDGE, 1.0, 0.1)
-    image(figure, scale, place, edge=RULE, thickness=0.8)
-    words = "share of the similarity, from none to the most of the image"
-    write(figure, EDGE + ROW_NAMES + 1.1, EDGE + 0.01, words, colour=QUIET, size=SMALL)
+        for axes, pixels in zip(column, shown, strict=True):
+            show(axes, pixels, edge=RULE, width=0.8)
+        column[-1].set_xlabel(caption, loc="left", color=INK)
+    for (axes, *_), name in zip(cells, ("drone", "", "satellite", ""), strict=True):
+        axes.set_ylabel(name, color=INK)
+    scale = figure.colorbar(
+        ScalarMappable(cmap=COLOURS), ax=sum(cells, []), orientation="horizontal", aspect=60
+    )
+    scale.set_ticks([])
+    scale.set_label("share of the similarity, from none to the most of the image")
     return figure
 
 
@@ -192,15 +185,3 @@ def heated(pixels: Pixels, heat_HW: npt.NDArray[np.floating]) -> Pixels:
     grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2)
     mixed = (1 - STRENGTH) * grey + STRENGTH * 255 * COLOURS(share)[:, :, :3]
     return np.asarray(mixed.round().astype(np.uint8))
-
-
-def _power(pool: nn.Module) -> tuple[float, float | None]:
-    """Return the power of a pool, and below which activation it sees only that one."""
-    if isinstance(pool, GeM):
-        return float(pool.power), pool.eps
-    assert isinstance(pool, Mean), "the pools of distill.models.pooling"
-    return 1.0, None
-
-
-def _pixels(shards: ShardSet, row: int) -> Pixels:
-    return decode(shards.read(row), orientation=int(shards.images.orientation[row]))

@@ -1,7 +1,6 @@
 """All figures of a report: which ones there are, and what they are called."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,30 +9,25 @@ from data_shards.config import Resampling
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel
 from distill.models.heads import PooledHead
-from evaluation.figures.canvas import save_figure
+from evaluation.figures.bars import (
+    condition_bars,
+    draw_altitudes,
+    draw_bars,
+    multi_view_bars,
+)
+from evaluation.figures.curves import draw_recall_curves, recall_curve
 from evaluation.figures.distances import DistanceCurve, distance_to_truth, draw_distances
 from evaluation.figures.heat import draw_heat_maps, heat_pairs
 from evaluation.figures.panels import draw_panel, evenly_spaced
-from evaluation.figures.recall_curves import draw_recall_curves, recall_curve
-from evaluation.figures.result_charts import (
-    condition_bars,
-    draw_altitudes,
-    draw_conditions,
-    draw_multi_view,
-    multi_view_bars,
-)
 from evaluation.figures.similarity import draw_similarity, similarity_counts
-from evaluation.figures.tables import DATASETS
-from evaluation.protocols import PROTOCOLS
-from evaluation.report import Report
-from evaluation.result import Result
-from evaluation.verdict import Verdict
+from evaluation.figures.style import save_figure
+from evaluation.protocols import DRONE_TO_SATELLITE, PROTOCOLS
+from evaluation.report import Report, Result
+from evaluation.retrieval import Retrieval
+from evaluation.tables import DATASETS
 
 NUM_PAIRS = 6
 """Heat maps are drawn of this many pairs."""
-
-FROM_THE_AIR = "d2s"
-"""Direction whose pairs have heat maps."""
 
 HEAT_MAPS = "heat_maps.png"
 CHARTS = ("recall_curves", "similarity", "distances", "altitudes", "conditions", "multi_view")
@@ -48,41 +42,12 @@ FIGURE_NAMES = (
 )
 """Everything that a report may have."""
 
-Searched = tuple[Result, Verdict]
-
-
-def remove_figures(folder: Path) -> None:
-    """Remove every figure of a report; the folder stays, as it may be a link or hold more.
-
-    Raises:
-        OSError: one cannot be removed.
-    """
-    _remove(folder, FIGURE_NAMES)
-
-
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove files that are there."""
-    for path in (folder / name for name in names):
-        if path.is_file():
-            path.unlink()
-
-
-@contextmanager
-def _nothing_half_drawn(folder: Path) -> Iterator[None]:
-    """Remove what a figure that cannot be written leaves, and the folder if it was made for it."""
-    was_there = folder.is_dir()
-    try:
-        yield
-    except BaseException:
-        _remove(folder, (f".{name}.partial" for name in FIGURE_NAMES))
-        if not was_there and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
+Searched = tuple[Result, Retrieval]
 
 
 def draw_all(
     report: Report,
-    verdicts: Mapping[str, Verdict],
+    retrievals: Mapping[str, Retrieval],
     shards: ShardSet,
     model: RetrievalModel,
     *,
@@ -96,8 +61,8 @@ def draw_all(
 
     Args:
         report: what was measured.
-        verdicts: by the name of their result, of the headline rows.
-        shards: with the images that the rows of the verdicts stand for.
+        retrievals: by the name of their result, of the headline rows.
+        shards: with the images that the rows of the retrievals stand for.
         model: as it described them.
         folder: is made if it is not there.
         image_size: width and height of the model's inputs in pixels.
@@ -106,23 +71,23 @@ def draw_all(
     Raises:
         OSError: a file cannot be written; those before it stay.
     """
-    searched = [(row, verdicts[row.name]) for row in report.headlines() if row.name in verdicts]
-    paths = []
-    with _nothing_half_drawn(folder):
-        for direction, figure in _panels(report, searched, shards).items():
-            paths.append(save_figure(figure, folder / f"retrieval_{direction}.png"))
-        pairs = _pairs(searched, shards)
-        if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
-            found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
-            side, _ = found[0].drone_heat.shape
-            figure = draw_heat_maps(
-                found,
-                title="Where the similarity of a pair comes from",
-                subtitle=f"{_whose(report)}; feature map {side} x {side}, {image_size} px",
-            )
-            paths.append(save_figure(figure, folder / HEAT_MAPS))
-        for name, figure in _charts(report, searched, shards).items():
-            paths += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in CHART_FORMATS]
+    searched = [(row, retrievals[row.name]) for row in report.headlines() if row.name in retrievals]
+    paths = [
+        save_figure(figure, folder / f"retrieval_{direction}.png")
+        for direction, figure in _panels(report, searched, shards)
+    ]
+    pairs = _pairs(searched, shards)
+    if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
+        found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
+        side, _ = found[0].drone_heat.shape
+        figure = draw_heat_maps(
+            found,
+            title="Where the similarity of a pair comes from",
+            subtitle=f"{_whose(report)}; feature map {side} x {side}, {image_size} px",
+        )
+        paths.append(save_figure(figure, folder / HEAT_MAPS))
+    for name, figure in _charts(report, searched, shards):
+        paths += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in CHART_FORMATS]
     return paths
 
 
@@ -134,59 +99,18 @@ def _whose(report: Report) -> str:
     return on
 
 
-def _charts(report: Report, searched: list[Searched], shards: ShardSet) -> dict[str, Figure]:
-    """Draw the charts by name of file."""
-    whose = _whose(report)
-    in_full = f"{whose}, full gallery"
-    figures = {}
-    if searched:
-        figures["recall_curves"] = draw_recall_curves(
-            [
-                recall_curve(verdict.ranking, title=row.title, label=_altitude(row))
-                for row, verdict in searched
-            ],
-            title="Recall over K",
-            subtitle=in_full,
-        )
-        figures["similarity"] = _similarity(searched, shards, subtitle=whose)
-    distances = _distances(searched, shards)
-    if distances:
-        figures["distances"] = draw_distances(
-            distances, title="Distance to the truth", subtitle=in_full
-        )
-    by_altitude = [row for row in report.headlines() if row.altitude_m is not None]
-    if by_altitude:
-        figures["altitudes"] = draw_altitudes(by_altitude, title="Over altitude", subtitle=in_full)
-    if condition_bars(report.results):
-        figures["conditions"] = draw_conditions(
-            report.results, title="In weather and light", subtitle=in_full
-        )
-    if multi_view_bars(report.results):
-        figures["multi_view"] = draw_multi_view(
-            report.results, title="Several drone views per place", subtitle=in_full
-        )
-    return figures
-
-
 def _altitude(result: Result) -> str:
     return "" if result.altitude_m is None else f"{result.altitude_m} m"
 
 
-def _search(result: Result) -> str:
-    return ", ".join(word for word in (result.title, _altitude(result)) if word)
-
-
-def _panels(report: Report, searched: list[Searched], shards: ShardSet) -> dict[str, Figure]:
+def _panels(
+    report: Report, searched: list[Searched], shards: ShardSet
+) -> Iterator[tuple[str, Figure]]:
     """Draw a panel per direction, of all its altitudes."""
-    directions: dict[str, dict[str, Verdict]] = {}
-    titles = {}
-    for row, verdict in searched:
-        directions.setdefault(row.direction, {})[_altitude(row)] = verdict
-        titles[row.direction] = f"{report.name}: {row.title}"
-    return {
-        direction: draw_panel(found, shards, title=titles[direction])
-        for direction, found in directions.items()
-    }
+    for direction in dict.fromkeys(row.direction for row, _ in searched):
+        here = [(row, found) for row, found in searched if row.direction == direction]
+        title = f"{report.name}: {here[0][0].title}"
+        yield direction, draw_panel({_altitude(row): one for row, one in here}, shards, title=title)
 
 
 def _pairs(searched: list[Searched], shards: ShardSet) -> list[tuple[int, int, str]]:
@@ -197,37 +121,61 @@ def _pairs(searched: list[Searched], shards: ShardSet) -> list[tuple[int, int, s
     """
     place = shards.images.place
     asked = [
-        (row, verdict, int(query))
-        for row, verdict in searched
-        if row.direction == FROM_THE_AIR
-        for query in verdict.ranking.offsets.diff().nonzero().flatten()
+        (row, found, int(query))
+        for row, found in searched
+        if row.direction == DRONE_TO_SATELLITE.direction
+        for query in found.ranking.offsets.diff().nonzero().flatten()
     ]
     pairs = []
     for at in evenly_spaced(len(asked), NUM_PAIRS):
-        row, verdict, query = asked[at]
-        drone = int(verdict.query_rows[query])
-        right = verdict.gallery_rows[place[verdict.gallery_rows] == place[drone]]
-        rank = f"rank {verdict.ranking.of_query(query)[0] + 1:,}"
+        row, found, query = asked[at]
+        drone = int(found.query_rows[query])
+        right = found.gallery_rows[place[found.gallery_rows] == place[drone]]
+        rank = f"rank {found.ranking.of_query(query)[0] + 1:,}"
         note = ", ".join(word for word in (_altitude(row), rank) if word)
         pairs.append((drone, int(right[0]), note))
     return pairs
 
 
-def _similarity(searched: list[Searched], shards: ShardSet, *, subtitle: str) -> Figure:
-    num_altitudes = sum(row.direction == searched[0][0].direction for row, _ in searched)
-    return draw_similarity(
-        {_search(row): similarity_counts(verdict, shards.images) for row, verdict in searched},
-        title="Similarity of pairs",
-        subtitle=subtitle,
-        columns=num_altitudes if num_altitudes > 1 else 2,
-    )
-
-
-def _distances(searched: list[Searched], shards: ShardSet) -> list[DistanceCurve]:
-    """Measure the distances of every search whose places are known."""
-    measured = [(row, distance_to_truth(verdict, shards)) for row, verdict in searched]
-    return [
-        DistanceCurve(title=row.title, label=_altitude(row), distances=found)
-        for row, found in measured
-        if found is not None
+def _charts(
+    report: Report, searched: list[Searched], shards: ShardSet
+) -> Iterator[tuple[str, Figure]]:
+    """Draw the charts that there is something for, by name of file."""
+    whose = _whose(report)
+    words = {"subtitle": f"{whose}, full gallery"}
+    if searched:
+        curves = [
+            recall_curve(found.ranking, title=row.title, label=_altitude(row))
+            for row, found in searched
+        ]
+        yield "recall_curves", draw_recall_curves(curves, title="Recall over K", **words)
+        counts = {
+            ", ".join(word for word in (row.title, _altitude(row)) if word): similarity_counts(
+                found, shards.images
+            )
+            for row, found in searched
+        }
+        num_altitudes = sum(row.direction == searched[0][0].direction for row, _ in searched)
+        yield (
+            "similarity",
+            draw_similarity(
+                counts,
+                title="Similarity of pairs",
+                subtitle=whose,
+                columns=num_altitudes if num_altitudes > 1 else 2,
+            ),
+        )
+    distances = [
+        DistanceCurve(title=row.title, label=_altitude(row), distances=distances)
+        for row, found in searched
+        if (distances := distance_to_truth(found, shards))
     ]
+    if distances:
+        yield "distances", draw_distances(distances, title="Distance to the truth", **words)
+    by_altitude = [row for row in report.headlines() if row.altitude_m is not None]
+    if by_altitude:
+        yield "altitudes", draw_altitudes(by_altitude, title="Over altitude", **words)
+    if bars := condition_bars(report.results):
+        yield "conditions", draw_bars(bars, title="In weather and light", **words)
+    if bars := multi_view_bars(report.results):
+        yield "multi_view", draw_bars(bars, title="Several drone views per place", **words)

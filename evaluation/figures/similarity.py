@@ -14,9 +14,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from data_shards.shards import ImageTable
-from evaluation.figures.canvas import LINES, RUN_COLOURS
-from evaluation.figures.grid import add_legend, charts, name_axes
-from evaluation.verdict import Verdict
+from evaluation.figures.style import (
+    LINES,
+    RUN_COLOURS,
+    add_legend,
+    charts,
+    name_axes,
+    styled,
+)
+from evaluation.retrieval import Retrieval
 
 NUM_BINS = 2000
 """Over similarities from -1 to 1."""
@@ -59,14 +65,14 @@ class SimilarityCounts:
         return float((positive_N * below_N).sum())
 
 
-def similarity_counts(verdict: Verdict, images: ImageTable) -> SimilarityCounts:
+def similarity_counts(retrieval: Retrieval, images: ImageTable) -> SimilarityCounts:
     """Count all positive pairs, and the negative ones of so many queries as make about ten million.
 
     The sample of queries is that of a fixed seed. Memory is one tile of queries x gallery.
     """
-    query_label_Q = torch.from_numpy(images.place[verdict.query_rows])
-    gallery_label_G = torch.from_numpy(images.place[verdict.gallery_rows])
-    positive = _counted(_positives(verdict, query_label_Q, gallery_label_G))
+    query_label_Q = torch.from_numpy(images.place[retrieval.query_rows])
+    gallery_label_G = torch.from_numpy(images.place[retrieval.gallery_rows])
+    positive = _counted(_positives(retrieval, query_label_Q, gallery_label_G))
     num_queries, num_gallery = len(query_label_Q), len(gallery_label_G)
     most = min(num_queries, max(1, MOST_NEGATIVES // num_gallery))
     chosen = np.random.default_rng(SEED).choice(num_queries, size=most, replace=False)
@@ -74,12 +80,13 @@ def similarity_counts(verdict: Verdict, images: ImageTable) -> SimilarityCounts:
     for part in torch.from_numpy(np.sort(chosen)).split(TILE):
         for begin in range(0, num_gallery, PAIRS_AT_ONCE):
             tile = slice(begin, begin + PAIRS_AT_ONCE)
-            score_RG = verdict.query_QD[part] @ verdict.gallery_GD[tile].T
+            score_RG = retrieval.query_QD[part] @ retrieval.gallery_GD[tile].T
             is_positive_RG = query_label_Q[part][:, None] == gallery_label_G[tile][None]
             negative += _counted(score_RG) - _counted(score_RG[is_positive_RG])
     return SimilarityCounts(positive_N=positive.numpy(), negative_N=negative.numpy())
 
 
+@styled
 def draw_similarity(
     searches: Mapping[str, SimilarityCounts], *, title: str, subtitle: str, columns: int = 2
 ) -> Figure:
@@ -98,16 +105,8 @@ def draw_similarity(
         edges, positive, negative = _bars(counts)
         for share, label in zip((negative, positive), KINDS, strict=True):
             colour, dashed = KINDS[label]
-            axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.35, zorder=2)
-            axes.stairs(
-                100 * share,
-                edges,
-                color=colour,
-                linewidth=1.1,
-                linestyle=dashed,
-                zorder=3,
-                label=label,
-            )
+            axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.35)
+            axes.stairs(100 * share, edges, color=colour, linestyle=dashed, label=label)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
         area = "" if math.isnan(counts.auc) else f"; AUC {counts.auc:.4f}"
@@ -116,7 +115,7 @@ def draw_similarity(
     return figure
 
 
-def _positives(verdict: Verdict, query_label_Q: Tensor, gallery_label_G: Tensor) -> Tensor:
+def _positives(retrieval: Retrieval, query_label_Q: Tensor, gallery_label_G: Tensor) -> Tensor:
     """Return the similarity of every pair of one place [P]."""
     sorted_label, by_label = gallery_label_G.sort(stable=True)
     begin_Q = torch.searchsorted(sorted_label, query_label_Q)
@@ -125,8 +124,8 @@ def _positives(verdict: Verdict, query_label_Q: Tensor, gallery_label_G: Tensor)
     within_P = torch.arange(len(query_P)) - (num_Q.cumsum(0) - num_Q)[query_P]
     gallery_P = by_label[begin_Q[query_P] + within_P]
     parts = zip(query_P.split(PAIRS_AT_ONCE), gallery_P.split(PAIRS_AT_ONCE), strict=True)
-    scores = [(verdict.query_QD[q] * verdict.gallery_GD[g]).sum(dim=1) for q, g in parts]
-    return torch.cat([verdict.query_QD.new_empty(0), *scores])
+    scores = [(retrieval.query_QD[q] * retrieval.gallery_GD[g]).sum(dim=1) for q, g in parts]
+    return torch.cat([retrieval.query_QD.new_empty(0), *scores])
 
 
 def _counted(score: Tensor) -> Tensor:

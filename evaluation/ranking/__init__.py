@@ -2,7 +2,7 @@
 
 from evaluation.ranking.counts import rank, rank_gallery
 from evaluation.ranking.gallery import Gallery, InMemory, OnDisk
-from evaluation.ranking.ranked import JUNK, Ranking, metrics
+from evaluation.ranking.metrics import JUNK, Ranking, metrics
 
 __all__ = [
     "JUNK",

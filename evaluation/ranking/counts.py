@@ -1,16 +1,17 @@
 """Where every positive stands in its query's gallery, by counting what beats it; nothing is sorted.
 
 The gallery passes by twice, block by block, from memory or from a disk. The first pass scores
-every query with its positives, exactly (`exact.py`): these are the thresholds. The second counts,
+every query with its positives, exactly (`screen.py`): these are the thresholds. The second counts,
 for each threshold, the negatives that reach it:
 
 1. a rough product of rounded descriptors, whose error has a proven bound (`screen.py`), leaves the
-   few scores that may reach the lowest threshold of their query (`survivors.py`);
-2. a survivor further from every threshold than the bound is counted as it is; the pairs nearer than
-   that are scored exactly, by the very code of the first pass;
-3. a query with too many survivors, as weak models have them, goes on in float32 products, whose
-   bound is small, and of which what counts is sorted (`crowd.py`);
-4. where even that leaves too many pairs to score again, as copies do, in float64 (`dense.py`).
+   few candidates that may reach the lowest threshold of their query (`candidates.py`);
+2. a candidate further from every threshold than the bound is counted as it is; the pairs nearer
+   than that are scored exactly, by the very code of the first pass;
+3. a query with too many candidates, as weak models have them, goes on in float32 products, whose
+   bound is small, and of which what counts is sorted;
+4. where even that leaves too many pairs to score again, as copies do, and where float32 cannot hold
+   the products, every pair is scored exactly.
 
 So memory does not grow with queries x gallery, counts of parts of the gallery add up over ranks,
 and neither tiles nor ranks nor the kind of processor's matrix unit change a digit.
@@ -25,32 +26,41 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluation.ranking.block import Block, Buffers, Own, Tiles, hide
-from evaluation.ranking.crowd import count_crowd
-from evaluation.ranking.dense import count_densely
-from evaluation.ranking.exact import exact_scores
-from evaluation.ranking.exchange import Alone, Exchange, work_and_meet
-from evaluation.ranking.gallery import Gallery, InMemory
-from evaluation.ranking.ranked import JUNK, Ranking
+from evaluation.ranking.candidates import (
+    Block,
+    Buffers,
+    Candidates,
+    Limit,
+    Positives,
+    Tiles,
+    count_candidates,
+    count_sorted,
+    find_candidates,
+    mask,
+)
+from evaluation.ranking.gallery import Exchange, Gallery, InMemory, LocalExchange, work_together
+from evaluation.ranking.metrics import JUNK, Ranking
 from evaluation.ranking.screen import (
     PLAIN,
     Rounded,
     Screen,
-    exact_margins,
+    exact_scores,
     fastest_screen,
-    is_tame,
+    is_bounded,
     margins,
 )
-from evaluation.ranking.survivors import Limit, Survivors, count_survivors, find_survivors
 from evaluation.ranking.thresholds import Counts, Pairs, Thresholds
 
 CPU_TILES = Tiles()
 GPU_TILES = Tiles(queries=8192, strip=65536, block=65536, first_block=8192)
-SCREENED, CROWDED, DENSE = range(3)
+SCREENED, SORTED, EXACT = range(3)
 """The ways to count a query, each finer and dearer; no query goes back."""
 
-MOST_SURVIVORS = Limit(share=1 / 5, together=8)
-"""Beyond these, sorting a query's scores is quicker than looking at each survivor."""
+MOST_CANDIDATES = Limit(share=1 / 5, together=8)
+"""Beyond these, sorting a query's scores is quicker than looking at each candidate."""
+
+PAIRS_AT_ONCE = 2**20
+"""That are scored exactly."""
 
 MOST_UNSURE = Limit(share=1 / 40, together=1)
 """Beyond these, exact scores cost more than the next finer product."""
@@ -84,7 +94,7 @@ def rank_gallery(
         ValueError: shapes do not match, there is no query or no gallery image, a descriptor is not
             finite, a label is no integer, or another rank failed.
     """
-    exchange = exchange or Alone()
+    exchange = exchange or LocalExchange()
     device = query_QD.device
     num_gallery = int(exchange.sum(torch.tensor([len(gallery.labels_G)], device=device)))
     counter = _Counter(
@@ -103,14 +113,14 @@ def rank_gallery(
 
     def second_pass() -> Tensor:
         counts = thresholds.new_counts()
-        counter.count(pairs, own_score_P, counts)
+        counter.count(pairs, positive_score_P, counts)
         return counts.total()
 
-    pairs, own_score_P = work_and_meet(exchange, first_pass)
+    pairs, positive_score_P = work_together(exchange, first_pass)
     thresholds = Thresholds.sort(
-        exchange.gather(pairs.query_P), exchange.gather(own_score_P), len(query_QD)
+        exchange.gather(pairs.query_P), exchange.gather(positive_score_P), len(query_QD)
     )
-    reaching_P = exchange.sum(work_and_meet(exchange, second_pass))
+    reaching_P = exchange.sum(work_together(exchange, second_pass))
 
     # Scores ascend within a query, so its best positive comes last: turn each query's row round.
     offsets, query_P = thresholds.offsets, thresholds.query_P
@@ -152,38 +162,51 @@ class _Counter:
                 scores.append(exact_scores(self.query_QD, self.read(rows), query_N, column_N))
         return torch.cat(scores)
 
-    def count(self, pairs: Pairs, own_score_P: Tensor, counts: Counts) -> None:
+    def count(self, pairs: Pairs, positive_score_P: Tensor, counts: Counts) -> None:
         """Second pass: how many negatives reach each threshold."""
         rough = self.screen.round(self.query_QD)
         plain = PLAIN.round(self.query_QD, norm_R=rough.norm_R)
         finer = None if self.screen is PLAIN else plain
-        way_Q = torch.where(is_tame(plain.norm_R), SCREENED, DENSE)
+        way_Q = torch.where(is_bounded(plain.norm_R), SCREENED, EXACT)
         is_asking_Q = counts.thresholds.offsets.diff() > 0
         buffers = Buffers()
         for number, rows in enumerate(self.blocks()):
-            block, own = self.load(number, rows, pairs, own_score_P, buffers)
+            block, positives = self.load(number, rows, pairs, positive_score_P, buffers)
             if not len(block):
                 continue
             longest = block.rounded(self.screen).norm_R.max()
-            is_tame_block = bool(is_tame(longest))
-            if is_tame_block:
+            is_bounded_block = bool(is_bounded(longest))
+            if is_bounded_block:
                 for row_R in self.tiles.rows(is_asking_Q & (way_Q == SCREENED)):
                     way_Q[row_R] = self.count_screened(
-                        rough.take(row_R), row_R, block, own.among(row_R), counts, plain=finer
+                        rough.take(row_R), row_R, block, positives.among(row_R), counts, plain=finer
                     )
-                for row_R in self.tiles.rows(is_asking_Q & (way_Q == CROWDED)):
-                    own_R, query = own.among(row_R), plain.take(row_R)
-                    is_counted_R = count_crowd(self.query_QD, query, row_R, block, own_R, counts)
-                    way_Q[row_R] = torch.where(is_counted_R, CROWDED, DENSE)
-            is_dense_Q = (way_Q == DENSE) | (not is_tame_block)
-            row_R = (is_asking_Q & is_dense_Q).nonzero().squeeze(1)
+                for row_R in self.tiles.rows(is_asking_Q & (way_Q == SORTED)):
+                    positives_R, query = positives.among(row_R), plain.take(row_R)
+                    is_counted_R = count_sorted(
+                        self.query_QD, query, row_R, block, positives_R, counts
+                    )
+                    way_Q[row_R] = torch.where(is_counted_R, SORTED, EXACT)
+            is_exact_Q = (way_Q == EXACT) | (not is_bounded_block)
+            row_R = (is_asking_Q & is_exact_Q).nonzero().squeeze(1)
             if len(row_R):
-                margin_R = exact_margins(plain.norm_R[row_R], longest, self.query_QD.shape[1])
-                count_densely(self.query_QD, row_R, margin_R, block, own, counts)
+                self.count_exactly(row_R, block, positives, counts)
+
+    def count_exactly(
+        self, row_R: Tensor, block: Block, positives: Positives, counts: Counts
+    ) -> None:
+        """Count the block's negatives for the queries `row_R` by the exact score of every pair."""
+        column_C = torch.arange(len(block), device=row_R.device)
+        for row in row_R.split(max(1, PAIRS_AT_ONCE // len(block))):
+            row_N, column_N = row.repeat_interleave(len(block)), column_C.repeat(len(row))
+            score_N = exact_scores(self.query_QD, block.rows_CD, row_N, column_N)
+            of_rows = positives.among(row)
+            mask(score_N, of_rows.query_N * len(block) + of_rows.column_N)
+            counts.add_each(row_N, counts.thresholds.reached(row_N, score_N))
 
     def load(
-        self, number: int, rows: slice, pairs: Pairs, own_score_P: Tensor, buffers: Buffers
-    ) -> tuple[Block, Own]:
+        self, number: int, rows: slice, pairs: Pairs, positive_score_P: Tensor, buffers: Buffers
+    ) -> tuple[Block, Positives]:
         """Read a block, leave its junk out, and find the positives that stand in it."""
         read_CD, wanted_C = self.read(rows), self.labels_G[rows] != JUNK
         query_N, column_N = pairs.of_block(number)
@@ -191,16 +214,16 @@ class _Counter:
         if not bool(wanted_C.all()):
             read_CD, column_N = read_CD[wanted_C], (wanted_C.cumsum(0) - 1)[column_N]
         begin = pairs.block_begin[number]
-        score_N = own_score_P[begin : begin + len(query_N)]
-        own = Own(query_N=query_N, column_N=column_N, score_N=score_N)
-        return Block(rows_CD=read_CD, buffers=buffers), own
+        score_N = positive_score_P[begin : begin + len(query_N)]
+        positives = Positives(query_N=query_N, column_N=column_N, score_N=score_N)
+        return Block(rows_CD=read_CD, buffers=buffers), positives
 
     def count_screened(
         self,
         query: Rounded,
         row_R: Tensor,
         block: Block,
-        own: Own,
+        positives: Positives,
         counts: Counts,
         *,
         plain: Rounded | None,
@@ -216,26 +239,26 @@ class _Counter:
         # Integers stand for scores of half precision there, and are in their order above zero only.
         is_low_R = (floor_R <= 0) & (screen.kind == torch.bfloat16)
         floor_R = torch.where(is_low_R, torch.inf, floor_R)
-        parts: list[Survivors] = []
-        hidden: list[Tensor] = []
+        parts: list[Candidates] = []
+        masked: list[Tensor] = []
         num_found_R, is_worth_it_R = torch.zeros_like(row_R), torch.ones_like(is_low_R)
         strip = self.tiles.strip
         num_scores = len(row_R) * min(strip, len(block))
         room = block.buffers.row(f"scores of {screen}", num_scores, gallery.value_RD, screen.kind)
-        places = own.places(len(block), strip)
+        places = positives.places(len(block), strip)
         for number, strip_CD in enumerate(gallery.value_RD.split(strip)):
             score = room[: len(row_R) * len(strip_CD)]
             score_RC = score.view(len(row_R), len(strip_CD))
             with screen.arithmetic():
                 torch.mm(query.value_RD, strip_CD.T, out=score_RC)
-            hidden.append(hide(score, places[number]))
-            parts.append(find_survivors(score_RC, floor_R, number * strip))
+            masked.append(mask(score, places[number]))
+            parts.append(find_candidates(score_RC, floor_R, number * strip))
             num_found_R += torch.bincount(parts[-1].row_N, minlength=len(row_R))
-            is_worth_it_R &= MOST_SURVIVORS.is_kept(num_found_R, len(block))
+            is_worth_it_R &= MOST_CANDIDATES.is_kept(num_found_R, len(block))
             floor_R = torch.where(is_worth_it_R, floor_R, torch.inf)  # no further strip is kept
-        own.check(torch.cat(hidden), margin_R, screen)
-        found = Survivors.join(parts)
-        is_counted_R = count_survivors(
+        positives.check(torch.cat(masked), margin_R, screen)
+        found = Candidates.join(parts)
+        is_counted_R = count_candidates(
             found.of_rows(is_worth_it_R),
             self.query_QD,
             block,
@@ -246,7 +269,7 @@ class _Counter:
             most_unsure=MOST_UNSURE,
             plain=plain,
         )
-        return torch.where(is_worth_it_R & is_counted_R & ~is_low_R, SCREENED, CROWDED)
+        return torch.where(is_worth_it_R & is_counted_R & ~is_low_R, SCREENED, SORTED)
 
 
 def _check(query_QD: Tensor, gallery: Gallery, query_labels_Q: Tensor, num_gallery: int) -> None:

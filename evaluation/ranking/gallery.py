@@ -1,12 +1,12 @@
-"""Galleries that are read a block at a time, so that they may be larger than memory."""
+"""Galleries read a block at a time, larger than memory if need be, or a part on each rank."""
 
 # Shapes: G = gallery images, B = images of a block, D = descriptor width.
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar, cast
 from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
@@ -135,3 +135,58 @@ def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.ge
     if is_fortran:
         raise ValueError(f"{path} is stored column by column; save numpy.ascontiguousarray of it")
     return shape, kind, file.tell()
+
+
+class Exchange(Protocol):
+    """Meetings of all ranks, the same on each; every rank comes to all of them."""
+
+    def gather(self, part: Tensor) -> Tensor:
+        """Concatenate every rank's tensor [any, ...] in the order of ranks."""
+
+    def sum(self, part: Tensor) -> Tensor:
+        """Add every rank's integers, exactly."""
+
+    def first_problem(self, problem: str | None) -> str | None:
+        """Return the problem of the lowest rank that has one, the same on every rank."""
+
+
+class LocalExchange:
+    """The exchange of one process."""
+
+    def gather(self, part: Tensor) -> Tensor:
+        """Return the only part there is."""
+        return part
+
+    def sum(self, part: Tensor) -> Tensor:
+        """Return the only summand there is."""
+        return part
+
+    def first_problem(self, problem: str | None) -> str | None:
+        """Return the only problem there is."""
+        return problem
+
+
+T = TypeVar("T")
+
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError, AssertionError)
+"""What a rank tells the others before it ends, or they would wait for it."""
+
+
+def work_together(exchange: Exchange, work: Callable[[], T]) -> T:
+    """Do this rank's work; when a rank's fails, all raise its error instead of waiting for it.
+
+    Raises:
+        ValueError: that of the lowest rank that failed, whatever kind of error it was there.
+        Exception: this rank's own, where it is of another kind.
+    """
+    problem, own, done = None, None, None
+    try:
+        done = work()
+    except FAILURES as error:
+        own, problem = error, str(error) or type(error).__name__
+    problem = exchange.first_problem(problem)
+    if own is not None and not isinstance(own, ValueError):
+        raise own
+    if problem is not None:
+        raise ValueError(problem)
+    return cast(T, done)

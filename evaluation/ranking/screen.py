@@ -11,24 +11,32 @@ by Cauchy and Schwarz for the first two terms; the last is the textbook bound of
 any order, with u = 2^-24 for ordinary arithmetic. Matrix units may cut instead of round and drop
 subnormal numbers: they get u = 2^-22. All norms are measured, not assumed, and raised by 1 % for
 their own rounding; norms so small or so large that float32 might not hold a product send the pair
-to float64 (`is_tame`). A product of bfloat16 is written as bfloat16 too, half as many bytes to look
-through: once added up, s becomes v with |s - v| <= w |s|, w = 2^-8, so that |s - v| <= 1.03 w |v|
-widens the bound of a score that is read (`reach`), and no score s >= t is written below t - w |t|
-(`floor`; s - w |s| rises with s). Every positive is scored both ways, so the bound is asserted
-where it is used.
+to exact scores (`is_bounded`). A product of bfloat16 is written as bfloat16 too, half as many
+bytes to look through: once added up, s becomes v with |s - v| <= w |s|, w = 2^-8, so that
+|s - v| <= 1.03 w |v| widens the bound of a score that is read (`reach`), and no score s >= t is
+written below t - w |t| (`floor`; s - w |s| rises with s). Every positive is scored both ways, so
+the bound is asserted where it is used.
+
+The score that decides is one float64 dot product per pair, the same bits wherever the pair stands:
+a matrix product may round equal rows differently at different places of a tile. In `exact_scores`
+every product of two numbers and every sum is made in blocks of one shape, so two copies of an image
+score equal bits, and a tie is a tie on any tile, shard and number of ranks.
 """
 
-# Shapes: R = rows of descriptors, D = descriptor width.
+# Shapes: R = rows of descriptors, D = descriptor width, N = pairs of a query and a gallery image.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 ROWS_AT_ONCE = 128
-TAMEST, WILDEST = 2.0**-30, 2.0**30
+SMALLEST_NORM, LARGEST_NORM = 2.0**-30, 2.0**30
 LARGEST, SMALLEST = 2.0**500, 2.0**-1000
 
 
@@ -150,9 +158,9 @@ class Rounded:
         )
 
 
-def is_tame(norm: Tensor) -> Tensor:
+def is_bounded(norm: Tensor) -> Tensor:
     """Whether products of descriptors this long are safe in float32, underflow included."""
-    return (norm >= TAMEST) & (norm <= WILDEST)
+    return (norm >= SMALLEST_NORM) & (norm <= LARGEST_NORM)
 
 
 def margins(query: Rounded, gallery: Rounded, unit: float) -> Tensor:
@@ -165,17 +173,11 @@ def margins(query: Rounded, gallery: Rounded, unit: float) -> Tensor:
     return 1.03 * (rounding_R + (width + 4) * unit * query_R * reach)
 
 
-def exact_margins(query_norm_R: Tensor, longest: Tensor, width: int) -> Tensor:
-    """Bound the difference of two float64 scores of one pair, added in different orders."""
-    largest_R = query_norm_R * longest
-    return 2.06 * (width + 4) * 2.0**-53 * largest_R + SMALLEST
-
-
 def _believed(norm_R: Tensor, rows_RD: Tensor) -> Tensor:
     """Return the lengths of the rows, measured again in float64 where float32 may not do."""
-    if bool(is_tame(norm_R).all()):
+    if bool(is_bounded(norm_R).all()):
         return norm_R
-    norm_R = torch.cat([_wild_lengths(rows.double()) for rows in rows_RD.split(ROWS_AT_ONCE)])
+    norm_R = torch.cat([_unbounded_lengths(rows.double()) for rows in rows_RD.split(ROWS_AT_ONCE)])
     if not bool((norm_R <= LARGEST).all()):
         raise ValueError("descriptors must be finite, and their lengths squared too")
     return norm_R
@@ -188,8 +190,86 @@ def _lengths(rows_RD: Tensor) -> Tensor:
     return length_R.double()
 
 
-def _wild_lengths(rows_RD: Tensor) -> Tensor:
+def _unbounded_lengths(rows_RD: Tensor) -> Tensor:
     """Measure rows whose squares may leave float64."""
     largest_R1 = rows_RD.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
     length_R: Tensor = largest_R1[:, 0] * torch.linalg.vector_norm(rows_RD / largest_R1, dim=1)
     return length_R
+
+
+Array = npt.NDArray[Any]
+Kind = np.dtype[Any]
+
+NUMBERS_AT_ONCE = 2**15
+"""Products per block on a CPU: few enough to stay near its core."""
+
+NUMBERS_ELSEWHERE = 2**22
+
+
+def exact_scores(query_QD: Tensor, gallery_GD: Tensor, row_N: Tensor, column_N: Tensor) -> Tensor:
+    """Return the float64 scores [N] of the pairs (row, column)."""
+    return _scores(query_QD, gallery_GD, row_N, column_N, kind=torch.float64)
+
+
+def near_scores(query_QD: Tensor, gallery_GD: Tensor, row_N: Tensor, column_N: Tensor) -> Tensor:
+    """Return the scores [N] of pairs of float32 rows, added in float32: a third of the time."""
+    return _scores(query_QD, gallery_GD, row_N, column_N, kind=torch.float32)
+
+
+def _scores(
+    query_QD: Tensor, gallery_GD: Tensor, row_N: Tensor, column_N: Tensor, *, kind: torch.dtype
+) -> Tensor:
+    if not len(row_N):
+        return query_QD.new_empty(0, dtype=kind)
+    at_once = NUMBERS_AT_ONCE if query_QD.device.type == "cpu" else NUMBERS_ELSEWHERE
+    pairs = max(1, at_once // max(1, query_QD.shape[1]))
+    padding = row_N.new_zeros(-len(row_N) % pairs)
+    row_N, column_N = torch.cat([row_N, padding]), torch.cat([column_N, padding])
+    if query_QD.device.type == "cpu":
+        rows = _array(query_QD), _array(gallery_GD)
+        wide = np.dtype(str(kind).removeprefix("torch."))
+        score_N = torch.from_numpy(_on_cpu(*rows, row_N.numpy(), column_N.numpy(), pairs, wide))
+    else:
+        score_N = torch.cat(
+            [
+                (query_QD[row].to(kind) * gallery_GD[column].to(kind)).sum(dim=1)
+                for row, column in zip(row_N.split(pairs), column_N.split(pairs), strict=True)
+            ]
+        )
+    return score_N[: len(score_N) - len(padding)]
+
+
+def _on_cpu(
+    query_QD: Array, gallery_GD: Array, row_N: Array, column_N: Array, pairs: int, kind: Kind
+) -> Array:
+    """Score blocks of `pairs`, all full; einsum adds each row in one order, on one thread."""
+    score_N = np.empty(len(row_N), kind)
+    # The buffers are filled again and again: fresh memory would cost more than the arithmetic.
+    left, right = _Gathered(query_QD, pairs, kind), _Gathered(gallery_GD, pairs, kind)
+    for begin in range(0, len(row_N), pairs):
+        part = slice(begin, begin + pairs)
+        np.einsum("nd,nd->n", left.take(row_N[part]), right.take(column_N[part]), out=score_N[part])
+    return score_N
+
+
+class _Gathered:
+    """Rows of a table, brought together and widened in buffers."""
+
+    def __init__(self, rows_RD: Array, pairs: int, kind: Kind) -> None:
+        self._rows_RD = rows_RD
+        self._taken = np.empty((pairs, rows_RD.shape[1]), rows_RD.dtype)
+        self._wide = self._taken if rows_RD.dtype == kind else np.empty_like(self._taken, kind)
+
+    def take(self, row_N: Array) -> Array:
+        """Return the rows, good until the next ones."""
+        # "clip" writes into `out` at once; the indices are never outside.
+        np.take(self._rows_RD, row_N, axis=0, out=self._taken, mode="clip")
+        if self._wide is not self._taken:
+            self._wide[:] = self._taken
+        return self._wide
+
+
+def _array(rows_RD: Tensor) -> Array:
+    """Return the rows as numpy has them, which has no bfloat16."""
+    array: Array = (rows_RD.float() if rows_RD.dtype == torch.bfloat16 else rows_RD).numpy()
+    return array

@@ -92,12 +92,6 @@ class Thresholds:
             high_keys_P=keys(query_P, above(score_P)),
         )
 
-    def table(self, row_R: Tensor) -> Tensor:
-        """The scores of some queries as a rectangle [R, most], filled up with infinity."""
-        place_RP = self.offsets[row_R, None] + torch.arange(self.most, device=row_R.device)
-        score_RP = self.score_P[place_RP.clamp(max=len(self.score_P) - 1)]
-        return torch.where(place_RP < self.offsets[row_R + 1, None], score_RP, torch.inf)
-
     def bounds(self, row_N: Tensor, low_N: Tensor, high_N: Tensor) -> tuple[Tensor, Tensor]:
         """How many thresholds a score reaches at least and at most, if it lies in [low, high]."""
         least_N = torch.searchsorted(self.high_keys_P, keys(row_N, below(low_N)), right=True)
@@ -140,13 +134,6 @@ class Counts:
         """Count negatives of which each reaches the `bin_N` lowest thresholds of its query."""
         place_N = self.thresholds.offsets[row_N] + row_N + bin_N
         self.bins.index_add_(0, place_N, torch.ones_like(place_N))
-
-    def add_rows(self, row_R: Tensor, reaching_RP: Tensor) -> None:
-        """Add counts that stand in a rectangle [R, most] as `Thresholds.table` has it."""
-        offsets = self.thresholds.offsets
-        place_RP = offsets[row_R, None] + torch.arange(reaching_RP.shape[1], device=row_R.device)
-        is_there_RP = place_RP < offsets[row_R + 1, None]
-        self.reaching_P[place_RP[is_there_RP]] += reaching_RP[is_there_RP]
 
     def total(self) -> Tensor:
         """How many negatives reach each threshold [P]; never rises within a query."""

@@ -2,7 +2,7 @@
 
 Float32 tiles screen a few more than `k` images per query; these are scored again in float64, in
 which equal descriptors score equal bits, and equal scores are ordered by gallery index. Where the
-rounding of float32 could hide a better image outside of the screened ones, the gallery is read
+rounding of float32 could mask a better image outside of the screened ones, the gallery is read
 again for these queries with a threshold that misses nothing.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluation.ranking.exact import exact_scores
+from evaluation.ranking.screen import exact_scores
 
 TILE = {"cpu": (512, 8192)}
 """Queries and gallery images of one product, by device."""

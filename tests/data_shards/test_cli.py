@@ -52,6 +52,33 @@ def test_a_dry_run_writes_nothing(skydistill, raw: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+def test_unreadable_images_are_listed_and_left_out_where_that_is_said(
+    skydistill, raw: Path, tmp_path: Path
+) -> None:
+    for view in (2, 4):
+        (raw / f"train/drone/0003/image-0{view}.jpeg").write_bytes(b"no image")
+    words = ["shard", raw, tmp_path / "out", "--json"]
+    refused = skydistill(*words)
+    assert "2 images are unreadable (listed above)" in refused.sentence
+    assert refused.err.count("is not a readable image (neither JPEG") == 2
+    done = skydistill(*words, "--skip-unreadable", "--name", "My town")
+    result = json.loads(done.out)
+    assert (result["images"], result["name"]) == (88, "My town")
+    left_out = [line for line in result["deviations"] if "is left out" in line]
+    assert [line.partition(" ")[0] for line in left_out] == [
+        "0003/drone/image-02",
+        "0003/drone/image-04",
+    ]
+    assert json.loads(skydistill(*words, "--skip-unreadable").out) == result | {
+        "written": 0,
+        "kept": 4,
+    }
+    verified = skydistill("verify", tmp_path / "out", "--decode")
+    assert "is whole and every image decodes: 88 images" in verified.err
+    told = skydistill("shard", raw, tmp_path / "other", "--name", "a/b").sentence
+    assert "--name 'a/b' must be at most 64 letters" in told
+
+
 def test_an_address_cannot_be_verified(skydistill) -> None:
     told = skydistill("verify", "http://user:secret@host/shards?key=secret").sentence
     assert "http://host/shards is an address, and verify reads a folder; run it where" in told

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageOps
 
 from data_shards.decode import RESAMPLERS, DecodeError, Scratch, check_image, decode, resize
@@ -192,3 +193,28 @@ def test_harmless_bytes_before_the_end_of_a_jpeg_do_not_stop_a_training() -> Non
     into = np.zeros((32, 32, 3), dtype=np.uint8)
     decoded = decode(with_rest, into=into, scratch=Scratch())
     assert np.abs(decoded.astype(int) - decode(content)).max() <= 1
+
+
+def test_other_bytes_before_the_end_are_those_of_a_damaged_scan() -> None:
+    content = saved(PIXELS)
+    assert "extraneous bytes" in check_image(content[:-2] + b"other" + content[-2:])
+    assert check_image(content[:-2] + b"other" + content[-2:], is_decoded=False) == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_what_the_check_passes_decodes_without_a_warning(options) -> None:
+    """The check decodes an eighth of the size, and must find all that decoding in full finds."""
+    whole, luck = saved(PIXELS, **options), np.random.default_rng(0)
+    verdicts = set()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        at = int(luck.integers(len(whole) // 2, len(whole) - 2))
+        damaged[at : at + 8] = luck.bytes(min(8, len(whole) - 2 - at))
+        try:
+            simplejpeg.decode_jpeg(bytes(damaged))
+            is_whole = True
+        except ValueError:
+            is_whole = False
+        assert (check_image(bytes(damaged)) == "") == is_whole
+        verdicts.add(is_whole)
+    assert verdicts == {True, False}

@@ -2,11 +2,15 @@
 
 import io
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from data_shards.decode import exif_orientation
+from data_shards.decode import decode, exif_orientation
+from data_shards.packing.stored_image import Profile, stored_image
+from data_shards.schema import ImageRecord, Role, View
 
 ORIENTATION = 0x0112
 
@@ -23,7 +27,54 @@ def image_file(kind: str, orientation: int | None, **options: object) -> bytes:
     return written.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>"""
+
+
+def upright_by_pillow(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def files_of_all_kinds() -> dict[str, bytes]:
+    """Images that say how they are turned, each in its own way."""
+    noise, written = Image.effect_noise((48, 32), 40).convert("RGB"), io.BytesIO()
+    exif = Image.Exif()
+    exif[ORIENTATION] = 8
+    noise.save(written, "MPO", save_all=True, append_images=[noise], exif=exif.tobytes())
+    return {
+        "MPO": written.getvalue(),
+        "JPEG by XMP": image_file("JPEG", None, xmp=XMP),
+        "WebP": image_file("WEBP", 5, lossless=True),
+        "WebP by XMP": image_file("WEBP", None, xmp=XMP, lossless=True),
+    }
+
+
+@pytest.mark.parametrize(("kind", "content"), files_of_all_kinds().items())
+def test_every_format_is_turned_as_pillow_turns_it(tmp_path: Path, kind, content) -> None:
+    expected = upright_by_pillow(content)
+    ours = decode(content, orientation=exif_orientation(content))
+    assert ours.shape == expected.shape
+    assert np.abs(ours.astype(int) - expected).max() <= 1
+    path = tmp_path / f"a.{kind.partition(' ')[0].lower().replace('mpo', 'jpg')}"
+    path.write_bytes(content)
+    record = ImageRecord(
+        place="1",
+        view=View.DRONE,
+        roles=Role.TRAIN,
+        position=1,
+        altitude_m=None,
+        path=str(path),
+        name="a",
+    )
+    stored = stored_image(record, content, Profile())
+    assert np.array_equal(decode(stored.content, orientation=stored.orientation), ours)
+    resized = stored_image(record, content, Profile(image_size=256))
+    assert resized.orientation == 1
+    shown = Image.fromarray(ours).resize((256, 256), Image.Resampling.LANCZOS)
+    assert np.abs(decode(resized.content).astype(int) - np.asarray(shown)).mean() < 12
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", [None, *range(1, 9)])
 def test_the_orientation_is_the_one_that_was_written(kind, orientation) -> None:
     content = image_file(kind, orientation)

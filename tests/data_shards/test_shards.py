@@ -14,7 +14,7 @@ import pytest
 from data_shards.errors import ShardError
 from data_shards.index import HEADER, ROW
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
@@ -164,7 +164,7 @@ except ShardError as error:
 def test_more_tars_are_open_than_a_process_may_open_files(
     tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, told: str | None
 ) -> None:
-    monkeypatch.setattr("data_shards.packing.cut.PLACES_PER_SHARD", 1)
+    monkeypatch.setattr("data_shards.packing.shard_layout.PLACES_PER_SHARD", 1)
     out = tmp_path / "shards"
     done = write_shards(
         read_layout(tiny_raw), out, profile=Profile(), workers=1, progress=lambda *_, **__: None

@@ -24,7 +24,7 @@ from distill.methods import METHODS
 from distill.models.weights import Origin
 from distill.preemption import StopFlag
 from distill.run_folder import RunPaths, open_run_folder
-from distill.session import Session, make_accelerator, open_session
+from distill.session import Session, make_accelerator
 from distill.teacher.source import class_places
 from distill.tracking import Tracker
 from distill.train import Probe, finish, train
@@ -155,7 +155,7 @@ def open_alone(config: DistillConfig) -> Session:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tracker, "start", lambda self, **facts: None)
         shards = ShardSet.open(config.data.shards)
-        return open_session(config, make_accelerator(config), shards, recipe="tiny.yaml")
+        return Session(config, make_accelerator(config), shards, recipe="tiny.yaml")
 
 
 def run_alone(

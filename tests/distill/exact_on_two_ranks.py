@@ -18,10 +18,10 @@ from distill import collectives, step
 from distill.batches import DeviceBatch
 from distill.config import DistillConfig
 from distill.methods import METHODS
-from distill.micro_batches import MicroBatches
-from distill.models import batch_norm, normalize
+from distill.models import normalize, rank_invariant
 from distill.models.backbones import compile_units
 from distill.session import join_ranks
+from distill.step import MicroBatches
 from tests.distill import on_two_ranks
 from tests.distill.on_two_ranks import PLACES, gradients, part
 
@@ -75,7 +75,7 @@ def whole_batch() -> DeviceBatch:
 
 def as_one_process() -> ExitStack:
     stack = ExitStack()
-    for module in (collectives, batch_norm):
+    for module in (collectives, rank_invariant):
         stack.enter_context(mock.patch.object(module, "world_size", lambda: 1))
     return stack
 

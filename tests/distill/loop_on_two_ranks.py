@@ -17,17 +17,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.ranks import open_untracked
 from data_shards.errors import CheckpointError
 from data_shards.progress import show_progress
-from data_shards.shards import ShardSet
 from distill import attempt, checkpoint_writer
 from distill import train as loop
 from distill.config import DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
 from distill.config.objectives import CrossEntropyConfig, InfoNceConfig, TripletConfig
 from distill.preemption import SIGNALS, StopFlag
 from distill.run_folder import RunPaths, read_exit
-from distill.session import Session, make_accelerator, open_session
-from distill.tracking import Tracker
 from distill.train import train
 
 READS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2")
@@ -94,12 +92,6 @@ def short_run(config: DistillConfig, out: Path, *, num_steps: int) -> DistillCon
         log_every_steps=num_steps,
         save_every_steps=num_steps,
     )
-
-
-def open_untracked(config: DistillConfig) -> Session:
-    with mock.patch.object(Tracker, "start", lambda self, **facts: None):
-        shards = ShardSet.open(config.data.shards)
-        return open_session(config, make_accelerator(config), shards, recipe="short")
 
 
 def stopped_runs(config: DistillConfig, out: Path) -> list[dict[str, object]]:

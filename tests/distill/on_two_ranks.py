@@ -36,14 +36,13 @@ from distill.config.objectives import (
     TripletConfig,
 )
 from distill.config.optim import PhaseConfig
-from distill.methods import METHODS, Rows
+from distill.methods import METHODS, Phase, Rows
 from distill.methods.pfed import GROUPS, Pfed
 from distill.models import Outputs, Shapes
-from distill.phases import Phase
 from distill.preemption import StopFlag
-from distill.session import make_accelerator, open_session
+from distill.session import Session, make_accelerator
 from distill.teacher.build import build_cache
-from distill.teacher.source import load_teacher
+from distill.teacher.source import LiveTeacher, load_teacher
 from distill.tracking import Tracker
 from distill.train import train
 from tests.distill.loop_on_two_ranks import (
@@ -263,7 +262,7 @@ def mined_run(config: DistillConfig, out: Path, *, stops: Sequence[int]) -> dict
             return {}
 
         with mock.patch.object(Tracker, "start", lambda self, **facts: None):
-            session = open_session(config, make_accelerator(config), shards, recipe="mined")
+            session = Session(config, make_accelerator(config), shards, recipe="mined")
         with show_progress("training", enabled=False) as progress:
             train(session, probes=[watch], progress=progress, flag=flag)
     # Without the batch statistics, which are each rank's own (docs/training.md).
@@ -323,7 +322,7 @@ def phased_run(config: DistillConfig, out: Path, *, method: str) -> str:
         show_progress("training", enabled=False) as progress,
     ):
         shards = ShardSet.open(config.data.shards)
-        session = open_session(config, make_accelerator(config), shards, recipe="phased")
+        session = Session(config, make_accelerator(config), shards, recipe="phased")
         train(session, probes=[], progress=progress, flag=StopFlag())
     weights = b"".join(value.detach().numpy().tobytes() for value in session.model.parameters())
     return hashlib.sha256(weights).hexdigest()
@@ -358,11 +357,8 @@ def main(recipe: Path, out: Path) -> None:
     assert config.teacher.cache is not None
     with show_progress("caching", enabled=False) as progress:
         build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=config.teacher.cache,
-            device=accelerator.device,
+            LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device),
+            config.teacher.cache,
             threads=1,
             progress=progress,
         )

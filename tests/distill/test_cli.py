@@ -193,9 +193,9 @@ def test_the_command_for_a_missing_cache_works_as_it_stands(ended, distilled, tm
 
 
 def test_the_command_for_a_missing_cache_is_for_one_process(make_config, tmp_path):
-    config = make_config(expected_world_size=2)
-    asked = cli._Asked(config=config, recipe=Path("r.yaml"), overrides=(), is_dry=False)
-    assert asked.typed() == "r.yaml --expected_world_size 1"
+    recipe = write_recipe(tmp_path / "r.yaml", make_config(expected_world_size=2))
+    asked = cli._read_arguments([str(recipe)], prog="skydistill train", usage="")
+    assert asked is not None and asked[1] == f"{recipe} --expected_world_size 1"
 
 
 def test_the_command_for_a_missing_teacher_trains_one(ended, distilled, tmp_path):

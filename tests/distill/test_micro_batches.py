@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data_shards.errors import RecipeError
-from distill.micro_batches import divide
+from distill.step import divide
 from tests.distill.conftest import metric_lines, open_alone, run_alone
 from tests.distill.test_step import batch as make_batch
 

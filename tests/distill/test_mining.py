@@ -10,7 +10,7 @@ from data_shards.planning.place_views import views_by_place
 from data_shards.schema import View
 from distill import mining
 from distill.config import MiningConfig
-from distill.mining import is_due, mine, nearest_wrong, next_look, planned_batches
+from distill.mining import looks, mine, nearest_wrong, planned_batches
 from tests.distill.conftest import metric_lines, open_alone, run_alone
 
 MINED = {
@@ -63,9 +63,8 @@ def test_a_drone_view_that_looks_like_another_satellite_makes_its_place_near() -
 
 def test_places_are_looked_at_when_the_recipe_says() -> None:
     every_third = MiningConfig(neighbours=4, from_epoch=2, every_epochs=3)
-    assert [epoch for epoch in range(10) if is_due(every_third, epoch)] == [2, 5, 8]
-    assert [next_look(every_third, epoch) for epoch in range(7)] == [2, 2, 5, 5, 5, 8, 8]
-    assert not any(is_due(MiningConfig(), epoch) for epoch in range(10))
+    assert [*looks(every_third, 10)] == [2, 5, 8]
+    assert not looks(MiningConfig(), 10)
 
 
 def test_images_are_spread_over_the_flight(tiny_shards) -> None:
@@ -108,6 +107,11 @@ def test_the_order_is_that_of_the_table_and_held_out_places_are_in_none(make_con
     plan = session.loader.plan
     assert plan.neighbours is table
     assert batch.drone_rows.tolist() == plan.rows(1, slice(5, 10)).drone.tolist()
+
+
+def test_more_neighbours_than_wrong_places_are_all_of_them(make_config) -> None:
+    table = mine(open_alone(make_config(data={"mining": {"neighbours": 99, "drones": 1}})))
+    assert table.check().table.shape == (10, 9)
 
 
 def test_a_model_that_diverged_is_told_before_its_table(make_config) -> None:

@@ -36,8 +36,8 @@ def network() -> nn.Sequential:
 
 
 def group(name: str, module: nn.Module, rule: str = "adamw", **of) -> GroupSpec:
-    of = {"learning_rate": 0.01, **of}
-    return GroupSpec(name=name, parameters=[*module.parameters()], rule=rule, **of)
+    of = {"lr": 0.01, **of}
+    return GroupSpec(name=name, params=[*module.parameters()], rule=rule, **of)
 
 
 def backward(model: nn.Module, number: int) -> None:
@@ -102,8 +102,8 @@ def test_two_rules_in_one_object_are_two_optimizers():
     ours, theirs = network(), network()
     mine = GroupedOptimizer(
         [
-            group("real", ours[:2], "adam", learning_rate=0.03),
-            group("binary", ours[3], "lion", learning_rate=0.005, betas=(0.9, 0.99)),
+            group("real", ours[:2], "adam", lr=0.03),
+            group("binary", ours[3], "lion", lr=0.005, betas=(0.9, 0.99)),
         ],
         order=ours.parameters(),
         max_grad_norm=NEVER,
@@ -122,7 +122,7 @@ def test_two_rules_in_one_object_are_two_optimizers():
 def test_under_deepspeed_a_group_of_nothing_is_dropped_and_one_that_waits_has_no_gradient():
     weights = {name: torch.nn.Parameter(torch.ones(2)) for name in "ac"}
     specs = [
-        GroupSpec(name=name, parameters=held, rule="lion", learning_rate=0.1)
+        GroupSpec(name=name, params=held, rule="lion", lr=0.1)
         for name, held in (("a", [weights["a"]]), ("b", []), ("c", [weights["c"]]))
     ]
     groups = GroupedOptimizer(specs, order=weights.values(), max_grad_norm=1)
@@ -168,7 +168,7 @@ def test_a_group_that_is_not_enabled_keeps_every_bit_and_is_not_clipped_for():
 def test_a_clamp_holds_after_the_steps_of_its_group():
     model = network()
     mine = GroupedOptimizer(
-        [group("first", model[:2], learning_rate=1.0, clamp=(-0.2, 0.1)), group("last", model[3])],
+        [group("first", model[:2], lr=1.0, clamp=(-0.2, 0.1)), group("last", model[3])],
         order=model.parameters(),
         max_grad_norm=NEVER,
     )
@@ -189,9 +189,9 @@ def test_what_learns_is_in_one_group_and_a_group_has_a_name_of_its_own():
     model[0].requires_grad_(False)
     rest = GroupSpec(
         name="rest",
-        parameters=[p for p in model.parameters() if p.requires_grad],
+        params=[p for p in model.parameters() if p.requires_grad],
         rule="adam",
-        learning_rate=0.1,
+        lr=0.1,
     )
     GroupedOptimizer([rest], order=model.parameters(), max_grad_norm=1)
     for forgetful in ([group("last", model[3])], [rest, group("first", model[0])]):
@@ -212,7 +212,7 @@ def test_a_resume_takes_the_moments_and_leaves_how_a_group_learns():
     old = optimizer("all", weight_decay=0.5)
     backward(model, 0)
     old.step()
-    new = optimizer("all", learning_rate=0.2, weight_decay=0.1)
+    new = optimizer("all", lr=0.2, weight_decay=0.1)
     new.load_state_dict(old.state_dict())
     facts = new.param_groups[0]
     assert (facts["initial_lr"], facts["weight_decay"], facts["enabled"]) == (0.2, 0.1, True)
@@ -258,8 +258,7 @@ def test_groups_change_no_bit_of_the_gradient_norm():
     norms = []
     for groups in ([[*model.parameters()]], alike):
         specs = [
-            GroupSpec(name=str(i), parameters=ps, rule="sgd", learning_rate=0.0)
-            for i, ps in enumerate(groups)
+            GroupSpec(name=str(i), params=ps, rule="sgd", lr=0.0) for i, ps in enumerate(groups)
         ]
         mine = GroupedOptimizer(specs, order=model.parameters(), max_grad_norm=NEVER)
         mine.step()
@@ -279,14 +278,14 @@ def test_matrices_decay_and_the_backbone_learns_at_its_own_rate(make_config):
         is_free = name == "scale" or name.endswith("not_decayed")
         is_backbone = name.startswith("backbone")
         assert group.weight_decay == (0.0 if is_free else 0.3)
-        assert group.learning_rate == pytest.approx(0.01 if is_backbone else 0.1)
-        assert all((parameter.ndim <= 1) == is_free for parameter in group.parameters)
-        where = {names[id(p)].startswith("model.backbone") for p in group.parameters}
+        assert group.lr == pytest.approx(0.01 if is_backbone else 0.1)
+        assert all((parameter.ndim <= 1) == is_free for parameter in group.params)
+        where = {names[id(p)].startswith("model.backbone") for p in group.params}
         assert where <= {is_backbone}
-    free = [*groups["head_not_decayed"].parameters, *groups["scale"].parameters]
+    free = [*groups["head_not_decayed"].params, *groups["scale"].params]
     assert {"model.head.pool.power", "log_scale"} <= {names[id(p)] for p in free}
     # Every parameter that learns is there once; the class head learns nothing from InfoNCE.
     learning = [name for name, parameter in step.named_parameters() if parameter.requires_grad]
-    grouped = [names[id(p)] for group in groups.values() for p in group.parameters]
+    grouped = [names[id(p)] for group in groups.values() for p in group.params]
     assert sorted(grouped) == sorted(learning)
     assert not any(name.startswith("model.head.classifier") for name in learning)

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from distill.methods import METHODS
+from distill.methods import METHODS, Phase, phase_at
 from distill.methods.pfed import Pfed
 from distill.optim import GroupSpec
-from distill.phases import Phase, phase_at
 from tests.distill.conftest import run_alone
 
 HEAD_ONLY = Phase(
@@ -33,8 +32,8 @@ class Unfreezing(Pfed):
         known = {id(parameter) for parameter in head}
         other = [p for p in step.parameters() if id(p) not in known and p.requires_grad]
         return [
-            GroupSpec(name="head", parameters=head, rule="lion", learning_rate=1e-3),
-            GroupSpec(name="other", parameters=other, rule="adamw", learning_rate=1e-3),
+            GroupSpec(name="head", params=head, rule="lion", lr=1e-3),
+            GroupSpec(name="other", params=other, rule="adamw", lr=1e-3),
         ]
 
     def phases(self, config):

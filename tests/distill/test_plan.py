@@ -5,7 +5,7 @@ from data_shards.errors import PlanError
 from data_shards.recipe import build_config
 from data_shards.schema import View
 from distill.config import DistillConfig
-from distill.plan import make_plan
+from distill.inputs import make_plan
 from evaluation.probe import RetrievalProbe
 from tests.data_shards.conftest import make_table
 
@@ -28,13 +28,6 @@ def test_the_plan_is_that_of_the_recipe() -> None:
 def test_a_height_that_no_image_has_is_refused() -> None:
     with pytest.raises(PlanError, match="at 300 m; choose among 150, 200$"):
         make_plan(recipe(altitudes=[300]), make_table([8] * 20, altitudes=(150, 200)))
-
-
-def test_more_neighbours_than_wrong_places_are_refused() -> None:
-    shards = make_table([8] * 20)
-    make_plan(recipe(mining={"neighbours": 14}), shards)
-    with pytest.raises(PlanError, match=r"data.mining.neighbours 15 .* at most 14 wrong ones"):
-        make_plan(recipe(mining={"neighbours": 15}), shards)
 
 
 def test_the_probe_looks_at_the_heights_of_the_recipe() -> None:

@@ -25,8 +25,8 @@ def test_no_warm_up_starts_at_the_peak():
 def test_every_group_has_a_fraction_of_its_own_peak():
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     groups = [
-        GroupSpec(name="a", parameters=[*first.parameters()], rule="adamw", learning_rate=0.1),
-        GroupSpec(name="b", parameters=[*second.parameters()], rule="lion", learning_rate=0.01),
+        GroupSpec(name="a", params=[*first.parameters()], rule="adamw", lr=0.1),
+        GroupSpec(name="b", params=[*second.parameters()], rule="lion", lr=0.01),
     ]
     order = [*first.parameters(), *second.parameters()]
     optimizer = GroupedOptimizer(groups, order=order, max_grad_norm=1)

@@ -39,11 +39,8 @@ def build(config: DistillConfig, progress=None) -> bool:
     assert folder is not None
     with show_progress("caching", enabled=False) as silent:
         return build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=folder,
-            device=CPU,
+            LiveTeacher(config, shards, load_teacher(config, shards), CPU),
+            folder,
             threads=1,
             progress=progress or silent,
         )
@@ -134,13 +131,7 @@ def test_both_sources_answer_alike_in_every_family_and_with_two_drones_a_row(
     session = open_alone(config)
     assert isinstance(session.teacher, CachedTeacher)
     loaded = load_teacher(config, session.shards)
-    live = LiveTeacher(
-        loaded,
-        loaded.model.shapes,
-        image_size=loaded.image_size,
-        config=config.teacher,
-        device=CPU,
-    )
+    live = LiveTeacher(config, session.shards, loaded, CPU)
     slots = set()
     for planned in session.loader.batches(first_step=0, num_steps=4):
         batch = session.on_device(planned)
@@ -216,10 +207,12 @@ def test_one_weight_byte_is_a_miss(cached, distilled, teacher_run, tmp_path, bui
         open_cache(config)
 
 
-def test_other_shards_size_code_and_decoder_are_misses(cached):
+def test_other_images_size_code_and_decoder_are_misses(cached):
     key, shards = open_cache(cached).key, ShardSet.open(cached.data.shards)
+    replaced = replace(key, shards="0" * 64)  # of the same plan
+    with pytest.raises(CacheError, match="no finished teacher cache at .*; run skydistill cache"):
+        FeatureCache.open(cached.teacher.cache, shards=shards, key=replaced, recipe="r")
     for field, value in {
-        "shards": "0" * 64,
         "image_size": 64,
         "augment_version": 99,
         "decoder": "another",

@@ -12,7 +12,7 @@ from data_shards.recipe import build_config
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 from distill.teacher.build import build_cache
-from distill.teacher.source import load_teacher
+from distill.teacher.source import LiveTeacher, load_teacher
 from tests.distill.conftest import ALL_TERMS, launch, write_recipe
 from tests.distill.on_two_ranks import BRANCHES
 from tests.distill.test_teacher_cache import files
@@ -130,11 +130,8 @@ def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
     shards = ShardSet.open(config.data.shards)
     with show_progress("caching", enabled=False) as progress:
         build_cache(
-            config,
-            shards,
-            load_teacher(config, shards),
-            folder=tmp_path / "one",
-            device=torch.device("cpu"),
+            LiveTeacher(config, shards, load_teacher(config, shards), torch.device("cpu")),
+            tmp_path / "one",
             threads=1,
             progress=progress,
         )

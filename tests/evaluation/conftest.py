@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
@@ -20,6 +21,10 @@ from distill.models import build_model
 from distill.run_folder import RunPaths, open_run_folder
 from distill.weights_file import save_weights
 from evaluation.cli import evaluate
+from evaluation.efficiency.cost import Cost
+from evaluation.ranking import metrics, rank
+from evaluation.report import Report, Result
+from evaluation.retrieval import Retrieval
 
 TRAIN, TEST, DISTRACTORS, VIEWS = 20, 6, 3, 2
 SUES_TRAIN, SUES_PLACES, SUES_HEIGHTS = 4, 7, (150, 300)
@@ -115,7 +120,7 @@ def evaluated(run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str
 
     def evaluated(*words: object, on: ShardSet = shards) -> dict[str, Any]:
         given = ["--checkpoint", run.folder, "--shards", on.folder, "--json", *words]
-        given += ["--no-figures", "--no-mlflow", "--threads", "1"]
+        given += ["--no-figures", "--no-mlflow", "--threads", "1", "--overwrite"]
         assert evaluate([str(word) for word in given]) == 0
         return dict(json.loads(capsys.readouterr().out))
 
@@ -149,9 +154,100 @@ def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
         schedule=ScheduleConfig(num_steps=10, warmup_steps=1),
     )
     paths = open_run_folder(config, world_size=1)
+    torch.manual_seed(0)
     model = build_model(config.model, num_places=TRAIN)
     places = [f"{place:04d}" for place in range(TRAIN)]
     save_weights(
         paths.weights, paths.card, model, config, places=places, layout="university1652", step=10
     )
     return paths
+
+
+TITLES = {"d2s": "drone to satellite", "s2d": "satellite to drone"}
+
+MakeResult = Callable[..., Result]
+MakeReport = Callable[..., Report]
+MakeRetrieval = Callable[[list[list[float]], list[int], list[list[float]], list[int]], Retrieval]
+
+
+@pytest.fixture
+def result() -> MakeResult:
+    """A function from recall@1 and what is unusual to a row."""
+
+    def result(recall: float, direction: str = "d2s", **unusual: Any) -> Result:
+        found = {"recall@1": recall, "recall@5": 0.9, "recall@10": 0.95, "recall@1%": 0.97}
+        return Result(
+            direction=direction,
+            title=TITLES[direction],
+            metrics=found | {"ap": recall + 0.01, "num_queries": 37_855, "num_gallery": 951},
+            chance=1 / 951,
+            **unusual,
+        )
+
+    return result
+
+
+@pytest.fixture
+def report() -> MakeReport:
+    """A function from rows and what is unusual to a report."""
+
+    def report(*results: Result, **unusual: Any) -> Report:
+        usual: dict[str, Any] = {
+            "name": "student_a&b",
+            "method": "pfed",
+            "role": "student",
+            "arch": "convnext_tiny",
+            "seed": 0,
+            "step": 10,
+            "dataset": "university1652",
+            "trained_on": "university1652",
+            "cost": Cost(
+                image_size=224, parameters=27_820_128, binary_parameters=0, macs=10**9, bops=0
+            ),
+            "image_size": 224,
+            "descriptor_width": 768,
+            "flip": False,
+            "resampling": "pillow-bicubic",
+            "decoder": "simplejpeg",
+            "checkpoint": "model.safetensors",
+            "checkpoint_sha256": "0",
+            "shards": "shards",
+            "shards_fingerprint": "0",
+            "ranks": 1,
+            "seconds": 12.34,
+            "ranking_seconds": 0.5,
+        }
+        return Report(results=results, **usual | unusual)
+
+    return report
+
+
+@pytest.fixture
+def retrieval() -> MakeRetrieval:
+    """A function from descriptors and places to a retrieval; queries are the first image rows."""
+
+    def retrieval(
+        queries: list[list[float]],
+        query_places: list[int],
+        gallery: list[list[float]],
+        gallery_places: list[int],
+    ) -> Retrieval:
+        query_QD, gallery_GD = (
+            torch.nn.functional.normalize(torch.tensor(rows), dim=1) for rows in (queries, gallery)
+        )
+        ranking = rank(
+            query_QD,
+            gallery_GD,
+            query_labels_Q=torch.tensor(query_places),
+            gallery_labels_G=torch.tensor(gallery_places),
+        )
+        return Retrieval(
+            query_rows=np.arange(len(queries)),
+            gallery_rows=len(queries) + np.arange(len(gallery)),
+            query_QD=query_QD,
+            gallery_GD=gallery_GD,
+            ranking=ranking,
+            metrics=metrics(ranking),
+        )
+
+    return retrieval

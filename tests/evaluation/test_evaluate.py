@@ -1,4 +1,4 @@
-"""The verdict on a tiny world: report, table, panels, and that nothing is described twice."""
+"""The retrieval on a tiny world: report, table, panels, and that nothing is described twice."""
 
 import json
 
@@ -19,9 +19,8 @@ from evaluation.cli import evaluate
 from evaluation.describe import Descriptors, describe
 from evaluation.probe import RetrievalProbe
 from evaluation.protocols import DRONE_TO_SATELLITE
-from evaluation.report import read_report
-from evaluation.result import Result
-from evaluation.verdict import tracked
+from evaluation.report import Result, read_report
+from evaluation.retrieval import tracked
 
 METRICS = {"recall@1", "recall@5", "recall@10", "recall@1%", "ap", "num_queries", "num_gallery"}
 

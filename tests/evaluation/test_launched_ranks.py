@@ -51,7 +51,7 @@ def test_a_place_that_cannot_be_written_is_told_once_and_stops_both_ranks_before
     ended = launch(ENTRY_POINT, *words, "--out", tmp_path / "there.json", "--threads", "1")
     assert ended.code != 0
     assert len(ended.sentences) == 1
-    assert "there.json cannot be written (it is a folder)" in ended.sentences[0]
+    assert "there.json exists; give --overwrite" in ended.sentences[0]
     assert ended.our_tracebacks == 0
     assert "describing" not in ended.output
 

@@ -17,10 +17,10 @@ from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from distill.weights_file import WEIGHTS_FORMAT, load_student
 from evaluation.cli import evaluate
-from evaluation.ranking.k_reciprocal import RerankSettings
+from evaluation.inputs import layout_trained_on
+from evaluation.ranking.rerank import RerankSettings
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.report import read_report
-from evaluation.setting import layout_trained_on
 from tests.evaluation.conftest import Evaluated, save_image, sharded
 
 
@@ -102,7 +102,7 @@ def test_metres_to_the_truth_are_told_where_places_are_known(
     manifest = replace(shards.manifest, coordinates=known)
     located = ShardSet(shards.folder, manifest, shards.images)
     monkeypatch.setattr(ShardSet, "fingerprint", shards.fingerprint)
-    monkeypatch.setattr("evaluation.setting.open_shards", lambda *words, **facts: located)
+    monkeypatch.setattr("evaluation.inputs.open_shards", lambda *words, **facts: located)
     report = evaluated()
     assert report["distances"]["d2s"]["num_known"] == 12
     found = rows(report)["d2s"]["metrics"]["recall@1"]
@@ -204,7 +204,7 @@ def test_everything_asked_for_is_told_and_nothing_written(
     told = caplog.text
     assert "would describe 27 images" in told
     assert "would search s2d, satellite to drone: 6 queries, 18 images, 12 without" in told
-    assert "12 drone queries again in over-exposure" in told
+    assert "12 drone queries again in each of fog, rain" in told
     assert "no images for: street2s" in told
     assert f"would write {tmp_path / 'answer.txt'}" in told
     assert sorted(run.folder.rglob("*")) == before
@@ -222,7 +222,7 @@ def test_everything_asked_for_is_told_and_nothing_written(
         (["--out", "a.json", "--submission", "a.json"], "are both a.json"),
         (["--distractors", "nowhere"], "no shards at nowhere"),
         (["--dry-run", "--multi-view", "1", "--view-distance", "pose"], "are not known"),
-        (["--multi-view", "2"], "has more than 2 drone views; give at most 1"),
+        (["--multi-view", "2"], "has more than 2 drone views; give a smaller number"),
         (["--multi-view", "500"], "--multi-view 500 leaves nothing to choose"),
         (["--conditions"], "--conditions names none"),
         (["--distractors", ""], "--distractors names none"),
@@ -244,8 +244,8 @@ def test_views_are_not_fused_where_each_place_has_one(
     is_first = shards.images.position == 1
     single = replace(shards.images, roles=np.where(is_first, shards.images.roles, 0))
     alone = ShardSet(shards.folder, shards.manifest, single)
-    monkeypatch.setattr("evaluation.setting.open_shards", lambda *words, **facts: alone)
-    with pytest.raises(DescriptorError, match="--multi-view fuses"):
+    monkeypatch.setattr("evaluation.inputs.open_shards", lambda *words, **facts: alone)
+    with pytest.raises(DescriptorError, match="--multi-view 2 leaves nothing to choose"):
         evaluated("--multi-view", "2")
     assert rows(evaluated())["d2s"]["metrics"]["num_queries"] == 6
 
@@ -253,7 +253,7 @@ def test_views_are_not_fused_where_each_place_has_one(
 def test_no_drone_queries_no_submission(
     evaluated: Evaluated, shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evaluation.searches.Search.is_from_the_air", False)
+    monkeypatch.setattr("evaluation.protocols.Searches.drone_to_satellite", ())
     with pytest.raises(DescriptorError, match="--submission is about drone queries"):
         evaluated("--submission", tmp_path / "answer.txt")
 

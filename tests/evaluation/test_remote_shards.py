@@ -1,4 +1,4 @@
-"""The verdict on shards behind an address is the verdict on the folder."""
+"""The retrieval on shards behind an address is the retrieval on the folder."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,14 @@ from tests.data_shards.remote.shard_server import serving
 def test_an_address_gives_the_report_of_the_folder(
     run: RunPaths, shards: ShardSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--checkpoint", str(run.folder), "--no-mlflow", "--no-figures", "--json"]
+    words = [
+        "--checkpoint",
+        str(run.folder),
+        "--no-mlflow",
+        "--no-figures",
+        "--json",
+        "--overwrite",
+    ]
     words += ["--local-cache", str(tmp_path / "cache")]
     evaluate([*words, "--shards", str(shards.folder)])
     here = json.loads(capsys.readouterr().out)

@@ -10,7 +10,7 @@ from PIL import Image
 from data_shards.decode import decode
 from data_shards.errors import LayoutError
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View

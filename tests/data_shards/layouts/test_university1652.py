@@ -9,7 +9,7 @@ from PIL import Image
 from data_shards.errors import LayoutError, ShardError
 from data_shards.layouts import read_layout
 from data_shards.layouts.university1652 import orbit_altitude_m
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.schema import ImageRecord, Role, View
 

@@ -167,7 +167,7 @@ JPEG = "a real image"
             {"drone.jpg": b"no image"},
             "0001/drone/a is not a readable image (neither JPEG, PNG nor WebP)",
         ),
-        ({"drone.jpg": JPEG, "json": b"{"}, "the JSON of 0001/drone/a cannot be parsed"),
+        ({"drone.jpg": JPEG, "json": b"{"}, "the JSON of 0001/drone/a is wrong"),
         ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "(did you mean 'train'?)"),
         ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "the JSON of 0001/drone/a is wrong"),
         ({"drone.jpg": JPEG, "json": {"roles": "train"}}, "is wrong (roles is not a list)"),

@@ -10,8 +10,7 @@ from PIL import Image, ImageOps
 
 from data_shards.decode import decode
 from data_shards.errors import ShardError
-from data_shards.packing.image_profile import Profile, chosen
-from data_shards.packing.stored_image import StoredImage, stored_image
+from data_shards.packing.stored_image import Profile, StoredImage, chosen, stored_image
 from data_shards.schema import ImageRecord, Role, View
 
 ORIGINAL, SMALL = Profile(), Profile(image_size=256, quality=95)

@@ -1,4 +1,4 @@
-"""Members laid out in memory that is used again are those that were meant, and nothing else."""
+"""Members are those that were meant, with the headers of the standard library."""
 
 import io
 import json
@@ -11,11 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_shards.errors import ShardError
 from data_shards.index import ROW
-from data_shards.packing.image_profile import Profile
-from data_shards.packing.stored_image import StoredImage
-from data_shards.packing.tar import TAR_END
-from data_shards.packing.tar_chunk import Chunk, SpareChunks, fill, sample_json
+from data_shards.packing.stored_image import Profile, StoredImage
+from data_shards.packing.tar_chunk import (
+    TAR_BLOCK,
+    TAR_END,
+    Chunk,
+    pack_chunk,
+    sample_json,
+    tar_member,
+)
 from data_shards.schema import ImageRecord, Role, View
 
 SMALL = Profile(image_size=256)
@@ -85,25 +91,38 @@ def test_the_json_is_what_json_makes_of_it(
 
 
 @pytest.mark.parametrize("profile", [Profile(), SMALL], ids=["original", "resized"])
-def test_the_memory_grows_with_the_images(tmp_path: Path, monkeypatch, profile: Profile) -> None:
+def test_the_rows_say_where_the_images_are(tmp_path: Path, profile: Profile) -> None:
     records = [picture(tmp_path / f"{side}.jpg", side) for side in (16, 200, 300, 24)]
-    expected = fill(Chunk(), records, profile=profile, number={"0001": 0})
-    monkeypatch.setattr("data_shards.packing.tar_chunk.BYTES_AT_FIRST", 700)
-    chunk = fill(Chunk(), records, profile=profile, number={"0001": 0})
-    assert chunk.content == expected.content and chunk.rows == expected.rows
+    chunk = pack_chunk(records, profile=profile, number={"0001": 0})
     images = images_in(chunk)
     assert len(images) == chunk.num_images == 4
     if profile.keeps_bytes:
         assert list(images.values()) == [record.source.read_bytes() for record in records]
 
 
-def test_nothing_of_earlier_images_is_left(tmp_path: Path) -> None:
-    large, small = picture(tmp_path / "large.jpg", 300), picture(tmp_path / "small.jpg", 16)
-    spare = SpareChunks()
-    first = fill(spare.take(), [large, large], profile=Profile(), number={"0001": 0})
-    spare.put_back(first)
-    again = fill(spare.take(), [small], profile=Profile(), number={"0001": 0})
-    fresh = fill(Chunk(), [small], profile=Profile(), number={"0001": 0})
-    assert again is first
-    assert (again.content, again.rows, again.num_images) == (fresh.content, fresh.rows, 1)
-    assert spare.take() is not first
+NAMES = st.text("abcä09-_./", min_size=1, max_size=300).filter(lambda name: not name.endswith("/"))
+
+
+@given(NAMES, st.integers(0, 2000))
+def test_a_header_is_that_of_the_standard_library(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    try:
+        expected = info.tobuf(format=tarfile.USTAR_FORMAT)
+    except ValueError:
+        with pytest.raises(ShardError, match="does not fit into a tar .*; rename the file"):
+            tar_member(name, bytes(size))
+        return
+    header, content, zeros = tar_member(name, bytes(size))
+    read = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    assert (len(header), read.name, read.size) == (TAR_BLOCK, name, size)
+    assert (read.mode, read.uid, read.gid, read.mtime, read.uname) == (0o644, 0, 0, 0, "")
+    assert content == bytes(size) and zeros == bytes(-size % 512)
+    if len(name.encode()) <= 100:
+        assert header == expected
+
+
+def test_a_member_that_is_too_large_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_shards.packing.tar_chunk.MOST_BYTES", 3)
+    with pytest.raises(ShardError, match="4 bytes"):
+        tar_member("a.jpg", bytes(4))

@@ -15,16 +15,18 @@ from PIL import Image
 
 from data_shards.errors import ShardError
 from data_shards.layouts import read_layout
-from data_shards.packing.image_profile import Profile
+from data_shards.manifest import read_manifest
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import SOURCE_NAME, ShardSummary, write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
+from tests.data_shards.packing.test_unreadable import damage_scan
 
 MakeRaw = Callable[[Path], Path]
 
 
 def write(raw: Path, out: Path, *, workers: int = 1) -> ShardSummary:
-    dataset = read_layout(raw, layout="university1652")
+    dataset = read_layout(raw, layout="university1652", name="town")
     with show_progress("writing", enabled=False) as progress:
         return write_shards(dataset, out, profile=Profile(), workers=workers, progress=progress)
 
@@ -59,8 +61,8 @@ def raw(tmp_path: Path, make_raw: MakeRaw) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that several tars of each kind are written."""
-    monkeypatch.setattr("data_shards.packing.cut.PLACES_PER_SHARD", 3)
-    monkeypatch.setattr("data_shards.packing.cut.SATELLITES_PER_SHARD", 4)
+    monkeypatch.setattr("data_shards.packing.shard_layout.PLACES_PER_SHARD", 3)
+    monkeypatch.setattr("data_shards.packing.shard_layout.SATELLITES_PER_SHARD", 4)
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -196,8 +198,9 @@ def test_complete_looking_shards_with_a_truncated_tar_are_refused(raw, tmp_path:
         (lambda path: path.write_bytes(b"Sorry, not found"), "neither JPEG, PNG nor WebP"),
         (lambda path: os.truncate(path, path.stat().st_size // 2), "the JPEG is cut short"),
         (lambda path: os.truncate(path, 12), "the JPEG is cut short"),
+        (damage_scan, "Corrupt JPEG data"),
     ],
-    ids=["empty", "text", "truncated", "stub"],
+    ids=["empty", "text", "truncated", "stub", "scan"],
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_unreadable_image_is_named(raw, tmp_path: Path, damage, reason, workers) -> None:
@@ -206,7 +209,7 @@ def test_an_unreadable_image_is_named(raw, tmp_path: Path, damage, reason, worke
     sentence = f"0004/image-03.jpeg is not a readable image .*{reason}.*; replace it"
     with pytest.raises(ShardError, match=sentence) as told:
         write(raw, out, workers=workers)
-    assert "(1 finished tar in " in str(told.value)
+    assert " finished tar" in str(told.value) and "--skip-unreadable" in str(told.value)
     assert_only_whole_tars_left(out)
 
 
@@ -216,21 +219,24 @@ def test_a_truncated_png_is_named(raw: Path, tmp_path: Path) -> None:
     os.truncate(path, 300)
     with pytest.raises(ShardError, match="0001.png is not a readable image"):
         write(raw, tmp_path / "shards")
-    assert_nothing_left(tmp_path / "shards")
+    assert_only_whole_tars_left(tmp_path / "shards")
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_a_failure_stops_the_rest(raw: Path, tmp_path: Path) -> None:
-    (raw / "train/drone/0001/image-01.jpeg").write_bytes(b"broken")
-    done = []
+def test_a_data_set_is_called_as_said_before_or_as_its_folder(raw: Path, tmp_path: Path) -> None:
+    def name_of(out: str, raw: Path, name: str = "") -> tuple[str, str]:
+        dataset = read_layout(raw, layout="university1652", name=name)
+        progress = lambda *_, **__: None  # noqa: E731
+        done = write_shards(
+            dataset, tmp_path / out, profile=Profile(), workers=1, progress=progress
+        )
+        return done.manifest.name, read_manifest(tmp_path / out).fingerprint
 
-    def count(*numbers: int, **_: float) -> None:
-        done.append(numbers)
-
-    dataset = read_layout(raw, layout="university1652")
-    with pytest.raises(ShardError, match="image-01.jpeg is not a readable image"):
-        write_shards(dataset, tmp_path / "shards", profile=Profile(), workers=1, progress=count)
-    assert len(done) < len(dataset.records) // 2
+    name, fingerprint = name_of("shards", raw)
+    assert name == "raw"
+    assert name_of("shards", raw, "My town") == ("My town", fingerprint)
+    raw.rename(tmp_path / "moved")
+    assert name_of("shards", tmp_path / "moved") == ("My town", fingerprint)
+    assert name_of("others", tmp_path / "moved") == ("moved", fingerprint)
 
 
 def test_a_file_that_vanishes_is_named(raw: Path, tmp_path: Path) -> None:
@@ -290,7 +296,7 @@ def test_a_disk_that_fails_is_told_and_nothing_is_left(tiny_raw, tmp_path, monke
     assert_nothing_left(tmp_path / "shards")
 
 
-def test_a_disk_that_fails_early_and_only_once_is_told(tiny_raw, tmp_path, monkeypatch) -> None:
+def test_a_disk_that_fails_only_once_is_told(tiny_raw, tmp_path, monkeypatch) -> None:
     """As a system does: of bytes that never reached the disk it speaks to the first who asks."""
     failures, flush = [OSError(errno.EIO, os.strerror(errno.EIO))], os.fsync
 
@@ -299,9 +305,8 @@ def test_a_disk_that_fails_early_and_only_once_is_told(tiny_raw, tmp_path, monke
             raise failures.pop()
         flush(handle)
 
-    monkeypatch.setattr("data_shards.packing.pack.BYTES_PER_FLUSH", 1)
     monkeypatch.setattr("os.fsync", fails_once)
     with pytest.raises(ShardError, match=r"shards could not be written \(Input/output error\)"):
         write(tiny_raw, tmp_path / "shards")
-    assert_nothing_left(tmp_path / "shards")
+    assert_only_whole_tars_left(tmp_path / "shards")
     assert not write(tiny_raw, tmp_path / "shards").was_complete

@@ -16,9 +16,9 @@ from PIL import Image
 from data_shards.errors import ShardError, SkyDistillError
 from data_shards.layouts import read_layout
 from data_shards.lock import only_writer
-from data_shards.packing.image_profile import Profile
+from data_shards.manifest import ShardSummary
 from data_shards.packing.notes import SOURCE_NAME
-from data_shards.packing.summary import ShardSummary
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import Progress
 from data_shards.shards import ShardSet
@@ -59,19 +59,19 @@ def raw(tmp_path: Path, make_raw: Callable[[Path], Path]) -> Path:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that several tars of each kind are written."""
-    monkeypatch.setattr("data_shards.packing.cut.PLACES_PER_SHARD", 3)
+    monkeypatch.setattr("data_shards.packing.shard_layout.PLACES_PER_SHARD", 3)
 
 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
-from data_shards.packing import cut
+from data_shards.packing import shard_layout
 from data_shards.layouts import read_layout
 from data_shards.packing.pack import GrowingTar
-from data_shards.packing.image_profile import Profile
+from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 
-cut.PLACES_PER_SHARD = 3
+shard_layout.PLACES_PER_SHARD = 3
 end = GrowingTar.end
 
 def end_or_die(tar):
@@ -205,7 +205,7 @@ def test_a_file_changed_behind_its_date_is_noticed(raw: Path, tmp_path: Path) ->
     write(raw, out)
     before = path.stat()
     content_now = bytearray(path.read_bytes())
-    content_now[-20] ^= 1
+    content_now[14] ^= 1  # the density that the file tells, so that it still decodes
     path.write_bytes(content_now)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
@@ -228,7 +228,7 @@ def test_without_exchange_and_hard_links_the_result_is_the_same(raw, tmp_path, m
     def refused(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("data_shards.packing.atomic_replace._exchange", lambda *_: False)
+    monkeypatch.setattr("data_shards.packing.write._exchange", lambda *_: False)
     monkeypatch.setattr("os.link", refused)
     out = tmp_path / "shards"
     write(raw, out)
@@ -345,12 +345,18 @@ def public(raw: Path, tmp_path: Path) -> Path:
 def test_a_folder_that_cannot_be_written_to_is_told(public: Path, tmp_path: Path) -> None:
     told = as_nobody(lambda: write(public, tmp_path / "shards") and None)
     assert told.startswith("ShardError: ")
-    assert "shards could not be written (Permission denied); make the folder above it" in told
+    assert (
+        "shards could not be written (Permission denied); free space, make the folder above it"
+        in told
+    )
     assert not list(tmp_path.glob("shards*"))
     (tmp_path / "closed").mkdir(mode=0o700)
     told = as_nobody(lambda: write(public, tmp_path / "closed/shards") and None)
     assert told.startswith("ShardError: ")
-    assert "closed/shards could not be written (Permission denied); make the folder" in told
+    assert (
+        "closed/shards could not be written (Permission denied); free space, make the folder"
+        in told
+    )
 
 
 def test_an_image_that_cannot_be_read_is_told(public: Path, tmp_path: Path) -> None:
@@ -359,7 +365,7 @@ def test_an_image_that_cannot_be_read_is_told(public: Path, tmp_path: Path) -> N
     path = public / "train/drone/0004/image-03.jpeg"
     path.chmod(0o000)
     told = as_nobody(lambda: write(public, tmp_path / "out/shards") and None)
-    assert told.startswith(f"ShardError: {path} cannot be read (Permission denied); restore it")
+    assert told.startswith(f"UnreadableError: {path} cannot be read (Permission denied); restore")
     assert not (tmp_path / "out/shards").exists()
 
 

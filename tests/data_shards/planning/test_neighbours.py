@@ -66,9 +66,9 @@ def test_the_digest_names_table_and_places() -> None:
         (RING[:4], r"shape \[4, 2\] cannot name the neighbours of 5 places; it must be \[5, k\]"),
         (RING[:, :0], r"shape \[5, 0\]"),
         (RING[0], r"shape \[2\]"),
-        (RING - 1, "neighbours of place b .row 1. must be numbers from 0 to 4"),
+        (RING - 1, "neighbours of place a .row 0. must be numbers of other places, 0 to 4"),
         (RING + 1, "neighbours of place a .row 0. must be"),
-        (np.full((5, 1), 3), "place d is called its own neighbour .row 3."),
+        (np.full((5, 1), 3), "neighbours of place d .row 3. must be numbers of other places"),
         (RING.astype(float), "holds float64, not whole numbers"),
     ],
 )

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from data_shards.errors import PlanError
 from data_shards.planning.neighbours import Neighbours
+from data_shards.planning.place_views import held_out_places, trained_places
 from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
-from data_shards.planning.split import held_out_places, trained_places
 from data_shards.schema import View
 from data_shards.shards import ShardSet
 

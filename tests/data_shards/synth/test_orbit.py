@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from data_shards.synth.camera import look_at_place
-from data_shards.synth.orbit import Orbit, sues200_orbit, university1652_orbit
+from data_shards.synth.camera import Orbit, look_at_place, sues200_orbit, university1652_orbit
 from data_shards.synth.place import SCENE_M
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_shards.synth.camera import university1652_orbit
 from data_shards.synth.campus import draw_campus
-from data_shards.synth.orbit import university1652_orbit
+from data_shards.synth.noise import stream
 from data_shards.synth.place import PlaceKey, grid_for, photograph
 from data_shards.synth.scene import build_scene
-from data_shards.synth.streams import stream
 
 
 def pixels(file: bytes) -> np.ndarray:

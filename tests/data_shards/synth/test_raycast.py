@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from data_shards.synth.camera import Camera, look_at_place
+from data_shards.synth.camera import Camera, Pose, look_at_place
 from data_shards.synth.grid import Grid
-from data_shards.synth.orbit import Pose
 from data_shards.synth.raycast import Hits, cast
 
 GRID = Grid(600, 0.5)

@@ -6,8 +6,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from distill.models import batch_norm
-from distill.models.batch_norm import normalize_over_all_ranks
+from distill.models import rank_invariant
+from distill.models.rank_invariant import normalize_over_all_ranks
 
 
 def both(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -38,10 +38,10 @@ def test_one_rank_is_torch_s_own_to_the_bit_and_has_its_names():
         assert torch.equal(one, other)
 
 
-def test_the_arithmetic_of_many_ranks_is_torch_s_own(monkeypatch):
+def test_the_arithmetic_of_mrank_invariant_is_torch_s_own(monkeypatch):
     # Two ranks that have the same images: the statistics are those of one.
-    monkeypatch.setattr(batch_norm, "world_size", lambda: 2)
-    monkeypatch.setattr(batch_norm, "_gather", lambda part: torch.cat([part, part]))
+    monkeypatch.setattr(rank_invariant, "world_size", lambda: 2)
+    monkeypatch.setattr(rank_invariant, "_gather", lambda part: torch.cat([part, part]))
     plain, changed = both(network().double())
     images = torch.randn(5, 3, 8, 8, dtype=torch.float64)
     expected, found = seen(plain, images), seen(changed, images)

@@ -1,9 +1,12 @@
 """A backbone that is compiled block by block, in training alone."""
 
+import shutil
+from copy import deepcopy
 from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.utils import counters
 
 from data_shards.errors import RecipeError
@@ -15,7 +18,7 @@ from tests.distill.conftest import metric_lines, run_alone
 def test_a_compiled_run_is_the_eager_one_and_its_weights_have_their_names(
     make_config, tmp_path, monkeypatch
 ):
-    # Without g++, which takes minutes; what it makes of a graph is torch's own affair.
+    # Without g++, which takes minutes; the test below compiles something smaller by it.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     seen = []
 
@@ -44,6 +47,24 @@ def test_a_compiled_run_is_the_eager_one_and_its_weights_have_their_names(
     for one, other in zip(metric_lines(eager.paths), metric_lines(compiled.paths), strict=True):
         for name in {"train/total", "train/grad_norm"} & one["metrics"].keys():
             assert other["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs g++, which is not here")
+def test_inductor_compiles_a_stage_to_the_same_outputs_and_gradients():
+    torch.manual_seed(1)
+    eager = nn.Module()
+    eager.stages = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()))
+    compiled, pixels, seen = deepcopy(eager), torch.randn(2, 3, 8, 8), []
+    before = counters["aot_autograd"]["ok"], sum(counters["inductor"].values())
+    compile_units(compiled, arch="tiny")
+    for network in (eager, compiled):
+        outputs = network.stages(pixels)
+        gradients = torch.autograd.grad(outputs.square().sum(), [*network.parameters()])
+        seen.append([outputs, *gradients])
+    assert counters["aot_autograd"]["ok"] == before[0] + 1
+    assert sum(counters["inductor"].values()) > before[1]
+    for one, other in zip(*seen, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_compiled_is_refused(make_config):

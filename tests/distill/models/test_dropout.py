@@ -6,7 +6,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from distill.models.dropout import draw_by_sample, sample_seeds
+from distill.models.rank_invariant import draw_by_sample, sample_seeds
 
 KEYS = np.arange(4000)
 

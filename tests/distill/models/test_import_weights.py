@@ -10,8 +10,8 @@ import torch
 from distill.config import ModelConfig
 from distill.models import RetrievalModel, build_model
 from distill.models.backbones import BNEXTS, stage_ends
+from distill.models.heads import MccgHead
 from distill.models.import_weights import find_network, import_network, their_names
-from distill.models.mccg_head import MccgHead
 from distill.teacher.source import class_places, load_teacher
 from distill.weights_file import load_student
 from launch.main import main

@@ -11,7 +11,7 @@ from data_shards.errors import RecipeError
 from distill.config import ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel, binary_parameters, unit
-from distill.models.mccg_head import MccgHead
+from distill.models.heads import MccgHead
 
 B, C, H, W, D, PLACES = 3, 6, 5, 4, 7, 9
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.efficiency.cost import Cost, Speed
-from evaluation.report import Report
-from evaluation.result import Result
+from evaluation.report import Report, Result
 from launch.main import main
 
 WORDS = {"d2s": "drone to satellite", "s2d": "satellite to drone"}

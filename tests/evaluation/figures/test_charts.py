@@ -5,19 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_hex
-from matplotlib.patches import Rectangle
 from PIL import Image
 
-from evaluation.figures.canvas import RIGHT, WRONG
-from evaluation.figures.charts import (
-    Hit,
-    PanelRow,
-    read_curves,
-    recall_bars,
-    retrieval_panel,
-    save_figure,
-    training_curves,
-)
+from evaluation.figures.bars import recall_bars
+from evaluation.figures.curves import read_curves, training_curves
+from evaluation.figures.panels import Hit, PanelRow, retrieval_panel
+from evaluation.figures.style import RIGHT, WRONG, save_figure
 
 GREY = np.full((16, 16, 3), 128, dtype=np.uint8)
 
@@ -30,11 +23,10 @@ def panel_row(*is_right: bool) -> PanelRow:
 def test_hits_are_framed_by_right_and_wrong(tmp_path: Path) -> None:
     rows = [panel_row(True, False, False), panel_row(False, True, False)]
     figure = retrieval_panel(rows, title="newborn: drone to satellite", subtitle="2 queries")
-    frames = [patch for patch in figure.get_children() if isinstance(patch, Rectangle)]
-    edges = [to_hex(frame.get_edgecolor()) for frame in frames if frame.get_linewidth() == 2.4]
+    shown = [axes for axes in figure.axes if axes.get_xlabel().endswith("similarity 0.50")]
+    assert [axes.get_xlabel()[0] for axes in shown] == ["✓", "✗", "✗", "✗", "✓", "✗"]
+    edges = [to_hex(axes.spines["left"].get_edgecolor()) for axes in shown]
     assert (edges.count(RIGHT), edges.count(WRONG)) == (2, 4)
-    places = [text.get_text() for text in figure.texts if text.get_text().endswith("place 1")]
-    assert [place[0] for place in places] == ["✓", "✗", "✗", "✗", "✓", "✗"]
     with Image.open(save_figure(figure, tmp_path / "figures" / "panel.png")) as image:
         assert image.width > 500
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["panel.png"]

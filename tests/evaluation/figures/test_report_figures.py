@@ -14,49 +14,37 @@ from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from distill.weights_file import LoadedModel, load_student
 from evaluation.describe import describe
-from evaluation.figures import canvas, grid, panels, report_figures
+from evaluation.figures import panels, report_figures, style
 from evaluation.figures.panels import draw_panel, evenly_spaced
 from evaluation.figures.report_figures import draw_all
-from evaluation.protocols import protocols_of, split_by_presence
-from evaluation.report import Report
-from evaluation.result import Result
-from evaluation.verdict import Verdict, judge
+from evaluation.joined_shards import JoinedShards
+from evaluation.protocols import find_searches
+from evaluation.report import Report, Result
+from evaluation.retrieval import Retrieval, result_of, retrieve
 
-Searched = tuple[tuple[Result, ...], Mapping[str, Verdict]]
+Searched = tuple[tuple[Result, ...], Mapping[str, Retrieval]]
 MakeResult = Callable[..., Result]
 MakeReport = Callable[..., Report]
 
 
 def search(shards: ShardSet, loaded: LoadedModel) -> Searched:
     """Search in every direction and at every altitude that the shards have."""
-    protocols, _ = split_by_presence(protocols_of(shards.manifest.layout), shards.images)
-    sides = {p.name: [side.rows(shards.images) for side in p.sides] for p in protocols}
+    searches = find_searches(JoinedShards(shards))
     with show_progress("describing", enabled=False) as progress:
         descriptors = describe(
             loaded.model,
             shards,
-            [rows for both in sides.values() for rows in both],
+            searches.rows,
             image_size=32,
             resampling=loaded.resampling,
             batch_size=16,
             threads=1,
             progress=progress,
         )
-    verdicts = {
-        name: judge(descriptors, shards.images, query_rows=query, gallery_rows=gallery)
-        for name, (query, gallery) in sides.items()
-    }
-    results = tuple(
-        Result(
-            direction=p.direction,
-            title=p.title,
-            altitude_m=p.altitude_m,
-            metrics=verdicts[p.name].metrics,
-            chance=verdicts[p.name].chance,
-        )
-        for p in protocols
-    )
-    return results, verdicts
+    found = searches.found
+    retrievals = {one.protocol.name: retrieve(one, descriptors, shards.images) for one in found}
+    results = tuple(result_of(one, retrievals[one.protocol.name].ranking) for one in found)
+    return results, retrievals
 
 
 @pytest.fixture
@@ -72,16 +60,16 @@ def test_university_has_panels_curves_similarity_and_heat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Few pixels, few pictures, and the fonts that every reader of PDF has: only the look changes.
-    monkeypatch.setattr(canvas, "DPI", 40)
-    monkeypatch.setattr(grid, "CHART_DPI", 40)
+    monkeypatch.setattr(style, "DPI", 40)
+    monkeypatch.setattr(style, "CHART_DPI", 40)
     monkeypatch.setitem(rcParams, "pdf.use14corefonts", True)
     monkeypatch.setattr(panels, "NUM_QUERIES", 2)
     monkeypatch.setattr(panels, "NUM_HITS", 2)
     monkeypatch.setattr(report_figures, "NUM_PAIRS", 1)
-    results, verdicts = search(shards, loaded)
+    results, retrievals = search(shards, loaded)
     paths = draw_all(
         report(*results),
-        verdicts,
+        retrievals,
         shards,
         loaded.model,
         folder=tmp_path / "figures",
@@ -121,7 +109,7 @@ def test_sues_has_lines_over_altitude_and_one_panel_per_direction(
     monkeypatch.setattr(report_figures, "NUM_PAIRS", 1)
     monkeypatch.setattr(panels, "NUM_QUERIES_PER_ALTITUDE", 1)
     monkeypatch.setattr(panels, "NUM_HITS", 2)
-    results, verdicts = search(sues_shards, loaded)
+    results, retrievals = search(sues_shards, loaded)
     extra = [
         result(0.5, altitude_m=150, condition="fog"),
         result(0.6, altitude_m=150, views="mean"),
@@ -131,10 +119,10 @@ def test_sues_has_lines_over_altitude_and_one_panel_per_direction(
     for shard in range(len(manifest.shards)):  # mapped now: later the manifest is another
         sues_shards.read(int(np.flatnonzero(sues_shards.images.shard == shard)[0]))
     known = ShardSet(sues_shards.folder, manifest, sues_shards.images)
-    known._maps = sues_shards._maps
+    known._tars = sues_shards._tars
     paths = draw_all(
         report(*results, *extra, dataset="sues200"),
-        verdicts,
+        retrievals,
         known,
         loaded.model,
         folder=tmp_path,
@@ -149,12 +137,13 @@ def test_sues_has_lines_over_altitude_and_one_panel_per_direction(
 def test_a_panel_of_altitudes_has_two_queries_of_each(
     sues_shards: ShardSet, loaded: LoadedModel
 ) -> None:
-    _, verdicts = search(sues_shards, loaded)
-    searches = {"150 m": verdicts["d2s/150m"], "300 m": verdicts["d2s/300m"]}
+    _, retrievals = search(sues_shards, loaded)
+    searches = {"150 m": retrievals["d2s/150m"], "300 m": retrievals["d2s/300m"]}
     figure = draw_panel(searches, sues_shards, title="newborn: drone to satellite")
-    texts = [text.get_text() for text in figure.texts]
+    captions = [axes.get_xlabel().split("\n")[0] for axes in figure.axes]
     for height in searches:
-        assert sum(text.endswith(f", {height}") for text in texts) == 2
+        assert sum(caption.endswith(f", {height}") for caption in captions) == 2
+    texts = [text.get_text() for text in figure.texts]
     assert any(text.startswith("6 queries, 7 gallery images each") for text in texts)
 
 

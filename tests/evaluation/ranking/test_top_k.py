@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from evaluation.ranking import top_k as module
-from evaluation.ranking.exact import exact_scores
+from evaluation.ranking.screen import exact_scores
 from evaluation.ranking.top_k import top_k
 
 

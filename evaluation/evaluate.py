@@ -1,0 +1,375 @@
+"""One evaluation from images to report, read top to bottom; every rank comes to all of it."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data_shards.decode import DECODER
+from data_shards.errors import DescriptorError
+from data_shards.manifest import write_text_aside
+from data_shards.progress import show_progress
+from data_shards.shards import RowNumbers
+from distill.collectives import broadcast_object, rank, wait_for_slow_ranks, world_size
+from distill.models import RetrievalModel
+from distill.tracking import continue_run
+from evaluation.conditions import VERSION, Condition
+from evaluation.config import EvaluateConfig
+from evaluation.describe import Descriptors, describe
+from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency.measure import cost, measure_speed
+from evaluation.exports import descriptor_files, submission_files, write_exports
+from evaluation.figures.distances import distance_to_truth
+from evaluation.figures.report_figures import FIGURE_NAMES, draw_all
+from evaluation.inputs import USUAL_FIGURES, EvaluationInputs, open_inputs, plan
+from evaluation.multi_view import multi_view_results
+from evaluation.output_files import refuse_unfit, writing
+from evaluation.protocols import Search
+from evaluation.ranking.rerank import rank_again, reorder
+from evaluation.report import GalleryNetwork, Pairing, Report, Result
+from evaluation.retrieval import Retrieval, rerank_settings, result_of, retrieve, tracked
+from evaluation.tables import WIDTH, latex, markdown, terminal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Descriptors of every image that is searched with or among."""
+
+    descriptors: Descriptors
+    in_conditions: Mapping[str, Descriptors]
+    """Condition to the drone queries in it."""
+
+    by_gallery_network: Descriptors | None
+    """The same images by the network of `--gallery-checkpoint`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What was found."""
+
+    results: tuple[Result, ...]
+    """Headline rows first, in the order of the protocol."""
+
+    retrievals: Mapping[str, Retrieval]
+    """Headline rows alone, by the name of their result."""
+
+    seconds: float
+
+
+def evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
+    """Describe, search, and on rank 0 report; every rank calls it.
+
+    Raises:
+        SkyDistillError: what cannot be evaluated, or a file that cannot be written.
+    """
+    inputs = open_inputs(config, device)
+    wait_for_slow_ranks("shards")
+    files = _output_files(inputs)
+    if config.dry_run:
+        written = [inputs.figures if path.parent == inputs.figures else path for path in files]
+        lines = [*plan(inputs), *(f"would write {path}" for path in dict.fromkeys(written))]
+        for line in lines if rank() == 0 else ():
+            log.info("%s", line)
+        return
+    counted = _counted_cost(inputs)
+    described = describe_all(inputs)
+    searched = search_all(inputs, described)
+    if rank() != 0:
+        return
+    if not inputs.searches.answered:
+        _tell_written(write_exports(inputs, described.descriptors))
+        return
+    report = _report(inputs, described, searched, counted=counted)
+    try:
+        _write(inputs, report, described, searched)
+    finally:  # numbers that cannot be written are still told
+        _print(report, as_json=config.json)
+
+
+def _output_files(inputs: EvaluationInputs) -> Mapping[Path, str]:
+    """Return every file that may be written, each with the option that names another place.
+
+    Raises:
+        DescriptorError: one of them is not fit for it, the same on every rank.
+    """
+    report, files = inputs.report, {}
+    if inputs.searches.answered:
+        beside = [report.with_suffix(suffix) for suffix in (".json", ".md", ".tex")]
+        if not inputs.config.no_figures:
+            beside += [inputs.figures / name for name in FIGURE_NAMES]
+        files = dict.fromkeys(beside, "--out")
+    files |= dict.fromkeys(descriptor_files(inputs), "--descriptors-out")
+    files |= dict.fromkeys(submission_files(inputs), "--submission")
+    problem = None
+    if rank() == 0:
+        try:
+            refuse_unfit(files, overwrite=inputs.config.overwrite)
+        except DescriptorError as error:
+            problem = str(error)
+    if problem := broadcast_object(problem):
+        raise DescriptorError(problem)
+    return files
+
+
+class _AsAsked(nn.Module):
+    """A model that describes as this evaluation does: with the mirrored image, or without."""
+
+    def __init__(self, model: RetrievalModel, *, flip: bool) -> None:
+        super().__init__()
+        self.model, self.flip = model, flip
+
+    def describe(self, images_BCHW: Tensor) -> Tensor:
+        """Return unit descriptors [B, D]."""
+        return self.model.describe(images_BCHW, flip=self.flip)
+
+
+def _counted_cost(inputs: EvaluationInputs) -> Cost:
+    """Count parameters and operations of one description, the mirrored image's included."""
+    size = inputs.image_size
+    try:
+        return cost(_AsAsked(inputs.loaded.model, flip=inputs.config.flip), image_size=size)
+    except RuntimeError as error:
+        raise DescriptorError(
+            f"{inputs.loaded.path} cannot describe images of {size} x {size} px "
+            f"({' '.join(str(error).split())[:200]}); give a larger --image-size"
+        ) from error
+
+
+def describe_all(inputs: EvaluationInputs) -> Described:
+    """Describe every image once per network, and drone queries once per condition."""
+    started = time.monotonic()
+    gallery, searches = inputs.gallery, inputs.searches
+    drone_queries = [search.query_rows for search in searches.drone_to_satellite]
+    return Described(
+        descriptors=_described(inputs, searches.rows),
+        in_conditions={
+            condition.name: _described(inputs, drone_queries, condition=condition)
+            for condition in inputs.conditions
+        },
+        by_gallery_network=_described(gallery, searches.rows) if gallery else None,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _described(
+    inputs: EvaluationInputs, rows: Sequence[RowNumbers], *, condition: Condition | None = None
+) -> Descriptors:
+    loaded, config = inputs.loaded, inputs.config
+    where = f" in {condition.name}" if condition else ""
+    title = f"describing{where} with {loaded.name}"
+    with show_progress(title, unit="images", enabled=rank() == 0) as progress:
+        return describe(
+            loaded.model,
+            inputs.shards,
+            rows,
+            image_size=inputs.image_size,
+            resampling=inputs.resampling,
+            batch_size=config.batch_size,
+            threads=config.threads,
+            flip=config.flip,
+            change=condition.apply if condition else None,
+            progress=progress,
+        )
+
+
+def search_all(inputs: EvaluationInputs, described: Described) -> Searched:
+    """Search in every way that was asked."""
+    started = time.monotonic()
+    searches, images = inputs.searches.answered, inputs.shards.images
+    descriptors = described.descriptors
+    retrievals = {one.protocol.name: retrieve(one, descriptors, images) for one in searches}
+    results = [result_of(one, retrievals[one.protocol.name].ranking) for one in searches]
+
+    # The same galleries without the places that nobody asks for.
+    asked = [search.without_distractors(images) for search in searches]
+    results += [result_of(one, retrieve(one, descriptors, images).ranking) for one in asked]
+
+    # Both galleries of a second network, by its own queries and by those of the first.
+    if gallery := described.by_gallery_network:
+        askers: dict[Pairing, Descriptors] = {"gallery-network": gallery, "asymmetric": descriptors}
+        for pairing, queries in askers.items():
+            for one in (*searches, *asked):
+                ranking = retrieve(one, gallery, images, queries=queries).ranking
+                results.append(replace(result_of(one, ranking), pairing=pairing))
+
+    # Drone queries in weather and difficult light.
+    for one in inputs.searches.drone_to_satellite:
+        for name, queries in described.in_conditions.items():
+            ranking = retrieve(one, descriptors, images, queries=queries).ranking
+            results.append(result_of(one, ranking, condition=name))
+
+    # Ranked again, and several views per place.
+    if rank() == 0:
+        for one in searches:
+            results += _refined(inputs, one, retrievals[one.protocol.name])
+    return Searched(
+        results=tuple(results),
+        retrievals=retrievals,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _refined(inputs: EvaluationInputs, search: Search, found: Retrieval) -> Iterator[Result]:
+    """Yield the rows that rank 0 alone adds to a headline row."""
+    config, images = inputs.config, inputs.shards.images
+    if config.rerank:
+        settings = rerank_settings(config)
+        ranking = rank_again(
+            found.ranking,
+            reorder(found.query_QD, found.gallery_GD, settings),
+            query_labels_Q=torch.from_numpy(images.place[search.query_rows]),
+            gallery_labels_G=torch.from_numpy(images.place[search.gallery_rows]),
+        )
+        yield result_of(search, ranking, rerank=settings.words)
+    if config.multi_view and search.has_drone_views:
+        yield from multi_view_results(
+            search,
+            found,
+            images,
+            layout=inputs.dataset,
+            k=config.multi_view,
+            information=config.information,
+            view_distance=config.view_distance,
+        )
+
+
+def _report(
+    inputs: EvaluationInputs, described: Described, searched: Searched, *, counted: Cost
+) -> Report:
+    """Gather what was measured, on what, and what it costs."""
+    loaded, shards, gallery = inputs.loaded, inputs.shards, inputs.gallery
+    distances = {
+        name: distance_to_truth(found, shards) for name, found in searched.retrievals.items()
+    }
+    return Report(
+        name=loaded.name,
+        method=loaded.recipe["method"],
+        role=loaded.role,
+        arch=loaded.recipe["model"]["arch"],
+        seed=loaded.recipe["seed"],
+        step=loaded.step,
+        dataset=inputs.dataset,
+        trained_on=inputs.trained_on,
+        results=searched.results,
+        cost=counted,
+        speed=_measured_speeds(inputs),
+        gallery_network=_gallery_network(gallery) if gallery else None,
+        image_size=inputs.image_size,
+        descriptor_width=described.descriptors.descriptor_ND.shape[1],
+        flip=inputs.config.flip,
+        resampling=inputs.resampling,
+        decoder=DECODER,
+        distractors=tuple(part.fingerprint for part in shards.distractors),
+        distances={name: found.numbers() for name, found in distances.items() if found},
+        absent=tuple(protocol.name for protocol in inputs.searches.absent),
+        conditions_version=VERSION if inputs.conditions else 0,
+        fusion=inputs.config.fusion,
+        checkpoint=str(loaded.path),
+        checkpoint_sha256=loaded.sha256,
+        shards=shards.source,
+        shards_fingerprint=shards.fingerprint,
+        ranks=world_size(),
+        seconds=round(described.seconds + searched.seconds, 3),
+        ranking_seconds=searched.seconds,
+    )
+
+
+def _measured_speeds(inputs: EvaluationInputs) -> tuple[Speed, ...]:
+    """Time the description at batch 1 and at the evaluation's batch, if that was asked."""
+    model = _AsAsked(inputs.loaded.model, flip=inputs.config.flip)
+    batch_sizes = sorted({1, inputs.config.batch_size}) if inputs.config.measure_speed else []
+    return tuple(
+        measure_speed(model, image_size=inputs.image_size, batch_size=batch_size)
+        for batch_size in batch_sizes
+    )
+
+
+def _gallery_network(inputs: EvaluationInputs) -> GalleryNetwork:
+    return GalleryNetwork(
+        name=inputs.loaded.name,
+        arch=inputs.loaded.recipe["model"]["arch"],
+        trained_on=inputs.trained_on,
+        image_size=inputs.image_size,
+        resampling=inputs.resampling,
+        checkpoint=str(inputs.loaded.path),
+        checkpoint_sha256=inputs.loaded.sha256,
+    )
+
+
+def _write(
+    inputs: EvaluationInputs, report: Report, described: Described, searched: Searched
+) -> None:
+    """Write report, tables, figures and exports, and add them to the run that trained the model."""
+    path, config = inputs.report, inputs.config
+    written = [path, path.with_suffix(".md"), path.with_suffix(".tex")]
+    with writing(path, option="--out"):
+        report.write(path)
+        write_text_aside(path.with_suffix(".md"), markdown(report))
+        write_text_aside(path.with_suffix(".tex"), latex(report))
+        for name in FIGURE_NAMES if config.overwrite else ():
+            (inputs.figures / name).unlink(missing_ok=True)
+    exports = list(write_exports(inputs, described.descriptors))
+    try:
+        if not config.no_figures:
+            with writing(inputs.figures, option="--out"):
+                written += draw_all(
+                    report,
+                    searched.retrievals,
+                    inputs.shards,
+                    inputs.loaded.model,
+                    folder=inputs.figures,
+                    image_size=inputs.image_size,
+                    resampling=inputs.resampling,
+                )
+    finally:
+        _record(inputs, report, written)
+    _tell_written([*written, *exports])
+
+
+def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> None:
+    """Add metrics, report, tables and figures to the MLflow run that trained the model."""
+    run = inputs.loaded.run
+    if run is None or inputs.config.no_mlflow:
+        return
+    # A run keeps one number and one file per name; other tasks and their figures get other names.
+    prefix = "-".join(["test", *inputs.differences])
+    metrics: dict[str, float] = {"cost/parameters": report.cost.parameters}
+    metrics["cost/ops"] = report.cost.ops
+    for result in report.results:
+        metrics |= tracked(f"{prefix}/{result.name}", result.metrics)
+    for name, distances in report.distances.items():
+        metrics |= tracked(f"{prefix}/{name}", distances)
+    with continue_run(run) as tracker:
+        tracker.log(inputs.loaded.step, metrics)
+        shards = inputs.shards
+        tracker.log_dataset(inputs.dataset, shards.fingerprint, shards.source, context="test")
+        for path in artifacts:
+            is_apart = path.parent == inputs.figures and inputs.figures.name != USUAL_FIGURES
+            folder = f"evaluation/{inputs.figures.name}" if is_apart else "evaluation"
+            tracker.log_artifact(path, folder=folder)
+
+
+def _tell_written(paths: Iterator[Path] | Sequence[Path]) -> None:
+    for path in paths:
+        log.info("wrote %s", path)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    """Print the report on standard output: tables, or one line of JSON."""
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_json()) + "\n")
+        return
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(file=sys.stdout, highlight=False, width=width).print(terminal(report))

@@ -1,0 +1,234 @@
+"""What one evaluation measures: a model, images, and everything that was asked about them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_shards.config import Resampling
+from data_shards.errors import DescriptorError, ShardError
+from data_shards.manifest import read_manifest
+from data_shards.remote.local_cache import LocalCache
+from data_shards.remote.sources import NO_IMAGES, open_shards
+from data_shards.remote.transport import is_remote
+from data_shards.schema import Role, View
+from distill.models import to_device
+from distill.weights_file import LoadedModel, load_student
+from evaluation.conditions import Condition, chosen_conditions
+from evaluation.config import EvaluateConfig
+from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
+from evaluation.multi_view import equally_seen, refuse_unknown_poses
+from evaluation.protocols import Searches, drone_views_per_place, find_searches
+from evaluation.report import REPORT_NAME
+
+USUAL_FIGURES = "figures"
+"""Folder of the pictures beside the usual report."""
+
+TEST_VIEWS = (View.SATELLITE, View.DRONE, View.STREET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInputs:
+    """A model before images, and what was asked."""
+
+    config: EvaluateConfig
+    loaded: LoadedModel
+    shards: JoinedShards
+    searches: Searches
+    conditions: tuple[Condition, ...]
+    image_size: int
+    resampling: Resampling
+
+    trained_on: str
+    """Layout of the training images; empty where it is not known."""
+
+    gallery: "EvaluationInputs | None" = None
+    """The same with the network of `--gallery-checkpoint`, at the size that it was trained at."""
+
+    @property
+    def dataset(self) -> str:
+        """Layout of the test images."""
+        return self.shards.manifest.layout
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether the model never saw the data set it is tested on."""
+        return bool(self.trained_on) and self.trained_on != self.dataset
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What sets this evaluation apart from the plain one, a word each: `flip`, `384px`.
+
+        Its numbers are another task's, so they are kept apart from those of the plain one.
+        """
+        loaded, config = self.loaded, self.config
+        words = {
+            "flip": config.flip,
+            "distractors": bool(config.distractors),
+            f"{self.image_size}px": self.image_size != loaded.image_size,
+            self.resampling: self.resampling != loaded.resampling,
+        }
+        return tuple(word for word, is_apart in words.items() if is_apart)
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes: as told, else beside the weights; tables go beside it."""
+        dataset = (self.dataset,) if self.is_zero_shot else ()
+        stem = "_".join((Path(REPORT_NAME).stem, *dataset, *self.differences))
+        return self.config.out or self.loaded.path.parent / f"{stem}.json"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the pictures: `figures` beside the usual report, else named after it."""
+        is_usual = self.report.name == REPORT_NAME
+        name = USUAL_FIGURES if is_usual else f"{self.report.stem}_{USUAL_FIGURES}"
+        return self.report.with_name(name)
+
+
+def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInputs:
+    """Load the model and open the shards; every rank calls it.
+
+    Raises:
+        SkyDistillError: something is missing, damaged, or cannot be asked of these images.
+    """
+    assert config.checkpoint is not None, "checked by the config"
+    conditions = chosen_conditions(config.conditions)
+    loaded = load_student(config.checkpoint)
+    loaded.model.refuse_size(config.image_size, key="--image-size")
+    gallery = config.gallery_checkpoint and load_student(config.gallery_checkpoint)
+    if gallery:
+        _refuse_another_space(loaded, gallery)
+    shards = _joined_shards(config)
+    searches = find_searches(shards)
+    _refuse_impossible(config, searches, shards)
+    to_device(loaded.model, device)
+    inputs = EvaluationInputs(
+        config=config,
+        loaded=loaded,
+        shards=shards,
+        searches=searches,
+        conditions=conditions,
+        image_size=config.image_size or loaded.image_size,
+        resampling=config.resampling or loaded.resampling,
+        trained_on=layout_trained_on(loaded),
+    )
+    if not gallery:
+        return inputs
+    to_device(gallery.model, device)
+    by_gallery = replace(
+        inputs,
+        loaded=gallery,
+        image_size=gallery.image_size,
+        resampling=gallery.resampling,
+        trained_on=layout_trained_on(gallery),
+    )
+    return replace(inputs, gallery=by_gallery)
+
+
+def _refuse_another_space(loaded: LoadedModel, gallery: LoadedModel) -> None:
+    """Refuse two networks whose descriptors say nothing to each other."""
+    (space, width), (other, other_width) = (
+        (one.descriptor_space, one.model.width) for one in (loaded, gallery)
+    )
+    if (space, width) != (other, other_width):
+        raise DescriptorError(
+            f"{loaded.path} describes by {width} numbers in the space {space[:12]}, and "
+            f"{gallery.path} by {other_width} in the space {other[:12]}, so neither can search the "
+            "other's gallery; train the student with model.descriptor_width: teacher, from this "
+            "teacher"
+        )
+
+
+def layout_trained_on(loaded: LoadedModel) -> str:
+    """Return the layout that a model was trained on, as its file says, else its recipe's shards.
+
+    Shards of another content than those trained on are not believed; empty if nothing tells.
+    """
+    source = str(loaded.recipe["data"].get("shards") or "")
+    if loaded.layout or not source or is_remote(source):
+        return loaded.layout
+    try:
+        manifest = read_manifest(Path(source))
+    except ShardError:
+        return ""
+    return manifest.layout if set(loaded.places) <= set(manifest.places) else ""
+
+
+def _joined_shards(config: EvaluateConfig) -> JoinedShards:
+    """Open the test set and the shards of its distractors; a dry run fetches no image."""
+    cache = LocalCache(config.local_cache, gib=config.local_cache_gib)
+    tested = Role.QUERY | Role.GALLERY
+    opened = [
+        open_shards(source, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache)
+        for source, roles, views in (
+            (config.shards, tested, TEST_VIEWS),
+            *((source, tested | Role.TRAIN, DISTRACTOR_VIEWS) for source in config.distractors),
+        )
+    ]
+    return JoinedShards(opened[0], opened[1:])
+
+
+def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: JoinedShards) -> None:
+    """Refuse what these images cannot answer, before anything is described."""
+    if not searches.answered and config.submission is None and config.descriptors_out is None:
+        raise DescriptorError(
+            f"{shards.source} has no answers to its queries, so there is nothing to measure; give "
+            "--submission or --descriptors-out for what was found"
+        )
+    asked = {"--submission": config.submission, "--conditions": config.conditions}
+    for option, value in asked.items():
+        if value and not searches.drone_to_satellite:
+            raise DescriptorError(
+                f"{option} is about drone queries for satellite tiles, and {shards.source} has "
+                "none; leave it out"
+            )
+    most_views = drone_views_per_place(searches, shards)
+    if config.multi_view >= most_views and config.multi_view:
+        raise DescriptorError(
+            f"--multi-view {config.multi_view} leaves nothing to choose: no place of "
+            f"{shards.source} has more than {most_views} drone views; give a smaller number, or "
+            "leave it out"
+        )
+    if config.view_distance == "pose":
+        for rows in searches.drone_rows:
+            groups = equally_seen(shards.images, rows, layout=shards.manifest.layout)
+            refuse_unknown_poses(groups, rows, shards.images)
+
+
+def plan(inputs: EvaluationInputs) -> Iterator[str]:
+    """Say everything that would be described and searched, a line each."""
+    config, searches = inputs.config, inputs.searches
+    images = len(np.unique(np.concatenate(searches.rows)))
+    mirrored = ", each with its mirror image" if config.flip else ""
+    for one in filter(None, (inputs, inputs.gallery)):
+        yield (
+            f"would describe {images:,} images with {one.loaded.name} at {one.image_size} px "
+            f"({one.resampling}){mirrored}"
+        )
+    if inputs.is_zero_shot:
+        yield f"zero-shot: trained on {inputs.trained_on}, tested on {inputs.dataset}"
+    for search in searches.found:
+        asked = search.without_distractors(inputs.shards.images)
+        yield (
+            f"would search {search.protocol.name}, {search.protocol.title}: "
+            f"{len(search.query_rows):,} queries, {len(search.gallery_rows):,} images, "
+            f"{len(asked.gallery_rows):,} without distractors"
+        )
+    gallery = inputs.gallery.loaded.name if inputs.gallery else ""
+    queries = sum(len(search.query_rows) for search in searches.drone_to_satellite)
+    conditions = ", ".join(condition.name for condition in inputs.conditions)
+    absent = ", ".join(protocol.name for protocol in searches.absent)
+    lines = {
+        f"would search all of it in the gallery of {gallery}, by its queries and by "
+        f"{inputs.loaded.name}'s": gallery,
+        f"would describe {queries:,} drone queries again in each of {conditions}": conditions,
+        f"would rank again by the {config.rerank_top} nearest neighbours": config.rerank,
+        f"would fuse {config.multi_view} drone views of each place, beside controls": (
+            config.multi_view
+        ),
+        f"would measure speed at batch {config.batch_size} and 1": config.measure_speed,
+        f"no images for: {absent}": absent,
+    }
+    yield from (line for line, is_asked in lines.items() if is_asked)

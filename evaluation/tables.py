@@ -1,0 +1,319 @@
+"""A report as a table: for the terminal, for Markdown, for LaTeX. Percent with two decimals."""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from evaluation.report import CLEAN, METRICS, ONE_NETWORK, SINGLE, Report, Result
+
+COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@1%", "AP", "guessing")
+
+WIDTH = 100
+"""Characters of the terminal that the table is made for."""
+
+UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+
+DATASETS = {"university1652": "University-1652", "sues200": "SUES-200"}
+
+TITLES = {
+    "headline": "official protocol, full gallery",
+    "no-distractors": "gallery without distractors",
+    "gallery-network": "queries and gallery by the gallery network",
+    "asymmetric": "asymmetric: queries by the query network, gallery by the gallery network",
+    "views": "several drone views per place",
+    "condition": "weather and light over the drone queries",
+    "rerank": "ranked again",
+}
+"""Sections of a table, in their order."""
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+}
+"""What LaTeX would take for an order, or does not know, and how it prints it."""
+
+SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+"""Makes what is wider than the text as wide as the text, and nothing else; of graphicx."""
+
+SMALL = r"\footnotesize\setlength{\tabcolsep}{4pt}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table: a result, or the mean of those that differ in their draw alone."""
+
+    label: str
+    values: tuple[float, ...]
+    """In the order of `COLUMNS`, as fractions."""
+
+    deviations: tuple[float, ...] = ()
+    """Standard deviation over the draws (one less in the denominator) of all but guessing; empty
+    where there was one draw."""
+
+    @property
+    def cells(self) -> list[str]:
+        """The numbers as text."""
+        texts = [percent(value) for value in self.values]
+        for number, deviation in enumerate(self.deviations):
+            texts[number] += f" ± {percent(deviation)}"
+        return texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Rows that were measured in the same way."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def sections(report: Report) -> tuple[Section, ...]:
+    """Sort every result of a report into the sections of its table; none of them is empty."""
+    sorted_in: dict[str, list[Result]] = {kind: [] for kind in TITLES}
+    for result in report.results:
+        sorted_in[_kind(result)].append(result)
+    return tuple(
+        Section(title=_title(report, kind, results), rows=tuple(_rows(kind, results)))
+        for kind, results in sorted_in.items()
+        if results
+    )
+
+
+def headline(report: Report) -> str:
+    """Say whose numbers these are, on what, and in which unit."""
+    on = DATASETS.get(report.dataset, report.dataset)
+    how = ""
+    if report.is_zero_shot:
+        how = f", zero-shot: trained on {DATASETS.get(report.trained_on, report.trained_on)}"
+    return f"{report.name} on {on}{how} (percent)"
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """Say what was searched, what the model costs, and how long it took."""
+    cost = report.cost
+    operations = f"{short(cost.macs)} MACs"
+    if cost.bops:
+        operations += f", {short(cost.bops)} BOPs, {short(cost.ops)} OPs (BOPs / 64 + MACs)"
+    flip = ", mirrored images added" if report.flip else ""
+    further, gallery = len(report.distractors), report.gallery_network
+    whose = "query network: " if gallery else ""
+    lines = [*_counts(report.headlines())]
+    if further:
+        folders = "1 shard folder" if further == 1 else f"{further} shard folders"
+        lines.append(f"galleries with the images of {folders} more")
+    lines += _few_views(report.results)
+    lines += [
+        f"{name}: first answer within 50 m of the truth for {percent(numbers['within_50m'])}, "
+        f"within 250 m for {percent(numbers['within_250m'])}"
+        for name, numbers in report.distances.items()
+    ]
+    if report.absent:
+        lines.append(f"no images for {', '.join(report.absent)}")
+    lines.append(
+        f"{whose}{short(cost.parameters)} parameters, {operations} per image of "
+        f"{cost.image_size} px"
+    )
+    lines += [
+        f"{whose}{speed.images_per_second:,.1f} images/s in batches of {speed.batch_size} "
+        f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.machine}"
+        for speed in report.speed
+    ]
+    lines.append(f"{whose}images of {report.image_size} px, {report.resampling}{flip}")
+    if gallery:
+        trained_on = DATASETS.get(gallery.trained_on, gallery.trained_on) or "unknown images"
+        lines.append(
+            f"gallery network: {gallery.name}, {gallery.arch}, trained on {trained_on}; images of "
+            f"{gallery.image_size} px, {gallery.resampling}{flip}"
+        )
+    spent = f"{report.seconds:.1f} s in all, {report.ranking_seconds:.1f} s without describing"
+    return (*lines, spent)
+
+
+def _few_views(results: Sequence[Result]) -> list[str]:
+    """Say in which rows there was nothing to choose from for some places."""
+    told: dict[str, list[str]] = {}
+    for result in results:
+        way, _, k = result.views.partition("-")
+        if way == "refined" and (few := result.metrics.get("num_few_views", 0)):
+            row = replace(result, views=SINGLE).name
+            counts = f"{few:,.0f} of {result.metrics['num_places']:,.0f} in {row}"
+            told.setdefault(k, []).append(counts)
+    return [
+        f"places with no more than {k} drone views keep all: {', '.join(counts)}"
+        for k, counts in told.items()
+    ]
+
+
+def terminal(report: Report) -> Group:
+    """Return the table for a terminal of `WIDTH` characters."""
+    found = sections(report)
+    rows = [row for section in found for row in section.rows]
+    cells = {id(row): [cell.replace(" ± ", "±") for cell in row.cells] for row in rows}
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells.values(), strict=True)]
+    room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), max(len(row.label) for row in rows))
+
+    def table(lines: Sequence[Sequence[str]], style: str = "") -> Table:
+        shown = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
+        shown.add_column(width=room)
+        for width in widths:
+            shown.add_column(width=width, justify="right", no_wrap=True)
+        for line in lines:
+            shown.add_row(*line, style=style)
+        return shown
+
+    shown: list[Text | Table] = [
+        Text(headline(report), style="bold"),
+        Text(),
+        table([["", *COLUMNS]], "dim"),
+    ]
+    for section in found:
+        shown.append(Text(section.title, style="bold"))
+        shown += [table([[row.label, *cells[id(row)]] for row in section.rows]), Text()]
+    return Group(*shown, *(Text(note, style="dim") for note in notes(report)))
+
+
+def markdown(report: Report) -> str:
+    """Return the table as Markdown, with a title above and notes below."""
+    lines = [f"**{_plain(headline(report))}**", "", f"| | {' | '.join(COLUMNS)} |"]
+    lines.append("|---" + "|---:" * len(COLUMNS) + "|")
+    for section in sections(report):
+        lines.append(f"| **{_plain(section.title)}** |" + " |" * len(COLUMNS))
+        lines += [f"| {_plain(row.label)} | {' | '.join(row.cells)} |" for row in section.rows]
+    return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in notes(report)), ""])
+
+
+def latex(report: Report) -> str:
+    r"""Return the table as LaTeX for booktabs and graphicx, the notes in its caption."""
+    columns = " & ".join(escape(column) for column in COLUMNS)
+    caption = f"{headline(report)}. {'; '.join(notes(report))}."
+    lines = [
+        r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(caption)}}}",
+        SMALL,
+        rf"{SHRUNK}{{\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
+        r"\toprule",
+        rf" & {columns} \\",
+    ]
+    span = len(COLUMNS) + 1
+    for section in sections(report):
+        lines += [
+            r"\midrule",
+            rf"\multicolumn{{{span}}}{{l}}{{\emph{{{escape(section.title)}}}}} \\",
+            *(
+                rf"{escape(row.label)} & {' & '.join(map(escape, row.cells))} \\"
+                for row in section.rows
+            ),
+        ]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
+
+
+def escape(text: str) -> str:
+    """Return text that LaTeX prints as it stands."""
+    return "".join(LATEX.get(sign, sign) for sign in text)
+
+
+def _kind(result: Result) -> str:
+    """Return the section a result belongs to: the furthest from the official protocol."""
+    departures = {
+        "rerank": bool(result.rerank),
+        "condition": result.condition != CLEAN,
+        "views": result.views != SINGLE,
+        result.pairing: result.pairing != ONE_NETWORK,
+        "no-distractors": result.gallery != "full",
+        "headline": True,
+    }
+    return next(kind for kind, is_so in departures.items() if is_so)
+
+
+def _title(report: Report, kind: str, results: Sequence[Result]) -> str:
+    """Return the title of a section, with what its rows have in common."""
+    if kind == "headline" and report.distractors:
+        return "full gallery with further distractors"
+    num_draws = max(len(drawn) for drawn in _draws(results))
+    if kind == "views" and num_draws > 1:
+        return f"{TITLES[kind]}; random: mean ± standard deviation over {num_draws} draws"
+    if kind == "rerank":
+        return f"{TITLES[kind]}: {' / '.join(dict.fromkeys(r.rerank for r in results))}"
+    return TITLES[kind]
+
+
+def _draws(results: Sequence[Result]) -> list[list[Result]]:
+    """Bring together the results that differ in their draw alone."""
+    drawn: dict[str, list[Result]] = {}
+    for result in results:
+        drawn.setdefault(replace(result, seed=None).name, []).append(result)
+    return list(drawn.values())
+
+
+def _rows(kind: str, results: Sequence[Result]) -> Iterator[Row]:
+    for drawn in _draws(results):
+        values = [(*(result.metrics[name] for name in METRICS), result.chance) for result in drawn]
+        columns = list(zip(*values, strict=True))
+        yield Row(
+            label=_label(kind, drawn[0]),
+            values=tuple(math.fsum(column) / len(column) for column in columns),
+            deviations=tuple(map(statistics.stdev, columns[:-1])) if len(drawn) > 1 else (),
+        )
+
+
+def _label(kind: str, result: Result) -> str:
+    """Return a result in words, without what the title of its section says."""
+    words = [result.title]
+    if result.altitude_m is not None:
+        words.append(f"{result.altitude_m} m")
+    if result.views != SINGLE:
+        words.append(result.views)
+    if result.condition != CLEAN:
+        words.append(result.condition)
+    if result.gallery != "full" and kind != "no-distractors":
+        words.append(result.gallery)
+    return ", ".join(words)
+
+
+def _counts(results: Sequence[Result]) -> list[str]:
+    """Return how much was searched in each direction, at each altitude only where they differ."""
+
+    def texts(*, with_altitude: bool) -> list[str]:
+        return list(
+            dict.fromkeys(
+                f"{result.title}{f', {result.altitude_m} m' if with_altitude else ''}: "
+                f"{result.metrics['num_queries']:,.0f} queries, "
+                f"{result.metrics['num_gallery']:,.0f} gallery images"
+                for result in results
+            )
+        )
+
+    counts = texts(with_altitude=False)
+    is_equal = len(counts) == len({result.title for result in results})
+    return counts if is_equal else texts(with_altitude=True)
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown prints as it stands."""
+    for sign in "\\|*_`":
+        text = text.replace(sign, "\\" + sign)
+    return text
+
+
+def short(number: float) -> str:
+    """Return a large number with four digits and its unit: `4.455 G`, `250 M`, `20`."""
+    for unit, size in UNITS:
+        # What four digits round up to the next unit is written in it: 1 M, not 1000 k.
+        if number >= 0.99995 * size:
+            return f"{number / size:.4g} {unit}"
+    return f"{number:.4g}"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as papers have it: percent with two decimals."""
+    return f"{100 * fraction:.2f}"

@@ -1,0 +1,114 @@
+"""Which images look for which: the rows of both data sets, absent views, distractors."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_shards.errors import DescriptorError
+from data_shards.schema import Role, View
+from data_shards.shards import ShardSet
+from evaluation.joined_shards import JoinedShards
+from evaluation.protocols import PROTOCOLS, find_searches, protocols_of
+
+
+def counts(shards: JoinedShards) -> dict[str, tuple[int, int]]:
+    """Name of each search to its queries and gallery images."""
+    found = find_searches(shards).found
+    return {s.protocol.name: (len(s.query_rows), len(s.gallery_rows)) for s in found}
+
+
+def test_sues_is_searched_at_each_height_in_galleries_of_all_places(sues_shards: ShardSet) -> None:
+    shards = JoinedShards(sues_shards)
+    assert counts(shards) == {
+        "d2s/150m": (3 * 2, 7),
+        "d2s/300m": (3 * 2, 7),
+        "s2d/150m": (3, 7 * 2),
+        "s2d/300m": (3, 7 * 2),
+    }
+    searches = find_searches(shards)
+    absent = [protocol.name for protocol in searches.absent]
+    assert absent == ["d2s/200m", "d2s/250m", "s2d/200m", "s2d/250m"]
+    high = next(search for search in searches.found if search.protocol.name == "s2d/300m")
+    assert set(shards.images.altitude_m[high.gallery_rows].tolist()) == {300.0}
+    trained_on = shards.images.roles[high.gallery_rows] & Role.TRAIN != 0
+    assert trained_on.sum() == 4 * 2, "training places stay in the gallery as distractors"
+    asked = high.without_distractors(shards.images)
+    assert asked.gallery == "no-distractors"
+    assert len(asked.gallery_rows) == 3 * 2
+
+
+def test_the_official_shape_of_sues_has_eight_searches() -> None:
+    names = [protocol.name for protocol in PROTOCOLS["sues200"]]
+    assert names == [f"{way}/{high}m" for way in ("d2s", "s2d") for high in (150, 200, 250, 300)]
+
+
+def test_street_images_are_searched_where_there_are_some(
+    shards: ShardSet, street_shards: ShardSet
+) -> None:
+    assert counts(JoinedShards(shards)) == {"d2s": (12, 9), "s2d": (6, 18)}
+    assert counts(JoinedShards(street_shards)) == {
+        "d2s": (12, 9),
+        "s2d": (6, 18),
+        "street2s": (6, 9),
+        "s2street": (6, 6),
+        "street2d": (6, 18),
+        "d2street": (12, 6),
+    }
+
+
+def test_distractors_join_the_galleries_and_nothing_else(
+    shards: ShardSet, sues_shards: ShardSet
+) -> None:
+    joined = JoinedShards(shards, [sues_shards])
+    # All 7 satellite tiles and all 28 drone images, whatever their role and height.
+    assert counts(joined) == {"d2s": (12, 9 + 7), "s2d": (6, 18 + 28)}
+    search = find_searches(joined).found[0]
+    own = find_searches(JoinedShards(shards)).found[0]
+    assert np.array_equal(search.gallery_rows[:9], own.gallery_rows)
+    kept = search.without_distractors(joined.images)
+    assert np.array_equal(kept.gallery_rows, own.without_distractors(shards.images).gallery_rows)
+
+
+def test_a_place_of_both_shard_sets_is_two_places(shards: ShardSet, sues_shards: ShardSet) -> None:
+    joined = JoinedShards(shards, [sues_shards])
+    assert set(sues_shards.places) & set(shards.places), "ids collide, as those of real sets do"
+    assert len(joined.places) == len(set(joined.places)) == 29 + 7
+    row = int(joined.distractor_rows(View.SATELLITE)[0])
+    assert joined.places[int(joined.images.place[row])] == "distractors-1/0001"
+    assert bytes(joined.read(row)) == bytes(sues_shards.read(row - len(shards.images)))
+    assert str(sues_shards.folder) in joined.describe(row)
+    assert joined.fingerprint == shards.fingerprint
+    assert [bytes(joined.read(r)) == bytes(shards.read(r)) for r in (0, 5)] == [True, True]
+
+
+def test_distractors_that_are_the_test_set_are_refused(shards: ShardSet, tmp_path: Path) -> None:
+    again = ShardSet.open(shards.folder / ".." / shards.folder.name)
+    with pytest.raises(DescriptorError, match=r"is given twice, with --shards and with --distr"):
+        JoinedShards(shards, [again])
+    copy = ShardSet.open(shutil.copytree(shards.folder, tmp_path / "copy"))
+    with pytest.raises(DescriptorError, match=r"very images of .* right answers .* other shards"):
+        JoinedShards(shards, [copy])
+
+
+def test_distractors_that_are_given_twice_are_refused(
+    shards: ShardSet, sues_shards: ShardSet, tmp_path: Path
+) -> None:
+    with pytest.raises(DescriptorError, match=r"shards is given twice, with --distractors; leave"):
+        JoinedShards(shards, [sues_shards, ShardSet.open(sues_shards.folder)])
+    copy = ShardSet.open(shutil.copytree(sues_shards.folder, tmp_path / "copy"))
+    with pytest.raises(DescriptorError, match=r"very images of .* they count twice; give other"):
+        JoinedShards(shards, [sues_shards, copy])
+
+
+def test_shards_without_test_images_are_refused(shards: ShardSet) -> None:
+    images = replace(shards.images, roles=shards.images.roles & Role.TRAIN)
+    with pytest.raises(DescriptorError, match="no test images"):
+        find_searches(JoinedShards(ShardSet(shards.folder, shards.manifest, images)))
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(DescriptorError, match="university1652"):
+        protocols_of("university1653")
