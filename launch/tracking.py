@@ -18,6 +18,9 @@ from launch.demo import Stage
 if TYPE_CHECKING:
     from distill.mlflow_runs import RunInStore
 
+SECONDS_FOR_A_SERVER = "60"
+"""How long a sync waits for an answer: a training waits less, and leaves large files to it."""
+
 PARAMETERS = ("method", "role", "model.arch", "data.altitudes", "seed")
 PROBES = ("best/d2s/recall_at_1", "best/s2d/recall_at_1")
 COSTS = ("cost/parameters", "cost/ops", "train/images_per_second")
@@ -78,6 +81,7 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[str]:
         raise TrackingError(
             f"{folder} has no mlflow.json; give the folder of a run that was tracked, or of a sweep"
         )
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SECONDS_FOR_A_SERVER)
     statuses: list[str] = []
     for paths in own + rows:
         link = read_link(paths)
