@@ -17,7 +17,7 @@ LEAN = ("data_shards", "distill", "launch")
 
 # What a package may hold; raised only by an issue.
 BUDGETS = {
-    "data_shards": {"lines": 11_872, "files": 78},
+    "data_shards": {"lines": 11_843, "files": 78},
     # 360 more than its issues allow: the options of issue 12; 290 more by issue 13, MLflow
     "distill": {"lines": 8_150},
     "evaluation": {"lines": 12_350, "files": 94},  # 150 more by issue 10, asymmetric retrieval
