@@ -23,13 +23,12 @@ from evaluation.conditions import VERSION, Condition
 from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
 from evaluation.efficiency.cost import Cost, Speed
-from evaluation.efficiency.counts import cost
-from evaluation.efficiency.speed import measure_speed
+from evaluation.efficiency.measure import cost, measure_speed
 from evaluation.exports import descriptor_files, submission_files, write_exports
 from evaluation.figures.distances import distance_to_truth
 from evaluation.figures.report_figures import FIGURE_NAMES, draw_all
 from evaluation.inputs import USUAL_FIGURES, EvaluationInputs, open_inputs, plan
-from evaluation.multi_view.rows import multi_view_results
+from evaluation.multi_view import multi_view_results
 from evaluation.output_files import refuse_unfit, writing
 from evaluation.protocols import Search
 from evaluation.ranking.rerank import rank_again, reorder

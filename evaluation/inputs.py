@@ -19,7 +19,7 @@ from distill.weights_file import LoadedModel, load_student
 from evaluation.conditions import Condition, chosen_conditions
 from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
-from evaluation.multi_view.rows import equally_seen, refuse_unknown_poses
+from evaluation.multi_view import equally_seen, refuse_unknown_poses
 from evaluation.protocols import Searches, drone_views_per_place, find_searches
 from evaluation.report import REPORT_NAME
 

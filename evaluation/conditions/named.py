@@ -9,9 +9,17 @@ from data_shards.decode import Pixels
 from data_shards.draws import mix
 from data_shards.errors import RecipeError, require_known
 from data_shards.shards import hash_text
-from evaluation.conditions.camera import darken, over_expose, shake
-from evaluation.conditions.light import Light, to_light, to_pixels
-from evaluation.conditions.weather import fog, rain, snow
+from evaluation.conditions.effects import (
+    Light,
+    darken,
+    fog,
+    over_expose,
+    rain,
+    shake,
+    snow,
+    to_light,
+    to_pixels,
+)
 
 VERSION = 1
 """Raised when the same image and condition would give other pixels; stands in every report."""

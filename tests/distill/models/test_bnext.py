@@ -12,7 +12,7 @@ from distill.models import RetrievalModel, binary_parameters, build_model
 from distill.models.backbones import build_backbone, stage_ends
 from distill.models.binary import BinaryConv2d, set_temperature
 from distill.models.bnext import SubBlock, mixing_parameters
-from evaluation.efficiency.counts import cost
+from evaluation.efficiency.measure import cost
 
 DEAD_FC_OF_TINY, DEAD_PRELUS_OF_TINY = 1_025_000, 8_960
 

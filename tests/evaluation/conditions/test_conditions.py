@@ -8,7 +8,7 @@ import pytest
 
 from data_shards.errors import RecipeError
 from evaluation.conditions import CONDITIONS, VERSION, chosen_conditions
-from evaluation.conditions.light import to_light, to_pixels
+from evaluation.conditions.effects import to_light, to_pixels
 
 NAMES = [
     "fog",

@@ -17,7 +17,7 @@ from distill.models import RetrievalModel, binary_parameters
 from distill.models.binary import BinaryConv2d
 from evaluation.efficiency.cli import models
 from evaluation.efficiency.cost import Cost
-from evaluation.efficiency.counts import cost
+from evaluation.efficiency.measure import cost
 
 MIB = 2**20
 DOCS = Path(__file__).parents[3] / "docs/bicrossnet.md"

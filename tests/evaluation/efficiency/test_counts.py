@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from distill.config import ModelConfig
 from distill.models import RetrievalModel
-from evaluation.efficiency.counts import cost
+from evaluation.efficiency.measure import cost
 
 
 class Tiny(nn.Module):

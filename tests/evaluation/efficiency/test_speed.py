@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from distill.config import ModelConfig
 from distill.models import RetrievalModel
+from evaluation.efficiency.cli import measured_line
 from evaluation.efficiency.cost import Speed
-from evaluation.efficiency.models import measured_line
-from evaluation.efficiency.speed import MIB, device_name, measure_speed
+from evaluation.efficiency.measure import MIB, device_name, measure_speed
 
 ROOT = Path(__file__).parents[3]
 

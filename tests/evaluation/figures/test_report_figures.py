@@ -119,7 +119,7 @@ def test_sues_has_lines_over_altitude_and_one_panel_per_direction(
     for shard in range(len(manifest.shards)):  # mapped now: later the manifest is another
         sues_shards.read(int(np.flatnonzero(sues_shards.images.shard == shard)[0]))
     known = ShardSet(sues_shards.folder, manifest, sues_shards.images)
-    known._maps = sues_shards._maps
+    known._tars = sues_shards._tars
     paths = draw_all(
         report(*results, *extra, dataset="sues200"),
         retrievals,

@@ -11,7 +11,12 @@ from data_shards.layouts.university1652 import orbit_altitude_m
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable
 from evaluation.describe import Descriptors
-from evaluation.multi_view.rows import equally_seen, fuse_places, multi_view_results
+from evaluation.multi_view import (
+    equally_seen,
+    fuse_places,
+    multi_view_results,
+    refuse_unknown_poses,
+)
 from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE, Search
 from evaluation.ranking import metrics, rank
 from evaluation.report import Result
@@ -110,13 +115,7 @@ def test_every_row_asks_once_per_place_in_the_full_gallery(protocol, images, des
 
 def test_the_mean_row_is_the_official_sum_of_a_place_s_descriptors(images, descriptors):
     retrieval = retrieval_of(SATELLITE_TO_DRONE, images, descriptors)
-    results = multi_view_results(
-        search_of(SATELLITE_TO_DRONE, images),
-        retrieval,
-        images,
-        layout="university1652",
-        **SETTINGS,
-    )
+    results = rows_of(SATELLITE_TO_DRONE, images, retrieval, **SETTINGS)
     fused = []
     for place in range(QUERIES + DISTRACTORS):
         of_place = retrieval.gallery_GD[
@@ -138,11 +137,10 @@ def test_the_mean_row_is_the_official_sum_of_a_place_s_descriptors(images, descr
 def test_the_order_of_rows_in_the_shards_changes_nothing(images, descriptors):
     shuffled = table([54, 55, 53, *[54] * (QUERIES + DISTRACTORS - 3)], shuffled=True)
     found = [
-        multi_view_results(
-            search_of(DRONE_TO_SATELLITE, these),
-            retrieval_of(DRONE_TO_SATELLITE, these, described),
+        rows_of(
+            DRONE_TO_SATELLITE,
             these,
-            layout="university1652",
+            retrieval_of(DRONE_TO_SATELLITE, these, described),
             **SETTINGS,
         )
         for these, described in ((images, descriptors), (shuffled, describe_all(shuffled)))
@@ -161,7 +159,7 @@ def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
     def fused(groups, view_distance):
         settings = SETTINGS | {"view_distance": view_distance}
         described = descriptors.of(rows)
-        return fuse_places(described, rows, images, groups=groups, **settings).descriptor_PMD
+        return fuse_places(described, rows, images, groups=groups, **settings)[1]
 
     by_auto, by_descriptor = fused(groups, "auto"), fused(groups, "descriptor")
     is_equal_P = (by_auto == by_descriptor).all(dim=2).all(dim=1)
@@ -192,36 +190,17 @@ def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
     assert foreign not in on_helix
     assert foreign - 1 in on_helix, "the distractors of University-1652 itself flew the helix"
 
-    settings = SETTINGS | {"view_distance": "pose"}
+    of_54 = [group for group in groups if group.at_PN.shape[1] == 54]
     with pytest.raises(DescriptorError, match="0016/drone/01 is the first of are not known"):
-        fuse_places(
-            descriptors.of(rows),
-            rows,
-            joined,
-            groups=[group for group in groups if group.at_PN.shape[1] == 54],
-            **settings,
-        )
-
-
-def test_the_pose_is_refused_where_nobody_knows_it(images, descriptors):
-    retrieval = retrieval_of(DRONE_TO_SATELLITE, images, descriptors)
-    settings = SETTINGS | {"view_distance": "pose"}
-    with pytest.raises(DescriptorError, match="0002/drone/01 is the first of are not known"):
-        multi_view_results(
-            search_of(DRONE_TO_SATELLITE, images),
-            retrieval,
-            images,
-            layout="university1652",
-            **settings,
-        )
+        refuse_unknown_poses(of_54, rows, joined)
 
 
 def test_fewer_views_than_asked_for_are_all_kept(images, descriptors):
     rows = DRONE_TO_SATELLITE.query.rows(images)
     groups = equally_seen(images, rows, layout="university1652")
     settings = SETTINGS | {"k": 60}
-    fused = fuse_places(descriptors.of(rows), rows, images, groups=groups, **settings)
-    mean, *drawn = fused.descriptor_PMD[:, :6].unbind(dim=1)
+    _, fused = fuse_places(descriptors.of(rows), rows, images, groups=groups, **settings)
+    mean, *drawn = fused[:, :6].unbind(dim=1)
     assert all(torch.allclose(mean, one, atol=1e-6) for one in drawn)
 
 
@@ -232,13 +211,7 @@ def test_views_that_cancel_out_are_refused(images):
     described.descriptor_ND[of_place[::2]] *= -1
     retrieval = retrieval_of(DRONE_TO_SATELLITE, images, described)
     with pytest.raises(DescriptorError, match="54 drone views that 0004/drone/01 is the first"):
-        multi_view_results(
-            search_of(DRONE_TO_SATELLITE, images),
-            retrieval,
-            images,
-            layout="university1652",
-            **SETTINGS,
-        )
+        rows_of(DRONE_TO_SATELLITE, images, retrieval, **SETTINGS)
 
 
 @pytest.mark.parametrize(("k", "few"), [(3, 0), (53, 1), (54, QUERIES - 1)])
@@ -247,13 +220,7 @@ def test_rows_that_choose_say_for_how_many_places_there_was_no_choice(
 ):
     retrieval = retrieval_of(DRONE_TO_SATELLITE, images, descriptors)
     settings = SETTINGS | {"k": k}
-    mean, *chosen = multi_view_results(
-        search_of(DRONE_TO_SATELLITE, images),
-        retrieval,
-        images,
-        layout="university1652",
-        **settings,
-    )
+    mean, *chosen = rows_of(DRONE_TO_SATELLITE, images, retrieval, **settings)
     assert "num_few_views" not in mean.metrics
     for row in chosen:
         assert (row.metrics["num_few_views"], row.metrics["num_places"]) == (few, QUERIES)

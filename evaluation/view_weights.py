@@ -1,11 +1,10 @@
-"""Many drone views of a place fused to one description: PFED's refinement, and its controls.
+"""How much each drone view of a place weighs: PFED's refinement, and its controls.
 
 The refinement (MRM, later MSRM, of PFED, arXiv 2510.22582) as reconstructed in spec pfed 6.2: every
 view gets an information score, few views are chosen greedily that tell much and differ, and those
 are added, weighted by a softmax of their scores. The controls weigh all views alike, or k random
-ones. All are weights [places, views], so that one product fuses them all.
-
-Descriptors are unit vectors. Numbers are float64, and equal ones go to the view of lowest position.
+ones. All are weights [places, views], so that one product fuses them all. Numbers are float64, and
+equal ones go to the view of lowest position.
 """
 
 # Shapes: P = places, N = views of each, K = chosen views, M = ways to weigh, D = descriptor width.
@@ -30,11 +29,8 @@ LAMBDA = 0.5
 TAU = 1.0
 """Factor of the scores within the softmax."""
 
-VIEWS_PER_RING = 18
-DEGREES_PER_VIEW = 20.0
-HEIGHT_WEIGHT = 2.0
-HEIGHT_SCALE_M = 150.0
-HALF_TURN_DEG = 180.0
+VIEWS_PER_RING, DEGREES_PER_VIEW, HALF_TURN_DEG = 18, 20.0, 180.0
+HEIGHT_WEIGHT, HEIGHT_SCALE_M = 2.0, 150.0
 
 LEAST_SPREAD = 1e-6
 """Spread of a coordinate below which views count as equal: float32 unit vectors tell no less."""
@@ -54,8 +50,11 @@ def information(view_PND: Views, *, form: Information) -> Floats:
     """
     if view_PND.shape[1] == 1:
         return np.zeros(view_PND.shape[:2])
-    score_PN = _in_parts(SCORES[form], view_PND)
-    return _to_unit_interval(np.round(score_PN, DECIMALS))
+    score_PN = np.round(_in_parts(SCORES[form])(view_PND), DECIMALS)
+    low_P1 = score_PN.min(axis=1, keepdims=True)
+    range_P1 = score_PN.max(axis=1, keepdims=True) - low_P1
+    scaled_PN: Floats = (score_PN - low_P1) / np.where(range_P1 > 0, range_P1, 1.0)
+    return scaled_PN
 
 
 def pose_distances() -> Floats:
@@ -73,18 +72,34 @@ def pose_distances() -> Floats:
     return scaled_NN
 
 
+def _in_parts(of: Callable[[Views], Floats]) -> Callable[[Views], Floats]:
+    """Compute place by place what knows no other places, a few at once, to stay in the cache."""
+
+    def in_parts(view_PND: Views) -> Floats:
+        parts = range(0, len(view_PND), PLACES_AT_ONCE)
+        return np.concatenate([of(view_PND[start : start + PLACES_AT_ONCE]) for start in parts])
+
+    return in_parts
+
+
+@_in_parts
 def descriptor_distances(view_PND: Views) -> Floats:
     """Return the Euclidean distances between the views of each place, scaled to 0..1 [P, N, N]."""
-    return _in_parts(_descriptor_distances, view_PND)
+    centred_PND = _centred(view_PND)
+    product_PNN = centred_PND @ centred_PND.transpose(0, 2, 1)
+    square_PN = np.diagonal(product_PNN, axis1=1, axis2=2)
+    square_PNN = square_PN[:, :, None] + square_PN[:, None, :] - 2 * product_PNN
+    square_PNN[square_PNN < LEAST_SPREAD**2] = 0.0
+    distance_PNN: Floats = np.sqrt(square_PNN)
+    most_P11 = distance_PNN.max(axis=(1, 2), keepdims=True)
+    return distance_PNN / np.where(most_P11 > 0, most_P11, 1.0)
 
 
-def choose_views(
-    score_PN: Floats, distance_PNN: Floats, *, k: int, lambda_: float = LAMBDA
-) -> Integers:
+def choose_views(score_PN: Floats, distance_PNN: Floats, *, k: int) -> Integers:
     """Choose k views of each place, in the order of their choice [P, K]; all where there are no k.
 
     First the view of the highest score; then, again and again, the one with the most of
-    `lambda_` times its score plus (1 - `lambda_`) times its distance from the nearest chosen view.
+    `LAMBDA` times its score plus 1 - `LAMBDA` times its distance from the nearest chosen view.
     """
     num_places, num_views = score_PN.shape
     if num_views <= k:
@@ -96,36 +111,25 @@ def choose_views(
     is_chosen_PN = np.zeros(score_PN.shape, dtype=bool)
     for turn in range(1, k):
         is_chosen_PN[place_P, chosen_PK[:, turn - 1]] = True
-        gain_PN = lambda_ * score_PN + (1 - lambda_) * nearest_PN
+        gain_PN = LAMBDA * score_PN + (1 - LAMBDA) * nearest_PN
         chosen_PK[:, turn] = _best(np.where(is_chosen_PN, -np.inf, gain_PN))
         nearest_PN = np.minimum(nearest_PN, distance_PNN[place_P, chosen_PK[:, turn]])
     return chosen_PK
 
 
 def refined_weights(
-    view_PND: Views,
-    distance_PNN: Floats | None = None,
-    *,
-    k: int,
-    form: Information,
-    lambda_: float = LAMBDA,
-    tau: float = TAU,
+    view_PND: Views, distance_PNN: Floats | None = None, *, k: int, form: Information
 ) -> Floats:
-    """Weigh k chosen views by a softmax of `tau` times their scores, all others by 0 [P, N].
+    """Weigh k chosen views by a softmax of `TAU` times their scores, all others by 0 [P, N].
 
     Without `distance_PNN` (scaled to 0..1) views differ by their descriptors.
     """
     score_PN = information(view_PND, form=form)
     if distance_PNN is None:
         distance_PNN = descriptor_distances(view_PND)
-    chosen_PK = choose_views(score_PN, distance_PNN, k=k, lambda_=lambda_)
-    power_PK = np.exp(tau * np.take_along_axis(score_PN, chosen_PK, axis=1))
+    chosen_PK = choose_views(score_PN, distance_PNN, k=k)
+    power_PK = np.exp(TAU * np.take_along_axis(score_PN, chosen_PK, axis=1))
     return _spread(power_PK / power_PK.sum(axis=1, keepdims=True), chosen_PK, score_PN.shape[1])
-
-
-def mean_weights(num_places: int, num_views: int) -> Floats:
-    """Weigh all views alike [P, N]."""
-    return np.full((num_places, num_views), 1 / num_views)
 
 
 def random_weights(draw_PN: npt.NDArray[np.uint64], *, k: int) -> Floats:
@@ -148,23 +152,6 @@ def fuse(view_PND: Views, weight_PMN: Floats) -> Floats:
     return np.where(is_something_PM1, fused_PMD / np.where(is_something_PM1, length_PM1, 1.0), 0.0)
 
 
-def _in_parts(of: Callable[[Views], Floats], view_PND: Views) -> Floats:
-    """Compute place by place what knows no other places, a few at once, to stay in the cache."""
-    parts = range(0, len(view_PND), PLACES_AT_ONCE)
-    return np.concatenate([of(view_PND[start : start + PLACES_AT_ONCE]) for start in parts])
-
-
-def _descriptor_distances(view_PND: Views) -> Floats:
-    centred_PND = _centred(view_PND)
-    product_PNN = centred_PND @ centred_PND.transpose(0, 2, 1)
-    square_PN = np.diagonal(product_PNN, axis1=1, axis2=2)
-    square_PNN = square_PN[:, :, None] + square_PN[:, None, :] - 2 * product_PNN
-    square_PNN[square_PNN < LEAST_SPREAD**2] = 0.0
-    distance_PNN: Floats = np.sqrt(square_PNN)
-    most_P11 = distance_PNN.max(axis=(1, 2), keepdims=True)
-    return distance_PNN / np.where(most_P11 > 0, most_P11, 1.0)
-
-
 def _entropy_told(view_PND: Views) -> Floats:
     """Return H(F) - H(F without the view) [P, N], H the mean of two entropies of a set.
 
@@ -178,8 +165,8 @@ def _entropy_told(view_PND: Views) -> Floats:
 
 
 def _log_ratio(whole_P1: Floats, without_PN: Floats) -> Floats:
-    told_PN: Floats = np.log(np.maximum(whole_P1, LEAST_SPREAD))
-    return told_PN - np.log(np.maximum(without_PN, LEAST_SPREAD))
+    whole_P1, without_PN = (np.maximum(one, LEAST_SPREAD) for one in (whole_P1, without_PN))
+    return np.asarray(np.log(whole_P1) - np.log(without_PN))
 
 
 def _deviations(view_PND: Views) -> tuple[Floats, Floats]:
@@ -239,18 +226,6 @@ def _centred(view_PND: Views) -> Floats:
     return centred_PND
 
 
-def _nearness_to_mean(view_PND: Views) -> Floats:
-    return -_distance_from_mean(view_PND)
-
-
-def _to_unit_interval(score_PN: Floats) -> Floats:
-    """Scale each place's scores to 0..1; equal ones become 0."""
-    low_P1 = score_PN.min(axis=1, keepdims=True)
-    range_P1 = score_PN.max(axis=1, keepdims=True) - low_P1
-    scaled_PN: Floats = (score_PN - low_P1) / np.where(range_P1 > 0, range_P1, 1.0)
-    return scaled_PN
-
-
 def _best(value_PN: Floats) -> Integers:
     """Return the view of the highest value, the first of equal ones [P]."""
     best_P: Integers = np.round(value_PN, DECIMALS).argmax(axis=1)
@@ -266,5 +241,5 @@ def _spread(weight_PK: Floats, chosen_PK: Integers, num_views: int) -> Floats:
 SCORES: dict[Information, Callable[[Views], Floats]] = {
     "entropy": _entropy_told,
     "distance": _distance_from_mean,
-    "agreement": _nearness_to_mean,
+    "agreement": lambda view_PND: -_distance_from_mean(view_PND),
 }

@@ -1,16 +1,15 @@
-"""The rows of a report in which every place has one description, fused from its drone views.
+"""Rows of a report in which every place has one description, fused from its drone views.
 
 A protocol of its own (spec pfed 6.1 and 6.3): drone to satellite asks once per place instead of
 once per image; satellite to drone searches one item per place, distractor places included. The
 refinement always stands beside its controls: the mean of all views, and of k random ones.
 """
 
-# Shapes: Q = queries, G = gallery, P = places, N = views of each, M = ways to weigh, D = width.
+# Shapes: P = places, N = views of each, M = ways to weigh, D = descriptor width.
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,24 +19,14 @@ from data_shards.layouts.university1652 import NUM_ORBIT_VIEWS, orbit_altitude_m
 from data_shards.schema import View
 from data_shards.shards import ImageTable, RowNumbers, hash_text
 from evaluation.config import Information, ViewDistance
-from evaluation.multi_view.weights import (
-    Floats,
-    Integers,
-    fuse,
-    mean_weights,
-    pose_distances,
-    random_weights,
-    refined_weights,
-)
 from evaluation.protocols import Search
 from evaluation.ranking import rank
 from evaluation.report import Result
 from evaluation.retrieval import Retrieval, result_of
+from evaluation.view_weights import Integers, fuse, pose_distances, random_weights, refined_weights
 
-MEAN = "mean"
 RANDOM_SEEDS = range(5)
 
-HELIX_LAYOUT = "university1652"
 HELIX_POSITIONS = np.arange(1, NUM_ORBIT_VIEWS + 1)
 HELIX_ALTITUDES_M = np.array([orbit_altitude_m(position) for position in HELIX_POSITIONS.tolist()])
 CLOSE_M = 0.01
@@ -56,22 +45,6 @@ class EquallySeen:
     """Whether each place's views are the 54 poses of University-1652, in order, as positions and
     heights say."""
 
-    @property
-    def num_views(self) -> int:
-        """Drone views of each of these places."""
-        return int(self.at_PN.shape[1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fused:
-    """One description per place and way to weigh its views."""
-
-    place_P: Integers
-    descriptor_PMD: Tensor
-
-    num_few_views: int
-    """Places of no more than k views, all of which are fused."""
-
 
 def multi_view_results(
     search: Search,
@@ -86,25 +59,31 @@ def multi_view_results(
     """Return the rows `mean`, `random-K` for five seeds, and `refined-K`, where drones look.
 
     Raises:
-        DescriptorError: the pose was asked for and is not known, or views cancel each other out.
+        DescriptorError: views cancel each other out.
     """
     is_asked_by_drone = search.protocol.query.view is View.DRONE
     rows = found.query_rows if is_asked_by_drone else found.gallery_rows
-    fused = fuse_places(
+    groups = equally_seen(images, rows, layout=layout)
+    fused_places_P, fused_PMD = fuse_places(
         found.query_QD if is_asked_by_drone else found.gallery_GD,
         rows,
         images,
-        groups=equally_seen(images, rows, layout=layout),
+        groups=groups,
         k=k,
         information=information,
         view_distance=view_distance,
     )
-    place_P = torch.from_numpy(fused.place_P)
-    few = {"num_places": len(place_P), "num_few_views": fused.num_few_views}
-    ways = [(MEAN, None), *((f"random-{k}", seed) for seed in RANDOM_SEEDS), (f"refined-{k}", None)]
+    place_P = torch.from_numpy(fused_places_P)
+    num_few = sum(len(group.place_P) for group in groups if group.at_PN.shape[1] <= k)
+    few = {"num_places": len(place_P), "num_few_views": num_few}
+    ways = [
+        ("mean", None),
+        *((f"random-{k}", seed) for seed in RANDOM_SEEDS),
+        (f"refined-{k}", None),
+    ]
     results = []
     for number, (way, seed) in enumerate(ways):
-        fused_PD = fused.descriptor_PMD[:, number].contiguous()
+        fused_PD = fused_PMD[:, number].contiguous()
         if is_asked_by_drone:
             labels_N = torch.from_numpy(images.place[found.gallery_rows])
             sides = (fused_PD, found.gallery_GD), (place_P, labels_N)
@@ -114,7 +93,7 @@ def multi_view_results(
         (query, gallery), (query_labels, gallery_labels) = sides
         ranking = rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
         result = result_of(search, ranking)
-        measured = {**result.metrics, **({} if way == MEAN else few)}
+        measured = {**result.metrics, **({} if way == "mean" else few)}
         results.append(replace(result, views=way, seed=seed, metrics=measured))
     return results
 
@@ -134,7 +113,7 @@ def equally_seen(images: ImageTable, rows: RowNumbers, *, layout: str) -> list[E
         chosen = count_N == num_views
         at_PN = order[first_N[chosen][:, None] + np.arange(num_views)]
         has_poses_P = np.zeros(len(at_PN), dtype=bool)
-        if layout == HELIX_LAYOUT and num_views == NUM_ORBIT_VIEWS:
+        if layout == "university1652" and num_views == NUM_ORBIT_VIEWS:
             row_PN = rows[at_PN]
             is_there_PN = images.position[row_PN] == HELIX_POSITIONS
             is_there_PN &= np.abs(images.altitude_m[row_PN] - HELIX_ALTITUDES_M) < CLOSE_M
@@ -156,14 +135,15 @@ def fuse_places(
     k: int,
     information: Information,
     view_distance: ViewDistance,
-) -> Fused:
-    """Fuse the drone views of every place in all ways (mean, random, refined), places ascending.
+) -> tuple[Integers, Tensor]:
+    """Fuse the drone views of every place in all ways: mean, random, refined.
+
+    Returns:
+        the places, ascending [P], and their descriptors [P, M, D].
 
     Raises:
-        DescriptorError: the pose was asked for and is not known, or views cancel each other out.
+        DescriptorError: views cancel each other out.
     """
-    if view_distance == "pose":
-        refuse_unknown_poses(groups, rows, images)
     hash_N = np.array([hash_text(key) for key in images.key[rows].tolist()], dtype=np.uint64)
     pose = pose_distances()
     fused_of_group = []
@@ -174,30 +154,19 @@ def fuse_places(
             distance_PNN = np.broadcast_to(pose, (len(view_PND), *pose.shape))
         refined_PN = refined_weights(view_PND, distance_PNN, k=k, form=information)
         random_MPN = [random_weights(mix(seed, hash_N[group.at_PN]), k=k) for seed in RANDOM_SEEDS]
-        weight_PMN = np.stack([mean_weights(*group.at_PN.shape), *random_MPN, refined_PN], axis=1)
-        fused_of_group.append(_fused(view_PND, weight_PMN, rows[group.at_PN], images))
+        mean_PN = np.full(refined_PN.shape, 1 / refined_PN.shape[1])
+        fused_PMD = fuse(view_PND, np.stack([mean_PN, *random_MPN, refined_PN], axis=1))
+        is_nothing_P = (fused_PMD == 0).all(axis=2).any(axis=1)
+        if is_nothing_P.any():
+            first = images.key[rows[group.at_PN[is_nothing_P][0, 0]]]
+            raise DescriptorError(
+                f"the descriptors of the {group.at_PN.shape[1]} drone views that {first} is the "
+                "first of cancel each other out; this model did not learn, train it again"
+            )
+        fused_of_group.append(fused_PMD.astype(np.float32))
     place_P = np.concatenate([group.place_P for group in groups])
     order_P = place_P.argsort()
-    descriptor_PMD = np.concatenate(fused_of_group)[order_P]
-    return Fused(
-        place_P=place_P[order_P],
-        descriptor_PMD=torch.from_numpy(descriptor_PMD),
-        num_few_views=sum(len(group.place_P) for group in groups if group.num_views <= k),
-    )
-
-
-def _fused(
-    view_PND: npt.NDArray[np.float32], weight_PMN: Floats, row_PN: RowNumbers, images: ImageTable
-) -> npt.NDArray[np.float32]:
-    fused_PMD = fuse(view_PND, weight_PMN).astype(np.float32)
-    is_nothing_P = (fused_PMD == 0).all(axis=2).any(axis=1)
-    if is_nothing_P.any():
-        first = images.key[row_PN[is_nothing_P][0, 0]]
-        raise DescriptorError(
-            f"the descriptors of the {row_PN.shape[1]} drone views that {first} is the first of "
-            "cancel each other out; this model did not learn, train it again"
-        )
-    return fused_PMD
+    return place_P[order_P], torch.from_numpy(np.concatenate(fused_of_group)[order_P])
 
 
 def refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: ImageTable) -> None:
@@ -209,7 +178,7 @@ def refuse_unknown_poses(groups: list[EquallySeen], rows: RowNumbers, images: Im
     for group in groups:
         if not group.has_helix:
             raise DescriptorError(
-                f"the poses of the {group.num_views} drone views that "
+                f"the poses of the {group.at_PN.shape[1]} drone views that "
                 f"{images.key[rows[group.at_PN[0, 0]]]} is the first of are not known (only the "
                 f"{NUM_ORBIT_VIEWS} of University-1652's helix are); leave out --view-distance pose"
             )

@@ -16,8 +16,8 @@ from distill.run_folder import RunPaths
 from distill.weights_file import save_weights
 from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE
 from tests.evaluation.conftest import TRAIN, Evaluated, save_image, sharded
-from tests.evaluation.multi_view.test_weights import slow_pose, slow_refinement
 from tests.evaluation.test_asymmetric import described, measured, searched
+from tests.evaluation.test_view_weights import slow_pose, slow_refinement
 
 QUERIES, DISTRACTORS, VIEWS = 9, 3, 54
 POSES = range(1, VIEWS + 1)
