@@ -162,21 +162,37 @@ class EvaluateConfig:
         Raises:
             RecipeError: what is wrong, by its option.
         """
-        if (self.features is None) == (self.checkpoint is None):
-            raise RecipeError("give either --checkpoint and --shards, or --features")
-        if (self.checkpoint is None) != (not self.shards):
-            raise RecipeError("--checkpoint needs --shards, and --features needs none")
-        if self.normalize and self.features is None:
-            raise RecipeError("--normalize is about --features: a model's descriptors are scaled")
-        self._refuse_unfit_outputs()
-        self._refuse_foreign_names()
-        self._refuse_unpaired_options()
+        asked = [f"--{name.replace('_', '-')}" for name in OF_ONE_NETWORK if getattr(self, name)]
+        is_paired, submission = self.gallery_checkpoint is not None, self.submission
+        contradictions = {
+            "give either --checkpoint and --shards, or --features": (
+                (self.features is None) == (self.checkpoint is None)
+            ),
+            "--checkpoint needs --shards, and --features needs none": (
+                (self.checkpoint is None) != (not self.shards)
+            ),
+            "--normalize is about --features: a model's descriptors are scaled": (
+                self.normalize and self.features is None
+            ),
+            f"--out {self.out} is to be JSON; give a name that ends in .json": (
+                self.out is not None and self.out.suffix != ".json"
+            ),
+            f"--out and --submission are both {submission}; give two names": (
+                submission is not None and submission == self.out
+            ),
+            "--submission names tiles of --shards alone, and --distractors puts others among them "
+            "that its benchmark does not know; leave one of the two out": (
+                submission is not None and bool(self.distractors)
+            ),
+            "--gallery-checkpoint is about two networks and does not combine with "
+            f"{' or '.join(asked)}; leave one of them out": is_paired and bool(asked),
+            f"--submission takes {ANSWERS} names per query and --rerank-top is {self.rerank_top}; "
+            "raise it": self.rerank and submission is not None and self.rerank_top < ANSWERS,
+        }
+        for sentence, is_so in contradictions.items():
+            if is_so:
+                raise RecipeError(sentence)
         refuse_idle_options(self, NEEDED_BY)
-        if self.rerank and self.submission is not None and self.rerank_top < ANSWERS:
-            raise RecipeError(
-                f"--submission takes {ANSWERS} names per query and --rerank-top is "
-                f"{self.rerank_top}; raise it"
-            )
         refuse_out_of_bounds(
             {
                 "--local-cache-gib": room_bounds(self.local_cache_gib),
@@ -190,33 +206,6 @@ class EvaluateConfig:
                 "--threads": between(self.threads, 0, 4096),
             }
         )
-
-    def _refuse_unfit_outputs(self) -> None:
-        """Refuse names that no file can have, or that another file will have."""
-        for option, path in (("--out", self.out), ("--submission", self.submission)):
-            if path is not None and not path.name:
-                raise RecipeError(f"{option} names no file; give the name of one")
-        if self.out is not None and self.out.suffix != ".json":
-            raise RecipeError(f"--out {self.out} is to be JSON; give a name that ends in .json")
-        if self.submission is not None and self.submission == self.out:
-            raise RecipeError(f"--out and --submission are both {self.out}; give two names")
-
-    def _refuse_foreign_names(self) -> None:
-        """Refuse a submission that would name tiles which its benchmark does not know."""
-        if self.submission is not None and self.distractors:
-            raise RecipeError(
-                "--submission names tiles of --shards alone, and --distractors puts others among "
-                "them that its benchmark does not know; leave one of the two out"
-            )
-
-    def _refuse_unpaired_options(self) -> None:
-        """Refuse what is asked of one network where there are two."""
-        asked = [f"--{name.replace('_', '-')}" for name in OF_ONE_NETWORK if getattr(self, name)]
-        if self.gallery_checkpoint is not None and asked:
-            raise RecipeError(
-                "--gallery-checkpoint is about two networks and does not combine with "
-                f"{' or '.join(asked)}; leave one of them out"
-            )
 
 
 def refuse_idle_options(config: Any, needed_by: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from data_shards.decode import DECODER
@@ -22,7 +23,7 @@ from distill.tracking import continue_run
 from evaluation.conditions import VERSION, Condition
 from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency.cost import Cost
 from evaluation.efficiency.measure import cost, measure_speed
 from evaluation.exports import descriptor_files, submission_files, write_exports
 from evaluation.figures.distances import distance_to_truth
@@ -32,7 +33,7 @@ from evaluation.multi_view import multi_view_results
 from evaluation.output_files import refuse_unfit, writing
 from evaluation.protocols import Search
 from evaluation.ranking.rerank import rank_again, reorder
-from evaluation.report import GalleryNetwork, Pairing, Report, Result
+from evaluation.report import Pairing, Report, Result
 from evaluation.retrieval import Retrieval, rerank_settings, result_of, retrieve, tracked
 from evaluation.tables import WIDTH, latex, markdown, terminal
 
@@ -93,7 +94,11 @@ def evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
     try:
         _write(inputs, report, described, searched)
     finally:  # numbers that cannot be written are still told
-        _print(report, as_json=config.json)
+        if config.json:
+            sys.stdout.write(json.dumps(report.to_json()) + "\n")
+        else:
+            width = None if sys.stdout.isatty() else WIDTH
+            Console(file=sys.stdout, highlight=False, width=width).print(terminal(report))
 
 
 def _output_files(inputs: EvaluationInputs) -> Mapping[Path, str]:
@@ -251,6 +256,8 @@ def _report(
     distances = {
         name: distance_to_truth(found, shards) for name, found in searched.retrievals.items()
     }
+    as_asked = _AsAsked(loaded.model, flip=inputs.config.flip)
+    batch_sizes = sorted({1, inputs.config.batch_size}) if inputs.config.measure_speed else []
     return Report(
         name=loaded.name,
         method=loaded.recipe["method"],
@@ -262,8 +269,11 @@ def _report(
         trained_on=inputs.trained_on,
         results=searched.results,
         cost=counted,
-        speed=_measured_speeds(inputs),
-        gallery_network=_gallery_network(gallery) if gallery else None,
+        speed=tuple(
+            measure_speed(as_asked, image_size=inputs.image_size, batch_size=batch_size)
+            for batch_size in batch_sizes
+        ),
+        gallery_network=gallery.as_gallery_network() if gallery else None,
         image_size=inputs.image_size,
         descriptor_width=described.descriptors.descriptor_ND.shape[1],
         flip=inputs.config.flip,
@@ -281,28 +291,6 @@ def _report(
         ranks=world_size(),
         seconds=round(described.seconds + searched.seconds, 3),
         ranking_seconds=searched.seconds,
-    )
-
-
-def _measured_speeds(inputs: EvaluationInputs) -> tuple[Speed, ...]:
-    """Time the description at batch 1 and at the evaluation's batch, if that was asked."""
-    model = _AsAsked(inputs.loaded.model, flip=inputs.config.flip)
-    batch_sizes = sorted({1, inputs.config.batch_size}) if inputs.config.measure_speed else []
-    return tuple(
-        measure_speed(model, image_size=inputs.image_size, batch_size=batch_size)
-        for batch_size in batch_sizes
-    )
-
-
-def _gallery_network(inputs: EvaluationInputs) -> GalleryNetwork:
-    return GalleryNetwork(
-        name=inputs.loaded.name,
-        arch=inputs.loaded.recipe["model"]["arch"],
-        trained_on=inputs.trained_on,
-        image_size=inputs.image_size,
-        resampling=inputs.resampling,
-        checkpoint=str(inputs.loaded.path),
-        checkpoint_sha256=inputs.loaded.sha256,
     )
 
 
@@ -362,14 +350,3 @@ def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> 
 def _tell_written(paths: Iterator[Path] | Sequence[Path]) -> None:
     for path in paths:
         log.info("wrote %s", path)
-
-
-def _print(report: Report, *, as_json: bool) -> None:
-    """Print the report on standard output: tables, or one line of JSON."""
-    if as_json:
-        sys.stdout.write(json.dumps(report.to_json()) + "\n")
-        return
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else WIDTH
-    Console(file=sys.stdout, highlight=False, width=width).print(terminal(report))

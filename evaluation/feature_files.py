@@ -116,7 +116,17 @@ def _features(path: Path, arrays: Mapping[str, Array], named: Sequence[str]) -> 
     counts = {"query": len(query), "gallery": len(gallery.labels_G)}
     in_memory = InMemory(torch.from_numpy(query), torch.from_numpy(query_labels))
     for side, one in (("query", in_memory), ("gallery", gallery)):
-        _refuse_bad_rows(one, f"{side}_f", path)
+        bad = [
+            ~block.isfinite().all(dim=1) | (block == 0).all(dim=1)
+            for block in map(one.read, row_blocks(len(one.labels_G)))
+        ]
+        found = torch.cat(bad).nonzero().flatten()
+        if len(found):
+            raise DescriptorError(
+                f"{path}: {len(found)} of {len(one.labels_G)} rows of {side}_f, the first at "
+                f"{int(found[0])} counted from 0, are zero, NaN or infinite; describe these "
+                "images again"
+            )
     names = {f"{side}_names": _names(path, arrays, side, count=counts[side]) for side in named}
     return Features(
         query_QD=torch.from_numpy(query),
@@ -165,20 +175,6 @@ def _gallery(path: Path, arrays: Mapping[str, Array]) -> Gallery:
     gallery = _descriptors(arrays["gallery_f"], "gallery_f", path)
     labels = _labels(arrays, "gallery_label", path, count=len(gallery))
     return InMemory(torch.from_numpy(gallery), torch.from_numpy(labels))
-
-
-def _refuse_bad_rows(side: Gallery, key: str, path: Path) -> None:
-    bad = [
-        ~block.isfinite().all(dim=1) | (block == 0).all(dim=1)
-        for block in map(side.read, row_blocks(len(side.labels_G)))
-    ]
-    found = torch.cat(bad).nonzero().flatten()
-    if len(found):
-        raise DescriptorError(
-            f"{path}: {len(found)} of {len(side.labels_G)} rows of {key}, the first at "
-            f"{int(found[0])} counted from 0, are zero, NaN or infinite; describe these images "
-            "again"
-        )
 
 
 def _names(path: Path, arrays: Mapping[str, Array], side: str, *, count: int) -> tuple[str, ...]:

@@ -10,9 +10,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from data_shards.errors import DescriptorError
@@ -94,7 +93,12 @@ def evaluate_features(config: EvaluateConfig) -> int:
         if config.json:
             sys.stdout.write(json.dumps(measured) + "\n")
         else:
-            _print_table(path, measured)
+            again = measured.get("reranked")
+            rows = {"as described": measured} | ({again["how"]: again} if again else {})
+            frame = pd.DataFrame(rows, index=METRICS).astype(float).T
+            counts = f"{measured['num_queries']} queries in {measured['num_gallery']} images"
+            table = (100 * frame).to_string(float_format="{:.2f}".format)
+            sys.stdout.write(f"{path.name}: {counts} (percent)\n{table}\n")
     return 0
 
 
@@ -196,18 +200,3 @@ def _unit(block_BD: Tensor) -> Tensor:
     exact_BD = exact_BD / exact_BD.abs().amax(dim=1, keepdim=True)
     unit_BD: Tensor = exact_BD / torch.linalg.vector_norm(exact_BD, dim=1, keepdim=True)
     return unit_BD if block_BD.dtype == torch.float64 else unit_BD.float()
-
-
-def _print_table(path: Path, measured: Mapping[str, Any]) -> None:
-    """Print one row in percent, and another one when the lists were ranked again."""
-    title = f"{path.name}: {measured['num_queries']} queries in {measured['num_gallery']} images"
-    table = Table(title=title, title_justify="left")
-    table.add_column("%", justify="left")
-    for name in METRICS:
-        table.add_column(name, justify="right")
-    rows = {"as described": measured}
-    if "reranked" in measured:
-        rows[measured["reranked"]["how"]] = measured["reranked"]
-    for label, row in rows.items():
-        table.add_row(label, *(f"{100 * row[name]:.2f}" for name in METRICS))
-    Console(file=sys.stdout).print(table)

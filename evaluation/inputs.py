@@ -1,6 +1,6 @@
 """What one evaluation measures: a model, images, and everything that was asked about them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
 from evaluation.multi_view import equally_seen, refuse_unknown_poses
 from evaluation.protocols import Searches, drone_views_per_place, find_searches
-from evaluation.report import REPORT_NAME
+from evaluation.report import REPORT_NAME, GalleryNetwork
 
 USUAL_FIGURES = "figures"
 """Folder of the pictures beside the usual report."""
@@ -86,6 +86,18 @@ class EvaluationInputs:
         name = USUAL_FIGURES if is_usual else f"{self.report.stem}_{USUAL_FIGURES}"
         return self.report.with_name(name)
 
+    def as_gallery_network(self) -> GalleryNetwork:
+        """Return what a report says of the second network."""
+        return GalleryNetwork(
+            name=self.loaded.name,
+            arch=self.loaded.recipe["model"]["arch"],
+            trained_on=self.trained_on,
+            image_size=self.image_size,
+            resampling=self.resampling,
+            checkpoint=str(self.loaded.path),
+            checkpoint_sha256=self.loaded.sha256,
+        )
+
 
 def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInputs:
     """Load the model and open the shards; every rank calls it.
@@ -100,7 +112,16 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
     gallery = config.gallery_checkpoint and load_student(config.gallery_checkpoint)
     if gallery:
         _refuse_another_space(loaded, gallery)
-    shards = _joined_shards(config)
+    cache = LocalCache(config.local_cache, gib=config.local_cache_gib)
+    tested = Role.QUERY | Role.GALLERY
+    sources: list[tuple[str, Role, Sequence[View]]] = [(config.shards, tested, TEST_VIEWS)]
+    sources += [(one, tested | Role.TRAIN, DISTRACTOR_VIEWS) for one in config.distractors]
+    main, *distractors = (
+        # A dry run fetches no image.
+        open_shards(one, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache)
+        for one, roles, views in sources
+    )
+    shards = JoinedShards(main, distractors)
     searches = find_searches(shards)
     _refuse_impossible(config, searches, shards)
     to_device(loaded.model, device)
@@ -154,20 +175,6 @@ def layout_trained_on(loaded: LoadedModel) -> str:
     except ShardError:
         return ""
     return manifest.layout if set(loaded.places) <= set(manifest.places) else ""
-
-
-def _joined_shards(config: EvaluateConfig) -> JoinedShards:
-    """Open the test set and the shards of its distractors; a dry run fetches no image."""
-    cache = LocalCache(config.local_cache, gib=config.local_cache_gib)
-    tested = Role.QUERY | Role.GALLERY
-    opened = [
-        open_shards(source, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache)
-        for source, roles, views in (
-            (config.shards, tested, TEST_VIEWS),
-            *((source, tested | Role.TRAIN, DISTRACTOR_VIEWS) for source in config.distractors),
-        )
-    ]
-    return JoinedShards(opened[0], opened[1:])
 
 
 def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: JoinedShards) -> None:

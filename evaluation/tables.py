@@ -80,11 +80,18 @@ def sections(report: Report) -> tuple[Section, ...]:
     sorted_in: dict[str, list[Result]] = {kind: [] for kind in TITLES}
     for result in report.results:
         sorted_in[_kind(result)].append(result)
-    return tuple(
-        Section(title=_title(report, kind, results), rows=tuple(_rows(kind, results)))
-        for kind, results in sorted_in.items()
-        if results
-    )
+    found = []
+    for kind, results in ((kind, results) for kind, results in sorted_in.items() if results):
+        title = TITLES[kind]
+        num_draws = max(len(drawn) for drawn in _draws(results))
+        if kind == "headline" and report.distractors:
+            title = "full gallery with further distractors"
+        elif kind == "views" and num_draws > 1:
+            title += f"; random: mean ± standard deviation over {num_draws} draws"
+        elif kind == "rerank":
+            title += f": {' / '.join(dict.fromkeys(result.rerank for result in results))}"
+        found.append(Section(title=title, rows=tuple(_rows(kind, results))))
+    return tuple(found)
 
 
 def headline(report: Report) -> str:
@@ -235,18 +242,6 @@ def _kind(result: Result) -> str:
     return next(kind for kind, is_so in departures.items() if is_so)
 
 
-def _title(report: Report, kind: str, results: Sequence[Result]) -> str:
-    """Return the title of a section, with what its rows have in common."""
-    if kind == "headline" and report.distractors:
-        return "full gallery with further distractors"
-    num_draws = max(len(drawn) for drawn in _draws(results))
-    if kind == "views" and num_draws > 1:
-        return f"{TITLES[kind]}; random: mean ± standard deviation over {num_draws} draws"
-    if kind == "rerank":
-        return f"{TITLES[kind]}: {' / '.join(dict.fromkeys(r.rerank for r in results))}"
-    return TITLES[kind]
-
-
 def _draws(results: Sequence[Result]) -> list[list[Result]]:
     """Bring together the results that differ in their draw alone."""
     drawn: dict[str, list[Result]] = {}
@@ -259,25 +254,19 @@ def _rows(kind: str, results: Sequence[Result]) -> Iterator[Row]:
     for drawn in _draws(results):
         values = [(*(result.metrics[name] for name in METRICS), result.chance) for result in drawn]
         columns = list(zip(*values, strict=True))
+        one = drawn[0]  # in words, without what the title of its section says
+        words = {
+            one.title: True,
+            f"{one.altitude_m} m": one.altitude_m is not None,
+            one.views: one.views != SINGLE,
+            one.condition: one.condition != CLEAN,
+            one.gallery: one.gallery != "full" and kind != "no-distractors",
+        }
         yield Row(
-            label=_label(kind, drawn[0]),
+            label=", ".join(word for word, is_told in words.items() if is_told),
             values=tuple(math.fsum(column) / len(column) for column in columns),
             deviations=tuple(map(statistics.stdev, columns[:-1])) if len(drawn) > 1 else (),
         )
-
-
-def _label(kind: str, result: Result) -> str:
-    """Return a result in words, without what the title of its section says."""
-    words = [result.title]
-    if result.altitude_m is not None:
-        words.append(f"{result.altitude_m} m")
-    if result.views != SINGLE:
-        words.append(result.views)
-    if result.condition != CLEAN:
-        words.append(result.condition)
-    if result.gallery != "full" and kind != "no-distractors":
-        words.append(result.gallery)
-    return ", ".join(words)
 
 
 def _counts(results: Sequence[Result]) -> list[str]:

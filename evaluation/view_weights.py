@@ -160,7 +160,11 @@ def _entropy_told(view_PND: Views) -> Floats:
     """
     whole_P1, without_PN = _deviations(view_PND)
     marginal_PN = _log_ratio(whole_P1, without_PN)
-    whole_P1, without_PN = _ranges(view_PND)
+    # Only the view that holds the highest or lowest value alone narrows a range by leaving.
+    highest_PD, excess_PN = _excess(view_PND)
+    lowest_PD, deficit_PN = _excess(-view_PND)
+    whole_P1 = (highest_PD + lowest_PD).mean(axis=1, keepdims=True)
+    without_PN = whole_P1 - (excess_PN + deficit_PN) / view_PND.shape[2]
     return (marginal_PN + _log_ratio(whole_P1, without_PN)) / 2
 
 
@@ -184,17 +188,6 @@ def _deviations(view_PND: Views) -> tuple[Floats, Floats]:
     np.maximum(without_PND, 0.0, out=without_PND)
     np.sqrt(without_PND, out=without_PND)
     return whole_P1, without_PND.mean(axis=2) / np.sqrt(num_views - 1)
-
-
-def _ranges(view_PND: Views) -> tuple[Floats, Floats]:
-    """Return the mean range of a coordinate over all views, and without each view.
-
-    Only the view that holds the highest or lowest value alone narrows a range by leaving.
-    """
-    highest_PD, excess_PN = _excess(view_PND)
-    lowest_PD, deficit_PN = _excess(-view_PND)
-    whole_P1 = (highest_PD + lowest_PD).mean(axis=1, keepdims=True)
-    return whole_P1, whole_P1 - (excess_PN + deficit_PN) / view_PND.shape[2]
 
 
 def _excess(view_PND: Views) -> tuple[Floats, Floats]:

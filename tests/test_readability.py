@@ -13,14 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data_shards", "distill", "evaluation", "launch")
-LEAN = ("data_shards", "distill", "launch")
+LEAN = ("data_shards", "distill", "evaluation", "launch")
 
 # What a package may hold; raised only by an issue.
 BUDGETS = {
     "data_shards": {"lines": 11_850, "files": 78},
-    # 7,500, the options of issue 12 (150), tracking of issue 13 (300), replaced images of 15 (50)
+    # 7,500, the options of issue 12 (150), tracking of issue 13 (300), replaced images of 15 (60)
     "distill": {"lines": 8_010},
-    "evaluation": {"lines": 12_350, "files": 94},  # 150 more by issue 10, asymmetric retrieval
+    "evaluation": {"lines": 9_640, "files": 57},
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }
 MAX_USED_ONCE = 0.15
@@ -39,7 +39,7 @@ Blocks = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast
 
 # These hand on what they decorate, to nobody else; another, a registry, may be its second user.
 PLAIN_DECORATORS = {"classmethod", "contextmanager", "property", "staticmethod"}
-ENTRY_POINTS = {"__init__", "cache", "cli", "run"}
+ENTRY_POINTS = {"__init__", "cache", "cli", "probe", "run"}
 SMALL_BY_NATURE = {"config", "layouts", "methods", "objectives"}
 
 Sources = Mapping[Path, str]

@@ -10,7 +10,7 @@ from data_shards.errors import DescriptorError
 from distill.run_folder import RunPaths
 from evaluation.compare.comparison import OPS, PARAMETERS, SPEED, Comparison, kind_of
 from evaluation.compare.table import Column, Table
-from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
+from evaluation.figures.bubbles import Point, accuracy_against_cost
 from evaluation.figures.curves import read_curves, training_curves
 from evaluation.figures.style import (
     add_legend,
@@ -68,7 +68,7 @@ def table_charts(table: Table, metric: str) -> dict[str, Figure]:
         stem = f"{column.row}_{metric}".replace("/", "_").replace("@", "_at_")
         stem = stem.replace("%", "_percent")
         if points := _points(table, column, OPS.metric):
-            figures[f"{stem}_against_ops"] = accuracy_against_ops(
+            figures[f"{stem}_against_ops"] = accuracy_against_cost(
                 points,
                 title=f"{words}: accuracy against operations",
                 subtitle=_subtitle(table, points),
@@ -76,11 +76,12 @@ def table_charts(table: Table, metric: str) -> dict[str, Figure]:
             )
         if points := _points(table, column, SPEED):
             where = table.columns[-1].measured_on
-            figures[f"{stem}_against_speed"] = accuracy_against_speed(
+            figures[f"{stem}_against_speed"] = accuracy_against_cost(
                 points,
                 title=f"{words}: accuracy against speed",
                 subtitle=f"{_subtitle(table, points)}; {where}",
                 metric=column.head[-1],
+                what="images per second",
             )
     if figure := _altitude_lines(table, metric):
         figures["altitudes"] = figure

@@ -29,17 +29,15 @@ LEVELS = 2**16
 """Steps of light from black to white: all that a 16-bit number has."""
 
 
-def _shown(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the sRGB value of linear light (IEC 61966-2-1), both 0..1."""
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+_PIXEL, _LEVEL = np.arange(256) / 255, np.arange(LEVELS) / (LEVELS - 1)
 
-
-def _linear(shown: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
-
-
-LIGHT_OF_PIXEL = _linear(np.arange(256) / 255).astype(np.float32)
-PIXEL_OF_LEVEL = np.rint(255 * _shown(np.arange(LEVELS) / (LEVELS - 1))).astype(np.uint8)
+# sRGB and linear light, both 0..1 (IEC 61966-2-1).
+LIGHT_OF_PIXEL = np.where(
+    _PIXEL <= 0.04045, _PIXEL / 12.92, ((_PIXEL + 0.055) / 1.055) ** 2.4
+).astype(np.float32)
+PIXEL_OF_LEVEL = np.rint(
+    255 * np.where(_LEVEL <= 0.0031308, 12.92 * _LEVEL, 1.055 * _LEVEL ** (1 / 2.4) - 0.055)
+).astype(np.uint8)
 
 
 def to_light(pixels: Pixels) -> Light:
@@ -51,7 +49,8 @@ def to_pixels(light: Light) -> Pixels:
     """Return the sRGB pixels of linear light; what is brighter than white is white."""
     # OpenCV rounds, and saturates at both ends of a 16-bit number.
     level = cv2.multiply(light, np.ones(4), scale=LEVELS - 1, dtype=cv2.CV_16U)
-    return PIXEL_OF_LEVEL.take(np.asarray(level, dtype=np.uint16))
+    pixels: Pixels = PIXEL_OF_LEVEL.take(np.asarray(level, dtype=np.uint16))
+    return pixels
 
 
 def scale(light: Light, factor: float | Colour, *, plus: Colour = BLACK) -> None:
@@ -217,19 +216,14 @@ def falling(
         length = layer.length * rng.uniform(0.6, 1.4, layer.count)
         middle = rng.uniform(-layer.length, CANVAS + layer.length, (layer.count, 2))
         half = 0.5 * length[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
-        drawn = _strokes(np.stack([middle - half, middle + half], axis=1), layer.thickness)
+        ends = np.rint(np.stack([middle - half, middle + half], axis=1) * 2**SUBPIXEL_BITS)
+        drawn = np.zeros((CANVAS, CANVAS), dtype=np.uint8)  # lines with round ends
+        lines = list(ends.astype(np.int32))
+        cv2.polylines(drawn, lines, False, 255, layer.thickness, cv2.LINE_AA, SUBPIXEL_BITS)
         width = 2 * math.ceil(BLUR_REACH * layer.blur) + 1
         soft = cv2.GaussianBlur(drawn, (width, width), layer.blur)
         cv2.addWeighted(covered, 1.0, soft, layer.opacity, 0.0, dst=covered)
     return fitted(covered, light) / np.float32(255)
-
-
-def _strokes(ends: npt.NDArray[np.float64], thickness: int) -> npt.NDArray[np.uint8]:
-    """Draw lines with round ends, given both ends of each [lines, 2, (x, y)]."""
-    canvas = np.zeros((CANVAS, CANVAS), dtype=np.uint8)
-    points = np.rint(ends * 2**SUBPIXEL_BITS).astype(np.int32)
-    cv2.polylines(canvas, list(points), False, 255, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
-    return canvas
 
 
 DUSK = (0.055, 0.085)
@@ -312,7 +306,12 @@ def shake(light: Light, rng: np.random.Generator) -> None:
     matrix[:, 2] = middle - matrix[:, :2] @ middle + shift
     np.copyto(light, _moved(light, matrix))
     direction, length = rng.uniform(0, math.pi), side * rng.uniform(*SMEAR)
-    _smear(light, right=length * math.cos(direction), down=length * math.sin(direction))
+    right, down = length * math.cos(direction), length * math.sin(direction)
+    rounds = max(1, math.ceil(math.log2(max(2.0, math.hypot(right, down)))))
+    moved = np.empty_like(light)
+    for turn in range(1, rounds + 1):  # each doubles the positions that are averaged
+        step = np.array([[1.0, 0.0, right / 2**turn], [0.0, 1.0, down / 2**turn]])
+        cv2.addWeighted(light, 0.5, _moved(light, step, into=moved), 0.5, 0.0, dst=light)
 
 
 def _nearly_normal(rng: np.random.Generator, light: Light) -> Light:
@@ -327,15 +326,6 @@ def _nearly_normal(rng: np.random.Generator, light: Light) -> Light:
     noise -= np.float32(4 * 255 / 2)
     noise *= np.float32(1 / deviation)
     return noise
-
-
-def _smear(light: Light, *, right: float, down: float) -> None:
-    """Average the image over a path; each round doubles the positions that are averaged."""
-    rounds = max(1, math.ceil(math.log2(max(2.0, math.hypot(right, down)))))
-    moved = np.empty_like(light)
-    for turn in range(1, rounds + 1):
-        step = np.array([[1.0, 0.0, right / 2**turn], [0.0, 1.0, down / 2**turn]])
-        cv2.addWeighted(light, 0.5, _moved(light, step, into=moved), 0.5, 0.0, dst=light)
 
 
 def _moved(light: Light, matrix: npt.NDArray[np.float64], into: Light | None = None) -> Light:

@@ -128,20 +128,16 @@ def models_table(models: Sequence[ListedModel]) -> Table:
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for model in models:
-        table.add_row(model.name, *_cells(model, is_binary=is_binary))
+        counted, speed = model.cost, model.speed
+        cells = [str(model.descriptor_width), f"{counted.parameters / 1e6:.2f}"]
+        cells.append(f"{counted.packed_bytes() / MIB:.1f}")
+        counts = [counted.macs, *([counted.bops] if is_binary else ())]
+        cells += [f"{count / 1e9:.3f}" for count in (*counts, counted.ops, counted.ops_per_pair)]
+        if speed:
+            told = (speed.median_ms, speed.images_per_second, speed.peak_memory_mib)
+            cells += ["" if value is None else f"{value:,.1f}" for value in told]
+        table.add_row(model.name, *cells)
     return table
-
-
-def _cells(model: ListedModel, *, is_binary: bool) -> list[str]:
-    counted = model.cost
-    cells = [str(model.descriptor_width), f"{counted.parameters / 1e6:.2f}"]
-    cells.append(f"{counted.packed_bytes() / MIB:.1f}")
-    operations = [counted.macs, *([counted.bops] if is_binary else ())]
-    cells += [f"{count / 1e9:.3f}" for count in (*operations, counted.ops, counted.ops_per_pair)]
-    if speed := model.speed:
-        told = (speed.median_ms, speed.images_per_second, speed.peak_memory_mib)
-        cells += ["" if value is None else f"{value:,.1f}" for value in told]
-    return cells
 
 
 def licence_lines(models: Sequence[ListedModel]) -> str:

@@ -181,7 +181,7 @@ def measure_speed(
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             return describer.describe(normalize(images.to(device)))
 
-    timed = partial(_timed, _on_gpu if device.type == "cuda" else _on_cpu, describe, batches)
+    timed = partial(_timed, describe, batches, device)
     with inference(model), _threads(threads or usable_cpus()) as used:
         # What libraries keep from the first batch on is no part of what describing takes.
         warmed = timed(1, most_seconds / 10, least=1)
@@ -215,9 +215,9 @@ def device_name(device: torch.device) -> str:
 
 
 def _timed(
-    clock: Callable[..., float],
     describe: Callable[[Tensor], object],
     batches: Sequence[Tensor],
+    device: torch.device,
     runs: int,
     most_seconds: float,
     *,
@@ -229,24 +229,12 @@ def _timed(
     while len(milliseconds) < runs:
         if len(milliseconds) >= least and time.perf_counter() - begin > most_seconds:
             break
-        milliseconds.append(clock(describe, batches[len(milliseconds) % len(batches)]))
+        start = time.perf_counter()
+        describe(batches[len(milliseconds) % len(batches)])
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        milliseconds.append(1000 * (time.perf_counter() - start))
     return milliseconds
-
-
-def _on_cpu(describe: Callable[[Tensor], object], batch: Tensor) -> float:
-    start = time.perf_counter()
-    describe(batch)
-    return 1000 * (time.perf_counter() - start)
-
-
-def _on_gpu(describe: Callable[[Tensor], object], batch: Tensor) -> float:
-    """Ask the GPU's own clock."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    describe(batch)
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
 
 
 @contextmanager
@@ -271,21 +259,16 @@ def _peak(device: torch.device) -> Iterator[list[float | None]]:
         yield found
         found[0] = (torch.cuda.max_memory_allocated(device) - before) / MIB
         return
-    resident = _fresh_resident_mib()
+    resident = None
+    with suppress(OSError, AttributeError):
+        # Hand freed memory back, and let Linux forget the process's peak.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        resident = _status_mib("VmRSS")
     yield found
     highest = _status_mib("VmHWM")
     if resident is not None and highest is not None and highest > resident:
         found[0] = highest - resident  # else more was taken from the process than it took
-
-
-def _fresh_resident_mib() -> float | None:
-    """Hand freed memory back, let Linux forget the process's peak, and return what is resident."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-    except (OSError, AttributeError):
-        return None
-    return _status_mib("VmRSS")
 
 
 def _status_mib(name: str) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.figures.style import (
     DASHED,
@@ -111,17 +112,12 @@ def draw_altitudes(results: Sequence[Result], *, title: str, subtitle: str) -> F
                 )
         axes.set_xticks(altitudes)
         axes.margins(x=0.12)
-        axes.set(ylim=(lowest - room, 100 + room), yticks=_ticks(lowest))
+        ticks = MaxNLocator(6).tick_values(lowest, 100)
+        axes.set_yticks([tick for tick in ticks if lowest - room <= tick <= 100])
+        axes.set_ylim(lowest - room, 100 + room)
         name_axes(axes, x="altitude (m)", y="percent")
     add_legend(figure, *all_axes[0].get_legend_handles_labels())
     return figure
-
-
-def _ticks(lowest: float) -> Sequence[float]:
-    """Return a few round percents from the lowest value to 100."""
-    steps = (0.5, 1, 2, 5, 10, 20)
-    step = next((step for step in steps if 100 - lowest <= 6 * step), steps[-1])
-    return np.arange(100, max(lowest - step, -0.1), -step).tolist()
 
 
 def condition_bars(results: Sequence[Result]) -> dict[str, Bars]:

@@ -47,6 +47,8 @@ PUBLISHED_FILL, PUBLISHED_EDGE = "#d5dbe1", "#9aa5b1"
 DIRECTIONS = (0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240)
 """Degrees from a bubble to its label, the preferred ones first."""
 
+UNIT_VECTORS = [np.array([np.cos(angle), np.sin(angle)]) for angle in np.radians(DIRECTIONS)]
+
 DISTANCES = (3.0, 8.0, 15.0, 24.0, 36.0, 50.0)
 """Points between the edge of a bubble and its label; a thin line ties those from the third on."""
 
@@ -79,7 +81,8 @@ class Point:
     """Standard deviation of the accuracy over seeds, as a fraction."""
 
 
-def accuracy_against_ops(
+@styled
+def accuracy_against_cost(
     points: Sequence[Point],
     *,
     title: str,
@@ -87,43 +90,15 @@ def accuracy_against_ops(
     metric: str = "recall@1",
     what: str = "OPs per image (MACs + BOPs / 64)",
 ) -> Figure:
-    """Draw accuracy over operations; further left is cheaper.
+    """Draw for one column if there are few models, else for the whole width of the text.
 
     Args:
         points: the models, runs and published ones in any order.
         title: what is compared.
-        subtitle: on what, and at which image size.
+        subtitle: on what, and at which image size, or on which device.
         metric: name of the accuracy.
-        what: the operations that `x` counts, in words: all points must count the same.
+        what: the operations or the speed that `x` is, in words, the same of all points.
     """
-    return _bubbles(points, title=title, subtitle=subtitle, metric=metric, what=what)
-
-
-def accuracy_against_speed(
-    points: Sequence[Point],
-    *,
-    title: str,
-    subtitle: str,
-    metric: str = "recall@1",
-    what: str = "images per second",
-) -> Figure:
-    """Draw accuracy over images per second; further right is faster.
-
-    Args:
-        points: the models, runs and published ones in any order.
-        title: what is compared.
-        subtitle: on what, and on which device.
-        metric: name of the accuracy.
-        what: the speed that `x` is, in words: all points must be of one device, or say so here.
-    """
-    return _bubbles(points, title=title, subtitle=subtitle, metric=metric, what=what)
-
-
-@styled
-def _bubbles(
-    points: Sequence[Point], *, title: str, subtitle: str, metric: str, what: str
-) -> Figure:
-    """Draw for one column if there are few models, else for the whole width of the text."""
     assert points, "the caller has something to compare"
     width = COLUMN if len(points) <= FEW else TEXT
     height = HEIGHTS[width]
@@ -146,7 +121,8 @@ def _bubbles(
     colour_of = dict(zip(map(id, runs), colours(len(runs)), strict=True))
     sizes = [max(area * point.parameters, LEAST_BUBBLE**2) for point in points]
     # Large bubbles first, so that small ones lie on top of them, whoever's they are.
-    for size, point in sorted(zip(sizes, points, strict=True), key=_largest_first):
+    by_size = sorted(zip(sizes, points, strict=True), key=lambda one: one[1].is_published)
+    for size, point in sorted(by_size, key=lambda one: -one[0]):
         colour = colour_of.get(id(point), PUBLISHED_FILL)
         edge = PUBLISHED_EDGE if point.is_published else PAPER
         x, y = point.x, 100 * point.accuracy
@@ -157,10 +133,6 @@ def _bubbles(
     figure.draw_without_rendering()  # the layout is final then
     place_labels(axes, points, np.sqrt(sizes) / 2, sources)
     return figure
-
-
-def _largest_first(sized: tuple[float, Point]) -> tuple[float, bool]:
-    return -sized[0], not sized[1].is_published
 
 
 def place_labels(
@@ -179,6 +151,7 @@ def place_labels(
     taken = list(np.concatenate([centre_N2 - around_N2, centre_N2 + around_N2], axis=1))
     room = np.array(axes.get_window_extent().extents) * scale
     apart_NN = np.hypot(*(centre_N2[:, None] - centre_N2[None]).transpose(2, 0, 1))
+    places = [(distance, along) for distance in DISTANCES for along in UNIT_VECTORS]
     labels = []
     for number in np.argsort(-np.exp(-apart_NN / 30).sum(axis=1), kind="stable").tolist():
         point, centre = points[number], centre_N2[number]
@@ -198,22 +171,19 @@ def place_labels(
         )
         extent = Text.get_window_extent(label)  # without the line
         size = np.array([extent.width, extent.height]) * scale
-        places = [
-            (distance, np.array([math.cos(angle), math.sin(angle)]))
-            for distance in DISTANCES
-            for angle in np.radians(DIRECTIONS)
-        ]
         offsets = [
             along * (radius_N[number] + distance) + along.round(1) * size / 2
             for distance, along in places
         ]
         boxes = [np.concatenate([centre + o - size / 2, centre + o + size / 2]) for o in offsets]
+        nearest = [np.clip(centre_N2, box[:2], box[2:]) - centre_N2 for box in boxes]
+        gaps = [np.hypot(*apart_N2.T) - radius_N for apart_N2 in nearest]
         prices = [
             distance
             + COVERED * sum(_shared(box, other) for other in taken)
             + OUTSIDE * (float(size.prod()) - _shared(box, room))
-            + MISLEADING * _num_closer(box, centre_N2, radius_N, number)
-            for (distance, _), box in zip(places, boxes, strict=True)
+            + MISLEADING * int((gap_N < gap_N[number]).sum())
+            for (distance, _), box, gap_N in zip(places, boxes, gaps, strict=True)
         ]
         best = int(np.argmin(prices))
         label.set_position(offsets[best])
@@ -229,13 +199,6 @@ def _shared(box: Floats, other: Floats) -> float:
     """Return the area that two boxes (left, bottom, right, top) share."""
     sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
     return float(sides.clip(0).prod())
-
-
-def _num_closer(box: Floats, centre_N2: Floats, radius_N: Floats, own: int) -> int:
-    """Return to how many other bubbles a label stands closer than to its own."""
-    nearest_N2 = np.clip(centre_N2, box[:2], box[2:])
-    gap_N = np.hypot(*(nearest_N2 - centre_N2).T) - radius_N
-    return int((gap_N < gap_N[own]).sum())
 
 
 def _limits(axes: Axes, points: Sequence[Point]) -> None:

@@ -127,31 +127,26 @@ class RecallCurve:
 
 
 def recall_curve(ranking: Ranking, *, title: str, label: str) -> RecallCurve:
-    """Count for every K the queries whose best right image stands among the first K."""
+    """Count for every K the queries whose best right image stands among the first K.
+
+    In a random order none of P right images of G is among the first K with probability (G-P)/G
+    (G-P-1)/(G-1) ..., K factors.
+    """
     offsets = ranking.offsets.cpu().numpy()
     num_positives_Q = np.diff(offsets)
     num_queries, num_gallery = len(num_positives_Q), ranking.num_gallery
     first = ranking.ranks_P.cpu().numpy()[offsets[:-1][num_positives_Q > 0]]
     found_K = np.bincount(first, minlength=num_gallery).cumsum()
+    chance_K, left_K = np.zeros(num_gallery), num_gallery - np.arange(num_gallery)
+    for num_positives, count in zip(*np.unique(num_positives_Q, return_counts=True), strict=True):
+        missed_K = np.cumprod(np.clip(left_K - num_positives, 0, None) / left_K)
+        chance_K += (1 - missed_K) * count
     return RecallCurve(
         title=title,
         label=label,
         recall_K=found_K / num_queries,
-        chance_K=_chance(num_positives_Q, num_gallery),
+        chance_K=chance_K / num_queries,
     )
-
-
-def _chance(num_positives_Q: npt.NDArray[np.int64], num_gallery: int) -> npt.NDArray[np.float64]:
-    """Return how likely one right image at least is among the first K of a random order [K].
-
-    With P right images of G none is with probability (G-P)/G (G-P-1)/(G-1) ..., K factors.
-    """
-    chance_K = np.zeros(num_gallery)
-    left_K = num_gallery - np.arange(num_gallery)
-    for num_positives, count in zip(*np.unique(num_positives_Q, return_counts=True), strict=True):
-        missed_K = np.cumprod(np.clip(left_K - num_positives, 0, None) / left_K)
-        chance_K += (1 - missed_K) * count
-    return chance_K / len(num_positives_Q)
 
 
 @styled

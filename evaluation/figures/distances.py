@@ -122,7 +122,9 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
             )
         if len(here) == 1:
             _write_shares(axes, here[0].distances)
-        log_axis(axes, is_short=False, form=_short_m)
+        log_axis(
+            axes, is_short=False, form=lambda m: f"{m / 1000:g} km" if m >= 1000 else f"{m:g} m"
+        )
         axes.set(xlim=(LEAST_M, end_m), ylim=(-14, 116), yticks=range(0, 101, 20))
         name_axes(axes, x="distance of the first answer from the truth", y="queries within it (%)")
     if legend:
@@ -147,7 +149,3 @@ def _write_shares(axes: Axes, distances: Distances) -> None:
             fontsize=VALUE,
             color=INK,
         )
-
-
-def _short_m(metres: float) -> str:
-    return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"

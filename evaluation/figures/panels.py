@@ -54,7 +54,16 @@ def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
         for note, found in searches.items()
         for query in evenly_spaced(len(found.query_rows), per_search)
     ]
-    return retrieval_panel(rows, title=title, subtitle=_subtitle(searches))
+    some = next(iter(searches.values()))
+    subtitle = "{num_queries:,} queries, {num_gallery:,} gallery images".format(**some.metrics)
+    recalls = {note: found.metrics["recall@1"] for note, found in searches.items()}
+    if len(recalls) == 1:
+        subtitle += f"  ·  recall@1 {some.metrics['recall@1']:.3f} (guessing {some.chance:.3f})"
+        subtitle += f"  ·  AP {some.metrics['ap']:.3f}"
+    else:
+        told = ", ".join(f"{note} {recall:.3f}" for note, recall in recalls.items())
+        subtitle += f" each  ·  recall@1: {told}"
+    return retrieval_panel(rows, title=title, subtitle=subtitle)
 
 
 def retrieval_panel(rows: Sequence[PanelRow], *, title: str, subtitle: str) -> Figure:
@@ -83,18 +92,6 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     """Return the middle of each of `count` equal parts: not always the first view of a place."""
     count = min(count, length)
     return [int(middle) for middle in (np.arange(count) + 0.5) * length / count]
-
-
-def _subtitle(searches: Searches) -> str:
-    some = next(iter(searches.values()))
-    sizes = "{num_queries:,} queries, {num_gallery:,} gallery images".format(**some.metrics)
-    if len(searches) == 1:
-        recall, ap = some.metrics["recall@1"], some.metrics["ap"]
-        return f"{sizes}  ·  recall@1 {recall:.3f} (guessing {some.chance:.3f})  ·  AP {ap:.3f}"
-    recalls = ", ".join(
-        f"{note} {found.metrics['recall@1']:.3f}" for note, found in searches.items()
-    )
-    return f"{sizes} each  ·  recall@1: {recalls}"
 
 
 def _row(found: Retrieval, shards: ShardSet, query: int, *, note: str) -> PanelRow:

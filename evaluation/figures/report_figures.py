@@ -72,10 +72,12 @@ def draw_all(
         OSError: a file cannot be written; those before it stay.
     """
     searched = [(row, retrievals[row.name]) for row in report.headlines() if row.name in retrievals]
-    paths = [
-        save_figure(figure, folder / f"retrieval_{direction}.png")
-        for direction, figure in _panels(report, searched, shards)
-    ]
+    paths = []
+    for direction in dict.fromkeys(row.direction for row, _ in searched):
+        here = {_altitude(row): found for row, found in searched if row.direction == direction}
+        words = next(row.title for row, _ in searched if row.direction == direction)
+        figure = draw_panel(here, shards, title=f"{report.name}: {words}")
+        paths.append(save_figure(figure, folder / f"retrieval_{direction}.png"))
     pairs = _pairs(searched, shards)
     if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
         found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
@@ -101,16 +103,6 @@ def _whose(report: Report) -> str:
 
 def _altitude(result: Result) -> str:
     return "" if result.altitude_m is None else f"{result.altitude_m} m"
-
-
-def _panels(
-    report: Report, searched: list[Searched], shards: ShardSet
-) -> Iterator[tuple[str, Figure]]:
-    """Draw a panel per direction, of all its altitudes."""
-    for direction in dict.fromkeys(row.direction for row, _ in searched):
-        here = [(row, found) for row, found in searched if row.direction == direction]
-        title = f"{report.name}: {here[0][0].title}"
-        yield direction, draw_panel({_altitude(row): one for row, one in here}, shards, title=title)
 
 
 def _pairs(searched: list[Searched], shards: ShardSet) -> list[tuple[int, int, str]]:

@@ -3,10 +3,9 @@
 # Shapes: G = gallery images, B = images of a block, D = descriptor width.
 
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
@@ -81,8 +80,26 @@ class OnDisk:
     @classmethod
     def npy(cls, path: Path, labels_G: Tensor) -> "OnDisk":
         """Open a `.npy` file, or `FILE.npz/MEMBER` of an uncompressed archive."""
-        with _opened(path) as (real_path, file):
-            shape, kind, offset = _header(path, file)
+        member = None
+        if path.parent.suffix.lower() == ".npz":
+            with ZipFile(path.parent) as archive:
+                if f"{path.name}.npy" not in (names := archive.namelist()):
+                    raise ValueError(f"{path.parent} holds no {path.name}; it holds {names}")
+                member = archive.getinfo(f"{path.name}.npy")
+            if member.compress_type != ZIP_STORED:
+                raise ValueError(f"{path} is compressed; save it with numpy.savez")
+        real_path = path.parent if member else path
+        with real_path.open("rb") as file:
+            if member:
+                file.seek(member.header_offset)
+                name, extra = NPZ_LOCAL_HEADER.unpack(file.read(NPZ_LOCAL_HEADER.size))
+                file.seek(name + extra, 1)
+            is_first = np.lib.format.read_magic(file) == (1, 0)
+            header = np.lib.format.read_array_header_1_0 if is_first else None
+            shape, is_fortran, kind = (header or np.lib.format.read_array_header_2_0)(file)
+            offset = file.tell()
+        if is_fortran:
+            raise ValueError(f"{path} is stored column by column; save it row by row")
         return cls(real_path, labels_G, shape=shape, dtype=kind.str, offset=offset)
 
     def read(self, rows: slice) -> Tensor:
@@ -103,38 +120,6 @@ class OnDisk:
                     raise ValueError(f"{self.path} ended early: it was cut while it was read")
                 done += got
         return block_BD
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Open a file, or a member of the archive that its parent is, at its first byte."""
-    if path.parent.suffix.lower() != ".npz":
-        with path.open("rb") as file:
-            yield path, file
-        return
-    with ZipFile(path.parent) as archive:
-        names = archive.namelist()
-        if f"{path.name}.npy" not in names:
-            raise ValueError(f"{path.parent} holds no {path.name}; it holds {', '.join(names)}")
-        member = archive.getinfo(f"{path.name}.npy")
-    if member.compress_type != ZIP_STORED:
-        raise ValueError(f"{path} is compressed; save it with numpy.savez or as a .npy file")
-    with path.parent.open("rb") as file:
-        file.seek(member.header_offset)
-        name, extra = NPZ_LOCAL_HEADER.unpack(file.read(NPZ_LOCAL_HEADER.size))
-        file.seek(name + extra, 1)
-        yield path.parent, file
-
-
-def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
-    """Read the shape, the kind of number and the offset of the rows from a `.npy` header."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-    read = read or np.lib.format.read_array_header_2_0
-    shape, is_fortran, kind = read(file)
-    if is_fortran:
-        raise ValueError(f"{path} is stored column by column; save numpy.ascontiguousarray of it")
-    return shape, kind, file.tell()
 
 
 class Exchange(Protocol):

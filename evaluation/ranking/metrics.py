@@ -43,15 +43,11 @@ def metrics(ranking: Ranking) -> dict[str, float]:
     last_rank = {"recall@1": 0, "recall@5": 4, "recall@10": 9}
     last_rank["recall@1%"] = round(0.01 * ranking.num_gallery)
     found = {name: int((first_Q <= last).sum()) / num_queries for name, last in last_rank.items()}
-    precision_P = _trapezoid(ranks_P, offsets) / num_positives_Q.repeat_interleave(num_positives_Q)
-    ap = float(precision_P.sum()) / num_queries
-    return {**found, "ap": ap, "num_queries": num_queries, "num_gallery": ranking.num_gallery}
-
-
-def _trapezoid(ranks_P: Tensor, offsets: Tensor) -> Tensor:
-    """Mean of the precision just before and just at each positive."""
-    num_positives_Q = offsets.diff()
+    # The mean of the precision just before and just at each positive.
     before_P = torch.arange(len(ranks_P)) - offsets[:-1].repeat_interleave(num_positives_Q)
     here_P = (before_P + 1).double() / (ranks_P + 1)
     just_before_P = torch.where(ranks_P > 0, before_P.double() / ranks_P.clamp(min=1), 1.0)
-    return (here_P + just_before_P) / 2
+    precision_P = (here_P + just_before_P) / 2
+    precision_P = precision_P / num_positives_Q.repeat_interleave(num_positives_Q)
+    ap = float(precision_P.sum()) / num_queries
+    return {**found, "ap": ap, "num_queries": num_queries, "num_gallery": ranking.num_gallery}

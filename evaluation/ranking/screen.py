@@ -177,7 +177,11 @@ def _believed(norm_R: Tensor, rows_RD: Tensor) -> Tensor:
     """Return the lengths of the rows, measured again in float64 where float32 may not do."""
     if bool(is_bounded(norm_R).all()):
         return norm_R
-    norm_R = torch.cat([_unbounded_lengths(rows.double()) for rows in rows_RD.split(ROWS_AT_ONCE)])
+    norms = []
+    for rows in rows_RD.double().split(ROWS_AT_ONCE):  # whose squares may leave float64
+        largest_R1 = rows.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
+        norms.append(largest_R1[:, 0] * torch.linalg.vector_norm(rows / largest_R1, dim=1))
+    norm_R = torch.cat(norms)
     if not bool((norm_R <= LARGEST).all()):
         raise ValueError("descriptors must be finite, and their lengths squared too")
     return norm_R
@@ -188,13 +192,6 @@ def _lengths(rows_RD: Tensor) -> Tensor:
     kind = torch.promote_types(rows_RD.dtype, torch.float32)
     length_R: Tensor = torch.linalg.vector_norm(rows_RD, dim=1, dtype=kind)
     return length_R.double()
-
-
-def _unbounded_lengths(rows_RD: Tensor) -> Tensor:
-    """Measure rows whose squares may leave float64."""
-    largest_R1 = rows_RD.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
-    length_R: Tensor = largest_R1[:, 0] * torch.linalg.vector_norm(rows_RD / largest_R1, dim=1)
-    return length_R
 
 
 Array = npt.NDArray[Any]

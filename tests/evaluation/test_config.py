@@ -39,8 +39,6 @@ def test_numbers_that_describe_nothing_are_refused(values, sentence: str) -> Non
             {"submission": Path("a.txt"), "distractors": ("more",)},
             "--submission names tiles of --shards alone",
         ),
-        ({"submission": Path("")}, "--submission names no file"),
-        ({"out": Path("")}, "--out names no file"),
     ],
 )
 def test_options_that_say_nothing_alone_are_refused(values, sentence: str) -> None:

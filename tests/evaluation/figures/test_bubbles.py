@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.text import Text
 
-from evaluation.figures.bubbles import Point, accuracy_against_ops, accuracy_against_speed
+from evaluation.figures.bubbles import Point, accuracy_against_cost
 from evaluation.figures.style import COLUMN, TEXT
 
 PRINTED = "the leaderboard"
@@ -34,7 +34,7 @@ POINTS = [
 
 
 def test_a_bubble_per_point_its_area_the_parameters() -> None:
-    axes = accuracy_against_ops(POINTS, title="", subtitle="").axes[0]
+    axes = accuracy_against_cost(POINTS, title="", subtitle="").axes[0]
     drawn = [part for part in axes.collections if isinstance(part, PathCollection)]
     at = {tuple(part.get_offsets()[0]): float(part.get_sizes()[0]) for part in drawn}
     assert set(at) == {(p.x, 100 * p.accuracy) for p in POINTS}
@@ -46,7 +46,7 @@ def test_a_bubble_per_point_its_area_the_parameters() -> None:
 def test_no_bubble_hides_a_smaller_one_and_none_its_deviation() -> None:
     points = [point("large", 1e10, 0.9, 9e7, deviation=0.001), point("p", 1e10, 0.9, 3e7)]
     points[1] = replace(points[1], is_published=True, source=PRINTED)
-    axes = accuracy_against_ops(points, title="", subtitle="").axes[0]
+    axes = accuracy_against_cost(points, title="", subtitle="").axes[0]
     bubbles = [part for part in axes.collections if isinstance(part, PathCollection)]
     assert [float(part.get_sizes()[0]) for part in bubbles] == sorted(
         (float(part.get_sizes()[0]) for part in bubbles), reverse=True
@@ -57,7 +57,7 @@ def test_no_bubble_hides_a_smaller_one_and_none_its_deviation() -> None:
 
 
 def test_published_points_are_grey_and_their_source_is_named() -> None:
-    figure = accuracy_against_speed(POINTS, title="", subtitle="")
+    figure = accuracy_against_cost(POINTS, title="", subtitle="")
     labels = {text.get_text(): text for text in figure.axes[0].texts}
     assert set(labels) == {p.label for p in POINTS}
     assert labels["ours"].get_color() != labels["MEAN"].get_color()
@@ -66,7 +66,7 @@ def test_published_points_are_grey_and_their_source_is_named() -> None:
 
 def test_several_sources_are_numbered() -> None:
     points = [*POINTS, point("LPN", 1e10, 0.77, 62e6, is_published=True, source="the paper")]
-    figure = accuracy_against_ops(points, title="", subtitle="")
+    figure = accuracy_against_cost(points, title="", subtitle="")
     labels = {text.get_text() for text in figure.axes[0].texts}
     assert {"ours", "MEAN [1]", "LPN [2]"} <= labels
     notes = figure.axes[0].get_xlabel().splitlines()
@@ -74,20 +74,20 @@ def test_several_sources_are_numbered() -> None:
 
 
 def test_one_point_alone_is_drawn() -> None:
-    axes = accuracy_against_ops([point("only", 1e9, 1.0, 1e6)], title="", subtitle="").axes[0]
+    axes = accuracy_against_cost([point("only", 1e9, 1.0, 1e6)], title="", subtitle="").axes[0]
     low, high = axes.get_ylim()
     assert low < 100 < high
 
 
 def test_few_models_fit_one_column_and_more_do_not() -> None:
-    assert accuracy_against_ops(POINTS, title="", subtitle="").get_figwidth() == COLUMN
+    assert accuracy_against_cost(POINTS, title="", subtitle="").get_figwidth() == COLUMN
     crowd = [point(f"{'long_' * 6}{n}", 4e9 * 1.05**n, 0.9 + n / 1000, 28e6) for n in range(12)]
-    assert accuracy_against_ops(crowd, title="", subtitle="").get_figwidth() == TEXT
+    assert accuracy_against_cost(crowd, title="", subtitle="").get_figwidth() == TEXT
 
 
 def test_nothing_is_cut_off_at_0_and_at_100_percent() -> None:
     points = [point("collapsed", 1e9, 0.0, 1e5), point("perfect", 1e10, 1.0, 3e8)]
-    axes = accuracy_against_ops(points, title="", subtitle="").axes[0]
+    axes = accuracy_against_cost(points, title="", subtitle="").axes[0]
     room = axes.get_window_extent()
     for bubble in axes.collections:
         assert isinstance(bubble, PathCollection)
@@ -103,7 +103,7 @@ def test_a_long_source_is_broken_into_lines_that_fit() -> None:
     )
     points = [point("ours", 1e9, 0.9, 1e7), point("p", 2e9, 0.8, 1e7, is_published=True)]
     points[1] = replace(points[1], source=source)
-    figure = accuracy_against_ops(points, title="", subtitle="")
+    figure = accuracy_against_cost(points, title="", subtitle="")
     label = figure.axes[0].xaxis.label
     assert f"grey: published, {source}" in " ".join(label.get_text().splitlines())
     assert label.get_window_extent().width <= figure.bbox.width
@@ -114,7 +114,7 @@ def test_labels_in_a_crowd_overlap_neither_each_other_nor_the_edge(seed: int) ->
     drawn = np.random.default_rng(seed)
     at = 0.2 + 0.6 * drawn.random((14, 2)) ** 2
     points = [point(f"model {n}", 10 ** (9 + x), y, 1e7) for n, (x, y) in enumerate(at)]
-    figure = accuracy_against_ops(points, title="", subtitle="")
+    figure = accuracy_against_cost(points, title="", subtitle="")
     (axes,) = figure.axes
     figure.draw_without_rendering()
     boxes = [np.array(Text.get_window_extent(text).extents) for text in axes.texts]
