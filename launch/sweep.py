@@ -85,7 +85,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         yield Stage(
             name=f"evaluate-{name}",
             title=f"evaluate {row.name}, seed {seed}",
-            argv=verb_argv("evaluate", *checkpoint, "--no-figures"),
+            argv=verb_argv("evaluate", *checkpoint, "--no-figures", "--overwrite"),
             uses=(paths.runs / name,),
         )
 
