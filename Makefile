@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one that needs Python first makes .venv ready, by .ci/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test test-kill test-slurm demo bench wheel clean tools slurm
+.PHONY: help setup format check test test-kill test-slurm demo bench wheel clean tools slurm postgresql
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -31,6 +31,9 @@ tools:
 slurm:
 	@.ci/setup.sh slurm || echo "make: no Slurm here; tests that start one are skipped"
 
+postgresql:
+	@.ci/setup.sh postgresql || echo "make: no PostgreSQL here; the test that starts one is skipped"
+
 format: $(READY)  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -41,7 +44,7 @@ check: $(READY) tools  ## Style, types and shell scripts, without the tests
 	$(BIN)/mypy
 	shellcheck $(SCRIPTS)
 
-test: check slurm  ## Everything CI runs: the checks, then all tests (make test PYTEST_ARGS="-k plan")
+test: check slurm postgresql  ## Everything CI runs: the checks, then all tests (make test PYTEST_ARGS="-k plan")
 	$(TESTS) $(PYTEST_ARGS)
 
 test-slurm: $(READY) slurm  ## slurm/sues_all.sh whole, at demo size, on a Slurm of two nodes on this machine

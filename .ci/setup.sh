@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make this checkout ready: `.ci/setup.sh environment` creates .venv, `.ci/setup.sh tools` finds
-# what the checks need beside Python, `.ci/setup.sh slurm` the Slurm that tests start on this machine.
+# what the checks need beside Python, `.ci/setup.sh slurm` and `postgresql` what tests start on this machine.
 # `make` calls them; there is no reason to call them by hand.
 # What is missing is installed by apt where we are root, else named in one sentence.
 set -euo pipefail
@@ -92,9 +92,14 @@ slurm() {
   done
 }
 
+postgresql() {
+  command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install_packages postgresql
+}
+
 case "${1:-}" in
   environment) environment ;;
   tools) tools ;;
   slurm) slurm ;;
-  *) die "say 'environment', 'tools' or 'slurm'" ;;
+  postgresql) postgresql ;;
+  *) die "say 'environment', 'tools', 'slurm' or 'postgresql'" ;;
 esac

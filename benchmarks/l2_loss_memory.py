@@ -1,10 +1,10 @@
 """Goals L2 and T5 (GPU): the contrastive loss in chunks, its memory and its time.
 
 L2 compares the peak memory of loss and gradients with that of the dense formula, and the processor
-time with that of the three matrix products that no exact formula avoids. Where the dense one does
-not fit into memory it is measured at a fraction of the batch and multiplied: all that it holds is
-as large as the matrix of similarities. The products are timed at a smaller batch, in the same
-chunks; more rows take more of the same.
+time of one thread with that of the three matrix products that no exact formula avoids. Where the
+dense one does not fit into memory it is measured at a fraction of the batch and multiplied: all
+that it holds is as large as the matrix of similarities. The products are timed at a smaller batch,
+in the same chunks; more rows take more of the same.
 
 `--gpu` prints T5: one direction, forward and backward, bfloat16 descriptors whose products are
 summed in float32. `--toy` shrinks everything: it shows that the script is right.
@@ -123,6 +123,7 @@ def l2(scale: Scale) -> int:
     assert_equal_to_dense()
     memory = measure_memory(scale)
     parts = pairs(scale.timed)
+    torch.set_num_threads(1)  # of several, those that wait for a core spin, and that counts as work
     with mock.patch.object(contrast, "MOST_AT_ONCE", 0):
         seconds = interleaved(
             {"loss": lambda: loss_and_gradients(parts) and None, "gemm": lambda: products(parts)},

@@ -80,7 +80,7 @@ def main() -> int:
     worlds = (2,) if "--toy" in sys.argv else (2, 4, 8)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shards = noise_shards(folder, places=64, views=4).folder
+        shards = noise_shards(folder, places=ROWS * max(worlds), views=4).folder
         (alone,) = on_ranks(1, step_times, shards, folder / "1", ROWS)
         several = {
             world: on_ranks(world, step_times, shards, folder / str(world), ROWS * world)

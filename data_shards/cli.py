@@ -25,7 +25,7 @@ from data_shards.remote.sources import NO_IMAGES, open_shards
 from data_shards.remote.transport import is_remote, shown_address
 from data_shards.schema import RawDataset, Role, View
 from data_shards.shards import ShardSet
-from data_shards.synth import write_world
+from data_shards.synth.world import write_world
 from data_shards.verify import verify_shards
 
 log = logging.getLogger(__name__)
@@ -159,27 +159,27 @@ def verify(argv: Sequence[str]) -> int:
         )
     folder = Path(config.shards)
     with show_progress("verifying", unit="MB") as progress:
-        verdict = verify_shards(
+        result = verify_shards(
             folder,
             expect=config.expect,
             workers=config.workers,
             progress=progress,
             is_decoded=config.decode,
         )
-    for problem in verdict.problems[:MOST_PROBLEMS]:
+    for problem in result.problems[:MOST_PROBLEMS]:
         log.info("%s", problem)
     if config.json:
-        sys.stdout.write(json.dumps(verdict.values) + "\n")
-    if not verdict.is_ok:
-        raise verdict.sentence(folder, told=MOST_PROBLEMS)
+        sys.stdout.write(json.dumps(result.values) + "\n")
+    if not result.is_ok:
+        raise result.sentence(folder, told=MOST_PROBLEMS)
     log.info(
         "%s is whole%s: %d images, %.2f GB in %.1f s (%.2f GB/s)",
         folder,
         " and every image decodes" if config.decode else "",
-        verdict.images,
-        verdict.bytes / 1e9,
-        verdict.seconds,
-        verdict.bytes / 1e9 / max(verdict.seconds, 1e-9),
+        result.images,
+        result.bytes / 1e9,
+        result.seconds,
+        result.bytes / 1e9 / max(result.seconds, 1e-9),
     )
     return 0
 

@@ -134,8 +134,9 @@ class DecoderProcess:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End it, and wait."""
+        """End it: it has nothing to lose."""
         self._line.close()
+        self._process.kill()
         self._process.wait()
 
 

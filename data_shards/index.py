@@ -118,7 +118,21 @@ def read_index(path: Path, *, tar: Path | None, sha256: str) -> Index:
     index = Index(rows=rows, keys=keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256.hex())
     if tar is not None:
         check_tar(tar, index.tar_bytes)
-        _check_ends(tar, index)
+        try:
+            with tar.open("rb") as file:
+                for at in (0, -1) if len(index.rows) else ():
+                    row = index.rows[at]
+                    file.seek(int(row["offset"]))
+                    digest = hashlib.sha256(file.read(int(row["size"]))).digest()
+                    if digest[:16] != row["digest"].tobytes():
+                        raise ShardError(
+                            f"{tar} is newer than its index, or damaged: {index.keys[at]} is "
+                            f"another image; look with skydistill verify, restore it or {AGAIN}"
+                        )
+        except OSError as error:
+            raise ShardError(
+                f"{tar} cannot be read ({error.strerror}); restore it or {AGAIN}"
+            ) from error
     return index
 
 
@@ -155,22 +169,3 @@ def check_tar(tar: Path, expected_bytes: int) -> None:
             f"{tar} has {actual} bytes and its index says {expected_bytes}: "
             f"the tar is truncated or was changed; {AGAIN}"
         )
-
-
-def _check_ends(tar: Path, index: Index) -> None:
-    """Check the first and the last image of a tar against their digests."""
-    try:
-        with tar.open("rb") as file:
-            for at in (0, -1) if len(index.rows) else ():
-                row = index.rows[at]
-                file.seek(int(row["offset"]))
-                digest = hashlib.sha256(file.read(int(row["size"]))).digest()
-                if digest[:16] != row["digest"].tobytes():
-                    raise ShardError(
-                        f"{tar} is newer than its index, or damaged: {index.keys[at]} is another "
-                        f"image; look with skydistill verify, restore it or {AGAIN}"
-                    )
-    except OSError as error:
-        raise ShardError(
-            f"{tar} cannot be read ({error.strerror}); restore it or {AGAIN}"
-        ) from error

@@ -52,11 +52,28 @@ def show_progress(title: str, *, unit: str = "", enabled: bool = True) -> Iterat
         yield lambda done, total, **facts: None
     elif os.environ.get(PROGRESS_VARIABLE) == "json":
         yield _Lines(title, unit, style="json")
-    elif sys.stderr.isatty():
-        with _bar(title, unit) as progress:
-            yield progress
-    else:
+    elif not sys.stderr.isatty():
         yield _Lines(title, unit, style="lines")
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit + " [dim]{task.fields[facts]}"),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=None, facts="")
+
+            def update(done: int, total: int, **facts: float) -> None:
+                shown = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
+                bar.update(task, completed=done, total=total, facts=shown)
+
+            yield update
 
 
 class _Lines:
@@ -78,26 +95,3 @@ class _Lines:
         else:
             shown = "".join(f" {name}={value:.4g}" for name, value in facts.items())
             log.info("%s %d/%d %s%s", self.title, done, total, self.unit, shown)
-
-
-@contextmanager
-def _bar(title: str, unit: str) -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit + " [dim]{task.fields[facts]}"),
-        TimeRemainingColumn(),
-    )
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, facts="")
-
-        def update(done: int, total: int, **facts: float) -> None:
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
-            bar.update(task, completed=done, total=total, facts=shown)
-
-        yield update

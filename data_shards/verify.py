@@ -140,7 +140,7 @@ class Problem:
 
 
 @dataclass(kw_only=True)
-class Verdict:
+class VerifyResult:
     """What a check of a whole folder found."""
 
     images: int = 0
@@ -158,7 +158,7 @@ class Verdict:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The verdict for a machine."""
+        """The result for a machine."""
         return {
             "ok": self.is_ok,
             "images": self.images,
@@ -185,7 +185,7 @@ def verify_shards(
     workers: int,
     progress: Progress,
     is_decoded: bool = False,
-) -> Verdict:
+) -> VerifyResult:
     """Check manifest, indexes, every byte of every tar, pairs and counts.
 
     Args:
@@ -205,23 +205,23 @@ def verify_shards(
         checked = list(
             pool.map(lambda entry: _check_shard(folder, manifest, entry, count), manifest.shards)
         )
-    verdict = Verdict(bytes=sum(shard.bytes_read for shard in checked))
-    verdict.problems = [problem for shard in checked for problem in shard.problems]
+    result = VerifyResult(bytes=sum(shard.bytes_read for shard in checked))
+    result.problems = [problem for shard in checked for problem in shard.problems]
     indexes = [shard.index for shard in checked if shard.index is not None]
-    verdict.images = sum(len(index.rows) for index in indexes)
-    if is_decoded and not verdict.problems:
-        verdict.problems += _undecodable(ShardSet.open(folder), workers or usable_cpus())
+    result.images = sum(len(index.rows) for index in indexes)
+    if is_decoded and not result.problems:
+        result.problems += _undecodable(ShardSet.open(folder), workers or usable_cpus())
     if len(indexes) == len(checked):
-        verdict.problems += _problems_of_the_whole(manifest, indexes)
-    verdict.is_whole = verdict.is_ok
-    if expect == "official" and verdict.is_whole:
+        result.problems += _problems_of_the_whole(manifest, indexes)
+    result.is_whole = result.is_ok
+    if expect == "official" and result.is_whole:
         if manifest.layout in PUBLISHED:
             found = compare(manifest.layout, images_in(ShardSet.open(folder))).differences
         else:
             found = (f"the layout is {manifest.layout}, which has no published counts to compare",)
-        verdict.problems += (Problem(problem=sentence) for sentence in found)
-    verdict.seconds = time.monotonic() - started
-    return verdict
+        result.problems += (Problem(problem=sentence) for sentence in found)
+    result.seconds = time.monotonic() - started
+    return result
 
 
 @dataclass(kw_only=True)

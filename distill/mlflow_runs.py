@@ -6,12 +6,12 @@ goes on, or later by `skydistill mlflow sync`. mlflow is imported inside functio
 
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,11 @@ class RunInStore:
     def __init__(
         self, paths: RunPaths, *, store: str | None = None, is_training: bool = False
     ) -> None:
-        from mlflow.entities import Param
-
         self.paths, link = paths, read_link(paths)
         link["store"] = store or link["store"]
         self.client, experiment = _open_experiment(paths, link)
+        from mlflow.entities import Param  # open_store makes it quiet first
+
         known = sorted({experiment, link["experiment_id"] or experiment})
         ours = f"tags.`{FOLDER}` = '{link['folder_id']}'"
         # None where the run was deleted, or the store is another.
@@ -73,7 +73,7 @@ class RunInStore:
         ]
         for start in range(0, len(params), MOST_PARAMS):
             self.client.log_batch(self.run_id, params=params[start : start + MOST_PARAMS])
-        parent = read_link(RunPaths(Path(link["sweep"]))) if link["sweep"] else {}
+        parent = read_link(RunPaths(paths.folder / link["sweep"])) if link["sweep"] else {}
         if parent.get("run_id") and parent["store"] == link["store"]:
             self.client.set_tag(self.run_id, PARENT, parent["run_id"])
         self.is_new = not found
@@ -118,12 +118,12 @@ class RunInStore:
             dataset = Dataset(name, facts["digest"], "skydistill shards", where)
             tags = [InputTag("mlflow.data.context", context)]
             self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
-        elif not Path(source).is_file():
-            log.warning("%s is gone, and MLflow does without it", source)
+        elif not (file := self.paths.folder / source).is_file():
+            log.warning("%s is gone, and MLflow does without it", file)
         elif kind == "model":
-            self._log_model(source, **facts)
+            self._log_model(str(file), **facts)
         else:
-            self.client.log_artifact(self.run_id, source, facts["folder"] or None)
+            self.client.log_artifact(self.run_id, str(file), facts["folder"] or None)
 
     def _log_model(self, weights: str, *, width: int, register: str | None) -> None:
         """Log weights as a model that describes images; one that is whole is left as it is."""
@@ -133,9 +133,9 @@ class RunInStore:
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        ours = f"source_run_id = '{self.run_id}' AND name = 'model' AND status = 'READY'"
-        whole = self.client.search_logged_models([self.experiment_id], ours)
-        made = whole[0] if whole else None
+        ours = f"source_run_id = '{self.run_id}' AND name = 'model'"
+        models = self.client.search_logged_models([self.experiment_id], ours)
+        made = next((model for model in models if model.status == "READY"), None)
         if made is None:
             made = self.client.create_logged_model(self.experiment_id, "model", self.run_id)
             images = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
@@ -147,7 +147,7 @@ class RunInStore:
                     data_path=weights,
                     signature=ModelSignature(Schema([images]), Schema([descriptors])),
                     input_example=np.zeros((1, 8, 8, 3), np.uint8),
-                    pip_requirements=[f"skydistill=={version('skydistill')}"],
+                    pip_requirements=["skydistill"],
                 )
                 self.client.log_model_artifacts(made.model_id, f"{folder}/model")
             self.client.finalize_logged_model(made.model_id, "READY")
@@ -171,10 +171,8 @@ class RunInStore:
             tags={"recall": str(recall)},
             model_id=model.model_id,
         )
-        best = self.client.get_registered_model(name).aliases.get("best")
-        if best is None or recall >= float(
-            self.client.get_model_version(name, best).tags.get("recall", 0)
-        ):
+        best = self.client.get_registered_model(name).aliases.get("best", made.version)
+        if recall >= float(self.client.get_model_version(name, best).tags["recall"]):
             self.client.set_registered_model_alias(name, "best", made.version)
 
     def end(self, status: str | None = None) -> str:
@@ -235,7 +233,7 @@ def begin_run(
     link |= {"run_id": None, "experiment_id": None, "sent_bytes": 0, "sent_records": 0}
     link |= {"store": None, **read_link(paths), "uri": uri, "experiment": experiment, "name": name}
     link |= {"params": dict(params), "tags": {**tags, **source}}
-    link |= {"sweep": str(sweep.resolve()) if sweep else None}
+    link["sweep"] = os.path.relpath(sweep, paths.folder) if sweep else None
     write_json(paths.mlflow, link | ({} if uri == SPOOL else {"store": uri}))
 
 

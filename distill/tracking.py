@@ -94,7 +94,7 @@ class Tracker:
 
     def log_artifact(self, path: Path, *, folder: str = "") -> None:
         """Let the MLflow run have a copy of a file."""
-        self._record(kind="file", source=str(path.resolve()), folder=folder)
+        self._record(kind="file", source=os.path.relpath(path, self.paths.folder), folder=folder)
 
     def log_dataset(self, name: str, fingerprint: str, source: str, *, context: str) -> None:
         """Name the shards that the run is trained or (`context`) tested on."""
@@ -103,7 +103,7 @@ class Tracker:
 
     def log_model(self, weights: Path, *, width: int, register: str | None) -> None:
         """Let MLflow have a weight file as a model that describes images by so many numbers."""
-        source = str(weights.resolve())
+        source = os.path.relpath(weights, self.paths.folder)  # which may move with it
         self._record(kind="model", source=source, width=width, register=register)
 
     def _record(self, **facts: object) -> None:
@@ -175,9 +175,11 @@ class _Sender(threading.Thread):
             is_last = self.stopping.wait(pause if self._run or self.is_failing else 0)
             try:
                 self._run = self._run or RunInStore(self.paths, is_training=self.is_training)
-                self._run.send()
-                if is_last and (self.status or self._run.is_new):
-                    self._run.end(self.status)
+                try:
+                    self._run.send()
+                finally:  # what one file keeps from being sent does not keep the run open
+                    if is_last and (self.status or self._run.is_new):
+                        self._run.end(self.status)
                 self.is_failing, pause = False, SECONDS_BETWEEN_BATCHES
             except Exception as error:  # noqa: BLE001 - logging must never stop training, whatever the store raises
                 self.is_failing, pause = True, min(2 * pause, MOST_SECONDS_BETWEEN_TRIES)

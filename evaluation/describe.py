@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from data_shards.augment.on_device import send
 from data_shards.config import Resampling
 from data_shards.decode import Pixels
 from data_shards.decoders import ImageBatch
@@ -94,12 +95,19 @@ def describe(
     done = 0
     with inference(model):
         for part, images in _changed(batches, shards, change, threads=threads):
-            pixels = normalize(torch.from_numpy(images).to(device))
+            pixels = normalize(send(images, device))
             parts.append(model.describe(pixels, flip=flip).float().cpu().numpy())
             done += len(part)
             progress(min(done * world_size(), len(wanted)), len(wanted))
     descriptor_ND = _together(parts, wanted, batch_size)
-    _refuse_broken(descriptor_ND, shards, wanted)
+    is_broken_N = ~descriptor_ND.isfinite().all(dim=1) | (descriptor_ND == 0).all(dim=1)
+    if bool(is_broken_N.any()):
+        first = int(is_broken_N.nonzero()[0])
+        raise DescriptorError(
+            f"{int(is_broken_N.sum())} of {len(wanted)} descriptors are zero or not finite, first "
+            f"that of {shards.describe(int(wanted[first]))}; this model did not learn, train it "
+            "again"
+        )
     return Descriptors(rows=wanted, descriptor_ND=descriptor_ND, device=device)
 
 
@@ -143,13 +151,3 @@ def _together(
 
 
 _NOTHING = np.empty((0, 1), dtype=np.float32)
-
-
-def _refuse_broken(descriptor_ND: Tensor, shards: ShardSet, rows: RowNumbers) -> None:
-    is_broken_N = ~descriptor_ND.isfinite().all(dim=1) | (descriptor_ND == 0).all(dim=1)
-    if bool(is_broken_N.any()):
-        first = int(is_broken_N.nonzero()[0])
-        raise DescriptorError(
-            f"{int(is_broken_N.sum())} of {len(rows)} descriptors are zero or not finite, first "
-            f"that of {shards.describe(int(rows[first]))}; this model did not learn, train it again"
-        )

@@ -331,7 +331,8 @@ def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> 
         return
     # A run keeps one number and one file per name; other tasks and their figures get other names.
     prefix = "-".join(["test", *inputs.differences])
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = {"cost/parameters": report.cost.parameters}
+    metrics["cost/ops"] = report.cost.ops
     for result in report.results:
         metrics |= tracked(f"{prefix}/{result.name}", result.metrics)
     for name, distances in report.distances.items():

@@ -141,7 +141,9 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
                 name=f"evaluate_{run}",
                 title=f"evaluate the {run.replace('_', ' ')}",
                 argv=verb_argv(
-                    "evaluate", "--checkpoint", paths.runs / run, "--shards", paths.shards
+                    "evaluate",
+                    "--overwrite",
+                    *("--checkpoint", paths.runs / run, "--shards", paths.shards),
                 ),
             )
             for run in RECIPES

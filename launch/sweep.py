@@ -85,7 +85,7 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         yield Stage(
             name=f"evaluate-{name}",
             title=f"evaluate {row.name}, seed {seed}",
-            argv=verb_argv("evaluate", *checkpoint, "--no-figures"),
+            argv=verb_argv("evaluate", *checkpoint, "--no-figures", "--overwrite"),
             uses=(paths.runs / name,),
         )
 
@@ -120,7 +120,8 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage], *, name: str) -> int
         return _do_rows(config, stages)
     finally:
         try:
-            list(sync(config.out))
+            *_, view = sync(config.out)
+            sys.stdout.write(f"{view}\n")
         except TrackingError as error:
             sys.stdout.write(f"{error}\n")
 

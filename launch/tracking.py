@@ -1,14 +1,33 @@
 """A sweep in MLflow: one run above those of its rows, and what jobs spooled, brought there."""
 
+import base64
+import json
 import os
+import re
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from data_shards.errors import TrackingError
 from launch.config import SweepConfig
 from launch.demo import Stage
+
+if TYPE_CHECKING:
+    from distill.mlflow_runs import RunInStore
+
+SECONDS_FOR_A_SERVER = "60"
+"""How long a sync waits for an answer: a training waits less, and leaves large files to it."""
+
+PARAMETERS = ("method", "role", "model.arch", "data.altitudes", "seed")
+PROBES = ("best/d2s/recall_at_1", "best/s2d/recall_at_1")
+COSTS = ("cost/parameters", "cost/ops", "train/images_per_second")
+"""Columns of a sweep: method and height, accuracy (the test set's are added), cost."""
+
+WIDTHS = {"params": 105, "metrics": 165}
+"""Of such columns, in pixels."""
 
 
 def begin_sweep(
@@ -62,13 +81,14 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[str]:
         raise TrackingError(
             f"{folder} has no mlflow.json; give the folder of a run that was tracked, or of a sweep"
         )
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SECONDS_FOR_A_SERVER)
     statuses: list[str] = []
     for paths in own + rows:
         link = read_link(paths)
-        beside = Path(link["sweep"] or (folder if rows else folder.parent), "mlflow.db")
+        home = paths.folder / link["sweep"] if link["sweep"] else folder if rows else folder.parent
         asked = (uri, link["store"], os.environ.get("MLFLOW_TRACKING_URI"))
         known = [one for one in asked if one and one != SPOOL]
-        store = known[0] if known else f"{SQLITE}{beside.resolve()}"
+        store = known[0] if known else f"{SQLITE}{(home / 'mlflow.db').resolve()}"
         with _told(store):
             run = RunInStore(paths, store=store)
             num_sent = run.send()
@@ -82,6 +102,30 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[str]:
                 sweep.client.log_artifact(sweep.run_id, str(page))
             if "RUNNING" not in statuses:
                 sweep.end("FINISHED" if {*statuses} == {"FINISHED"} else "FAILED")
+            view = _share_view(sweep, name=read_link(own[0])["name"])
+        opens = "" if store.startswith("http") else f"mlflow ui --backend-store-uri {store}: "
+        yield f"view: {opens}{store if not opens else 'http://127.0.0.1:5000'}/#{view}"
+
+
+def _share_view(sweep: "RunInStore", *, name: str) -> str:
+    """Save the columns that compare rows as a shared view of the experiment; return its place."""
+    ours = f"tags.`mlflow.parentRunId` = '{sweep.run_id}'"
+    runs = sweep.client.search_runs([sweep.experiment_id], ours)
+    measured = {key for run in runs for key in run.data.metrics}
+    accuracy = sorted(key for key in measured if re.fullmatch(r"test/\w+(/\d+m)?/recall_at_1", key))
+    numbers = [key for key in (*PROBES, *accuracy, *COSTS) if key in measured]
+    columns = [f"params.`{key}`" for key in PARAMETERS] + [f"metrics.`{key}`" for key in numbers]
+    view: dict[str, Any] = {"searchFilter": ours, "selectedColumns": columns}
+    view |= {
+        "columnOrder": columns,
+        "columnWidths": {column: WIDTHS[column.partition(".")[0]] for column in columns},
+    }
+    if numbers:
+        view |= {"orderByKey": columns[len(PARAMETERS)], "orderByAsc": False}
+    packed = base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
+    tag = f"mlflow.sharedViewState.{name}"
+    sweep.client.set_experiment_tag(sweep.experiment_id, tag, f"deflate;{packed}")
+    return f"/experiments/{sweep.experiment_id}/runs?viewStateShareKey={name}"
 
 
 @contextmanager

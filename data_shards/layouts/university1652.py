@@ -97,35 +97,33 @@ def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[Ima
         raise LayoutError(
             f"{raw / part / name} is missing; a University-1652 folder has {part}/{name}/ID/*.jpg"
         )
-    records = [record for place in subfolders(root) for record in _place(place, view, role)]
+    records: list[ImageRecord] = []
+    for folder in subfolders(root):
+        files, on_orbit = image_names(folder), 0
+        if not files and view not in OPTIONAL:
+            raise LayoutError(
+                f"{folder} holds no image; add the {view.word} images of this place or remove it"
+            )
+        if view is View.DRONE:
+            files, on_orbit = _along_the_orbit(files)
+        path = os.fspath(folder)
+        records += [
+            ImageRecord(
+                place=folder.name,
+                view=view,
+                roles=role,
+                position=position,
+                altitude_m=orbit_altitude_m(position) if position <= on_orbit else None,
+                path=f"{path}/{file}",
+                name=key_name(stem(file)),
+            )
+            for position, file in enumerate(files, start=1)
+        ]
     if not records and view not in OPTIONAL:
         raise LayoutError(
             f"{root} holds no images; put one folder per place with *.jpg files there"
         )
     return records
-
-
-def _place(folder: Path, view: View, role: Role) -> list[ImageRecord]:
-    files = image_names(folder)
-    if not files and view not in OPTIONAL:
-        raise LayoutError(
-            f"{folder} holds no image; add the {view.word} images of this place or remove it"
-        )
-    on_orbit, place, root = 0, folder.name, os.fspath(folder)
-    if view is View.DRONE:
-        files, on_orbit = _along_the_orbit(files)
-    return [
-        ImageRecord(
-            place=place,
-            view=view,
-            roles=role,
-            position=position,
-            altitude_m=orbit_altitude_m(position) if position <= on_orbit else None,
-            path=f"{root}/{file}",
-            name=key_name(stem(file)),
-        )
-        for position, file in enumerate(files, start=1)
-    ]
 
 
 def _along_the_orbit(files: list[str]) -> tuple[list[str], int]:

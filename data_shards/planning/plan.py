@@ -170,7 +170,7 @@ class Plan:
 
         Without making the rest, so that an epoch costs 4 bytes per image and not 32 per row.
         """
-        shown = self._shown.get(epoch, lambda: self._shuffled(epoch))
+        shown = self._shown.get(epoch, lambda: _Shown(self, epoch))
         owner, turns = shown.order(part.start, part.stop)
         turn = turns.astype(np.int64)
         first = self.drones.start[owner] + turn * self.drones_per_row
@@ -187,33 +187,26 @@ class Plan:
         """Make what the rows of an epoch are made of, so that they are at hand when asked for."""
         self.rows(epoch, slice(0, self.global_batch))
 
-    def _shuffled(self, epoch: int) -> "_Shown":
-        """Shuffle the images of every place, and their places."""
-        names, places = (self.seed, epoch), self.places
-        rounds = Rounds(
-            np.minimum(self._rounds, self.steps_per_epoch),
-            places,
-            seed=self.seed,
-            epoch=epoch,
-            global_batch=self.global_batch,
-            neighbours=self.neighbours,
-        )
-        return _Shown(
-            order=make_order(rounds, num_steps=self.steps_per_epoch),
-            drones=self.drones.shuffled(DRONE, *names, places=places),
-            satellites=self.satellites.shuffled(SATELLITE, *names, places=places),
-            third=None if self.third is None else self.third.shuffled(THIRD, *names, places=places),
-        )
 
-
-@dataclass(frozen=True, kw_only=True)
 class _Shown:
     """What one epoch shows: the order of its places, and the order of each place's images."""
 
-    order: Order
-    drones: ImageRows
-    satellites: ImageRows
-    third: ImageRows | None
+    def __init__(self, plan: Plan, epoch: int) -> None:
+        places, names = plan.places, (plan.seed, epoch)
+        rounds = Rounds(
+            np.minimum(plan._rounds, plan.steps_per_epoch),
+            places,
+            seed=plan.seed,
+            epoch=epoch,
+            global_batch=plan.global_batch,
+            neighbours=plan.neighbours,
+        )
+        self.order: Order = make_order(rounds, num_steps=plan.steps_per_epoch)
+        self.drones = plan.drones.shuffled(DRONE, *names, places=places)
+        self.satellites = plan.satellites.shuffled(SATELLITE, *names, places=places)
+        self.third = (
+            None if plan.third is None else plan.third.shuffled(THIRD, *names, places=places)
+        )
 
 
 def _in_turn(

@@ -81,7 +81,7 @@ class LocalCache:
             ShardError: the cache cannot be written to, or lies where there are no locks.
         """
         assert _NAME.fullmatch(name), name
-        with self.told():
+        with self.disk_errors():
             self.locks.mkdir(parents=True, exist_ok=True)
             lock = hold(self.locks / f"{name}.use", is_shared=True)
             os.utime(self.locks / f"{name}.use")
@@ -90,7 +90,7 @@ class LocalCache:
         return entry
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def disk_errors(self) -> Iterator[None]:
         """Turn what the system says of this disk into a sentence."""
         try:
             yield
@@ -175,7 +175,7 @@ class CacheEntry:
             ShardError: the source is broken off, lacks one, or is not what the digests say.
         """
         path = self.cache.locks / f"{self.folder.name}.fetch"
-        with self.cache.told():
+        with self.cache.disk_errors():
             if not self._missing(files):
                 return
             lock = hold_if_free(path)

@@ -9,6 +9,8 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Of ImageNet, as every pretrained backbone here expects."""
 
+MEAN_LEVEL, STD_LEVELS = torch.tensor(MEAN) * 255, torch.tensor(STD) * 255
+
 PREPROCESSING = f"imagenet mean {MEAN} std {STD}"
 """Part of the key of a teacher cache."""
 
@@ -23,7 +25,7 @@ def normalize(images_NHWC: Tensor) -> Tensor:
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return both of levels 0 to 255, brought to a device once: each copy waits for a GPU."""
     with torch.inference_mode(mode=False):  # training may read them as well
-        return torch.tensor(MEAN, device=device) * 255, torch.tensor(STD, device=device) * 255
+        return MEAN_LEVEL.to(device), STD_LEVELS.to(device)
 
 
 def renormalize(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:

@@ -18,7 +18,7 @@ CHUNK = 1024
 
 HOST_CHUNK = 2**21
 """Similarities of a chunk on a CPU: 8 MiB, which the allocator keeps. Larger ones are mapped anew
-for each chunk, which takes a tenth of the time."""
+for each chunk, page by page."""
 
 
 def info_nce(

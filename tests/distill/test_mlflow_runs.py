@@ -1,26 +1,66 @@
-"""A trained model as a user of MLflow loads it."""
+"""Trainings as MLflow tells of them, and a trained model as a user of MLflow loads it."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from data_shards.decode import resize
+from data_shards.errors import DivergedError
 from data_shards.shards import ShardSet
+from distill.attempt import one_rank_tells, train_once
 from distill.mlflow_runs import read_link
 from distill.models.preprocess import normalize
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
 from distill.weights_file import load_student
-from tests.distill.conftest import save_newborn
+from launch.tracking import sync
+from tests.distill.conftest import MakeConfig, save_newborn
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A SQLite store, set up by the first run that is brought to it."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "is_stopped", "status"),
+    [(1e-3, False, "FINISHED"), (1e-3, True, "KILLED"), (1e30, False, "FAILED")],
+)
+def test_a_training_tells_how_it_ended(
+    make_config: MakeConfig, store: str, learning_rate: float, is_stopped: bool, status: str
+) -> None:
+    config = make_config(
+        tracking={"uri": store}, optimizer={"learning_rate": learning_rate}, save_every_steps=2
+    )
+    paths = RunPaths(config.run_folder)
+    paths.folder.mkdir()
+    if is_stopped:
+        paths.stop.touch()
+    diverges = pytest.raises(DivergedError) if status == "FAILED" else nullcontext()
+    with diverges, one_rank_tells(config):
+        code = train_once(config, recipe="tiny.yaml", make_probes=lambda *_: [])
+        assert code == (75 if is_stopped else 0)
+    assert len(list(sync(paths.folder))) == 1, "what stops early does not wait long for MLflow"
+    client = MlflowClient(store)
+    run = client.get_run(read_link(paths)["run_id"])
+    assert run.info.status == status
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"recipe.yaml", "environment.json"} <= files
+    assert ("checkpoints.json" in files) == (status != "FAILED")
+    assert (len(run.outputs.model_outputs) == 1) == (status == "FINISHED")
+    (trained_on,) = run.inputs.dataset_inputs
+    assert trained_on.dataset.digest == ShardSet.open(config.data.shards).fingerprint[:36]
 
 
 def test_a_student_is_loaded_from_mlflow_and_describes_images(
-    tmp_path: Path, tiny_shards: ShardSet
+    tmp_path: Path, store: str, tiny_shards: ShardSet
 ) -> None:
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 32, 3), np.uint8)
     for number, recall in enumerate((0.5, 0.25)):
         trained = save_newborn(tmp_path / f"trained-{number}", tiny_shards, seed=number)
@@ -51,5 +91,6 @@ def test_a_student_is_loaded_from_mlflow_and_describes_images(
         assert model.metadata.signature.outputs.inputs[0].shape == (-1, loaded.model.width)
         with pytest.raises(mlflow.exceptions.MlflowException, match="uint8"):
             model.predict(images.astype(np.float64))
-    logged = [file.name for file in (tmp_path / "mlartifacts").rglob("*") if file.is_file()]
-    assert logged.count("model.safetensors") == 2 and ".pkl" not in str(logged)
+    beside = Path(store.removeprefix("sqlite:///")).parent / "mlartifacts"
+    logged = [file.name for file in beside.rglob("*") if file.is_file()]
+    assert logged.count("model.safetensors") >= 2 and ".pkl" not in str(logged)

@@ -2,18 +2,10 @@
 
 import json
 import logging
-import os
-import re
 import resource
-import shutil
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,8 +15,6 @@ from distill.mlflow_runs import read_lines
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker, continue_run, tracking_uri
 from tests.distill.conftest import NO_SERVER, metric_lines
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
@@ -222,71 +212,3 @@ def test_a_run_that_was_never_tracked_can_be_evaluated(paths):
     with continue_run(paths) as tracker:
         tracker.log(1, {"test/d2s/ap": 0.5})
     assert len(metric_lines(paths)) == 1 and not paths.mlflow.exists()
-
-
-@contextmanager
-def served(store: str, folder: Path) -> Iterator[str]:
-    """Serve a store on a free port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
-    words += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
-    words += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            words, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while not _answers(f"http://127.0.0.1:{port}/health"):
-            assert server.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline, (folder / "server.log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(20)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-@pytest.mark.slow
-def test_a_server_is_fed_and_its_page_shows_the_run(paths, store, tmp_path):
-    tracker = start(paths, store)
-    tracker.log(1, {"train/total": 0.1234})
-    tracker.finish("FINISHED")
-    with served(store, tmp_path) as uri:
-        over_http = RunPaths(tmp_path / "second")
-        over_http.folder.mkdir()
-        tracker = start(over_http, uri, seed="0")
-        tracker.log(3, {"train/total": 0.5678})
-        tracker.log_artifact(paths.mlflow)
-        tracker.finish("FINISHED")
-        assert history(over_http, "train/total") == [(3, 0.5678)]
-        assert run_of(over_http).data.params == {"seed": "0"}
-        files = MlflowClient(uri).list_artifacts(link(over_http)["run_id"])
-        assert [file.path for file in files] == ["mlflow.json"]
-        if CHROMIUM is None:
-            pytest.skip("chromium is not installed; make test installs it")
-        run = link(over_http)
-        page = f"{uri}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-        shown = _dom(page, tmp_path / "profile")
-    text = re.sub(r"<[^>]+>", " ", shown)
-    assert "tiny run" in text
-    assert "train/total" in text and "0.5678" in text
-
-
-def _dom(url: str, profile: Path) -> str:
-    """Return the page as headless Chromium shows it, once its scripts have run."""
-    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    words += ["--disable-dev-shm-usage", f"--user-data-dir={profile}", "--no-first-run"]
-    words += ["--virtual-time-budget=15000", "--window-size=1400,1000", url]
-    return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout

@@ -14,6 +14,7 @@ from data_shards.errors import RecipeError, TrackingError
 from data_shards.lock import hold
 from data_shards.manifest import write_json
 from distill.config.tracking import TrackingConfig
+from distill.mlflow_runs import read_link
 from distill.run_folder import RunPaths, record_exit
 from distill.tracking import Tracker, continue_run, tracking_uri
 from launch import cli
@@ -121,7 +122,9 @@ def test_a_sweep_that_spooled_is_brought_to_its_own_store_once(out: Path) -> Non
     ]
 
     before, ended = everything(uri, runs), runs["a"].info.end_time
-    assert all(": 0 lines sent" in line for line in sync(out))
+    *lines, view = sync(out)
+    assert all(": 0 lines sent" in line for line in lines)
+    assert view.endswith("/#/experiments/1/runs?viewStateShareKey=heights")
     again = runs_in(uri, "sweeps")
     assert again.keys() == runs.keys() and everything(uri, again) == before
     assert again["a"].info.end_time == ended
@@ -158,7 +161,7 @@ list(sync(Path({str(out)!r})))
     told = {**environment(), "MLFLOW_TRACKING_URI": ""}
     ended = subprocess.run([sys.executable, "-c", program], env=told)
     assert ended.returncode == -signal.SIGKILL
-    assert len(list(sync(out))) == 3
+    assert list(sync(out))
     runs = runs_in(uri, "sweeps")
     assert runs.keys() == {"heights", *ROWS}
     assert [run.data.params for run in runs.values()].count({"seed": "0"}) == 2
@@ -176,6 +179,16 @@ def test_a_killed_run_is_told_from_one_that_trains(tmp_path: Path, store: str) -
         assert runs_in(store, "rows")["killed"].info.status == "RUNNING"
     assert f"0 lines sent to {store}" in next(sync(tracker.paths.folder))
     assert runs_in(store, "rows")["killed"].info.status == "KILLED"
+
+
+def test_a_spool_may_move_with_its_run(tmp_path: Path, store: str) -> None:
+    tracker = spooled(tmp_path / "node", uri="spool")
+    (tracker.paths.folder / "note.txt").write_text("ours")
+    tracker.log_artifact(tracker.paths.folder / "note.txt", folder="notes")
+    moved = tracker.paths.folder.rename(tmp_path / "laptop")
+    assert list(sync(moved, store))
+    files = MlflowClient(store).list_artifacts(read_link(RunPaths(moved))["run_id"], "notes")
+    assert [file.path for file in files] == ["notes/note.txt"]
 
 
 def test_what_cannot_be_synced_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from data_shards.config import SynthConfig
 from data_shards.layouts import read_layout
 from data_shards.schema import Role, View
-from data_shards.synth import WorldSummary, write_world
+from data_shards.synth.world import WorldSummary, write_world
 
 SMALL = {"layout": "sues200", "places": 2, "test_places": 1, "views": 2, "image_size": 32}
 

@@ -10,8 +10,8 @@ import pytest
 
 from data_shards.config import SynthConfig
 from data_shards.errors import LayoutError
-from data_shards.synth import WorldSummary, world, write_world
-from data_shards.synth.world import BENCH
+from data_shards.synth import world
+from data_shards.synth.world import BENCH, WorldSummary, write_world
 
 SMALL = SynthConfig(
     out=Path("unset"), places=2, test_places=1, distractors=1, views=3, image_size=32, workers=1
