@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -235,6 +236,28 @@ def begin_run(
     link |= {"params": dict(params), "tags": {**tags, **source}}
     link["sweep"] = os.path.relpath(sweep, paths.folder) if sweep else None
     write_json(paths.mlflow, link | ({} if uri == SPOOL else {"store": uri}))
+
+
+def watch_node(paths: RunPaths, *, node: str) -> threading.Thread:
+    """Have MLflow tell of this machine's processors, memory, disk, network and GPUs.
+
+    As `system/NODE/...` of the run in a folder, from when it is in its store until it has ended.
+    The thread ends with the process.
+    """
+
+    def watch() -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        while not (link := read_link(paths)).get("run_id"):
+            time.sleep(1.0)
+        run_id, store = link["run_id"], link["store"]
+        SystemMetricsMonitor(
+            run_id, resume_logging=True, node_id=node, tracking_uri=store
+        ).monitor()
+
+    thread = threading.Thread(target=watch, name="mlflow system metrics", daemon=True)
+    thread.start()
+    return thread
 
 
 def _status(paths: RunPaths) -> str:

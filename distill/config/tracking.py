@@ -18,6 +18,9 @@ class TrackingConfig:
     sweep: Path | None = None
     """Folder of the sweep that the run is part of: its MLflow run is the parent."""
 
+    system_metrics: bool = False
+    """Let MLflow tell of processors, memory, disk, network and GPUs of every node; not spooled."""
+
     register: str | None = None
     """Registered model that the trained model is made a version of; the best by its probes is
     called `best`."""

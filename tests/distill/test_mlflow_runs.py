@@ -1,5 +1,6 @@
 """Trainings as MLflow tells of them, and a trained model as a user of MLflow loads it."""
 
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from mlflow import MlflowClient
 from data_shards.decode import resize
 from data_shards.errors import DivergedError
 from data_shards.shards import ShardSet
+from distill import session
 from distill.attempt import one_rank_tells, train_once
-from distill.mlflow_runs import read_link
+from distill.mlflow_runs import read_link, watch_node
 from distill.models.preprocess import normalize
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
@@ -56,6 +58,31 @@ def test_a_training_tells_how_it_ended(
     assert (len(run.outputs.model_outputs) == 1) == (status == "FINISHED")
     (trained_on,) = run.inputs.dataset_inputs
     assert trained_on.dataset.digest == ShardSet.open(config.data.shards).fingerprint[:36]
+
+
+def test_mlflow_tells_of_every_node_until_the_run_has_ended(
+    make_config: MakeConfig, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(session, "watch_node", lambda paths, node: asked.append((paths, node)))
+    config = make_config(tracking={"uri": store, "system_metrics": True})
+    paths = RunPaths(config.run_folder)
+    train_once(config, recipe="tiny.yaml", make_probes=lambda *_: [])
+    assert asked == [(paths, "node0")]
+
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    client, run_id = MlflowClient(store), read_link(paths)["run_id"]
+    client.update_run(run_id, status="RUNNING")
+    watching = [watch_node(paths, node=node) for node in ("node0", "node1")]
+    wanted = {f"system/node{number}/cpu_utilization_percentage" for number in (0, 1)}
+    deadline = time.monotonic() + 60
+    while missing := wanted - client.get_run(run_id).data.metrics.keys():
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.1)
+    client.set_terminated(run_id)
+    for thread in watching:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
 
 
 def test_a_student_is_loaded_from_mlflow_and_describes_images(
