@@ -180,8 +180,12 @@ class DecoderProcesses(Decoders):
         self.memory = BatchMemory(shared_piece)
         self.in_work = threads * CHUNK * AHEAD
         self._processes: SimpleQueue[DecoderProcess] = SimpleQueue()
-        for _ in range(threads):
-            self._processes.put(_idle.pop() if _idle else DecoderProcess())
+        alive = [process for process in _idle if process.is_alive]  # not those killed meanwhile
+        _idle[:] = alive[threads:]
+        for process in alive[:threads]:
+            self._processes.put(process)
+        for _ in range(threads - len(alive)):
+            self._processes.put(DecoderProcess())
 
     def fill(self, tasks: Sequence[ImageTask]) -> "list[Future[None]]":
         """Start filling `tasks`, a chunk at a time."""

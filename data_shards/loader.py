@@ -24,7 +24,8 @@ from data_shards.planning.plan import Plan, PlanRows, rank_slice, ranks_share
 from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 
-PREFETCHED_BATCHES = 2
+PREFETCHED_BATCHES, MOST_AHEAD = 2, 16
+"""Batches that are filled before they are asked for: these, more where they are small."""
 
 Filled = TypeVar("Filled")
 """What the threads fill with images."""
@@ -270,7 +271,7 @@ def _prefetched(
 
     A few batches ahead, and so many of `batch_size` images that all who decode have work.
     """
-    num_ahead = max(PREFETCHED_BATCHES, -(-decoders.in_work // batch_size))
+    num_ahead = min(max(PREFETCHED_BATCHES, -(-decoders.in_work // batch_size)), MOST_AHEAD)
     pending: deque[tuple[Filled, list[Future[None]]]] = deque()
     try:
         for one in submitted(decoders):

@@ -17,7 +17,8 @@ from distill.collectives import (
 )
 from distill.config import DistillConfig
 from distill.inputs import open_inputs
-from distill.launched import launched_rank, log_on_rank_zero
+from distill.launched import launched_rank, log_on_rank_zero, ranks_on_this_node
+from distill.mlflow_runs import watch_node
 from distill.run_folder import (
     DONE,
     FAILED,
@@ -98,6 +99,8 @@ def train_once(
     if accelerator.is_main_process and state.step < config.schedule.num_steps:
         paths.exit.unlink(missing_ok=True)
     accelerator.wait_for_everyone()  # else a rank that fails at once could have recorded it before
+    if config.tracking.system_metrics and accelerator.is_local_main_process:
+        watch_node(paths, node=f"node{launched_rank() // ranks_on_this_node()}")
     log_on_rank_zero(
         f"{config.name}: {accelerator.num_processes} ranks ({accelerator.device.type}), "
         f"global batch {config.data.global_batch}, steps {state.step} to "

@@ -27,8 +27,8 @@ from distill.zero import load_state, sharding, zero_stage
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
-"""Of what a checkpoint holds; a checkpoint of another one is refused."""
+VERSION, OLDEST = 3, 2
+"""Of what a checkpoint holds, and the oldest that is read; one of another version is refused."""
 
 STATE_NAME = "state.json"
 NEIGHBOURS_NAME = "neighbours.npz"
@@ -197,7 +197,7 @@ def _read_state(folder: Path) -> RunState | None:
     """
     if not (facts := read_meta(folder)):
         return None
-    if (version := facts.pop("version")) != VERSION:
+    if not OLDEST <= (version := facts.pop("version")) <= VERSION:
         raise CheckpointError(
             f"checkpoint {folder} was saved by another version of skydistill (it is of version "
             f"{version}, and this one reads {VERSION}); train on with that one, or give another "

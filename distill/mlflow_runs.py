@@ -173,7 +173,7 @@ class RunInStore:
             model_id=model.model_id,
         )
         best = self.client.get_registered_model(name).aliases.get("best", made.version)
-        if recall >= float(self.client.get_model_version(name, best).tags["recall"]):
+        if recall >= float(self.client.get_model_version(name, best).tags.get("recall", -1)):
             self.client.set_registered_model_alias(name, "best", made.version)
 
     def end(self, status: str | None = None) -> str:
@@ -249,8 +249,11 @@ def watch_node(paths: RunPaths, *, node: str) -> threading.Thread:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         while not (link := read_link(paths)).get("run_id"):
+            if link.get("uri") == SPOOL:
+                return
             time.sleep(1.0)
         run_id, store = link["run_id"], link["store"]
+        open_store(store)
         SystemMetricsMonitor(
             run_id, resume_logging=True, node_id=node, tracking_uri=store
         ).monitor()

@@ -26,12 +26,10 @@ from distill.inputs import make_plan
 from distill.launched import (
     is_launched_by_deepspeed,
     is_one_of_several_unstarted,
-    launched_rank,
     launched_world_size,
     ranks_on_this_node,
 )
 from distill.methods import METHODS, Phase, phase_at
-from distill.mlflow_runs import SPOOL, watch_node
 from distill.models import to_device
 from distill.models.backbones import compile_units
 from distill.models.weights import Origin
@@ -133,16 +131,13 @@ class Session:
         )
 
         self.tracker, origin = Tracker(self.paths), self.model.origin
-        uri = tracking_uri(self.paths, config.tracking.uri, sweep=config.tracking.sweep)
-        if config.tracking.system_metrics and uri != SPOOL and accelerator.is_local_main_process:
-            watch_node(self.paths, node=f"node{launched_rank() // ranks_on_this_node()}")
         if not accelerator.is_main_process:
             return
         self.tracker.rewind(self.state.step)
         self.tracker.start(
             name=config.name,
             experiment=config.tracking.experiment,
-            uri=uri,
+            uri=tracking_uri(self.paths, config.tracking.uri, sweep=config.tracking.sweep),
             sweep=config.tracking.sweep,
             params=flat_recipe(config),
             tags={

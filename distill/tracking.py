@@ -59,14 +59,16 @@ class Tracker:
         """Forget the lines behind `step`, before `start`: a resumed run writes them again."""
         if not self.paths.metrics.is_file():
             return
-        text = "".join(
-            json.dumps(entry) + "\n"
-            for entry in read_lines(self.paths.metrics)[0]
-            if int(entry["step"]) <= step
-        )
-        write_text_aside(self.paths.metrics, text)
-        if link := read_link(self.paths):
-            sent = min(int(link["sent_bytes"]), len(text.encode()))
+        link = read_link(self.paths)
+
+        def lines(start: int) -> list[str]:
+            entries, _ = read_lines(self.paths.metrics, start=start)
+            return [json.dumps(entry) + "\n" for entry in entries if int(entry["step"]) <= step]
+
+        kept, unsent = lines(0), lines(link.get("sent_bytes", 0))
+        write_text_aside(self.paths.metrics, "".join(kept))
+        if link:
+            sent = len("".join(kept[: len(kept) - len(unsent)]).encode())
             write_json(self.paths.mlflow, link | {"sent_bytes": sent})
 
     def start(self, **asked: Any) -> None:
@@ -79,8 +81,12 @@ class Tracker:
 
     def send(self, *, is_training: bool) -> None:
         """Send new lines from now on; the run's status stays what it is without `is_training`."""
-        _end_last_line(self.paths.metrics)
-        _end_last_line(self.paths.records)
+        try:
+            _end_last_line(self.paths.metrics)
+            _end_last_line(self.paths.records)
+        except OSError as error:  # the run is somebody else's
+            log.warning("MLflow is told nothing: %s cannot be written", error.filename)
+            return
         if read_link(self.paths)["uri"] != SPOOL:
             self._sender = _Sender(self.paths, is_training=is_training)
             self._sender.start()

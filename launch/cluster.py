@@ -188,8 +188,8 @@ def submit(sweep: ClusterSweep, *, resume: bool) -> int:
             f"job {ids[array.name]}: {array.name}, {_task(sweep, array)}; waits for {waits}\n"
         )
         paths.jobs.write_text(json.dumps(ids, indent=1))
-    if ids:
-        dependency = ":".join(["afterany", *ids.values()])
+    if ids or not Path(sweep.config.out, "comparison.html").is_file():
+        dependency = ":".join(["afterany", *ids.values()]) if ids else ""
         ids["comparison"] = _sbatch(paths, "comparison", dependency)
         sys.stdout.write(f"job {ids['comparison']}: comparison; waits for the end of all\n")
         paths.jobs.write_text(json.dumps(ids, indent=1))

@@ -38,7 +38,8 @@ def begin_sweep(
     It is where the first recipe says, else at `uri`, and with its rows in the experiment of that
     recipe.
     """
-    from distill.mlflow_runs import SPOOL, RunInStore, begin_run
+    from data_shards.manifest import write_json
+    from distill.mlflow_runs import SPOOL, RunInStore, begin_run, read_link
     from distill.run_folder import RunPaths
     from distill.tracking import tracking_uri
 
@@ -54,6 +55,15 @@ def begin_sweep(
         params={},
         tags={"role": "sweep"},
     )
+    made = [
+        stage.makes / RunPaths(stage.makes).weights.name
+        if stage.run and stage.makes
+        else stage.makes or stage.uses[0] / "evaluation.json"
+        for stage in stages
+        if stage.makes or stage.uses
+    ]
+    promised = [os.path.relpath(file, config.out) for file in made]
+    write_json(paths.mlflow, read_link(paths) | {"promised": promised})
     try:
         if uri != SPOOL:
             with _told(uri):
@@ -77,6 +87,7 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[str]:
 
     rows = [RunPaths(file.parent) for file in sorted(folder.glob("runs/*/mlflow.json"))]
     own = [RunPaths(folder)] if RunPaths(folder).mlflow.is_file() else []
+    is_sweep = bool(own) and read_link(own[0])["tags"].get("role") == "sweep"
     if not own + rows:
         raise TrackingError(
             f"{folder} has no mlflow.json; give the folder of a run that was tracked, or of a sweep"
@@ -85,23 +96,33 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[str]:
     statuses: list[str] = []
     for paths in own + rows:
         link = read_link(paths)
-        home = paths.folder / link["sweep"] if link["sweep"] else folder if rows else folder.parent
+        home = (
+            paths.folder / link["sweep"]
+            if link["sweep"]
+            else folder
+            if rows or is_sweep
+            else folder.parent
+        )
         asked = (uri, link["store"], os.environ.get("MLFLOW_TRACKING_URI"))
         known = [one for one in asked if one and one != SPOOL]
         store = known[0] if known else f"{SQLITE}{(home / 'mlflow.db').resolve()}"
         with _told(store):
             run = RunInStore(paths, store=store)
             num_sent = run.send()
-            if paths in rows or not rows:
+            if paths in rows or not is_sweep:
                 statuses.append(run.end())
         yield f"{paths.folder}: {num_sent} lines sent to {store}"
-    if own and rows:
+    if is_sweep:
+        promised = read_link(own[0]).get("promised", [])
+        is_whole = {*statuses} == {"FINISHED"} and all(
+            (folder / file).exists() for file in promised
+        )
         with _told(store):
             sweep = RunInStore(own[0])
             for page in folder.glob("comparison.*"):
                 sweep.client.log_artifact(sweep.run_id, str(page))
-            if "RUNNING" not in statuses:
-                sweep.end("FINISHED" if {*statuses} == {"FINISHED"} else "FAILED")
+            if statuses and "RUNNING" not in statuses:
+                sweep.end("FINISHED" if is_whole else "FAILED")
             view = _share_view(sweep, name=read_link(own[0])["name"])
         opens = "" if store.startswith("http") else f"mlflow ui --backend-store-uri {store}: "
         yield f"view: {opens}{store if not opens else 'http://127.0.0.1:5000'}/#{view}"

@@ -298,7 +298,8 @@ def audit(cache: FeatureCache, teacher: LiveTeacher) -> None:
     allowed = CODECS[cache.key.codec].error + OTHER_PROCESSOR[cache.key.precision]
     count = min(total, max(LEAST_AUDITED, min(MOST_AUDITED, round(total * AUDITED_SHARE))))
     chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
-    threads = teacher.config.data.threads or usable_cpus()  # other ranks wait for this one
+    # Other ranks wait for this one; but more decoders than rows are no help.
+    threads = min(teacher.config.data.threads or usable_cpus(), 1 + count // 32)
     worst = 0.0
     for view in PAIRED_VIEWS:
         of_view = chosen[cache.shards.images.view[described[chosen // cache.slots]] == view]

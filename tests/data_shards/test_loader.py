@@ -14,6 +14,7 @@ from data_shards.augment.variations import FAMILIES
 from data_shards.decode import decode, resize
 from data_shards.errors import PlanError, ShardError
 from data_shards.loader import Batch, TrainLoader, image_batches, slot_variations
+from data_shards.planning import plan as planning
 from data_shards.planning.plan import Plan
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
@@ -279,13 +280,13 @@ def test_a_broken_image_of_a_stream_is_named_when_its_batch_is_due(
 
 def test_the_next_epoch_is_planned_while_this_one_is_shown(tiny_shards, monkeypatch) -> None:
     planned: dict[int, str] = {}
-    shuffled = Plan._shuffled
+    shown = planning._Shown
 
     def noted(plan: Plan, epoch: int):
         planned[epoch] = threading.current_thread().name
-        return shuffled(plan, epoch)
+        return shown(plan, epoch)
 
-    monkeypatch.setattr(Plan, "_shuffled", noted)
+    monkeypatch.setattr(planning, "_Shown", noted)
     assert len(list(loader(tiny_shards).batches(first_step=2, num_steps=STEPS))) == STEPS - 2
     assert planned[0] == "MainThread"
     assert planned[1].startswith("decode") and planned[2].startswith("decode"), planned

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from data_shards.errors import CheckpointError
 from distill import checkpoint, checkpoint_writer
-from distill.checkpoint import SET_ASIDE, VERSION, RunState
+from distill.checkpoint import OLDEST, SET_ASIDE, VERSION, RunState
 from distill.models.weights import file_sha256
 from distill.run_folder import RunPaths
 from distill.weights_file import WEIGHTS_FORMAT, load_student, save_weights
@@ -139,7 +139,7 @@ def test_old_and_half_written_checkpoints_go_and_damaged_ones_are_kept_aside(mak
     assert f"is damaged and kept as {aside / 'step-00000003'}" in caplog.text
 
 
-@pytest.mark.parametrize("version", [None, VERSION - 1, VERSION + 1])
+@pytest.mark.parametrize("version", [None, OLDEST - 1, VERSION + 1])
 def test_a_checkpoint_of_another_version_is_refused_and_nothing_is_touched(copied, version):
     run = RunPaths(copied.run_folder)
     file = run.checkpoints / "step-00000006" / "state.json"

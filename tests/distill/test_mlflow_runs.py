@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from data_shards.decode import resize
 from data_shards.errors import DivergedError
 from data_shards.shards import ShardSet
-from distill import session
+from distill import attempt
 from distill.attempt import one_rank_tells, train_once
 from distill.mlflow_runs import read_link, watch_node
 from distill.models.preprocess import normalize
@@ -64,7 +64,7 @@ def test_mlflow_tells_of_every_node_until_the_run_has_ended(
     make_config: MakeConfig, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(session, "watch_node", lambda paths, node: asked.append((paths, node)))
+    monkeypatch.setattr(attempt, "watch_node", lambda paths, node: asked.append((paths, node)))
     config = make_config(tracking={"uri": store, "system_metrics": True})
     paths = RunPaths(config.run_folder)
     train_once(config, recipe="tiny.yaml", make_probes=lambda *_: [])
