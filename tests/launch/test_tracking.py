@@ -55,6 +55,31 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("is_evaluated", "status"), [(False, "FAILED"), (True, "FINISHED")])
+def test_a_sweep_has_ended_well_when_all_it_promised_is_there(
+    tmp_path: Path, store: str, is_evaluated: bool, status: str
+) -> None:
+    folder, name = tmp_path / "out", f"promises-{status}"
+    run = RunPaths(folder / "runs" / "a")
+    asked = TrackingConfig(experiment=name)
+    stages = [
+        Stage(name="a", title="a", argv=[], run="a", makes=run.folder, tracking=asked),
+        Stage(name="evaluate-a", title="evaluate a", argv=[], uses=(run.folder,)),
+    ]
+    begin_sweep(
+        SweepConfig(out=folder, shards=Path("shards"), rows=()), stages, name=name, uri="spool"
+    )
+    assert not list(folder.parent.glob("mlflow.db")), "nor when it is brought before a row began"
+    list(sync(folder, store))
+    spooled(run.folder, sweep=folder).finish("FINISHED")
+    record_exit(run, code=0, reason="said so")
+    run.weights.touch()
+    if is_evaluated:
+        (run.folder / "evaluation.json").touch()
+    list(sync(folder, store))
+    assert runs_in(store, name)[name].info.status == status
+
+
 def spooled(folder: Path, *, sweep: Path | None = None, uri: str | None = None) -> Tracker:
     paths = RunPaths(folder)
     paths.folder.mkdir(parents=True)
