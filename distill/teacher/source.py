@@ -5,6 +5,7 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -106,16 +107,25 @@ class LiveTeacher:
     def of_slots(
         self, rows: RowNumbers, slots: npt.NDArray[np.int64], *, threads: int
     ) -> Iterator[Outputs]:
-        """Yield what the teacher says of image rows [N] of one view in slots [N].
+        """Yield what the teacher says of image rows [N], of any views, in slots [N].
 
         In order, at most a `teacher_batch` at a time. The image is decoded, varied and described:
         what is stored of a mirrored slot is the mirrored image's own description.
         """
 
         def variations(part: slice) -> Variations:
-            view = View(int(self.shards.images.view[rows[part][0]]))
-            augment = self.config.augment
-            return slot_variations(self.shards, augment, rows[part], slots[part], view=view)
+            shards, augment = self.shards, self.config.augment
+            view_N = shards.images.view[rows[part]]  # tars of others mix them
+            chosen = [np.flatnonzero(view_N == view) for view in np.unique(view_N)]
+            drawn = [
+                slot_variations(
+                    shards, augment, rows[part][at], slots[part][at], view=View(int(view_N[at[0]]))
+                )
+                for at in chosen
+            ]
+            order = np.argsort(np.concatenate(chosen))
+            values = np.concatenate([one.values for one in drawn])[order]
+            return replace(drawn[0], values=values)
 
         batches = partial(
             image_batches,

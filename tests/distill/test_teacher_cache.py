@@ -14,6 +14,7 @@ from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig, ModelConfig
+from distill.inputs import PAIRED_VIEWS
 from distill.models import build_model
 from distill.run_folder import RunPaths
 from distill.teacher import build as teacher_build
@@ -91,6 +92,20 @@ def test_lookup_by_hand(cached):
             assert np.allclose(found[name], wanted.numpy(), rtol=2e-3, atol=2e-3)
     backwards = cache.lookup(rows[::-1], slots)
     assert torch.equal(backwards["logits"].flip(0), found["logits"])
+
+
+def test_rows_of_several_views_are_varied_each_as_its_own(cached):
+    shards = ShardSet.open(cached.data.shards)
+    teacher = LiveTeacher(cached, shards, load_teacher(cached, shards), CPU)
+    views = [shards.images.where(role=Role.TRAIN, view=view)[:4] for view in PAIRED_VIEWS]
+    mixed = np.stack(views, axis=1).reshape(-1)
+
+    def said(rows) -> torch.Tensor:
+        outputs = teacher.of_slots(rows, np.ones_like(rows), threads=1)
+        return torch.cat([part["descriptor"] for part in outputs])
+
+    apart = torch.stack([said(rows) for rows in views], dim=1)
+    assert torch.equal(said(mixed), apart.flatten(0, 1))
 
 
 def losses(config: DistillConfig) -> list[list[float]]:

@@ -166,6 +166,20 @@ def test_a_line_cut_short_by_a_kill_is_left_out(paths, store):
     assert [line["step"] for line in metric_lines(paths)] == [1, 1]
 
 
+def test_a_damaged_line_that_was_sent_takes_no_other_with_it(paths):
+    tracker = start(paths, "spool")
+    for step in (1, 2, 3):
+        tracker.log(step, {"train/total": 1.0})
+    first, second, third = paths.metrics.read_text().splitlines(keepends=True)
+    damaged = '{"step": 1, "ti\n'
+    paths.metrics.write_text(first + damaged + second + third)
+    sent = len(first + damaged + second)
+    paths.mlflow.write_text(json.dumps(link(paths) | {"sent_bytes": sent}))
+    tracker.rewind(3)
+    unsent, _ = read_lines(paths.metrics, start=link(paths)["sent_bytes"])
+    assert [line["step"] for line in unsent] == [3]
+
+
 def test_a_run_that_another_store_knows_nothing_of_is_recorded_there_in_full(
     paths, store, tmp_path
 ):
