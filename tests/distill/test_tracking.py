@@ -52,9 +52,8 @@ def run_of(paths: RunPaths):
 
 
 def test_metrics_params_and_files_reach_a_store(paths, store):
-    began = time.monotonic()
     tracker = start(paths, store, **{"model.arch": "convnext_micro", "seed": "0"})
-    assert time.monotonic() - began < 1  # neither mlflow nor the store is waited for
+    assert link(paths)["run_id"] is None  # neither mlflow nor the store is waited for
     for step in range(3):
         tracker.log(step, {"train/total": 1.5 - step, "probe/d2s/recall_at_1": 0.25})
     note = paths.folder / "note.txt"
