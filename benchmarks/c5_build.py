@@ -26,7 +26,6 @@ from teachers import CPU, build, save_teacher, student_recipe
 
 from data_shards.loader import image_batches, slot_variations
 from data_shards.recipe import to_values
-from data_shards.schema import View
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 from distill.models import normalize, to_device
@@ -48,7 +47,6 @@ def varied_batches(config: DistillConfig, shards: ShardSet) -> Iterator[torch.Te
             config.augment,
             rows,
             np.tile(np.arange(slots), len(images_there)),
-            view=View(int(shards.images.view[rows[0]])),
         )
         for _, images in image_batches(
             shards,

@@ -57,8 +57,8 @@ def loading(
 ) -> Callable[[], None]:
     """Return what loads the images of all pairs, each varied as `mean` varies it."""
     parts = [
-        (rows, replace(variations(shards, rows, "mean", view, is_whole=True), is_split=is_split))
-        for view, rows in rows_of(shards, passes=passes).items()
+        (rows, replace(variations(shards, rows, "mean", is_whole=True), is_split=is_split))
+        for rows in rows_of(shards, passes=passes).values()
     ]
 
     def load() -> None:
@@ -71,8 +71,8 @@ def loading(
 def assert_alike(shards: ShardSet, device: torch.device) -> dict[str, float]:
     """Compare what the device makes with what the loader makes; return how they differ."""
     differences = []
-    for view, rows in rows_of(shards, passes=1).items():
-        drawn = variations(shards, rows, "mean", view, is_whole=True)
+    for rows in rows_of(shards, passes=1).values():
+        drawn = variations(shards, rows, "mean", is_whole=True)
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
             found = [

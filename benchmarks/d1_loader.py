@@ -43,13 +43,11 @@ GEOMETRY = {
 }
 
 
-def variations(
-    shards: ShardSet, rows: RowNumbers, family: str, view: View, *, is_whole: bool
-) -> Variations:
+def variations(shards: ShardSet, rows: RowNumbers, family: str, *, is_whole: bool) -> Variations:
     """Draw the variations of rows: all, or crop, mirror, turns, rotation and erasing only."""
     augment = AugmentConfig(family=family, **({} if is_whole else GEOMETRY[family]))
     slots = np.arange(len(rows)) % augment.slots
-    drawn = slot_variations(shards, augment, rows, slots, view=view)
+    drawn = slot_variations(shards, augment, rows, slots)
     if family == "mean" and not is_whole:
         plain = {"jpeg_quality": 0, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 0}
         plain |= {"filter": NO_FILTER, "dropout": NO_DROPOUT}
@@ -75,7 +73,7 @@ def loading(
 ) -> Callable[[], None]:
     """Return what loads the images of all pairs, a view after the other."""
     parts = [
-        (rows, variations(shards, rows, family, view, is_whole=is_whole))
+        (rows, variations(shards, rows, family, is_whole=is_whole))
         for view, rows in rows_of(shards).items()
         if view in views
     ]

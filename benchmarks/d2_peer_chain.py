@@ -40,7 +40,7 @@ def shifts_and_flips(shards: ShardSet, rows: RowNumbers) -> Variations:
     """Draw shift and mirror as MCCG does, and nothing else."""
     augment = AugmentConfig(family="mccg", auto_augment=False)
     slots = np.arange(len(rows)) % augment.slots
-    drawn = slot_variations(shards, augment, rows, slots, view=View.DRONE)
+    drawn = slot_variations(shards, augment, rows, slots)
     drawn.values["erased"] = 0
     return drawn
 

@@ -7,7 +7,7 @@ batches are ready before they are asked for.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -197,10 +197,7 @@ class TrainLoader:
         self, rows: RowNumbers, slots: list[npt.NDArray[np.int64]], memory: BatchMemory
     ) -> ImageTask:
         """Return the task of N images of one view [N] in each of several slots."""
-        view = View(int(self.shards.images.view[rows[0]]))
-        varied = [
-            slot_variations(self.shards, self.augment, rows, slot, view=view) for slot in slots
-        ]
+        varied = [slot_variations(self.shards, self.augment, rows, slot) for slot in slots]
         return ImageTask(
             rows=rows,
             into=tuple(memory.images(len(rows), size) for _ in slots for size in self.sizes),
@@ -213,18 +210,28 @@ def slot_variations(
     augment: AugmentConfig,
     rows: RowNumbers,
     slots: npt.NDArray[np.int64],
-    *,
-    view: View,
 ) -> Variations:
-    """Draw the augmentation of image rows of one view in given slots."""
-    subjects = Subjects(
-        seed=augment.seed,
-        slots=slots,
-        key_hashes=shards.key_hashes[rows],
-        place_hashes=shards.place_hashes[shards.images.place[rows]],
-        view=view,
-    )
-    return draw_variations(augment, subjects)
+    """Draw the augmentation of image rows [N], each as its view is varied, in given slots [N]."""
+    view_N = shards.images.view[rows]
+    views = np.unique(view_N)  # tars of others mix them
+    chosen = [np.flatnonzero(view_N == view) for view in views]
+    drawn = [
+        draw_variations(
+            augment,
+            Subjects(
+                seed=augment.seed,
+                slots=slots[at],
+                key_hashes=shards.key_hashes[rows[at]],
+                place_hashes=shards.place_hashes[shards.images.place[rows[at]]],
+                view=View(int(view)),
+            ),
+        )
+        for view, at in zip(views, chosen, strict=True)
+    ]
+    if len(drawn) == 1:
+        return drawn[0]
+    order = np.argsort(np.concatenate(chosen))
+    return replace(drawn[0], values=np.concatenate([one.values for one in drawn])[order])
 
 
 def image_batches(

@@ -7,6 +7,7 @@ holds exactly what every student will see (spec performance 3.3).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,29 +45,17 @@ class Family:
     copied nowhere; never without it."""
 
 
-FAMILIES: dict[AugmentFamily, Family] = {
-    "light": Family(
-        values=light.VALUES,
-        draw=light.draw,
-        changes=light.changes,
-        apply=light.apply,
-        split=light.split,
-    ),
-    "mean": Family(
-        values=mean.VALUES,
-        draw=mean.draw,
-        changes=mean.changes,
-        apply=mean.apply,
-        split=mean.split,
-        is_in_place=mean.is_in_place,
-    ),
-    "mccg": Family(
-        values=mccg.VALUES,
-        draw=mccg.draw,
-        changes=mccg.changes,
-        apply=mccg.apply,
-        split=mccg.split,
-    ),
+MODULES: dict[AugmentFamily, ModuleType] = {"light": light, "mean": mean, "mccg": mccg}
+FAMILIES = {
+    name: Family(
+        values=module.VALUES,
+        draw=module.draw,
+        changes=module.changes,
+        apply=module.apply,
+        split=module.split,
+        is_in_place=getattr(module, "is_in_place", None),
+    )
+    for name, module in MODULES.items()
 }
 
 

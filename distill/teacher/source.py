@@ -5,7 +5,6 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from data_shards.decode import DECODER
 from data_shards.decoders import ImageBatch
 from data_shards.errors import CacheError, CheckpointError, RecipeError
 from data_shards.loader import image_batches, slot_variations
-from data_shards.schema import View
 from data_shards.shards import RowNumbers, ShardSet
 from data_shards.usable_cpus import usable_cpus
 from distill.batches import DeviceBatch
@@ -114,18 +112,7 @@ class LiveTeacher:
         """
 
         def variations(part: slice) -> Variations:
-            shards, augment = self.shards, self.config.augment
-            view_N = shards.images.view[rows[part]]  # tars of others mix them
-            chosen = [np.flatnonzero(view_N == view) for view in np.unique(view_N)]
-            drawn = [
-                slot_variations(
-                    shards, augment, rows[part][at], slots[part][at], view=View(int(view_N[at[0]]))
-                )
-                for at in chosen
-            ]
-            order = np.argsort(np.concatenate(chosen))
-            values = np.concatenate([one.values for one in drawn])[order]
-            return replace(drawn[0], values=values)
+            return slot_variations(self.shards, self.config.augment, rows[part], slots[part])
 
         batches = partial(
             image_batches,

@@ -11,7 +11,7 @@ from data_shards.augment.variations import FAMILIES
 from data_shards.errors import CacheError
 from data_shards.loader import image_batches, slot_variations
 from data_shards.progress import show_progress
-from data_shards.schema import Role, View
+from data_shards.schema import Role
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig, ModelConfig
 from distill.inputs import PAIRED_VIEWS
@@ -73,7 +73,7 @@ def test_lookup_by_hand(cached):
     rows = shards.images.where(role=Role.TRAIN, view=1, places=[0, 3, 7])[::4]
     for slot in range(2):
         slots = np.full(len(rows), slot)
-        variations = slot_variations(shards, cached.augment, rows, slots, view=View.DRONE)
+        variations = slot_variations(shards, cached.augment, rows, slots)
         ((_, images),) = image_batches(
             shards,
             rows,
