@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
-from data_shards.layouts import found_lines, leave_out, read_layout
+from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
 from data_shards.manifest import Manifest, ShardSummary
-from data_shards.packing.index_tars import index_tars, roles_of
+from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
@@ -68,7 +68,10 @@ def shard(argv: Sequence[str]) -> int:
                 workers=config.workers,
                 progress=progress,
                 name=config.name,
+                layout=WEBDATASET if config.layout == AUTO else config.layout,
+                coordinates=config.coordinates,
                 is_decoded=not config.no_decode,
+                skip_unreadable=config.skip_unreadable,
             )
         _report(config, config.raw, done)
         return 0

@@ -159,7 +159,7 @@ class ShardConfig:
 
     layout: str = "auto"
     """How the raw folders are arranged: auto (look and say), university1652, sues200 or
-    university160k."""
+    university160k. With --index-only, the data set that the tars hold, if it is one of these."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
@@ -219,9 +219,7 @@ class ShardConfig:
         usual = {field.name: field.default for field in fields(self)}
         told = {name for name, value in usual.items() if getattr(self, name) != value}
         of_jpegs = told & {"quality", "resampling"}
-        of_images = of_jpegs | (
-            told & {"image_size", "layout", "split", "coordinates", "skip_unreadable"}
-        )
+        of_images = of_jpegs | (told & {"image_size", "split"})
         if self.index_only and of_images:
             raise RecipeError(
                 f"{_as_typed(of_images)} cannot go with --index-only, which leaves images as they "

@@ -99,9 +99,10 @@ class ShardSummary:
     was_complete: bool
     """True when the folder already held the shards of these very files and nothing was written."""
 
-    tars_written: int
     tars_kept: int
     """Tars of an earlier run whose files nobody touched since."""
+
+    tars_written: int = 0
 
     @property
     def images(self) -> int:

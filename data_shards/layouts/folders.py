@@ -26,7 +26,7 @@ LEFT_BY_MACS = "__MACOSX"
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in `folder`, links to folders too, in the natural order of their names."""
     with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if _is_shown(entry.name) and entry.is_dir()]
+        found = [Path(entry.path) for entry in entries if is_shown(entry.name) and entry.is_dir()]
     return sorted(found, key=lambda path: natural(path.name))
 
 
@@ -39,9 +39,7 @@ def image_names(folder: Path) -> list[str]:
         found = [
             entry.name
             for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and _is_shown(entry.name)
-            and not entry.is_dir()
+            if entry.name.lower().endswith(SUFFIXES) and is_shown(entry.name) and not entry.is_dir()
         ]
     return sorted(found, key=natural)
 
@@ -107,7 +105,7 @@ def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
             )
 
 
-def _is_shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
     """Tell whether a name is meant to be seen: a copy from a Mac holds `._image-01.jpeg`."""
     return not name.startswith(".") and name != LEFT_BY_MACS
 

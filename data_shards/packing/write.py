@@ -292,7 +292,7 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
     if task.partial.is_dir():  # left by a killed run
         with suppress(OSError, ShardError), only_writer(task.partial, taken=task.taken):
             shutil.rmtree(task.partial)
-    return ShardSummary(manifest=old, was_complete=True, tars_written=0, tars_kept=len(old.shards))
+    return ShardSummary(manifest=old, was_complete=True, tars_kept=len(old.shards))
 
 
 def _remember(task: Task) -> None:
@@ -332,9 +332,7 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         if manifest == old:
             shutil.rmtree(partial)
             _remember(task)
-            return ShardSummary(
-                manifest=old, was_complete=True, tars_written=0, tars_kept=len(old.shards)
-            )
+            return ShardSummary(manifest=old, was_complete=True, tars_kept=len(old.shards))
         write_manifest(partial, manifest)
         write_source_notes(partial, task.notes)
         for note in partial.glob(f"*{NOTE_SUFFIX}"):
