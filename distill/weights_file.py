@@ -26,7 +26,7 @@ from distill.methods import METHODS
 from distill.models import RetrievalModel
 from distill.models.preprocess import normalize
 from distill.models.retrieval import inference
-from distill.models.weights import Origin, file_sha256
+from distill.models.weights import Origin, file_sha256, not_finite
 from distill.run_folder import RunPaths
 
 WEIGHTS_FORMAT = "skydistill-weights-1"
@@ -179,7 +179,7 @@ def load_student(path: Path) -> LoadedModel:
         model = METHODS[recipe["method"]].build(
             build_config(ModelConfig, values, where=str(file)), num_places=len(places)
         )
-        model.load_state_dict(load_file(file))
+        model.load_state_dict(state := load_file(file))
         model.origin = Origin(**meta.get("origin", {}))
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
     except Exception as error:  # noqa: BLE001 - what others wrote fails in many ways
@@ -189,6 +189,8 @@ def load_student(path: Path) -> LoadedModel:
             f"resumes a training, or a file of others ({reason}); give a run folder whose training "
             "has ended, or its weights"
         ) from error
+    if bad := not_finite(state.items()):
+        raise CheckpointError(f"{file} holds {bad}; give a run whose training went well")
     sha256 = file_sha256(file)
     return LoadedModel(
         model=model.eval().requires_grad_(requires_grad=False),

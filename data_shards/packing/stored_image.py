@@ -112,10 +112,8 @@ def stored_image(
     return StoredImage(content=resized_jpeg(pixels, profile), suffix="jpg", orientation=UPRIGHT)
 
 
-def unreadable(record: ImageRecord, error: OSError) -> ShardError:
-    return ShardError(
-        f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
-    )
+def unreadable(record: ImageRecord, error: OSError) -> str:
+    return f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
 
 
 class UnreadableError(ShardError):
