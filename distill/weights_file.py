@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.errors import CheckpointError
+from data_shards.layouts.published import is_official
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
+from data_shards.shards import ShardSet
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
@@ -31,6 +33,26 @@ from distill.run_folder import RunPaths
 
 WEIGHTS_FORMAT = "skydistill-weights-1"
 IMAGES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The data set that a model was trained on; all is empty where it is not known."""
+
+    dataset: str = ""
+    fingerprint: str = ""
+    official: str = ""
+    """Its layout, where every count is that of the public data set."""
+
+    @classmethod
+    def of(cls, shards: ShardSet) -> "TrainingData":
+        """Describe the shards of a training."""
+        manifest = shards.manifest
+        return cls(
+            dataset=manifest.name or manifest.layout,
+            official=manifest.layout if is_official(shards) else "",
+            fingerprint=shards.fingerprint,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +68,7 @@ class LoadedModel:
     places: tuple[str, ...]
     """Places its class logits stand for."""
 
-    layout: str
-    """Of the data set it was trained on; empty where the file does not tell."""
-
+    trained_on: TrainingData
     recipe: dict[str, Any]
     sha256: str
     """Of the weight file."""
@@ -68,8 +88,8 @@ def save_weights(
     config: DistillConfig,
     *,
     places: Sequence[str],
-    layout: str,
     step: int,
+    trained_on: TrainingData,
     descriptor_space: str = "",
     teacher: Origin | None = None,
     history: str = "",
@@ -83,8 +103,9 @@ def save_weights(
     Raises:
         CheckpointError: the disk is full.
     """
-    meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
+    meta = {"recipe": to_values(config), "places": places, "step": step}
     meta |= {"descriptor_space": descriptor_space, "origin": asdict(model.origin)}
+    meta |= {"trained_on": asdict(trained_on)}
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
     save_tensors(file, model.state_dict(), entry)
@@ -200,7 +221,7 @@ def load_student(path: Path) -> LoadedModel:
         resampling=resampling,
         step=meta["step"],
         places=places,
-        layout=meta.get("layout", ""),
+        trained_on=TrainingData(**meta.get("trained_on", {})),
         recipe=recipe,
         sha256=sha256,
         descriptor_space=meta.get("descriptor_space") or sha256,

@@ -50,11 +50,10 @@ def rebuild(run: RunPaths, model: dict[str, object], *, image_size: int) -> None
     values["data"]["image_size"] = image_size
     config = build_config(DistillConfig, values, where="test")
     torch.manual_seed(1)
-    places = [f"{place:04d}" for place in range(TRAIN)]
+    old = load_student(run.weights)
+    facts = {"places": old.places, "step": old.step, "trained_on": old.trained_on}
     newborn = build_model(config.model, num_places=TRAIN)
-    save_weights(
-        run.weights, run.card, newborn, config, places=places, layout="university1652", step=10
-    )
+    save_weights(run.weights, run.card, newborn, config, **facts)
 
 
 def test_weights_that_are_not_numbers_are_told_as_such(run: RunPaths) -> None:
