@@ -91,12 +91,17 @@ def shard(argv: Sequence[str]) -> int:
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
-    size, quality, resampling = config.image_size, config.quality, config.resampling
+    profile = Profile(
+        image_size=config.image_size,
+        quality=config.quality,
+        resampling=config.resampling,
+        aspect=config.aspect,
+    )
     with show_progress("writing shards", unit="images") as progress:
         write = partial(
             write_shards,
             out=config.out,
-            profile=Profile(image_size=size, quality=quality, resampling=resampling),
+            profile=profile,
             workers=config.workers,
             progress=progress,
             is_decoded=not config.no_decode,
