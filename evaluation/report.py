@@ -130,6 +130,9 @@ class Measurement:
     """Whether mirrored images were described too, and added."""
 
     resampling: str
+    aspect: str = "squeeze"
+    """How images that are not square became so."""
+
     decoder: str
     ties: str = "pessimistic"
     distractors: tuple[str, ...] = ()
@@ -159,6 +162,7 @@ class GalleryNetwork:
     trained_on: str
     image_size: int
     resampling: str
+    aspect: str = "squeeze"
     checkpoint: str = field(compare=False)
     checkpoint_sha256: str
 

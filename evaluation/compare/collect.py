@@ -144,7 +144,8 @@ def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:
         report, how = entry.report, entry.report.measurement
         same = (
             *(report.checkpoint_sha256, report.image_size),
-            *(how.shards_fingerprint, how.flip, how.resampling, how.distractors),
+            *(how.shards_fingerprint, how.flip, how.resampling, how.aspect),
+            how.distractors,
         )
         kept[same] = _joined(kept[same], entry) if same in kept else entry
     return list(kept.values())
