@@ -1,4 +1,4 @@
-"""Reports of runs, from files, run folders and MLflow; runs of several seeds are one row."""
+"""Reports of runs, from files, run folders and MLflow; runs of several seeds come together."""
 
 import json
 import os
@@ -48,24 +48,6 @@ class Entry:
 
     file: Path | None = None
     """The report, beside which the curves of the run and the panels lie; None from MLflow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """One row of a comparison: its runs differ in the seed alone."""
-
-    label: str
-    entries: tuple[Entry, ...]
-
-    @property
-    def reports(self) -> list[Report]:
-        """Of its runs."""
-        return [entry.report for entry in self.entries]
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of its runs; one that was trained twice stands here twice."""
-        return sorted(report.seed for report in self.reports)
 
 
 def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
@@ -283,10 +265,10 @@ def in_words(value: object) -> str:
     return str(value)[:12] if len(str(value)) == 64 else str(value) or "unknown"
 
 
-def group_runs(entries: Sequence[Entry]) -> list[Group]:
+def group_runs(entries: Sequence[Entry]) -> list[tuple[str, tuple[Entry, ...]]]:
     """Put runs together that differ in the seed alone, in the order of their first ones.
 
-    Where several groups have a name, the label says in a few words how each differs.
+    Each group has a label, which says in a few words how it differs from others of its name.
     """
     members: dict[tuple[str, tuple[tuple[str, str], ...]], list[Entry]] = {}
     for entry in entries:
@@ -301,7 +283,7 @@ def group_runs(entries: Sequence[Entry]) -> list[Group]:
             if any(theirs.get(name) != value for theirs in rivals)
         ]
         about = f" ({', '.join(differing[:2] or [runs[0].where])})" if rivals else ""
-        groups.append(Group(label=stem + about, entries=tuple(runs)))
+        groups.append((stem + about, tuple(runs)))
     return groups
 
 

@@ -7,14 +7,13 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from data_shards.errors import DescriptorError, RecipeError, require_known
 from data_shards.manifest import write_text_aside
 from evaluation.compare.collect import (
     Entry,
-    Group,
     collect,
     group_runs,
     in_words,
@@ -53,46 +52,33 @@ METRIC_WORDS = {
 """As columns of papers are headed."""
 
 COSTS = (
-    Column(head=("model", "px"), metric="px", best=None),
-    Column(head=("model", "parameters"), metric="parameters", best=min),
-    Column(head=("per image", "OPs"), metric="ops", best=min),
+    Column(head=("model", "px"), metric="px"),
+    Column(head=("model", "parameters"), metric="parameters"),
+    Column(head=("per image", "OPs"), metric="ops"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One table, and what is behind it."""
-
-    measurement: Measurement
-    groups: tuple[Group, ...]
-    table: Table
-    without_rows: tuple[str, ...]
-    """Where the reports lie that have none of the compared rows."""
 
 
 def write_comparison(config: CompareConfig) -> None:
     """Write the table, and the page and the charts if they are asked for."""
     entries, left_out = collect(config)
-    comparison = compare_runs(entries, config)
-    if missing := comparison.without_rows:
-        left_out.append(f"{len(missing)} reports have none of these rows: {listed(missing)}")
+    table = compare_runs(entries, config, left_out)
     form, metric = config.chosen_format, config.metrics[0]
     if config.out is None:
-        write_table(comparison.table, form, sys.stdout, left_out=left_out)
+        write_table(table, form, sys.stdout, left_out=left_out)
     else:
         text = io.StringIO()
-        write_table(comparison.table, form, text, left_out=left_out)
+        write_table(table, form, text, left_out=left_out)
         _write_file(text.getvalue(), config.out, option="--out")
     if config.html is not None:
         from evaluation.compare.page import html
 
-        _write_file(html(comparison, metric, left_out), config.html, option="--html")
+        _write_file(html(table, metric, left_out), config.html, option="--html")
     for line in left_out:
         log.info("%s", line)
     if config.figures is not None:
         from evaluation.compare.page import draw
 
-        for path in draw(comparison, metric, folder=config.figures):
+        for path in draw(table, metric, folder=config.figures):
             log.info("figure: %s", path)
 
 
@@ -115,8 +101,8 @@ def _write_file(text: str, path: Path, *, option: str) -> None:
     log.info("comparison: %s", path)
 
 
-def compare_runs(entries: Sequence[Entry], config: CompareConfig) -> Comparison:
-    """Return the table of all reports.
+def compare_runs(entries: Sequence[Entry], config: CompareConfig, left_out: list[str]) -> Table:
+    """Return the table of all reports; name in `left_out` those that have none of its rows.
 
     Raises:
         RecipeError: a row that nobody has, or reports that were measured differently.
@@ -124,13 +110,13 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig) -> Comparison:
     searches = chosen_searches(entries, config.results)
     compared, without = [], []
     for entry in entries:
-        kept = tuple(one for one in entry.report.results if row_name(one) in searches)
-        if kept:
+        if kept := tuple(one for one in entry.report.results if row_name(one) in searches):
             compared.append(replace(entry, report=replace(entry.report, results=kept)))
         else:
             without.append(entry.where)
+    if without:
+        left_out.append(f"{len(without)} reports have none of these rows: {listed(without)}")
     how = shared_measurement(compared)
-    groups = group_runs(compared)
     reports = [entry.report for entry in compared]
     speed, speed_notes = _speed(reports)
     columns = [search_column(one, metric) for one in searches.values() for metric in config.metrics]
@@ -138,14 +124,14 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig) -> Comparison:
     galleries = {result.gallery for report in reports for result in report.results}
     rows = [
         Row(
-            label=group.label,
-            cells=measured(group.reports, columns),
+            label=label,
+            cells=measured([entry.report for entry in runs], columns),
             gallery=galleries.copy().pop() if len(galleries) == 1 else "",
-            seeds=tuple(group.seeds),
+            entries=runs,
         )
-        for group in groups
+        for label, runs in group_runs(compared)
     ]
-    notes = [*_notes(how, groups), *speed_notes]
+    notes = [*_notes(how, rows), *speed_notes]
     if not config.no_published:
         if missing := why_not_beside(how, searches.values()):
             notes.append(f"published numbers are left out: {missing}")
@@ -160,15 +146,12 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig) -> Comparison:
         True: f"zero-shot: trained on {how.trained_on}",
         False: "in-domain",
     }
-    table = Table(
+    return Table(
         title=f"{how.dataset}, {training[how.zero_shot]}",
-        facts={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(how).items()},
+        measurement=how,
         columns=tuple(columns),
         rows=tuple(rows),
         notes=tuple(notes),
-    )
-    return Comparison(
-        measurement=how, groups=tuple(groups), table=table, without_rows=tuple(without)
     )
 
 
@@ -291,10 +274,11 @@ def _published_rows(columns: Sequence[Column], how: Measurement) -> list[Row]:
     return rows
 
 
-def _notes(how: Measurement, groups: Sequence[Group]) -> Iterator[str]:
+def _notes(how: Measurement, rows: Sequence[Row]) -> Iterator[str]:
     """Say what was counted, and how."""
     counted: dict[str, None] = {}
-    for result in [row for group in groups for report in group.reports for row in report.results]:
+    results = [one for row in rows for entry in row.entries for one in entry.report.results]
+    for result in results:
         kind = "" if result.gallery == "full" else f" {result.gallery}"
         kind += "" if result.views == SINGLE else " fused"
         queries, gallery = result.metrics["num_queries"], result.metrics["num_gallery"]
@@ -304,9 +288,9 @@ def _notes(how: Measurement, groups: Sequence[Group]) -> Iterator[str]:
     told = {k: v for k, v in asdict(how).items() if (v or v is False) and k not in OF_THE_TEST}
     said = (f"{name.replace('_', ' ')} {in_words(value)}" for name, value in told.items())
     yield "; ".join(["percent", *said])
-    if any(len(group.entries) > 1 for group in groups):
+    if any(len(row.entries) > 1 for row in rows):
         yield "± sample standard deviation over the runs that differ in the seed alone"
-    for group in groups:
-        if len(set(group.seeds)) < len(group.seeds):
-            seeds = ", ".join(map(str, group.seeds))
-            yield f"{group.label} holds runs of one seed more than once (seeds {seeds})"
+    for row in rows:
+        if len(set(row.seeds)) < len(row.seeds):
+            seeds = ", ".join(map(str, row.seeds))
+            yield f"{row.label} holds runs of one seed more than once (seeds {seeds})"

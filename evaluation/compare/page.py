@@ -16,10 +16,10 @@ from PIL import Image
 
 from data_shards.errors import DescriptorError
 from distill.run_folder import RunPaths
-from evaluation.compare.collect import Group, in_words
-from evaluation.compare.comparison import Comparison, kind_of
+from evaluation.compare.collect import in_words
+from evaluation.compare.comparison import kind_of
 from evaluation.compare.published import published
-from evaluation.compare.tables import BEST, SPEED, Column, Table
+from evaluation.compare.tables import BEST, SPEED, Column, Row, Table
 from evaluation.figures.bubbles import Point, accuracy_against_cost, accuracy_axis
 from evaluation.figures.curves import read_curves, training_curves
 from evaluation.figures.style import (
@@ -53,16 +53,16 @@ MOST_CURVES = 12
 """Runs in one chart of curves: as many as colours and dashes tell apart."""
 
 
-def html(comparison: Comparison, metric: str, left_out: list[str]) -> str:
+def html(table: Table, metric: str, left_out: list[str]) -> str:
     """Return the page; nothing in it is fetched from anywhere.
 
     Args:
-        comparison: the table, and the runs behind it.
+        table: with the runs behind its rows.
         metric: that charts show.
         left_out: lines about what is not in it; gets one for each run whose curves are damaged.
     """
-    table, groups = comparison.table, comparison.groups
-    curves = run_curves(groups, left_out)
+    ours = [row for row in table.rows if row.entries]
+    curves = run_curves(ours, left_out)
     heads = [
         (" ".join(head), list(same))
         for head, same in groupby(table.columns, key=lambda column: column.head[:-1])
@@ -78,20 +78,20 @@ def html(comparison: Comparison, metric: str, left_out: list[str]) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(
         table=table,
         best=BEST,
-        num_runs=sum(len(group.entries) for group in groups),
+        ours=ours,
+        num_runs=sum(len(row.entries) for row in ours),
         heads=heads,
         firsts=[columns[0] for _, columns in heads],
         rows=rows,
         legend=[line for line in table.legend() if not line.startswith(BEST)],
         charts=[_picture(figure) for figure in table_charts(table, metric).values()],
         curves=_picture(curves) if curves else None,
-        panels={group.label: panels for group in groups if (panels := _panels(group))},
+        panels={row.label: panels for row in ours if (panels := _panels(row))},
         measured={
             name.replace("_", " "): in_words(value)
             for name, value in table.facts.items()
             if name not in IN_THE_TITLE and (value or value is False)
         },
-        groups=groups,
         costs=published().costs if table.sources else (),
         short=short,
         left_out=left_out,
@@ -108,9 +108,9 @@ def _picture(figure: Figure) -> dict[str, Any]:
     return {"source": _address("svg+xml", drawn.getvalue()), "title": title, "is_wide": is_wide}
 
 
-def _panels(group: Group) -> list[dict[str, str]]:
+def _panels(row: Row) -> list[dict[str, str]]:
     """Return the retrieval panels that lie beside the first report of a row, smaller."""
-    file = group.entries[0].file
+    file = row.entries[0].file
     if file is None:
         return []
     name = "figures" if file.name == REPORT_NAME else f"{file.stem}_figures"
@@ -129,15 +129,15 @@ def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def draw(comparison: Comparison, metric: str, *, folder: Path) -> Iterator[Path]:
+def draw(table: Table, metric: str, *, folder: Path) -> Iterator[Path]:
     """Draw every chart of the table into a folder.
 
     Raises:
         DescriptorError: the folder cannot be written to.
     """
-    how = comparison.measurement
+    how = table.measurement
     kind = re.sub(r"[^\w-]+", "_", how.dataset) + ("_zero_shot" if how.zero_shot else "")
-    for name, figure in table_charts(comparison.table, metric).items():
+    for name, figure in table_charts(table, metric).items():
         path = folder / f"{kind}_{name}.png"
         try:
             yield save_figure(figure, path)
@@ -265,22 +265,22 @@ def _altitude_lines(table: Table, shown: Sequence[Column]) -> Figure:
     return figure
 
 
-def run_curves(groups: Sequence[Group], left_out: list[str]) -> Figure | None:
+def run_curves(rows: Sequence[Row], left_out: list[str]) -> Figure | None:
     """Draw how the first run of each row learned, where its folder is at hand.
 
     Args:
-        groups: have files beside which `metrics.jsonl` lies.
+        rows: have files beside which `metrics.jsonl` lies.
         left_out: gets a line where one cannot be read.
     """
     curves = {}
-    for group in groups:
-        folders = [entry.file.parent for entry in group.entries if entry.file]
+    for row in rows:
+        folders = [entry.file.parent for entry in row.entries if entry.file]
         files = [path for folder in folders if (path := RunPaths(folder).metrics).is_file()]
         for file in files[:1]:
             try:
-                curves[group.label] = read_curves(file)
+                curves[row.label] = read_curves(file)
             except (ValueError, KeyError, OSError) as error:
-                left_out.append(f"curves of {group.label}: {file} cannot be read ({error})")
+                left_out.append(f"curves of {row.label}: {file} cannot be read ({error})")
     shown = dict(list(curves.items())[:MOST_CURVES])
     if not any(name.startswith(("train/", "probe/")) for one in shown.values() for name in one):
         return None

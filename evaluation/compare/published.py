@@ -70,10 +70,8 @@ class PublishedCost:
     accuracy: Mapping[str, Printed]
     """Drone to satellite on University-1652, in percent."""
 
-    parameters_m: Printed | None
-    """Millions."""
-
-    giga_operations: float | None
+    parameters: Printed | None
+    operations: float | None
     """As printed: MACs, or OPs = BOPs / 64 + MACs, of `images` images."""
 
     images: int | None
@@ -89,19 +87,6 @@ class PublishedCost:
     """That `per_second` was measured on; empty where it is not stated."""
 
     source: Source
-
-    @property
-    def parameters(self) -> tuple[float, float] | None:
-        """Both ends."""
-        if self.parameters_m is None:
-            return None
-        low, high = ends(self.parameters_m)
-        return low * 1e6, high * 1e6
-
-    @property
-    def operations(self) -> float | None:
-        """Of `images` images."""
-        return None if self.giga_operations is None else self.giga_operations * 1e9
 
     @property
     def operations_per_image(self) -> float | None:

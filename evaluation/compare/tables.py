@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, TextIO
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from evaluation.compare.collect import Entry
 from evaluation.compare.published import Source
 from evaluation.config import TableFormat
-from evaluation.report import Result
+from evaluation.report import Measurement, Result
 from evaluation.tables import SHRUNK, SMALL, escape, short
 
 WIDTH, LATEX_WIDTH = 120, 100
@@ -37,13 +38,13 @@ Key = tuple[str, str]
 
 SPEED = "images_per_second"
 
-FORMS: dict[str, Callable[[float], str]] = {
-    "px": "{:.0f}".format,
-    "parameters": short,
-    "ops": short,
-    SPEED: lambda value: f"{value:.0f}" if value >= 100 else f"{value:.3g}",
+COSTS: dict[str, tuple[Callable[[float], str], Callable[[list[float]], float] | None]] = {
+    "px": ("{:.0f}".format, None),
+    "parameters": (short, min),
+    "ops": (short, min),
+    SPEED: (lambda value: f"{value:.0f}" if value >= 100 else f"{value:.3g}", max),
 }
-"""How a cost is written; metrics are percent with two decimals."""
+"""How a cost is written, and which is best; metrics are percent with two decimals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,6 @@ class Column:
     search: Result | None = None
     """A result of this search; None for what a model costs."""
 
-    best: Callable[[Iterable[float]], float] | None = max
-
     measured_on: str = ""
     """Of a speed: device, precision, threads of a CPU, batch size."""
 
@@ -69,7 +68,7 @@ class Column:
         return row_name(self.search) if self.search else "", self.metric
 
     def form(self, value: float) -> str:
-        return FORMS.get(self.metric, "{:.2f}".format)(value)
+        return f"{value:.2f}" if self.search else COSTS[self.metric][0](value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +104,18 @@ class Row:
     gallery: str
     """Who stayed in the gallery: `full`, `no-distractors`, `unstated`; empty where columns say."""
 
-    seeds: tuple[int, ...] = ()
-    """Of the runs; empty for published rows."""
+    entries: tuple[Entry, ...] = ()
+    """Runs that differ in the seed alone; none for published rows."""
 
     source: Source | None = None
     """None for rows of ours."""
 
     note: str = ""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs; one that was trained twice stands here twice."""
+        return sorted(entry.report.seed for entry in self.entries)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +123,19 @@ class Table:
     """Rows that may stand below each other."""
 
     title: str
-    facts: Mapping[str, Any]
-    """How the numbers of our rows were measured."""
+    measurement: Measurement
+    """Of our rows."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     """What a reader must know, a sentence each."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the numbers of our rows were measured, as plain values."""
+        facts = asdict(self.measurement)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
 
     @cached_property
     def sources(self) -> list[Source]:
@@ -144,8 +154,9 @@ class Table:
                 for row in self.rows
                 if not row.source and column.key in row.cells
             ]
-            if column.best and len(ours) > 1:
-                found[column.key] = column.form(column.best(ours))
+            _, best = COSTS.get(column.metric, (None, max))
+            if best and len(ours) > 1:
+                found[column.key] = column.form(best(ours))
         return found
 
     def is_best(self, row: Row, column: Column) -> bool:
@@ -160,8 +171,8 @@ class Table:
     def lead(self, row: Row) -> dict[str, str]:
         """Return what stands left of the numbers of a row, by its head."""
         words = {"": f"{row.label} {self.mark(row.source)}".rstrip()}
-        if any(len(one.seeds) > 1 for one in self.rows):
-            words["runs"] = str(len(row.seeds) or "")
+        if any(len(one.entries) > 1 for one in self.rows):
+            words["runs"] = str(len(row.entries) or "")
         if any(one.source and one.gallery for one in self.rows):
             words["gallery"] = row.gallery
         return words
@@ -177,7 +188,7 @@ class Table:
         ends = (cell.low, cell.high) if column.search else (cell.middle,)
         text = "-".join(dict.fromkeys(map(column.form, ends)))
         text += BEST if self.is_best(row, column) else ""
-        if cell.runs is not None and cell.runs < len(row.seeds):
+        if cell.runs is not None and cell.runs < len(row.entries):
             text += f" ({cell.runs})"
         if cell.deviation is not None and column.search:
             text += f"{between}±{cell.deviation:.2f}"
@@ -330,12 +341,8 @@ def _plain_values(table: Table) -> Iterator[tuple[dict[str, Any], list[dict[str,
             {
                 **cited(cell.source),
                 **({"measured_on": on} if (on := columns[key].measured_on) else {}),
-                "row": key[0],
-                "metric": key[1],
-                "low": cell.low,
-                "high": cell.high,
-                "deviation": cell.deviation,
-                "runs": cell.runs,
+                **{"row": key[0], "metric": key[1], "low": cell.low, "high": cell.high},
+                **{"deviation": cell.deviation, "runs": cell.runs},
                 "is_best": table.is_best(row, columns[key]),
             }
             for key, cell in row.cells.items()
