@@ -179,7 +179,7 @@ def run_curves(comparison: Comparison, left_out: list[str]) -> Figure | None:
     """
     curves = {}
     for group in comparison.groups:
-        folders = [entry.file.parent for entry in group.entries if entry.file]
+        folders = [entry.run for entry in group.entries if entry.run]
         files = [path for folder in folders if (path := RunPaths(folder).metrics).is_file()]
         for file in files[:1]:
             try:

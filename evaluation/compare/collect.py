@@ -11,14 +11,22 @@ from data_shards.errors import DescriptorError, RecipeError, require_known
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.tracked_runs import read_runs
-from evaluation.report import CLEAN, REPORT_NAME, Measurement, Report, read_report, report_of
+from evaluation.report import (
+    CLEAN,
+    EVALUATIONS,
+    REPORT_NAME,
+    Measurement,
+    Report,
+    read_report,
+    report_of,
+)
 
 USUAL_STORE = Path("outputs/mlflow.db")
 EXPERIMENT = "skydistill"
 """As recipes have it."""
 
-REPORTS = f"{Path(REPORT_NAME).stem}*.json"
-"""`evaluation.json`, and beside it those of further data sets: `evaluation_sues200.json`."""
+REPORTS = f"{EVALUATIONS}/*/{REPORT_NAME}"
+"""In a run folder."""
 
 NOT_OF_THE_MODEL = {*MAY_CHANGE_ON_RESUME, "name", "seed", "teacher.cache"}
 """Keys of a recipe that may differ between the seeds of one experiment."""
@@ -42,7 +50,13 @@ class Entry:
     """By dotted key; empty where it is not known."""
 
     file: Path | None = None
-    """The report, beside which the curves of the run and the panels lie; None from MLflow."""
+    """The report, beside which the panels lie; None from MLflow."""
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder that the report lies in, with the curves."""
+        is_in_run = self.file is not None and self.file.parts[-3:-2] == (EVALUATIONS,)
+        return self.file.parents[2] if self.file and is_in_run else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +109,16 @@ def _from_path(path: Path) -> Iterator[Entry]:
     """Yield the report of a file, or those of a run folder, or of the run folders in a folder."""
     files = [path]
     if path.is_dir():
-        files = sorted(path.glob(REPORTS)) or sorted(path.glob(f"*/{REPORTS}"))
+        below = (REPORT_NAME, REPORTS, f"*/{REPORTS}", f"*/{REPORT_NAME}")
+        files = next(filter(None, (sorted(path.glob(one)) for one in below)), [])
         if not files:
             raise DescriptorError(
-                f"{path} holds no report ({REPORT_NAME}); run skydistill evaluate --checkpoint "
+                f"{path} holds no report ({REPORTS}); run skydistill evaluate --checkpoint "
                 f"{path} --shards SHARDS"
             )
     for file in files:
-        recipe = read_recipe(file.parent)
-        yield Entry(report=read_report(file), where=str(file), recipe=recipe, file=file)
+        entry = Entry(report=read_report(file), where=str(file), recipe={}, file=file)
+        yield replace(entry, recipe=read_recipe(entry.run) if entry.run else {})
 
 
 def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:

@@ -17,7 +17,6 @@ from evaluation.compare.comparison import Comparison
 from evaluation.compare.published import PublishedCost, published
 from evaluation.compare.table import BEST, Row, Table
 from evaluation.figures.style import COLUMN, PAPER
-from evaluation.report import REPORT_NAME
 from evaluation.tables import short
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -103,9 +102,8 @@ def _panels(group: Group) -> list[dict[str, str]]:
     file = group.entries[0].file
     if file is None:
         return []
-    name = "figures" if file.name == REPORT_NAME else f"{file.stem}_figures"
     panels = []
-    for path in sorted((file.parent / name).glob("retrieval_*.png")):
+    for path in sorted(file.parent.glob("figures/retrieval_*.png")):
         shrunk = io.BytesIO()
         with Image.open(path) as image:
             image.thumbnail((PANEL_PIXELS, 10 * PANEL_PIXELS))

@@ -9,9 +9,7 @@ from typing import Any
 
 from data_shards.errors import TrackingError, require_known
 from distill.mlflow_store import SQLITE, first_line, open_store
-
-EVALUATION_FOLDER = "evaluation"
-"""Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
+from evaluation.report import EVALUATIONS, REPORT_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class TrackedRun:
     """The resolved recipe, by dotted key."""
 
     evaluations: Mapping[str, Any]
-    """Values of the JSON files among its evaluation artifacts, by file name; None of a damaged
+    """Values of the reports among its artifacts, by the name of their folder; None of a damaged
     one."""
 
 
@@ -68,14 +66,15 @@ def _read_run(client: Any, run: Any) -> TrackedRun:
     """Read one run, whose evaluations lie among its files."""
     evaluations: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for file in client.list_artifacts(run.info.run_id, EVALUATION_FOLDER):
-            if file.path.endswith(".json"):
-                local = client.download_artifacts(run.info.run_id, file.path, folder)
-                name, text = Path(file.path).name, Path(local).read_text()
-                try:
-                    evaluations[name] = json.loads(text)
-                except ValueError:
-                    evaluations[name] = None
+        for place in client.list_artifacts(run.info.run_id, EVALUATIONS):
+            for file in client.list_artifacts(run.info.run_id, place.path):
+                if file.path.endswith(f"/{REPORT_NAME}"):
+                    local = client.download_artifacts(run.info.run_id, file.path, folder)
+                    name, text = Path(place.path).name, Path(local).read_text()
+                    try:
+                        evaluations[name] = json.loads(text)
+                    except ValueError:
+                        evaluations[name] = None
     return TrackedRun(
         name=run.info.run_name,
         status=run.info.status,
