@@ -16,7 +16,8 @@ Built = TypeVar("Built")
 SCHEMA_VERSION = 3
 """Raised whenever a key changes meaning."""
 
-REPORT_NAME = "evaluation.json"
+EVALUATIONS, REPORT_NAME = "evaluations", "report.json"
+"""Beside the weights, one folder per evaluation, and the report in it."""
 
 Gallery = Literal["full", "no-distractors"]
 """`full` keeps the places that nobody asks for, as the official evaluators do; `no-distractors`
