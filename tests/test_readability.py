@@ -17,7 +17,7 @@ LEAN = ("data_shards", "distill", "evaluation", "launch")
 
 # What a package may hold; raised only by an issue.
 BUDGETS = {
-    "data_shards": {"lines": 11_850, "files": 78},
+    "data_shards": {"lines": 12_700, "files": 84},  # 850 more by issues 15 and 16
     # 7,500, the options of issue 12 (150), tracking of issue 13 (350), replaced images of 15 (60)
     "distill": {"lines": 8_060},
     "evaluation": {"lines": 9_632, "files": 57},

@@ -7,7 +7,7 @@ every height. Each is stored, described and cached once, with all of its roles.
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,11 @@ AT_A_TIME = 64
 STAMP = struct.Struct("<qqq")
 
 Pair = tuple[Path, Path]
+
+
+def folders_of(records: Iterable[ImageRecord]) -> frozenset[str]:
+    """Return the folders of images, before `merge_duplicates` passes some of them over."""
+    return frozenset(os.path.dirname(record.path) for record in records)
 
 
 class Comparisons:

@@ -70,6 +70,7 @@ def inputs_of(tar: TarContent, profile: Profile, *, is_decoded: bool) -> str:
         except OSError as error:
             raise unreadable(record, error) from error
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
+        names += [str(record.camera)] * (record.camera is not None)
         altitude_m = math.nan if record.altitude_m is None else record.altitude_m
         facts += FACTS.pack(size, changed, inode_changed, record.position, record.roles, altitude_m)
     text = "\n".join(names).encode(errors="surrogateescape")  # file names that are no UTF-8
