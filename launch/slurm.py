@@ -32,7 +32,7 @@ ended() { grep -Eqs "\"code\": $1\b" "$folder/exit.json"; }
 is_done() {
   case $verb in
     train) ended 0 ;;
-    evaluate) [[ -f $folder/evaluation.json ]] ;;
+    evaluate) [[ -f $folder/evaluations/test/report.json ]] ;;
     *) false ;;
   esac
 }

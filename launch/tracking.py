@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from data_shards.errors import TrackingError
 from launch.config import SweepConfig
 from launch.demo import Stage
+from launch.demo_paths import EVALUATED
 
 if TYPE_CHECKING:
     from distill.mlflow_runs import RunInStore
@@ -49,7 +50,7 @@ def begin_sweep(
     made = [
         stage.makes / RunPaths(stage.makes).weights.name
         if stage.run and stage.makes
-        else stage.makes or stage.uses[0] / "evaluation.json"
+        else stage.makes or stage.uses[0] / EVALUATED
         for stage in stages
         if stage.makes or stage.uses
     ]

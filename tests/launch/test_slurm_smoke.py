@@ -106,8 +106,7 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
-    for report in (cluster.folder / "out/runs/short-0").glob("evaluation.*"):
-        report.unlink()
+    shutil.rmtree(cluster.folder / "out/runs/short-0/evaluations")
     assert "give --resume" in cluster.skydistill("sweep", "smoke.yaml", "--slurm", code=2)
     said = cluster.skydistill("sweep", "smoke.yaml", "--resume")
     assert "finished before: students\nfinished before: students-2\n" in said
@@ -115,7 +114,7 @@ def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
     cluster.wait(lambda: not cluster.queue(), seconds=300)
     logs = [path.read_text() for path in cluster.logs() if "evaluate" in path.name]
     assert sum("finished before" in log for log in logs) == 1
-    assert (cluster.folder / "out/runs/short-0/evaluation.json").is_file()
+    assert (cluster.folder / "out/runs/short-0/evaluations/test/report.json").is_file()
     assert cluster.skydistill("sweep", "smoke.yaml", "--status").count(": done") == 5
 
 
@@ -126,8 +125,7 @@ def test_a_stage_alone_waits_for_what_it_builds_on(cluster: Cluster) -> None:
     assert "build on students, and elsewhere/runs/long-0 is neither finished nor" in said
     for script in ("submit.sh", "evaluations.sh", "comparison.sh"):
         shutil.copy(ROOT / "slurm" / script, cluster.folder / "slurm")
-    for report in (cluster.folder / "out/runs/short-0").glob("evaluation.*"):
-        report.unlink()
+    shutil.rmtree(cluster.folder / "out/runs/short-0/evaluations")
     (cluster.folder / "out/comparison.html").unlink()
     for script in ("evaluations.sh", "comparison.sh"):
         cluster.run("env", "SWEEP=smoke.yaml", "bash", f"slurm/{script}")
