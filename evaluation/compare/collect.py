@@ -260,7 +260,7 @@ def in_words(value: object) -> str:
     """Return one field of a measurement as people read it; fingerprints by their beginning."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         return ", ".join(map(in_words, value)) or "none"
     return str(value)[:12] if len(str(value)) == 64 else str(value) or "unknown"
 

@@ -1,12 +1,13 @@
 """A comparison as rows and columns, and how it is written: terminal, Markdown, LaTeX, CSV, JSON."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any, TextIO
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -28,9 +29,7 @@ MOST_LABEL = 30
 
 BEST = "*"
 
-OF_THE_TEST = (
-    *("dataset", "protocol", "is_official", "trained_on", "trained_official", "zero_shot"),
-)
+OF_THE_TEST = "dataset protocol is_official trained_on trained_official zero_shot".split()
 """What is known of published numbers too; how they were measured is not."""
 
 Key = tuple[str, str]
@@ -131,12 +130,6 @@ class Table:
     notes: tuple[str, ...]
     """What a reader must know, a sentence each."""
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """How the numbers of our rows were measured, as plain values."""
-        facts = asdict(self.measurement)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
-
     @cached_property
     def sources(self) -> list[Source]:
         """Of the published rows, then of single numbers in them; numbered from 1 in this order."""
@@ -149,14 +142,11 @@ class Table:
         """How the best number of our runs reads, in each column where two compete."""
         found = {}
         for column in self.columns:
-            ours = [
-                row.cells[column.key].low
-                for row in self.rows
-                if not row.source and column.key in row.cells
-            ]
-            _, best = COSTS.get(column.metric, (None, max))
-            if best and len(ours) > 1:
-                found[column.key] = column.form(best(ours))
+            ours = [row.cells.get(column.key) for row in self.rows if not row.source]
+            lows = [cell.low for cell in ours if cell]
+            best = COSTS[column.metric][1] if column.metric in COSTS else max
+            if best and len(lows) > 1:
+                found[column.key] = column.form(best(lows))
         return found
 
     def is_best(self, row: Row, column: Column) -> bool:
@@ -215,15 +205,15 @@ def row_name(result: Result) -> str:
     return replace(result, seed=None).name
 
 
-def write_table(table: Table, form: TableFormat, file: TextIO, *, left_out: Sequence[str]) -> None:
-    """Write a table in a format; JSON says what was left out too."""
-    if form == "table":
-        wide = max(Console(file=sys.stdout).width, WIDTH)
-        print_table(table, Console(file=file, width=wide))
-    elif form == "json":
-        file.write(to_json(table, left_out=left_out))
-    else:
-        file.write({"markdown": markdown, "latex": latex, "csv": to_csv}[form](table))
+def written(table: Table, form: TableFormat, *, left_out: Sequence[str], is_styled: bool) -> str:
+    """Return a table in a format; JSON says what was left out too."""
+    if form == "json":
+        return to_json(table, left_out=left_out)
+    if form != "table":
+        return {"markdown": markdown, "latex": latex, "csv": to_csv}[form](table)
+    text, wide = io.StringIO(), max(Console(file=sys.stdout).width, WIDTH)
+    print_table(table, Console(file=text, width=wide, force_terminal=is_styled))
+    return text.getvalue()
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -291,23 +281,17 @@ def latex(table: Table) -> str:
         ]
         frame = pd.DataFrame(cells, columns=pd.MultiIndex.from_tuples(heads))
         tabular = frame.to_latex(index=False, column_format=layout, multicolumn_format="c")
-        lines += [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(f'{table.title}: {caption}.')}}}",
-            SMALL,
-            rf"{SHRUNK}{{%",
-            tabular.strip(),
-            "}",
-            r"\end{table}",
-        ]
+        caption = escape(f"{table.title}: {caption}.")
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", SMALL]
+        lines += [rf"{SHRUNK}{{%", tabular.strip(), "}", r"\end{table}"]
         caption = "continued"
     return "\n".join(lines) + "\n"
 
 
 def to_csv(table: Table) -> str:
     """Return a line per number: metrics in percent, costs in units."""
-    facts = {k: ";".join(v) if isinstance(v, list) else v for k, v in table.facts.items()}
+    how = asdict(table.measurement)
+    facts = {k: ";".join(v) if isinstance(v, tuple) else v for k, v in how.items()}
     of_published = {name: facts[name] if name in OF_THE_TEST else "" for name in facts}
     lines = [
         {**(of_published if row["is_published"] else facts), **row, "measured_on": "", **number}
@@ -324,8 +308,9 @@ def to_json(table: Table, *, left_out: Sequence[str]) -> str:
         {**told, "seeds": row.seeds, "note": row.note, "numbers": numbers}
         for row, (told, numbers) in zip(table.rows, _plain_values(table), strict=True)
     ]
-    said = {"unit": "percent", "title": table.title, **table.facts, "notes": table.notes}
-    return json.dumps({**said, "rows": rows, "left_out": left_out}) + "\n"
+    said = {"unit": "percent", "title": table.title, **asdict(table.measurement)}
+    said |= {"notes": table.notes, "rows": rows, "left_out": left_out}
+    return json.dumps(said) + "\n"
 
 
 def _plain_values(table: Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
