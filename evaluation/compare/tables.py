@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import pandas as pd
-from rich import box
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -220,9 +220,7 @@ def print_table(table: Table, console: Console) -> None:
     """Write a table to a terminal, in parts that fit."""
     console.print(Text(table.title, style="bold"))
     for columns, rows in _parts(table, WIDTH):
-        shown = RichTable(
-            box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
-        )
+        shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for head in table.lead(table.rows[0]):
             width = None if head else MOST_LABEL
             shown.add_column(head, max_width=width, vertical="top", overflow="fold")
@@ -295,44 +293,39 @@ def to_csv(table: Table) -> str:
     of_published = {name: facts[name] if name in OF_THE_TEST else "" for name in facts}
     lines = [
         {**(of_published if row["is_published"] else facts), **row, "measured_on": "", **number}
-        for row, numbers in _plain_values(table)
-        for number in numbers
+        for row in _plain_rows(table)
+        for number in row["numbers"]
     ]
-    frame = pd.DataFrame(lines, dtype=object)
+    frame = pd.DataFrame(lines, dtype=object).drop(columns=["seeds", "note", "numbers"])
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def to_json(table: Table, *, left_out: Sequence[str]) -> str:
     """Return everything as one line: metrics in percent, costs in units."""
-    rows = [
-        {**told, "seeds": row.seeds, "note": row.note, "numbers": numbers}
-        for row, (told, numbers) in zip(table.rows, _plain_values(table), strict=True)
-    ]
     said = {"unit": "percent", "title": table.title, **asdict(table.measurement)}
-    said |= {"notes": table.notes, "rows": rows, "left_out": left_out}
+    said |= {"notes": table.notes, "rows": _plain_rows(table), "left_out": left_out}
     return json.dumps(said) + "\n"
 
 
-def _plain_values(table: Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yield what is known of every row, and its numbers with what is their own."""
+def _plain_rows(table: Table) -> list[dict[str, Any]]:
+    """Return the rows as plain values, their numbers with what is their own."""
 
     def cited(source: Source | None) -> dict[str, Any]:
         return {"source": source.cite, "is_unverified": source.unverified} if source else {}
 
-    columns = {column.key: column for column in table.columns}
+    rows = []
     for row in table.rows:
         told = {"label": row.label, "is_published": bool(row.source), "gallery": row.gallery}
-        numbers = [
-            {
-                **cited(cell.source),
-                **({"measured_on": on} if (on := columns[key].measured_on) else {}),
-                **{"row": key[0], "metric": key[1], "low": cell.low, "high": cell.high},
-                **{"deviation": cell.deviation, "runs": cell.runs},
-                "is_best": table.is_best(row, columns[key]),
-            }
-            for key, cell in row.cells.items()
-        ]
-        yield {**told, "source": "", "is_unverified": False, **cited(row.source)}, numbers
+        told |= {"source": "", "is_unverified": False} | cited(row.source)
+        numbers = []
+        for column in table.columns:
+            if cell := row.cells.get(column.key):
+                where = {"measured_on": column.measured_on} if column.measured_on else {}
+                own = cited(cell.source) | where | {"row": column.key[0], "metric": column.metric}
+                own |= {"low": cell.low, "high": cell.high, "deviation": cell.deviation}
+                numbers.append(own | {"runs": cell.runs, "is_best": table.is_best(row, column)})
+        rows.append(told | {"seeds": row.seeds, "note": row.note, "numbers": numbers})
+    return rows
 
 
 def _parts(table: Table, width: int) -> Iterator[tuple[list[Column], list[Row]]]:
@@ -342,21 +335,18 @@ def _parts(table: Table, width: int) -> Iterator[tuple[list[Column], list[Row]]]
     """
 
     def needed(columns: Iterable[Column]) -> int:
-        texts = [
-            [*one.head, *(table.written(row, one, between="\n ") for row in table.rows)]
-            for one in columns
-        ]
-        return sum(3 + max(map(len, "\n".join(of_one).split("\n"))) for of_one in texts)
+        total = 0
+        for one in columns:
+            texts = [*one.head, *(table.written(row, one, between="\n ") for row in table.rows)]
+            total += 3 + max(map(len, "\n".join(texts).split("\n")))
+        return total
 
     leads = pd.DataFrame([table.lead(row) for row in table.rows])
-    room = width - sum(
-        2 + max(len(head), min(leads[head].str.len().max(), MOST_LABEL)) for head in leads
-    )
+    widths = (min(leads[head].str.len().max(), MOST_LABEL) for head in leads)
+    room = width - sum(2 + max(len(head), w) for head, w in zip(leads, widths, strict=True))
     parts: list[list[Column]] = [[]]
-    for _, of_direction in groupby(
-        table.columns, key=lambda one: one.search and one.search.direction
-    ):
-        block = list(of_direction)
+    directions = groupby(table.columns, key=lambda one: one.search and one.search.direction)
+    for block in [list(columns) for _, columns in directions]:
         searches = [list(same) for _, same in groupby(block, key=lambda one: one.key[0])]
         for unit in [block] if needed(block) <= room else searches:
             if parts[-1] and needed([*parts[-1], *unit]) > room:
