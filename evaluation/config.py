@@ -55,7 +55,7 @@ SUFFIXES: dict[str, TableFormat] = {
 }
 """Suffix of a comparison's `--out` to the format it asks for."""
 
-OF_ONE_NETWORK = ("conditions", "multi_view", "rerank", "descriptors_out", "submission")
+OF_ONE_NETWORK = ("conditions", "multi_view", "rerank", "descriptors", "submission")
 """Options that are not combined with `gallery_checkpoint`."""
 
 
@@ -90,13 +90,13 @@ class EvaluateConfig:
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     out: Path | None = None
-    """Report to write, `evaluation.json` beside the weights by default (`evaluation_flip.json` with
-    `--flip`, and so on: docs/evaluation.md); tables and figures go beside it. With `--features`
-    nothing is written unless this is given."""
+    """Folder to write, with report, tables, figures and what else is asked for; by default
+    `evaluations/DATASET` beside the weights (`evaluations/DATASET_flip` with `--flip`, and so on:
+    docs/evaluation.md). With `--features` nothing is written unless this is given."""
 
     overwrite: bool = False
-    """Replace what `--out`, `--descriptors-out` and `--submission` name, tables and figures
-    included, where it is there already; without it nothing is described then."""
+    """Replace that folder, whole, where it is there already; without it nothing is described
+    then."""
 
     image_size: int = 0
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at, as
@@ -142,12 +142,12 @@ class EvaluateConfig:
     rerank_lambda: float = 0.3
     """Share of the original distance in the new one."""
 
-    descriptors_out: Path | None = None
-    """Folder for one official `.mat` per direction, as `--features` and others' tools read it."""
+    descriptors: bool = False
+    """Also write one official `.mat` per direction, as `--features` and others' tools read it."""
 
-    submission: Path | None = None
-    """Text file for the names of the ten most similar satellite tiles of each drone query, a line
-    per query in query order."""
+    submission: bool = False
+    """Also write `submission.txt`: the names of the ten most similar satellite tiles of each drone
+    query, a line per query in query order."""
 
     measure_speed: bool = False
     """Also measure latency, images per second and peak memory, at batch 1 and `--batch-size`."""
@@ -182,7 +182,8 @@ class EvaluateConfig:
             RecipeError: what is wrong, by its option.
         """
         asked = [f"--{name.replace('_', '-')}" for name in OF_ONE_NETWORK if getattr(self, name)]
-        is_paired, submission = self.gallery_checkpoint is not None, self.submission
+        is_paired, is_exported = self.gallery_checkpoint is not None, self.descriptors
+        is_exported |= self.submission
         contradictions = {
             "give either --checkpoint and --shards, or --features": (
                 (self.features is None) == (self.checkpoint is None)
@@ -193,20 +194,17 @@ class EvaluateConfig:
             "--normalize is about --features: a model's descriptors are scaled": (
                 self.normalize and self.features is None
             ),
-            f"--out {self.out} is to be JSON; give a name that ends in .json": (
-                self.out is not None and self.out.suffix != ".json"
-            ),
-            f"--out and --submission are both {submission}; give two names": (
-                submission is not None and submission == self.out
+            "--descriptors and --submission are written into a folder; give one with --out": (
+                is_exported and self.features is not None and self.out is None
             ),
             "--submission names tiles of --shards alone, and --distractors puts others among them "
             "that its benchmark does not know; leave one of the two out": (
-                submission is not None and bool(self.distractors)
+                self.submission and bool(self.distractors)
             ),
             "--gallery-checkpoint is about two networks and does not combine with "
             f"{' or '.join(asked)}; leave one of them out": is_paired and bool(asked),
             f"--submission takes {ANSWERS} names per query and --rerank-top is {self.rerank_top}; "
-            "raise it": self.rerank and submission is not None and self.rerank_top < ANSWERS,
+            "raise it": self.rerank and self.submission and self.rerank_top < ANSWERS,
         }
         for sentence, is_so in contradictions.items():
             if is_so:

@@ -16,7 +16,8 @@ Built = TypeVar("Built")
 SCHEMA_VERSION = 3
 """Raised whenever a key changes meaning."""
 
-REPORT_NAME = "evaluation.json"
+EVALUATIONS, REPORT_NAME = "evaluations", "report.json"
+"""Beside the weights, one folder per evaluation, and the report in it."""
 
 Gallery = Literal["full", "no-distractors"]
 """`full` keeps the places that nobody asks for, as the official evaluators do; `no-distractors`
@@ -127,6 +128,9 @@ class Measurement:
     """Whether mirrored images were described too, and added."""
 
     resampling: str
+    aspect: str = "squeeze"
+    """How images that are not square became so."""
+
     decoder: str
     ties: str = "pessimistic"
     shards_fingerprint: str
@@ -159,6 +163,7 @@ class GalleryNetwork:
     trained_on: str
     image_size: int
     resampling: str
+    aspect: str = "squeeze"
     checkpoint: str = field(compare=False)
     checkpoint_sha256: str
 

@@ -13,17 +13,22 @@ from data_shards.errors import DescriptorError, RecipeError, TrackingError, requ
 from distill.mlflow_store import SQLITE, first_line, open_store
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.config import CompareConfig
-from evaluation.report import CLEAN, REPORT_NAME, Measurement, Report, read_report, report_of
+from evaluation.report import (
+    CLEAN,
+    EVALUATIONS,
+    REPORT_NAME,
+    Measurement,
+    Report,
+    read_report,
+    report_of,
+)
 
 USUAL_STORE = Path("outputs/mlflow.db")
 EXPERIMENT = "skydistill"
 """As recipes have it."""
 
-EVALUATION_FOLDER = "evaluation"
-"""Of a run's artifacts, where `skydistill evaluate` puts reports, tables and figures."""
-
-REPORTS = f"{Path(REPORT_NAME).stem}*.json"
-"""`evaluation.json`, and beside it those of further data sets: `evaluation_sues200.json`."""
+REPORTS = f"{EVALUATIONS}/*/{REPORT_NAME}"
+"""In a run folder."""
 
 NOT_OF_THE_MODEL = {*MAY_CHANGE_ON_RESUME, "name", "seed", "teacher.cache"}
 """Keys of a recipe that may differ between the seeds of one experiment."""
@@ -47,7 +52,13 @@ class Entry:
     """By dotted key; empty where it is not known."""
 
     file: Path | None = None
-    """The report, beside which the curves of the run and the panels lie; None from MLflow."""
+    """The report, beside which the panels lie; None from MLflow."""
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder that the report lies in, with the curves."""
+        is_in_run = self.file is not None and self.file.parts[-3:-2] == (EVALUATIONS,)
+        return self.file.parents[2] if self.file and is_in_run else None
 
 
 def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
@@ -87,15 +98,16 @@ def _from_path(path: Path) -> Iterator[Entry]:
     """Yield the report of a file, or those of a run folder, or of the run folders in a folder."""
     files = [path]
     if path.is_dir():
-        files = sorted(path.glob(REPORTS)) or sorted(path.glob(f"*/{REPORTS}"))
+        below = (REPORT_NAME, REPORTS, f"*/{REPORTS}", f"*/{REPORT_NAME}")
+        files = next(filter(None, (sorted(path.glob(one)) for one in below)), [])
         if not files:
             raise DescriptorError(
-                f"{path} holds no report ({REPORT_NAME}); run skydistill evaluate --checkpoint "
+                f"{path} holds no report ({REPORTS}); run skydistill evaluate --checkpoint "
                 f"{path} --shards SHARDS"
             )
     for file in files:
-        recipe = read_recipe(file.parent)
-        yield Entry(report=read_report(file), where=str(file), recipe=recipe, file=file)
+        entry = Entry(report=read_report(file), where=str(file), recipe={}, file=file)
+        yield replace(entry, recipe=read_recipe(entry.run) if entry.run else {})
 
 
 def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
@@ -133,8 +145,7 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
 def read_runs(uri: str, *, experiment: str) -> list[tuple[Any, dict[str, Any]]]:
     """Read all runs of an experiment, oldest first, without deleted ones and parents of sweeps.
 
-    Each comes with the values of the JSON files among its evaluation artifacts, by file name; None
-    of a damaged one.
+    Each comes with the values of its reports, by the name of their folder; None of a damaged one.
 
     Raises:
         TrackingError: the store is missing, where opening it would make one, or does not answer, or
@@ -167,18 +178,17 @@ def read_runs(uri: str, *, experiment: str) -> list[tuple[Any, dict[str, Any]]]:
 
 
 def _read_json(client: Any, run: Any) -> dict[str, Any]:
-    """Read the JSON files among the evaluation artifacts of a run."""
+    """Read the reports among the artifacts of a run."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for file in client.list_artifacts(run.info.run_id, EVALUATION_FOLDER):
-            if file.path.endswith(".json"):
-                text = Path(
-                    client.download_artifacts(run.info.run_id, file.path, folder)
-                ).read_text()
+        for place in client.list_artifacts(run.info.run_id, EVALUATIONS):
+            file = f"{place.path}/{REPORT_NAME}"
+            if file in [one.path for one in client.list_artifacts(run.info.run_id, place.path)]:
+                text = Path(client.download_artifacts(run.info.run_id, file, folder)).read_text()
                 try:
-                    found[Path(file.path).name] = json.loads(text)
+                    found[Path(place.path).name] = json.loads(text)
                 except ValueError:
-                    found[Path(file.path).name] = None
+                    found[Path(place.path).name] = None
     return found
 
 

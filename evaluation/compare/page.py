@@ -36,7 +36,7 @@ from evaluation.figures.style import (
     save_figure,
     styled,
 )
-from evaluation.report import REPORT_NAME, Result
+from evaluation.report import Result
 from evaluation.tables import short
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,8 @@ def _panels(row: Row) -> list[dict[str, str]]:
     file = row.entries[0].file
     if file is None:
         return []
-    name = "figures" if file.name == REPORT_NAME else f"{file.stem}_figures"
     panels = []
-    for path in sorted((file.parent / name).glob("retrieval_*.png")):
+    for path in sorted(file.parent.glob("figures/retrieval_*.png")):
         shrunk = io.BytesIO()
         with Image.open(path) as image:
             image.thumbnail((PANEL_PIXELS, 10 * PANEL_PIXELS))
@@ -262,7 +261,7 @@ def run_curves(rows: Sequence[Row], left_out: list[str]) -> Figure | None:
     """
     curves = {}
     for row in rows:
-        folders = [entry.file.parent for entry in row.entries if entry.file]
+        folders = [entry.run for entry in row.entries if entry.run]
         files = [path for folder in folders if (path := RunPaths(folder).metrics).is_file()]
         for file in files[:1]:
             try:

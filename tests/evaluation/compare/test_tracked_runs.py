@@ -18,7 +18,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Two runs as training and evaluation record them: one evaluated twice, one never."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    for name, files in (("student", ("evaluation", "evaluation_sues200")), ("teacher", ())):
+    for name, files in (("student", ("university1652", "sues200")), ("teacher", ())):
         paths = RunPaths(folder / name)
         paths.folder.mkdir()
         tracker = Tracker(paths)
@@ -26,12 +26,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
         tracker.start(name=name, experiment="E", uri=uri, params=params, tags={"role": "alone"})
         tracker.log(7, {"test/d2s/recall_at_1": 0.25})
         for file in files:
-            path = paths.folder / f"{file}.json"
+            path = paths.folder / file / "report.json"
+            path.parent.mkdir()
             path.write_text(json.dumps({"from": file}))
-            tracker.log_artifact(path, folder="evaluation")
+            tracker.log_artifact(path, folder=f"evaluations/{file}")
         figure = paths.folder / "figure.png"
         figure.write_bytes(b"no JSON")
-        tracker.log_artifact(figure, folder="evaluation" if files else "")
+        tracker.log_artifact(figure, folder="evaluations/sues200" if files else "")
         tracker.finish("FINISHED")
     return uri
 
@@ -42,8 +43,8 @@ def test_runs_come_with_recipe_metrics_tags_and_every_evaluation(store: str) -> 
     assert student.data.params == {"seed": "3", "model.arch": "convnext_tiny"}
     assert student.info.status == "FINISHED"
     assert evaluations == {
-        "evaluation.json": {"from": "evaluation"},
-        "evaluation_sues200.json": {"from": "evaluation_sues200"},
+        "university1652": {"from": "university1652"},
+        "sues200": {"from": "sues200"},
     }
     assert none == {}
 
