@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from pathlib import Path
+from unicodedata import normalize
 
 SCHEMA_VERSION = 2
 """Raised whenever key, JSON, index or manifest change meaning; readers refuse another version."""
@@ -61,6 +62,11 @@ class ImageRecord:
 
     name: str
     """Last part of the key: the file's stem without dots, unique within place and view."""
+
+    def __post_init__(self) -> None:
+        """Write the place as one: `é` is two letters where a Mac made a folder, one elsewhere."""
+        if not self.place.isascii():
+            object.__setattr__(self, "place", normalize("NFC", self.place))
 
     @property
     def key(self) -> str:

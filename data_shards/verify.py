@@ -22,8 +22,8 @@ import numpy as np
 from data_shards.decode import check_image
 from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS, Index, read_index
+from data_shards.layouts import UNANSWERED
 from data_shards.layouts.published import PUBLISHED, compare, images_in
-from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.manifest import (
     TARS_OF_OTHERS,
     Groups,
@@ -345,9 +345,6 @@ PAIRS = (
     (Role.QUERY, View.SATELLITE, Role.GALLERY, View.DRONE),
 )
 """A place with the first needs the second: to train on both views, and to be found."""
-
-UNANSWERED = {UNIVERSITY_160K}
-"""Layouts of challenges, whose queries belong to places that only the organizers know."""
 
 
 def _missing_pairs(manifest: Manifest, found: Groups[int]) -> Iterator[Problem]:

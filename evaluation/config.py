@@ -1,4 +1,4 @@
-"""What the retrieval can be told. No torch: a login node reads this in a blink."""
+"""What evaluate, compare and models can be told. No torch: a login node reads this in a blink."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -35,6 +35,25 @@ NEEDED_BY = {
     "rerank_lambda": "rerank",
 }
 """Option to the one without which it says nothing."""
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What convolutions and matrix products compute in; all but float32 by autocast."""
+
+LEAST_IMAGE_SIZE, PAPER_IMAGE_SIZE = 32, 224
+"""In pixels; the backbones halve the image five times."""
+
+OF_SPEED = ("batch_size", "threads", "precision", "most_seconds")
+"""Options of `models` that say nothing without `measure_speed`."""
+
+TableFormat = Literal["table", "markdown", "latex", "csv", "json"]
+
+SUFFIXES: dict[str, TableFormat] = {
+    ".md": "markdown",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+}
+"""Suffix of a comparison's `--out` to the format it asks for."""
 
 OF_ONE_NETWORK = ("conditions", "multi_view", "rerank", "descriptors", "submission")
 """Options that are not combined with `gallery_checkpoint`."""
@@ -217,3 +236,113 @@ def refuse_idle_options(config: Any, needed_by: Mapping[str, str]) -> None:
         if needed and getattr(config, field.name) != field.default and not getattr(config, needed):
             option, other = (name.replace("_", "-") for name in (field.name, needed))
             raise RecipeError(f"--{option} says nothing without --{other}; give that too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Finished runs side by side and beside published numbers, mean and deviation over seeds."""
+
+    reports: tuple[Path, ...] = ()
+    """Report files of `skydistill evaluate`, run folders, or folders of run folders."""
+
+    tracking_uri: str | None = None
+    """MLflow store or server to read runs from; where no reports are given by default
+    MLFLOW_TRACKING_URI, else `outputs/mlflow.db`."""
+
+    experiment: str | None = None
+    """MLflow experiment that holds the runs, `skydistill` by default."""
+
+    dataset: tuple[str, ...] = ()
+    """Only reports on these data sets, by layout: university1652, sues200; all by default."""
+
+    results: tuple[str, ...] = ()
+    """Rows of the reports to compare, such as d2s, s2d/150m, d2s/no-distractors, d2s/refined-10 or
+    d2s/fog, or `all`; d2s and s2d in the full gallery, at every height, by default."""
+
+    metrics: tuple[str, ...] = ("recall@1", "ap")
+    """Of recall@1, recall@5, recall@10, recall@1% and ap."""
+
+    no_published: bool = False
+    """Leave the published numbers out."""
+
+    format: TableFormat | None = None
+    """How to write; by default what the suffix of `--out` says, else a table for the terminal."""
+
+    json: bool = False
+    """The same as `--format json`."""
+
+    out: Path | None = None
+    """File to write, instead of standard output."""
+
+    html: Path | None = None
+    """File for one page that needs no network: sortable table, charts, curves, panels, sources."""
+
+    figures: Path | None = None
+    """Folder for accuracy against operations and, where it was measured, against speed."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            RecipeError: what contradicts what.
+        """
+        if self.json and self.format not in (None, "json"):
+            raise RecipeError(f"--json and --format {self.format} exclude each other; give one")
+        if self.experiment and self.reports and not self.tracking_uri:
+            raise RecipeError("--experiment is about MLflow; give --tracking-uri, or no reports")
+
+    @property
+    def chosen_format(self) -> TableFormat:
+        """What to write."""
+        if self.json:
+            return "json"
+        suffix = self.out.suffix.lower() if self.out else ""
+        return self.format or SUFFIXES.get(suffix, "table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsConfig:
+    """Every model that a recipe can name as `model.arch`, and what describing an image costs."""
+
+    names: tuple[str, ...] = ()
+    """Models to list, in this order; by default all of them, the smallest first."""
+
+    method: Literal["pfed", "bicrossnet"] = "pfed"
+    """Whose head stands on the backbone; that of a recipe's `method`."""
+
+    image_size: int = PAPER_IMAGE_SIZE
+    """Width and height of model inputs in pixels."""
+
+    measure_speed: bool = False
+    """Also measure latency, images per second and peak memory, with fresh weights."""
+
+    batch_size: int = 1
+    """Images described at once, when measured."""
+
+    threads: int = 0
+    """Threads that describe on a CPU, when measured; 0 means one per processor."""
+
+    precision: Precision = "float32"
+    """What to measure in."""
+
+    most_seconds: float = 60.0
+    """Longest measurement of one model; as many batches as fit, at most 200."""
+
+    json: bool = False
+    """Print one JSON line, and nothing else, on standard output."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing can be counted or measured, and what says nothing.
+
+        Raises:
+            RecipeError: every such number, as its option, or the option that needs another one.
+        """
+        refuse_out_of_bounds(
+            {
+                "--image-size": between(self.image_size, LEAST_IMAGE_SIZE, 4096),
+                "--batch-size": at_least(self.batch_size, 1),
+                "--threads": between(self.threads, 0, 4096),
+                "--most-seconds": between(self.most_seconds, 0, 86400),
+            }
+        )
+        refuse_idle_options(self, dict.fromkeys(OF_SPEED, "measure_speed"))

@@ -22,7 +22,7 @@ from distill.tracking import continue_run
 from evaluation.conditions import Condition
 from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
-from evaluation.efficiency.cost import Cost
+from evaluation.efficiency import Cost
 from evaluation.efficiency.measure import cost, measure_speed
 from evaluation.exports import exported_files, write_exports
 from evaluation.figures.distances import distance_to_truth

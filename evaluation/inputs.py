@@ -59,6 +59,7 @@ class EvaluationInputs:
             shards_fingerprint=shards.fingerprint,
             flip=config.flip,
             resampling=self.resampling,
+            aspect=self.shards.aspect,
             decoder=DECODER,
             distractors=tuple(sorted(part.fingerprint for part in shards.distractors)),
             rerank=rerank_settings(config).words if config.rerank else "",
@@ -104,6 +105,7 @@ class EvaluationInputs:
             trained_on=self.loaded.trained_on.dataset,
             image_size=self.image_size,
             resampling=self.resampling,
+            aspect=self.shards.aspect,
             checkpoint=str(self.loaded.path),
             checkpoint_sha256=self.loaded.sha256,
         )
@@ -128,7 +130,9 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
     sources += [(one, tested | Role.TRAIN, DISTRACTOR_VIEWS) for one in config.distractors]
     main, *distractors = (
         # A dry run fetches no image.
-        open_shards(one, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache)
+        open_shards(
+            one, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache
+        ).shown(loaded.aspect)
         for one, roles, views in sources
     )
     shards = JoinedShards(main, distractors)
@@ -150,6 +154,7 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
     by_gallery = replace(
         inputs,
         loaded=gallery,
+        shards=shards.shown(gallery.aspect),
         image_size=gallery.image_size,
         resampling=gallery.resampling,
     )

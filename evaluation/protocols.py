@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_shards.errors import DescriptorError, require_known
+from data_shards.errors import DescriptorError
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, RowNumbers
 from evaluation.joined_shards import JoinedShards
@@ -95,12 +95,8 @@ PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
 
 
 def protocols_of(layout: str) -> tuple[Protocol, ...]:
-    """Return the protocols of a layout.
-
-    Raises:
-        DescriptorError: none are known for it.
-    """
-    return PROTOCOLS[require_known(layout, PROTOCOLS, what="protocol", error=DescriptorError)]
+    """Return the protocols of a layout; of one without any, every direction between views."""
+    return PROTOCOLS.get(layout, PROTOCOLS["university1652"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +160,7 @@ def find_searches(shards: JoinedShards) -> Searches:
     """Return the searches of a test set's layout among its images and those of its distractors.
 
     Raises:
-        DescriptorError: no protocol is known for the layout, or no test image is there.
+        DescriptorError: no test image is there.
     """
     images, protocols = shards.main.images, protocols_of(shards.manifest.layout)
     is_there = {

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 
 Built = TypeVar("Built")
 
@@ -124,15 +124,18 @@ class Measurement:
     zero_shot: bool | None
     """Whether that is another data set; None where it is not known."""
 
-    shards_fingerprint: str
-    """Of the test images."""
-
     flip: bool
     """Whether mirrored images were described too, and added."""
 
     resampling: str
+    aspect: str = "squeeze"
+    """How images that are not square became so."""
+
     decoder: str
     ties: str = "pessimistic"
+    shards_fingerprint: str
+    """Of the test images."""
+
     distractors: tuple[str, ...] = ()
     """Fingerprints of further shards whose images joined the gallery, sorted."""
 
@@ -160,6 +163,7 @@ class GalleryNetwork:
     trained_on: str
     image_size: int
     resampling: str
+    aspect: str = "squeeze"
     checkpoint: str = field(compare=False)
     checkpoint_sha256: str
 

@@ -135,7 +135,8 @@ def notes(report: Report) -> tuple[str, ...]:
         f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.machine}"
         for speed in report.speed
     ]
-    lines.append(f"{whose}images of {report.image_size} px, {how.resampling}{flip}")
+    aspect = "" if how.aspect == "squeeze" else f", {how.aspect}"
+    lines.append(f"{whose}images of {report.image_size} px, {how.resampling}{aspect}{flip}")
     if gallery:
         trained_on = gallery.trained_on or "unknown images"
         lines.append(

@@ -39,8 +39,7 @@ def begin_sweep(
     It is where the first recipe says, else at `uri`, and with its rows in the experiment of that
     recipe.
     """
-    from data_shards.manifest import write_json
-    from distill.mlflow_runs import SPOOL, RunInStore, begin_run, read_link
+    from distill.mlflow_runs import SPOOL, RunInStore, begin_run
     from distill.run_folder import RunPaths
     from distill.tracking import tracking_uri
 
@@ -48,14 +47,6 @@ def begin_sweep(
     paths = RunPaths(config.out)
     tracking = next(stage.tracking for stage in stages if stage.tracking)
     uri = tracking_uri(RunPaths(config.out / name), tracking.uri or uri)
-    begin_run(
-        paths,
-        name=name,
-        experiment=tracking.experiment,
-        uri=uri,
-        params={},
-        tags={"role": "sweep"},
-    )
     made = [
         stage.makes / RunPaths(stage.makes).weights.name
         if stage.run and stage.makes
@@ -63,8 +54,15 @@ def begin_sweep(
         for stage in stages
         if stage.makes or stage.uses
     ]
-    promised = [os.path.relpath(file, config.out) for file in made]
-    write_json(paths.mlflow, read_link(paths) | {"promised": promised})
+    begin_run(
+        paths,
+        name=name,
+        experiment=tracking.experiment,
+        uri=uri,
+        params={},
+        tags={"role": "sweep"},
+        promised=[os.path.relpath(file, config.out) for file in made],
+    )
     try:
         if uri != SPOOL:
             with _told(uri):

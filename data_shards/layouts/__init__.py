@@ -27,6 +27,10 @@ DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
 
+UNANSWERED = {UNIVERSITY_160K}
+"""Layouts of challenges, whose queries belong to places that only the organizers know."""
+
+
 class Layout(NamedTuple):
     """The folders of one public data set."""
 
@@ -97,13 +101,21 @@ def read_layout(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
-    records = tuple(record for _, record in keyed)
-    places = {record.place for record in records}
+    dataset = replace(dataset, records=tuple(record for _, record in keyed))
+    return with_facts(dataset, name=name, coordinates=coordinates)
+
+
+def with_facts(dataset: RawDataset, *, name: str, coordinates: Path | None) -> RawDataset:
+    """Return a data set with its name, its coordinates, and how it differs from the published one.
+
+    Raises:
+        LayoutError: `coordinates` is no such table of these places.
+    """
+    places = {record.place for record in dataset.records}
     return replace(
         dataset,
-        records=records,
         name=name,
-        deviations=_deviations(dataset.layout, records),
+        deviations=_deviations(dataset.layout, dataset.records),
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
 
@@ -114,9 +126,9 @@ def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
     Raises:
         LayoutError: a place is not whole any more.
     """
-    gone = {record.path for record in unreadable}
-    kept = tuple(record for record in dataset.records if record.path not in gone)
-    if dataset.layout != UNIVERSITY_160K:
+    gone = {record.key for record in unreadable}
+    kept = tuple(record for record in dataset.records if record.key not in gone)
+    if dataset.layout not in UNANSWERED:
         require_whole_places(raw, kept)
     told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
     return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from unicodedata import normalize
 
 from data_shards.errors import LayoutError
 from data_shards.schema import IMAGE_SUFFIXES, ImageRecord, Role, View
@@ -26,7 +27,7 @@ LEFT_BY_MACS = "__MACOSX"
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in `folder`, links to folders too, in the natural order of their names."""
     with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if _is_shown(entry.name) and entry.is_dir()]
+        found = [Path(entry.path) for entry in entries if is_shown(entry.name) and entry.is_dir()]
     return sorted(found, key=lambda path: natural(path.name))
 
 
@@ -39,9 +40,7 @@ def image_names(folder: Path) -> list[str]:
         found = [
             entry.name
             for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and _is_shown(entry.name)
-            and not entry.is_dir()
+            if entry.name.lower().endswith(SUFFIXES) and is_shown(entry.name) and not entry.is_dir()
         ]
     return sorted(found, key=natural)
 
@@ -83,12 +82,12 @@ def stem(file: str) -> str:
 
 def key_name(stem: str) -> str:
     """Return a file's stem as it may stand in a key: without dots, blanks and the like."""
-    return NO_KEY.sub("-", stem)
+    return NO_KEY.sub("-", normalize("NFC", stem))
 
 
 def same_id(place: str) -> str:
     """Return what the spellings of one place have in common: `1`, `01` and `0001` are one id."""
-    return str(int(place)) if place.isdecimal() else place
+    return str(int(place)) if place.isdecimal() else normalize("NFC", place)
 
 
 def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
@@ -107,7 +106,7 @@ def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
             )
 
 
-def _is_shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
     """Tell whether a name is meant to be seen: a copy from a Mac holds `._image-01.jpeg`."""
     return not name.startswith(".") and name != LEFT_BY_MACS
 

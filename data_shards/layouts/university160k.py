@@ -17,6 +17,7 @@ from pathlib import Path
 from data_shards.errors import LayoutError
 from data_shards.layouts.folders import child, child_like, image_names, key_name, stem, subfolders
 from data_shards.schema import ImageRecord, RawDataset, Role, View
+from data_shards.text_files import read_text
 
 LAYOUT = "university160k"
 
@@ -78,7 +79,7 @@ def _tiles(folder: Path) -> Iterator[ImageRecord]:
 def _queries(folder: Path, order: Path) -> Iterator[ImageRecord]:
     """Yield the queries that the list names; others are left alone, as the challenge does."""
     try:
-        lines = order.read_text().split("\n")
+        lines = read_text(order).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise LayoutError(
             f"{order} cannot be read and says in which order the queries of {folder} are answered; "

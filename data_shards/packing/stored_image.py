@@ -9,6 +9,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from data_shards.config import Aspect
 from data_shards.decode import (
     JPEG_START,
     UPRIGHT,
@@ -18,6 +19,7 @@ from data_shards.decode import (
     check_image,
     decode,
     exif_orientation,
+    square,
 )
 from data_shards.errors import ShardError
 from data_shards.schema import ImageRecord
@@ -39,6 +41,8 @@ class Profile:
     resampling: str = "lanczos"
     """Filter of the one resize; antialiased, on uint8, by Pillow."""
 
+    aspect: Aspect = "squeeze"
+
     @property
     def keeps_bytes(self) -> bool:
         """Whether images are stored as they are."""
@@ -49,7 +53,9 @@ class Profile:
         """What a user chose, as it stands in the manifest."""
         if self.keeps_bytes:
             return {"bytes": "original"}
-        return {
+        # What was there before it could be chosen is not named.
+        aspect = {} if self.aspect == "squeeze" else {"aspect": self.aspect}
+        return aspect | {
             "bytes": "resized",
             "image_size": self.image_size,
             "quality": self.quality,
@@ -112,10 +118,8 @@ def stored_image(
     return StoredImage(content=resized_jpeg(pixels, profile), suffix="jpg", orientation=UPRIGHT)
 
 
-def unreadable(record: ImageRecord, error: OSError) -> ShardError:
-    return ShardError(
-        f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
-    )
+def unreadable(record: ImageRecord, error: OSError) -> str:
+    return f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
 
 
 class UnreadableError(ShardError):
@@ -143,9 +147,9 @@ def is_in_form(content: Content, orientation: int, *, size: int) -> bool:
 
 
 def resized_jpeg(pixels: Pixels, profile: Profile) -> bytes:
-    """Resize once, antialiased, and compress; width and height become equal."""
+    """Make square, resize once, antialiased, and compress."""
     size = (profile.image_size, profile.image_size)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = Image.fromarray(np.ascontiguousarray(square(pixels, profile.aspect)))
     if image.size != size:
         image = image.resize(size, FILTERS[profile.resampling])
     jpeg: bytes = simplejpeg.encode_jpeg(

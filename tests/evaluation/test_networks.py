@@ -5,8 +5,10 @@ import pytest
 import timm
 import torch
 import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from data_shards.errors import RecipeError
+from data_shards.errors import CheckpointError, RecipeError
 from data_shards.recipe import build_config
 from data_shards.schema import View
 from data_shards.shards import ShardSet
@@ -52,6 +54,16 @@ def rebuild(run: RunPaths, model: dict[str, object], *, image_size: int) -> None
     facts = {"places": old.places, "step": old.step, "trained_on": old.trained_on}
     newborn = build_model(config.model, num_places=TRAIN)
     save_weights(run.weights, run.card, newborn, config, **facts)
+
+
+def test_weights_that_are_not_numbers_are_told_as_such(run: RunPaths) -> None:
+    with safe_open(run.weights, framework="pt") as opened:
+        metadata = opened.metadata()
+    state = load_file(run.weights)
+    first = next(iter(state))
+    save_file({**state, first: state[first] * torch.nan}, run.weights, metadata=metadata)
+    with pytest.raises(CheckpointError, match=f"holds NaN or infinity in 1 tensors .{first} is"):
+        load_student(run.folder)
 
 
 @pytest.fixture(autouse=True)

@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_shards.errors import CheckpointError, DescriptorError, RecipeError, ShardError
-from data_shards.recipe import parse_command
+from data_shards.recipe import build_config, parse_command
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
+from distill.config import DistillConfig
 from distill.run_folder import RunPaths
-from distill.weights_file import WEIGHTS_FORMAT, TrainingData, load_student
+from distill.weights_file import WEIGHTS_FORMAT, TrainingData, load_student, save_weights
 from evaluation.cli import evaluate
 from evaluation.config import EvaluateConfig
 from evaluation.inputs import open_inputs
@@ -78,6 +80,24 @@ def test_flip_size_and_resampling_stand_in_the_report(evaluated: Evaluated) -> N
     mirrored = evaluated("--flip")
     assert mirrored["cost"]["macs"] == 2 * plain["cost"]["macs"], "two passes per image"
     assert mirrored["cost"]["parameters"] == plain["cost"]["parameters"]
+
+
+def test_images_become_square_as_they_did_in_training(
+    evaluated: Evaluated, command: Command, run: RunPaths
+) -> None:
+    assert evaluated()["measurement"]["aspect"] == "squeeze"
+    values, loaded = yaml.safe_load(run.recipe.read_text()), load_student(run.folder)
+    values["data"]["aspect"] = "crop"
+    config = build_config(DistillConfig, values, where="test")
+    known = {"places": loaded.places, "trained_on": loaded.trained_on, "step": 10}
+    save_weights(run.weights, run.card, loaded.model, config, **known)
+    asked = parse_command(EvaluateConfig, command("--gallery-checkpoint", run.folder), prog="test")
+    inputs = open_inputs(asked, torch.device("cpu"))
+    assert inputs.gallery is not None
+    assert inputs.shards.aspect == inputs.gallery.shards.aspect == "crop"
+    assert evaluated()["measurement"]["aspect"] == "crop"
+    table = (run.folder / "evaluations/university1652/report.md").read_text()
+    assert "32 px, opencv-linear, crop" in table
 
 
 def test_flip_adds_before_it_scales(run: RunPaths) -> None:

@@ -16,7 +16,7 @@ from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from evaluation.cli import evaluate
 from evaluation.compare.collect import collect
-from evaluation.compare.config import CompareConfig
+from evaluation.config import CompareConfig
 from tests.evaluation.conftest import Command
 
 

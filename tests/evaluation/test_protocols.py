@@ -1,17 +1,21 @@
 """Which images look for which: the rows of both data sets, absent views, distractors."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_shards.errors import DescriptorError
+from data_shards.packing.index_tars import index_tars
+from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from evaluation.joined_shards import JoinedShards
-from evaluation.protocols import PROTOCOLS, find_searches, protocols_of
+from evaluation.protocols import PROTOCOLS, find_searches
 
 
 def counts(shards: JoinedShards) -> dict[str, tuple[int, int]]:
@@ -109,6 +113,15 @@ def test_shards_without_test_images_are_refused(shards: ShardSet) -> None:
         find_searches(JoinedShards(ShardSet(shards.folder, shards.manifest, images)))
 
 
-def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(DescriptorError, match="university1652"):
-        protocols_of("university1653")
+def test_tars_of_others_are_searched_by_the_roles_and_views_in_their_index(
+    evaluated: Callable[..., dict[str, Any]], street_shards: ShardSet, tmp_path: Path
+) -> None:
+    for tar in street_shards.folder.glob("*.tar"):
+        shutil.copy(tar, tmp_path)
+    with show_progress("indexing", enabled=False) as progress:
+        index_tars(tmp_path, roles=None, workers=1, progress=progress)
+    report = evaluated(on=ShardSet.open(tmp_path))
+    ours = evaluated(on=street_shards)
+    rows = [[(row["name"], row["metrics"]) for row in one["results"]] for one in (report, ours)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 12

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 from evaluation.report import Report, Result
 from launch.main import main
 from tests.evaluation.conftest import with_measurement

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from data_shards.errors import TrackingError
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
-from evaluation.compare.tracked_runs import read_runs
+from evaluation.compare.collect import read_runs
 from tests.distill.conftest import NO_SERVER
 
 
@@ -38,15 +38,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_runs_come_with_recipe_metrics_tags_and_every_evaluation(store: str) -> None:
-    student, teacher = read_runs(store, experiment="E")
-    assert (student.name, teacher.name) == ("student", "teacher")
-    assert student.params == {"seed": "3", "model.arch": "convnext_tiny"}
-    assert student.status == "FINISHED"
-    assert student.evaluations == {
+    (student, evaluations), (teacher, none) = read_runs(store, experiment="E")
+    assert (student.info.run_name, teacher.info.run_name) == ("student", "teacher")
+    assert student.data.params == {"seed": "3", "model.arch": "convnext_tiny"}
+    assert student.info.status == "FINISHED"
+    assert evaluations == {
         "university1652": {"from": "university1652"},
         "sues200": {"from": "sues200"},
     }
-    assert teacher.evaluations == {}
+    assert none == {}
+
+
+def names_in(store: str) -> list[str]:
+    return [run.info.run_name for run, _ in read_runs(store, experiment="E")]
 
 
 def test_deleted_runs_are_left_out_and_a_second_page_is_read(
@@ -56,12 +60,12 @@ def test_deleted_runs_are_left_out_and_a_second_page_is_read(
     monkeypatch.setattr(
         MlflowClient, "search_runs", lambda *args, **asked: search(*args, **asked, max_results=1)
     )
-    assert [run.name for run in read_runs(store, experiment="E")] == ["student", "teacher"]
+    assert names_in(store) == ["student", "teacher"]
     client = MlflowClient(store)
     (newest,) = client.search_runs([client.get_experiment_by_name("E").experiment_id])
     client.delete_run(newest.info.run_id)
     try:
-        assert [run.name for run in read_runs(store, experiment="E")] == ["student"]
+        assert names_in(store) == ["student"]
     finally:
         client.restore_run(newest.info.run_id)
 
