@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -83,8 +83,7 @@ def shard(argv: Sequence[str]) -> int:
         compared=read_source_notes(config.out).compared,
         name=config.name,
     )
-    for line in found_lines(dataset):
-        log.info("%s", line)
+    _tell(found_lines(dataset))
     if config.dry_run:
         count, places = len(dataset.records), len({record.place for record in dataset.records})
         found = {"out": str(config.out), "images": count, "places": places}
@@ -109,13 +108,19 @@ def shard(argv: Sequence[str]) -> int:
         try:
             done = write(dataset)
         except UnreadableError as error:
-            for problem in error.problems:
-                log.info("%s", problem)
+            _tell(error.problems)
             if not config.skip_unreadable:
                 raise
-            done = write(leave_out(dataset, error.records, raw=config.raw))
+            dataset = leave_out(dataset, error.records, raw=config.raw)
+            _tell(found_lines(dataset))
+            done = write(dataset)
     _report(config, config.out, done)
     return 0
+
+
+def _tell(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.info("%s", line)
 
 
 def _origin(found: RawDataset | Manifest) -> dict[str, object]:
@@ -180,8 +185,7 @@ def verify(argv: Sequence[str]) -> int:
             progress=progress,
             is_decoded=config.decode,
         )
-    for problem in result.problems[:MOST_PROBLEMS]:
-        log.info("%s", problem)
+    _tell(map(str, result.problems[:MOST_PROBLEMS]))
     if config.json:
         sys.stdout.write(json.dumps(result.values) + "\n")
     if not result.is_ok:

@@ -145,8 +145,7 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
 def read_runs(uri: str, *, experiment: str) -> list[tuple[Any, dict[str, Any]]]:
     """Read all runs of an experiment, oldest first, without deleted ones and parents of sweeps.
 
-    Each comes with the values of the reports among its artifacts, by the name of their folder; None
-    of a damaged one.
+    Each comes with the values of its reports, by the name of their folder; None of a damaged one.
 
     Raises:
         TrackingError: the store is missing, where opening it would make one, or does not answer, or
@@ -180,16 +179,16 @@ def read_runs(uri: str, *, experiment: str) -> list[tuple[Any, dict[str, Any]]]:
 
 def _read_json(client: Any, run: Any) -> dict[str, Any]:
     """Read the reports among the artifacts of a run."""
-    run_id, found = run.info.run_id, dict[str, Any]()
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for place in client.list_artifacts(run_id, EVALUATIONS):
-            for file in client.list_artifacts(run_id, place.path):
-                if file.path.endswith(f"/{REPORT_NAME}"):
-                    text = Path(client.download_artifacts(run_id, file.path, folder)).read_text()
-                    try:
-                        found[Path(place.path).name] = json.loads(text)
-                    except ValueError:
-                        found[Path(place.path).name] = None
+        for place in client.list_artifacts(run.info.run_id, EVALUATIONS):
+            file = f"{place.path}/{REPORT_NAME}"
+            if file in [one.path for one in client.list_artifacts(run.info.run_id, place.path)]:
+                text = Path(client.download_artifacts(run.info.run_id, file, folder)).read_text()
+                try:
+                    found[Path(place.path).name] = json.loads(text)
+                except ValueError:
+                    found[Path(place.path).name] = None
     return found
 
 
