@@ -5,14 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from data_shards.config import (
-    LOCAL_CACHE_GIB,
-    Resampling,
-    at_least,
-    between,
-    refuse_out_of_bounds,
-    room_bounds,
-)
+from data_shards.config import LOCAL_CACHE_GIB, Resampling, bounded, refuse_out_of_bounds
 from data_shards.errors import RecipeError
 
 Information = Literal["entropy", "distance", "agreement"]
@@ -67,7 +60,7 @@ class EvaluateConfig:
     """Folder on a disk of this node for shards from an address; by default $SKYDISTILL_CACHE, else
     $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
 
-    local_cache_gib: float = LOCAL_CACHE_GIB
+    local_cache_gib: float = bounded(LOCAL_CACHE_GIB, above=0)
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     out: Path | None = None
@@ -79,7 +72,7 @@ class EvaluateConfig:
     """Replace what `--out`, `--descriptors-out` and `--submission` name, tables and figures
     included, where it is there already; without it nothing is described then."""
 
-    image_size: int = 0
+    image_size: int = bounded(0, at_least=0, at_most=4096)
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at, as
     the network of `--gallery-checkpoint` always does."""
 
@@ -93,7 +86,7 @@ class EvaluateConfig:
     """Further shard folders, all of whose satellite and drone images join the galleries as places
     that nobody asks for."""
 
-    multi_view: int = 0
+    multi_view: int = bounded(0, at_least=0)
     """Also describe each place by this many of its drone views, chosen and fused (PFED's
     refinement), beside its controls; 0 leaves it out, the paper's number is 10."""
 
@@ -111,16 +104,16 @@ class EvaluateConfig:
     rerank: bool = False
     """Also rank again by k-reciprocal neighbours, as labelled rows."""
 
-    rerank_top: int = 100
+    rerank_top: int = bounded(100, at_least=1)
     """Neighbours of each image that re-ranking looks at."""
 
-    rerank_k1: int = 20
+    rerank_k1: int = bounded(20, at_least=1)
     """Neighbours that must know each other."""
 
-    rerank_k2: int = 6
+    rerank_k2: int = bounded(6, at_least=1)
     """Neighbours whose sets are averaged."""
 
-    rerank_lambda: float = 0.3
+    rerank_lambda: float = bounded(0.3, at_least=0, at_most=1)
     """Share of the original distance in the new one."""
 
     descriptors_out: Path | None = None
@@ -133,10 +126,10 @@ class EvaluateConfig:
     measure_speed: bool = False
     """Also measure latency, images per second and peak memory, at batch 1 and `--batch-size`."""
 
-    batch_size: int = 64
+    batch_size: int = bounded(64, at_least=1)
     """Images described at once."""
 
-    threads: int = 0
+    threads: int = bounded(0, at_least=0, at_most=4096)
     """Decode threads; 0 means one per processor."""
 
     json: bool = False
@@ -193,19 +186,7 @@ class EvaluateConfig:
             if is_so:
                 raise RecipeError(sentence)
         refuse_idle_options(self, NEEDED_BY)
-        refuse_out_of_bounds(
-            {
-                "--local-cache-gib": room_bounds(self.local_cache_gib),
-                "--image-size": between(self.image_size, 0, 4096),
-                "--multi-view": at_least(self.multi_view, 0),
-                "--rerank-top": at_least(self.rerank_top, 1),
-                "--rerank-k1": at_least(self.rerank_k1, 1),
-                "--rerank-k2": at_least(self.rerank_k2, 1),
-                "--rerank-lambda": between(self.rerank_lambda, 0, 1),
-                "--batch-size": at_least(self.batch_size, 1),
-                "--threads": between(self.threads, 0, 4096),
-            }
-        )
+        refuse_out_of_bounds(self)
 
 
 def refuse_idle_options(config: Any, needed_by: Mapping[str, str]) -> None:

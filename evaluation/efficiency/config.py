@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from data_shards.config import at_least, between, refuse_out_of_bounds
+from data_shards.config import bounded, refuse_out_of_bounds
 from evaluation.config import refuse_idle_options
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -28,22 +28,22 @@ class ModelsConfig:
     method: Literal["pfed", "bicrossnet"] = "pfed"
     """Whose head stands on the backbone; that of a recipe's `method`."""
 
-    image_size: int = PAPER_IMAGE_SIZE
+    image_size: int = bounded(PAPER_IMAGE_SIZE, at_least=LEAST_IMAGE_SIZE, at_most=4096)
     """Width and height of model inputs in pixels."""
 
     measure_speed: bool = False
     """Also measure latency, images per second and peak memory, with fresh weights."""
 
-    batch_size: int = 1
+    batch_size: int = bounded(1, at_least=1)
     """Images described at once, when measured."""
 
-    threads: int = 0
+    threads: int = bounded(0, at_least=0, at_most=4096)
     """Threads that describe on a CPU, when measured; 0 means one per processor."""
 
     precision: Precision = "float32"
     """What to measure in."""
 
-    most_seconds: float = 60.0
+    most_seconds: float = bounded(60.0, at_least=0, at_most=86400)
     """Longest measurement of one model; as many batches as fit, at most 200."""
 
     json: bool = False
@@ -55,12 +55,5 @@ class ModelsConfig:
         Raises:
             RecipeError: every such number, as its option, or the option that needs another one.
         """
-        refuse_out_of_bounds(
-            {
-                "--image-size": between(self.image_size, LEAST_IMAGE_SIZE, 4096),
-                "--batch-size": at_least(self.batch_size, 1),
-                "--threads": between(self.threads, 0, 4096),
-                "--most-seconds": between(self.most_seconds, 0, 86400),
-            }
-        )
+        refuse_out_of_bounds(self)
         refuse_idle_options(self, NEEDED_BY)
