@@ -42,7 +42,7 @@ REQUIRED = {
         (
             SynthConfig,
             {"places": 0, "image_size": 0},
-            "at most 4999; --image-size (0) must be at least 16 and at most 4096",
+            "--places (0) must be at least 1 and at most 4999; --image-size (0) must be at least",
         ),
         (ShardConfig, {"workers": -1}, "--workers (-1) must be at least 0 and at most 4096"),
         (PlanConfig, {"world_size": 0}, "--world-size (0) must be at least 1"),
