@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -55,26 +55,7 @@ def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
     if config.out is None or config.index_only:
-        roles = roles_of([word for word in config.roles.split(",") if word])
-        if config.dry_run:
-            tars = len(list(config.raw.glob("*.tar")))
-            _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-            log.info("would index %d tars of %s", tars, config.raw)
-            return 0
-        with show_progress("indexing tars", unit="tars") as progress:
-            done = index_tars(
-                config.raw,
-                roles=roles,
-                workers=config.workers,
-                progress=progress,
-                name=config.name,
-                layout=WEBDATASET if config.layout == AUTO else config.layout,
-                coordinates=config.coordinates,
-                is_decoded=not config.no_decode,
-                skip_unreadable=config.skip_unreadable,
-            )
-        _report(config, config.raw, done)
-        return 0
+        return _index(config)
     dataset = read_layout(
         config.raw,
         layout=config.layout,
@@ -83,8 +64,7 @@ def shard(argv: Sequence[str]) -> int:
         compared=read_source_notes(config.out).compared,
         name=config.name,
     )
-    for line in found_lines(dataset):
-        log.info("%s", line)
+    _tell(found_lines(dataset))
     if config.dry_run:
         count, places = len(dataset.records), len({record.place for record in dataset.records})
         found = {"out": str(config.out), "images": count, "places": places}
@@ -109,13 +89,43 @@ def shard(argv: Sequence[str]) -> int:
         try:
             done = write(dataset)
         except UnreadableError as error:
-            for problem in error.problems:
-                log.info("%s", problem)
+            _tell(error.problems)
             if not config.skip_unreadable:
                 raise
-            done = write(leave_out(dataset, error.records, raw=config.raw))
+            dataset = leave_out(dataset, error.records, raw=config.raw)
+            _tell(found_lines(dataset))
+            done = write(dataset)
     _report(config, config.out, done)
     return 0
+
+
+def _index(config: ShardConfig) -> int:
+    """Write indexes and a manifest beside tars of others."""
+    roles = roles_of([word for word in config.roles.split(",") if word])
+    if config.dry_run:
+        tars = len(list(config.raw.glob("*.tar")))
+        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+        log.info("would index %d tars of %s", tars, config.raw)
+        return 0
+    with show_progress("indexing tars", unit="tars") as progress:
+        done = index_tars(
+            config.raw,
+            roles=roles,
+            workers=config.workers,
+            progress=progress,
+            name=config.name,
+            layout=WEBDATASET if config.layout == AUTO else config.layout,
+            coordinates=config.coordinates,
+            is_decoded=not config.no_decode,
+            skip_unreadable=config.skip_unreadable,
+        )
+    _report(config, config.raw, done)
+    return 0
+
+
+def _tell(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.info("%s", line)
 
 
 def _origin(found: RawDataset | Manifest) -> dict[str, object]:
@@ -180,8 +190,7 @@ def verify(argv: Sequence[str]) -> int:
             progress=progress,
             is_decoded=config.decode,
         )
-    for problem in result.problems[:MOST_PROBLEMS]:
-        log.info("%s", problem)
+    _tell(map(str, result.problems[:MOST_PROBLEMS]))
     if config.json:
         sys.stdout.write(json.dumps(result.values) + "\n")
     if not result.is_ok:

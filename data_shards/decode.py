@@ -185,9 +185,13 @@ def exif_orientation(content: Content) -> int:
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            value = image.getexif().get(ExifTags.Base.Orientation)
+            return orientation_in(image)
     except BAD_HEADER:
         return UPRIGHT
+
+
+def orientation_in(image: Image.Image) -> int:
+    value = image.getexif().get(ExifTags.Base.Orientation)
     return next((known for known in TURNED if known == value), UPRIGHT)  # 6.0 is 6, as for Pillow
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
-from data_shards.layouts.folders import require_whole_places, subfolders
+from data_shards.layouts.folders import gaps, subfolders
+from data_shards.layouts.left_out import left_out
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
@@ -96,12 +97,15 @@ def read_layout(
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
         dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
+        strangers = left_out(found.folder, dataset.folders) if dataset.folders else ""
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
-    dataset = replace(dataset, records=tuple(record for _, record in keyed))
+    if not keyed:
+        raise LayoutError(f"{found.folder} holds no images; {strangers or 'add them'}")
+    dataset = replace(dataset, records=tuple(record for _, record in keyed), left_out=strangers)
     return with_facts(dataset, name=name, coordinates=coordinates)
 
 
@@ -124,12 +128,12 @@ def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
     """Return a data set without some images, which its deviations name.
 
     Raises:
-        LayoutError: a place is not whole any more.
+        LayoutError: nothing is left.
     """
     gone = {record.key for record in unreadable}
     kept = tuple(record for record in dataset.records if record.key not in gone)
-    if dataset.layout not in UNANSWERED:
-        require_whole_places(raw, kept)
+    if not kept:
+        raise LayoutError(f"no image of {raw} is readable; copy the data set again")
     told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
     return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)
 
@@ -148,7 +152,10 @@ def found_lines(dataset: RawDataset) -> list[str]:
     ]
     if dataset.coordinates:
         lines.append(f"coordinates of {len(dataset.coordinates)} places")
-    return lines + [f"  other than published: {sentence}" for sentence in dataset.deviations]
+    lines += [f"  other than published: {sentence}" for sentence in dataset.deviations]
+    if dataset.layout not in UNANSWERED:
+        lines += [f"  {sentence}" for sentence in gaps(dataset.records)]
+    return lines + [f"  {dataset.left_out}"] * bool(dataset.left_out)
 
 
 def _locate(raw: Path, layouts: list[str]) -> _Place:

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +57,11 @@ AT_A_TIME = 64
 STAMP = struct.Struct("<qqq")
 
 Pair = tuple[Path, Path]
+
+
+def folders_of(records: Iterable[ImageRecord]) -> frozenset[str]:
+    """Return the folders of images, before `merge_duplicates` passes some of them over."""
+    return frozenset(os.path.dirname(record.path) for record in records)
 
 
 class Comparisons:

@@ -67,6 +67,7 @@ def inputs_of(tar: TarContent, profile: Profile, *, is_decoded: bool) -> str:
         with suppress(OSError):  # whoever reads it tells
             stamp = file_stamp(path)
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
+        names += [str(record.camera)] * (record.camera is not None)
         altitude_m = math.nan if record.altitude_m is None else record.altitude_m
         facts += FACTS.pack(*stamp, record.position, record.roles, altitude_m)
     text = "\n".join(names).encode(errors="surrogateescape")  # file names that are no UTF-8

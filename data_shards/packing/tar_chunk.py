@@ -113,7 +113,7 @@ def tar_member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
 
 def sample_json(record: ImageRecord, key: str, image: StoredImage, sha256: str) -> bytes:
     """Return the JSON member of one image."""
-    told = {
+    told: dict[str, object] = {
         "altitude_m": record.altitude_m,
         "key": key,
         "orientation": image.orientation,
@@ -124,4 +124,6 @@ def sample_json(record: ImageRecord, key: str, image: StoredImage, sha256: str) 
         "sha256": sha256,
         "view": record.view.word,
     }
+    if image.camera:
+        told["camera"] = image.camera
     return json.dumps(told).encode()

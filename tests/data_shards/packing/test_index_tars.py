@@ -233,12 +233,12 @@ def test_places_are_checked_as_those_of_raw_folders(
     assert not list(folder.glob("*.index"))
 
 
-def test_a_place_without_one_view_is_refused(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
+def test_a_place_without_one_view_is_named(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
     trained = samples(tiny_raw, role=Role.TRAIN)
     lacking = (one for one in trained if one["__key__"] != "0003/satellite/0003")
     folder = write_tars(tmp_path / "tars", "train", lacking)
-    told = skydistill("shard", folder, "--index-only").sentence
-    assert "train place 0003 has no satellite image; add it" in told
+    told = skydistill("shard", folder, "--index-only").err
+    assert "no satellite image to train on: 1 place (0003), not trained on" in told
 
 
 def test_all_unreadable_images_are_named_or_left_out(

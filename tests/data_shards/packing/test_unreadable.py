@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_shards.errors import LayoutError
-from data_shards.layouts import leave_out, read_layout
+from data_shards.layouts import found_lines, leave_out, read_layout
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import ShardSummary, write_shards
 from data_shards.verify import verify_shards
@@ -46,8 +46,11 @@ def test_all_unreadable_images_are_named_and_can_be_left_out(raw: Path, tmp_path
     ) as told:
         write(raw, out)
     assert {record.source for record in told.value.records} == {*damaged, tile}
-    with pytest.raises(LayoutError, match="query place 5001 has no satellite image"):
-        leave_out(dataset, told.value.records, raw=raw)
+    rest = leave_out(dataset, told.value.records, raw=raw)
+    sentence = "no satellite image in the gallery: 1 place (5001), queries without answer"
+    assert f"  {sentence}" in found_lines(rest)
+    with pytest.raises(LayoutError, match="no image of .* is readable"):
+        leave_out(dataset, dataset.records, raw=raw)
     shutil.copy(raw / "test/gallery_satellite/5002/5002.jpg", tile)
     shutil.copy(tile, query)
     with pytest.raises(UnreadableError) as told:
