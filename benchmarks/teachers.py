@@ -24,7 +24,7 @@ from distill.run_folder import open_run_folder
 from distill.teacher.build import build_cache
 from distill.teacher.cache import META_NAME, CacheKey, FeatureCache, cached_shards, rows_name
 from distill.teacher.source import LiveTeacher, class_places, load_teacher
-from distill.weights_file import save_weights
+from distill.weights_file import TrainingData, save_weights
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def save_teacher(
         model,
         named,
         places=places,
-        layout=shards.manifest.layout,
+        trained_on=TrainingData.of(shards),
         step=0,
     )
     return folder

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
-from data_shards.layouts import found_lines, leave_out, read_layout
-from data_shards.manifest import Manifest, ShardSummary
-from data_shards.packing.index_tars import index_tars, roles_of
+from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
+from data_shards.manifest import PLACES, Manifest, ShardSummary
+from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
@@ -68,7 +68,10 @@ def shard(argv: Sequence[str]) -> int:
                 workers=config.workers,
                 progress=progress,
                 name=config.name,
+                layout=WEBDATASET if config.layout == AUTO else config.layout,
+                coordinates=config.coordinates,
                 is_decoded=not config.no_decode,
+                skip_unreadable=config.skip_unreadable,
             )
         _report(config, config.raw, done)
         return 0
@@ -87,12 +90,17 @@ def shard(argv: Sequence[str]) -> int:
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
-    size, quality, resampling = config.image_size, config.quality, config.resampling
+    profile = Profile(
+        image_size=config.image_size,
+        quality=config.quality,
+        resampling=config.resampling,
+        aspect=config.aspect,
+    )
     with show_progress("writing shards", unit="images") as progress:
         write = partial(
             write_shards,
             out=config.out,
-            profile=Profile(image_size=size, quality=quality, resampling=resampling),
+            profile=profile,
             workers=config.workers,
             progress=progress,
             is_decoded=not config.no_decode,
@@ -149,9 +157,15 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     )
     if done.tars_kept and not done.was_complete and not config.index_only:
         log.info("  %d tars written, %d kept as they were", done.tars_written, done.tars_kept)
+    of_roles = 0
     for role in (role.words[0] for role in Role):
-        counts = sorted(manifest.counts[role].items())
-        log.info("  %s: %s", role, ", ".join(f"{number} {word}" for word, number in counts))
+        counts = dict(sorted(manifest.counts[role].items()))
+        places, images = counts.pop(PLACES), sum(counts.values())
+        views = ", ".join(f"{number} {word}" for word, number in counts.items())
+        log.info("  %s: %d images of %d places (%s)", role, images, places, views or "none")
+        of_roles += images
+    if of_roles > done.images:
+        log.info("  %d images have two roles and are stored once", of_roles - done.images)
 
 
 def verify(argv: Sequence[str]) -> int:

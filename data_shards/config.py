@@ -22,6 +22,10 @@ MOST = 2**31 - 1
 Resampling = Literal["opencv-linear", "opencv-area", "pillow-bilinear", "pillow-bicubic"]
 """How images come to the size of a model's input; see `docs/training.md`."""
 
+Aspect = Literal["squeeze", "crop", "pad"]
+"""What becomes of an image that is not square: it is squeezed, loses its ends, or gets black ones.
+"""
+
 LOCAL_CACHE_GIB = 50.0
 """University-1652 in original bytes many times over, and still a modest part of a node's disk."""
 
@@ -159,7 +163,7 @@ class ShardConfig:
 
     layout: str = "auto"
     """How the raw folders are arranged: auto (look and say), university1652, sues200 or
-    university160k."""
+    university160k. With --index-only, the data set that the tars hold, if it is one of these."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
@@ -177,6 +181,10 @@ class ShardConfig:
 
     resampling: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"
     """Filter of the resize; goes with --image-size."""
+
+    aspect: Aspect = "squeeze"
+    """How images that are not square become so: squeeze, crop (the middle) or pad (black); goes
+    with --image-size, and data.aspect of a recipe must be the same."""
 
     index_only: bool = False
     """RAW is a folder of tars that webdataset wrote with the keys of docs/shards.md; write indexes
@@ -218,10 +226,8 @@ class ShardConfig:
         # Options that would change nothing are refused, so that nobody believes they did.
         usual = {field.name: field.default for field in fields(self)}
         told = {name for name, value in usual.items() if getattr(self, name) != value}
-        of_jpegs = told & {"quality", "resampling"}
-        of_images = of_jpegs | (
-            told & {"image_size", "layout", "split", "coordinates", "skip_unreadable"}
-        )
+        of_jpegs = told & {"quality", "resampling", "aspect"}
+        of_images = of_jpegs | (told & {"image_size", "split"})
         if self.index_only and of_images:
             raise RecipeError(
                 f"{_as_typed(of_images)} cannot go with --index-only, which leaves images as they "

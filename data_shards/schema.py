@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from pathlib import Path
+from unicodedata import normalize
 
 SCHEMA_VERSION = 2
 """Raised whenever key, JSON, index or manifest change meaning; readers refuse another version."""
@@ -83,6 +84,11 @@ class ImageRecord:
 
     camera: Position | None = None
     """Where a table or the data set says that it was taken; goes before what stands in the file."""
+
+    def __post_init__(self) -> None:
+        """Write the place as one: `é` is two letters where a Mac made a folder, one elsewhere."""
+        if not self.place.isascii():
+            object.__setattr__(self, "place", normalize("NFC", self.place))
 
     @property
     def key(self) -> str:

@@ -129,7 +129,7 @@ def refuse_other_recipe(config: DistillConfig) -> None:
     """
     if not (earlier := read_recipe(config.run_folder)):
         return
-    now = flat_recipe(config)
+    now, earlier = flat_recipe(config), {"data.aspect": "squeeze", **earlier}  # before it had a key
     changed = [
         key
         for key in sorted(now.keys() | earlier.keys())

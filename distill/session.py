@@ -151,8 +151,9 @@ class Session:
                 "world_size": str(accelerator.num_processes),
             },
         )
-        shards, layout = self.shards, self.shards.manifest.layout
-        self.tracker.log_dataset(layout, shards.fingerprint, shards.source, context="train")
+        shards, manifest = self.shards, self.shards.manifest
+        name = manifest.name or manifest.layout
+        self.tracker.log_dataset(name, shards.fingerprint, shards.source, context="train")
         for path in (self.paths.recipe, self.paths.environment):
             self.tracker.log_artifact(path)
 

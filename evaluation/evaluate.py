@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
 from data_shards.progress import show_progress
@@ -20,7 +19,7 @@ from data_shards.shards import RowNumbers
 from distill.collectives import broadcast_object, rank, wait_for_slow_ranks, world_size
 from distill.models import RetrievalModel
 from distill.tracking import continue_run
-from evaluation.conditions import VERSION, Condition
+from evaluation.conditions import Condition
 from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
 from evaluation.efficiency.cost import Cost
@@ -241,7 +240,7 @@ def _refined(inputs: EvaluationInputs, search: Search, found: Retrieval) -> Iter
             search,
             found,
             images,
-            layout=inputs.dataset,
+            layout=inputs.shards.manifest.layout,
             k=config.multi_view,
             information=config.information,
             view_distance=config.view_distance,
@@ -265,8 +264,8 @@ def _report(
         arch=loaded.recipe["model"]["arch"],
         seed=loaded.recipe["seed"],
         step=loaded.step,
-        dataset=inputs.dataset,
-        trained_on=inputs.trained_on,
+        measurement=inputs.measurement,
+        seen_places=inputs.seen_places,
         results=searched.results,
         cost=counted,
         speed=tuple(
@@ -276,18 +275,11 @@ def _report(
         gallery_network=gallery.as_gallery_network() if gallery else None,
         image_size=inputs.image_size,
         descriptor_width=described.descriptors.descriptor_ND.shape[1],
-        flip=inputs.config.flip,
-        resampling=inputs.resampling,
-        decoder=DECODER,
-        distractors=tuple(part.fingerprint for part in shards.distractors),
         distances={name: found.numbers() for name, found in distances.items() if found},
         absent=tuple(protocol.name for protocol in inputs.searches.absent),
-        conditions_version=VERSION if inputs.conditions else 0,
-        fusion=inputs.config.fusion,
         checkpoint=str(loaded.path),
         checkpoint_sha256=loaded.sha256,
         shards=shards.source,
-        shards_fingerprint=shards.fingerprint,
         ranks=world_size(),
         seconds=round(described.seconds + searched.seconds, 3),
         ranking_seconds=searched.seconds,
@@ -339,8 +331,8 @@ def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> 
         metrics |= tracked(f"{prefix}/{name}", distances)
     with continue_run(run) as tracker:
         tracker.log(inputs.loaded.step, metrics)
-        shards = inputs.shards
-        tracker.log_dataset(inputs.dataset, shards.fingerprint, shards.source, context="test")
+        name, shards = report.measurement.dataset, inputs.shards
+        tracker.log_dataset(name, shards.fingerprint, shards.source, context="test")
         for path in artifacts:
             is_apart = path.parent == inputs.figures and inputs.figures.name != USUAL_FIGURES
             folder = f"evaluation/{inputs.figures.name}" if is_apart else "evaluation"

@@ -17,9 +17,9 @@ LEAN = ("data_shards", "distill", "evaluation", "launch")
 
 # What a package may hold; raised only by an issue.
 BUDGETS = {
-    "data_shards": {"lines": 12_700, "files": 84},  # 850 more by issues 15 and 16
-    # 7,500, the options of issue 12 (150), tracking of issue 13 (350), replaced images of 15 (60)
-    "distill": {"lines": 8_060},
+    "data_shards": {"lines": 12_830, "files": 84},  # 1,000 more by issues 15 and 16
+    # 7,500, options of issue 12 (150), tracking of 13 (350), replaced images (60) and weights of 15
+    "distill": {"lines": 8_100},
     "evaluation": {"lines": 9_632, "files": 57},
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }

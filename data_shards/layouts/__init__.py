@@ -97,7 +97,7 @@ def read_layout(
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
         dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
-        strangers = left_out(found.folder, dataset.folders) if dataset.folders else ""
+        strangers = left_out(found.folder, dataset.folders)
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"

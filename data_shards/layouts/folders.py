@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from data_shards.errors import LayoutError
 from data_shards.formats import SUFFIXES
@@ -83,12 +84,12 @@ def suffix_of(file: str) -> str:
 
 def key_name(stem: str) -> str:
     """Return a file's stem as it may stand in a key: without dots, blanks and the like."""
-    return NO_KEY.sub("-", stem)
+    return NO_KEY.sub("-", normalize("NFC", stem))
 
 
 def same_id(place: str) -> str:
     """Return what the spellings of one place have in common: `1`, `01` and `0001` are one id."""
-    return str(int(place)) if place.isdecimal() else place
+    return str(int(place)) if place.isdecimal() else normalize("NFC", place)
 
 
 def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.folders import same_id
+from data_shards.text_files import read_text
 
 SPLIT_NAME = "split.yaml"
 """File beside raw folders that says which places train; `skydistill synth` writes one."""
@@ -95,7 +96,7 @@ def read_split(path: Path, *, name: str) -> Split:
     """
     try:
         # As text: YAML would read the id 0010 as the octal number 8.
-        values = yaml.load(path.read_text(), Loader=yaml.BaseLoader)
+        values = yaml.load(read_text(path), Loader=yaml.BaseLoader)
     except OSError as error:
         raise LayoutError(
             f"split file {path} cannot be read ({error.strerror}); give a YAML file with a list "
@@ -115,7 +116,7 @@ def read_split(path: Path, *, name: str) -> Split:
 
 
 def _ids(path: Path, side: str, values: object) -> frozenset[str]:
-    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
         raise LayoutError(f"{path}: {side} must be a list of ids, such as [0001, 0002]")
     ids = [same_id(value) for value in values]
     for value, place in zip(values, ids, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from data_shards.config import Aspect
 from data_shards.decode import (
     BAD_HEADER,
     DAMAGE,
@@ -21,6 +22,7 @@ from data_shards.decode import (
     check_image,
     decode,
     orientation_in,
+    square,
 )
 from data_shards.errors import ShardError
 from data_shards.formats import STORED
@@ -44,6 +46,8 @@ class Profile:
     resampling: str = "lanczos"
     """Filter of the one resize; antialiased, on uint8, by Pillow."""
 
+    aspect: Aspect = "squeeze"
+
     @property
     def keeps_bytes(self) -> bool:
         """Whether images are stored as they are."""
@@ -54,7 +58,9 @@ class Profile:
         """What a user chose, as it stands in the manifest."""
         if self.keeps_bytes:
             return {"bytes": "original"}
-        return {
+        # What was there before it could be chosen is not named.
+        aspect = {} if self.aspect == "squeeze" else {"aspect": self.aspect}
+        return aspect | {
             "bytes": "resized",
             "image_size": self.image_size,
             "quality": self.quality,
@@ -186,10 +192,8 @@ def as_png(content: bytes) -> bytes:
     return png.getvalue()
 
 
-def unreadable(record: ImageRecord, error: OSError) -> ShardError:
-    return ShardError(
-        f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
-    )
+def unreadable(record: ImageRecord, error: OSError) -> str:
+    return f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
 
 
 class UnreadableError(ShardError):
@@ -217,9 +221,9 @@ def is_in_form(content: Content, orientation: int, *, size: int) -> bool:
 
 
 def resized_jpeg(pixels: Pixels, profile: Profile) -> bytes:
-    """Resize once, antialiased, and compress; width and height become equal."""
+    """Make square, resize once, antialiased, and compress."""
     size = (profile.image_size, profile.image_size)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = Image.fromarray(np.ascontiguousarray(square(pixels, profile.aspect)))
     if image.size != size:
         image = image.resize(size, FILTERS[profile.resampling])
     jpeg: bytes = simplejpeg.encode_jpeg(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_shards.config import LOCAL_CACHE_GIB, MOST, Resampling
+from data_shards.config import LOCAL_CACHE_GIB, MOST, Aspect, Resampling
 from distill.config.fields import bounded, seed
 
 
@@ -48,6 +48,10 @@ class DataConfig:
 
     resampling: Resampling = "opencv-linear"
     """How images come to that size."""
+
+    aspect: Aspect = "squeeze"
+    """How images that are not square become so before: squeeze, as the benchmarks do, crop (the
+    middle) or pad (black)."""
 
     global_batch: int = bounded(64, at_least=1)
     """Rows (one satellite, `drones_per_row` drone views, one place) per step over all ranks."""

@@ -38,7 +38,7 @@ def draw(comparison: Comparison, metric: str, *, folder: Path) -> Iterator[Path]
         DescriptorError: the folder cannot be written to.
     """
     one = comparison.measurement
-    kind = one.dataset + ("_zero_shot" if one.trained_on not in ("", one.dataset) else "")
+    kind = one.dataset_word + ("_zero_shot" if one.zero_shot else "")
     for name, figure in table_charts(comparison.table, metric).items():
         path = folder / f"{kind}_{name}.png"
         try:

@@ -11,7 +11,7 @@ from data_shards.errors import DescriptorError, RecipeError, require_known
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.compare.config import CompareConfig
 from evaluation.compare.tracked_runs import read_runs
-from evaluation.report import CLEAN, REPORT_NAME, Report, read_report, report_of
+from evaluation.report import CLEAN, REPORT_NAME, Measurement, Report, read_report, report_of
 
 USUAL_STORE = Path("outputs/mlflow.db")
 EXPERIMENT = "skydistill"
@@ -22,6 +22,9 @@ REPORTS = f"{Path(REPORT_NAME).stem}*.json"
 
 NOT_OF_THE_MODEL = {*MAY_CHANGE_ON_RESUME, "name", "seed", "teacher.cache"}
 """Keys of a recipe that may differ between the seeds of one experiment."""
+
+WAYS_OF_ROWS = ("rerank", "fusion", "conditions_version")
+"""What a measurement says of some of its rows alone."""
 
 MOST_NAMES = 8
 """That one line about runs lists."""
@@ -40,32 +43,6 @@ class Entry:
 
     file: Path | None = None
     """The report, beside which the curves of the run and the panels lie; None from MLflow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """How a number was measured: numbers compare only where all of this is the same."""
-
-    dataset: str
-    trained_on: str
-    """The data set itself, or another: zero-shot; empty where it is not known."""
-
-    flip: bool
-    resampling: str
-    decoder: str
-    ties: str
-    shards_fingerprint: str
-    """Of the test images."""
-
-    distractors: tuple[str, ...]
-    rerank: tuple[str, ...]
-    """Parameters of the re-ranked rows that are compared."""
-
-    fusion: str
-    """How drone views were chosen for the refined rows that are compared."""
-
-    conditions_version: int
-    """Of the weather and light of the rows that are compared; 0 where all are clean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +80,11 @@ def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
             )
         store = store or f"sqlite:///{USUAL_STORE}"
         entries += _from_mlflow(store, config.experiment or EXPERIMENT, left_out)
-    known = sorted({entry.report.dataset for entry in entries})
+    known = sorted({entry.report.measurement.dataset for entry in entries})
     wanted = [
         require_known(name, known, what="data set", error=RecipeError) for name in config.dataset
     ]
-    chosen = [entry for entry in entries if entry.report.dataset in (wanted or known)]
+    chosen = [entry for entry in entries if entry.report.measurement.dataset in (wanted or known)]
     unique = _without_repetitions(chosen)
     if repeated := len(chosen) - len(unique):
         left_out.append(f"{repeated} of {len(chosen)} reports are of the same weights as another")
@@ -164,9 +141,12 @@ def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:
     """Bring the reports of the same weights measured the same way together, rows of all in one."""
     kept: dict[tuple[object, ...], Entry] = {}
     for entry in entries:
-        report = entry.report
-        how = (report.image_size, report.flip, report.resampling, report.distractors)
-        same = (report.checkpoint_sha256, report.shards_fingerprint, *how)
+        report, how = entry.report, entry.report.measurement
+        same = (
+            *(report.checkpoint_sha256, report.image_size),
+            *(how.shards_fingerprint, how.flip, how.resampling, how.aspect),
+            how.distractors,
+        )
         kept[same] = _joined(kept[same], entry) if same in kept else entry
     return list(kept.values())
 
@@ -176,8 +156,10 @@ def _joined(one: Entry, other: Entry) -> Entry:
     if len(other.report.results) > len(one.report.results):
         one, other = other, one
     report, further = one.report, other.report
-    ways = ("fusion", "conditions_version", "gallery_network")
-    if any(len({getattr(r, how) for r in (report, further)} - {0, "", None}) > 1 for how in ways):
+    both = (report.measurement, further.measurement)
+    ways = {way: [getattr(how, way) for how in both] for way in WAYS_OF_ROWS}
+    networks = [report.gallery_network, further.gallery_network]
+    if any(all(pair) and pair[0] != pair[1] for pair in (*ways.values(), networks)):
         return one  # rows of one name would mean two things
     names = {result.name for result in report.results}
     return replace(
@@ -186,7 +168,8 @@ def _joined(one: Entry, other: Entry) -> Entry:
             report,
             results=report.results + tuple(r for r in further.results if r.name not in names),
             speed=report.speed or further.speed,
-            **{how: getattr(report, how) or getattr(further, how) for how in ways},
+            measurement=replace(both[0], **{way: pair[0] or pair[1] for way, pair in ways.items()}),
+            gallery_network=networks[0] or networks[1],
         ),
     )
 
@@ -198,21 +181,15 @@ def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
 
 
 def measurement_of(report: Report) -> Measurement:
-    """Return how the rows of a report were measured."""
-    rows = report.results
-    return Measurement(
-        dataset=report.dataset,
-        trained_on=report.trained_on,
-        flip=report.flip,
-        resampling=report.resampling,
-        decoder=report.decoder,
-        ties=report.ties,
-        shards_fingerprint=report.shards_fingerprint,
-        distractors=tuple(sorted(report.distractors)),
-        rerank=tuple(sorted({row.rerank for row in rows if row.rerank})),
-        fusion=report.fusion if any(row.views.startswith("refined") for row in rows) else "",
+    """Return how the rows that a report has were measured."""
+    how, rows = report.measurement, report.results
+    is_fused = any(row.views.startswith("refined") for row in rows)
+    return replace(
+        how,
+        rerank=how.rerank if any(row.rerank for row in rows) else "",
+        fusion=how.fusion if is_fused else "",
         conditions_version=(
-            report.conditions_version if any(row.condition != CLEAN for row in rows) else 0
+            how.conditions_version if any(row.condition != CLEAN for row in rows) else 0
         ),
     )
 

@@ -9,7 +9,6 @@ from data_shards.errors import RecipeError, require_known
 from evaluation.compare.collect import (
     Entry,
     Group,
-    Measurement,
     group_runs,
     in_words,
     listed,
@@ -20,11 +19,10 @@ from evaluation.compare.published import (
     PublishedRow,
     published,
     published_value,
-    title_of,
     why_not_beside,
 )
 from evaluation.compare.table import OF_THE_TEST, Cell, Column, Row, Table, mark_best
-from evaluation.report import SINGLE, Report, Result
+from evaluation.report import SINGLE, Measurement, Report, Result
 from evaluation.tables import short
 
 ALL = "all"
@@ -252,7 +250,8 @@ def _published_rows(columns: Sequence[Column], measurement: Measurement) -> list
     for row in published().results:
         cells = [cell(row, column) for column in columns]
         has_number = any(one for one, column in zip(cells, columns, strict=True) if column.search)
-        tested = (row.dataset, row.trained_on) == (measurement.dataset, measurement.trained_on)
+        public = (measurement.protocol, measurement.trained_official)
+        tested = (row.dataset, row.trained_on) == public
         if tested and has_number:
             rows.append(
                 Row(
@@ -268,12 +267,11 @@ def _published_rows(columns: Sequence[Column], measurement: Measurement) -> list
 
 def _title(measurement: Measurement) -> str:
     """Say what was tested: `SUES-200, zero-shot: trained on University-1652`."""
-    on = title_of(measurement.dataset)
-    if not measurement.trained_on:
-        return f"{on}, training data unknown"
-    if measurement.trained_on == measurement.dataset:
-        return f"{on}, in-domain"
-    return f"{on}, zero-shot: trained on {title_of(measurement.trained_on)}"
+    if measurement.zero_shot is None:
+        return f"{measurement.dataset}, training data unknown"
+    if measurement.zero_shot:
+        return f"{measurement.dataset}, zero-shot: trained on {measurement.trained_on}"
+    return f"{measurement.dataset}, in-domain"
 
 
 def _notes(one: Measurement, groups: Sequence[Group]) -> Iterator[str]:

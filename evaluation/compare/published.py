@@ -187,35 +187,39 @@ def published_value(
 
 def why_not_beside(reports: Sequence[Report]) -> str:
     """Say why published numbers do not belong beside those of reports; empty if they do."""
-    dataset, trained_on = reports[0].dataset, reports[0].trained_on
-    known = [row for row in published().results if row.dataset == dataset]
+    how = reports[0].measurement
+    known = [row for row in published().results if row.dataset == how.protocol]
     names = {name for row in known for name in row.values}
-    if not trained_on:
+    if how.zero_shot is None:
         return "it is not known what these models were trained on"
-    if not any(row.trained_on == trained_on for row in known):
-        return f"there are none for training on {title_of(trained_on)}"
+    if not any(row.trained_on == how.trained_official for row in known):
+        return f"there are none for training on {how.trained_on}"
     comparable = [
         (report, [r for r in report.results if published_name(r) in names and r.condition == CLEAN])
         for report in reports
     ]
     if not any(results for _, results in comparable):
         return "there are none that compare with these rows"
-    return next((said for one in comparable for said in unofficial(*one)), "")
+    said = [one for report in comparable for one in unofficial(*report)]
+    if not how.is_official:
+        said.append(f"{how.dataset} is not the official test set")
+    return next(iter(said), "")
 
 
 def unofficial(report: Report, results: Sequence[Result]) -> list[str]:
     """Say in how far a test set is not the public one, image for image; empty if it is."""
-    test_set = PUBLISHED.get(report.dataset)
+    how = report.measurement
+    test_set = PUBLISHED.get(how.protocol)
     if test_set is None:
-        return [f"nothing is published on {report.dataset}"]
-    told = ["further distractors joined the galleries"] if report.distractors else []
+        return [f"nothing is published on {how.dataset}"]
+    told = ["further distractors joined the galleries"] if how.distractors else []
     for result in results:
         queries, gallery = official_counts(test_set, result)
         found = int(result.metrics["num_queries"]), int(result.metrics["num_gallery"])
         if found[0] not in queries or found[1] not in gallery:
             told.append(
                 f"{result.name} has {found[0]:,} queries and {found[1]:,} images, and "
-                f"{title_of(report.dataset)} {_in_words(queries)} and {_in_words(gallery)}"
+                f"{test_set.title} {_in_words(queries)} and {_in_words(gallery)}"
             )
     return told
 
@@ -238,11 +242,6 @@ def official_counts(test_set: TestSet, result: Result) -> tuple[tuple[int, ...],
             count = counts[view] // (len(test_set.altitudes_m) or 1)
             found.append(tuple(dict.fromkeys((count + test_set.stray, count))))
     return tuple(found)
-
-
-def title_of(layout: str) -> str:
-    """Return the name of a data set as people write it."""
-    return PUBLISHED[layout].title if layout in PUBLISHED else layout
 
 
 def _in_words(counts: Sequence[int]) -> str:

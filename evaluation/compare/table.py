@@ -24,7 +24,9 @@ MOST_LABEL = 30
 
 BEST = "*"
 
-OF_THE_TEST = ("dataset", "trained_on")
+OF_THE_TEST = (
+    *("dataset", "protocol", "is_official", "trained_on", "trained_official", "zero_shot"),
+)
 """What is known of published numbers too; how they were measured is not."""
 
 

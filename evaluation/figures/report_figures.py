@@ -24,7 +24,7 @@ from evaluation.figures.style import save_figure
 from evaluation.protocols import DRONE_TO_SATELLITE, PROTOCOLS
 from evaluation.report import Report, Result
 from evaluation.retrieval import Retrieval
-from evaluation.tables import DATASETS
+from evaluation.tables import whose
 
 NUM_PAIRS = 6
 """Heat maps are drawn of this many pairs."""
@@ -85,20 +85,12 @@ def draw_all(
         figure = draw_heat_maps(
             found,
             title="Where the similarity of a pair comes from",
-            subtitle=f"{_whose(report)}; feature map {side} x {side}, {image_size} px",
+            subtitle=f"{whose(report)}; feature map {side} x {side}, {image_size} px",
         )
         paths.append(save_figure(figure, folder / HEAT_MAPS))
     for name, figure in _charts(report, searched, shards):
         paths += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in CHART_FORMATS]
     return paths
-
-
-def _whose(report: Report) -> str:
-    """Say which model and which test set a figure is about."""
-    on = f"{report.name} on {DATASETS.get(report.dataset, report.dataset)}"
-    if report.is_zero_shot:
-        on += f", trained on {DATASETS.get(report.trained_on, report.trained_on)}"
-    return on
 
 
 def _altitude(result: Result) -> str:
@@ -133,8 +125,7 @@ def _charts(
     report: Report, searched: list[Searched], shards: ShardSet
 ) -> Iterator[tuple[str, Figure]]:
     """Draw the charts that there is something for, by name of file."""
-    whose = _whose(report)
-    words = {"subtitle": f"{whose}, full gallery"}
+    words = {"subtitle": f"{whose(report)}, full gallery"}
     if searched:
         curves = [
             recall_curve(found.ranking, title=row.title, label=_altitude(row))
@@ -153,7 +144,7 @@ def _charts(
             draw_similarity(
                 counts,
                 title="Similarity of pairs",
-                subtitle=whose,
+                subtitle=whose(report),
                 columns=num_altitudes if num_altitudes > 1 else 2,
             ),
         )

@@ -197,6 +197,7 @@ def test_nothing_changed_is_a_hit(cached):
         ("augment.family", {"augment": {"family": "mccg"}}),
         ("augment.family", {"augment": {"family": "mean"}}),
         ("decoder", {"data": {"resampling": "opencv-area"}}),
+        ("decoder", {"data": {"aspect": "crop"}}),
         ("precision", {"teacher": {"precision": "bf16"}}),
         ("codec", {"teacher": {"codec": "float32"}}),
     ],

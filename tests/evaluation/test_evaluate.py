@@ -55,9 +55,10 @@ def test_the_report_has_both_directions_with_and_without_distractors(
     assert rows["s2d"].chance == pytest.approx(2 / 18)
     assert rows["s2d/no-distractors"].chance == pytest.approx(2 / 12)
     assert (report.name, report.role, report.method) == ("newborn", "alone", "pfed")
-    assert (report.image_size, report.resampling, report.flip) == (32, "opencv-linear", False)
-    assert (report.dataset, report.trained_on) == ("university1652", "university1652")
-    assert report.shards_fingerprint == shards.fingerprint
+    how = report.measurement
+    assert (report.image_size, how.resampling, how.flip) == (32, "opencv-linear", False)
+    assert (how.dataset, how.trained_on) == ("university1652", "university1652")
+    assert how.shards_fingerprint == shards.fingerprint
     assert report.absent == ("street2s", "s2street", "street2d", "d2street")
     model = load_student(run.folder).model
     assert 0 < report.cost.parameters < sum(p.numel() for p in model.parameters())

@@ -7,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_shards.errors import CheckpointError, DescriptorError, RecipeError, ShardError
+from data_shards.recipe import build_config, parse_command
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
+from distill.config import DistillConfig
 from distill.run_folder import RunPaths
-from distill.weights_file import WEIGHTS_FORMAT, load_student
+from distill.weights_file import WEIGHTS_FORMAT, TrainingData, load_student, save_weights
 from evaluation.cli import evaluate
-from evaluation.inputs import layout_trained_on
+from evaluation.config import EvaluateConfig
+from evaluation.inputs import open_inputs
 from evaluation.ranking.rerank import RerankSettings
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.report import read_report
-from tests.evaluation.conftest import Evaluated, save_image, sharded
+from tests.evaluation.conftest import TRAIN, Command, Evaluated, save_image, sharded
 
 
 def rows(report: dict) -> dict[str, dict]:
@@ -32,37 +36,66 @@ def test_a_data_set_never_trained_on_is_zero_shot(
     evaluated: Evaluated, run: RunPaths, sues_shards: ShardSet
 ) -> None:
     report = evaluated(on=sues_shards)
-    assert (report["dataset"], report["trained_on"]) == ("sues200", "university1652")
+    how = report["measurement"]
+    assert (how["dataset"], how["trained_on"]) == ("sues200", "university1652")
     assert report["absent"] == ["d2s/200m", "d2s/250m", "s2d/200m", "s2d/250m"]
     headlines = ["d2s/150m", "d2s/300m", "s2d/150m", "s2d/300m"]
     parted = ["d2s/150m/no-distractors", "d2s/300m/no-distractors"]
     assert list(rows(report))[:6] == headlines + parted
     # Beside the report on its own data set, not over it.
     assert not (run.folder / "evaluation.json").exists()
-    assert read_report(run.folder / "evaluation_sues200.json").is_zero_shot
+    assert read_report(run.folder / "evaluation_sues200.json").measurement.zero_shot
 
 
-def test_what_it_was_trained_on_is_found_in_its_recipe_too(
-    run: RunPaths, sues_shards: ShardSet
+def test_what_was_trained_on_is_told_by_shards_names_and_places_not_by_the_layout(
+    command: Command, shards: ShardSet
 ) -> None:
-    untold = replace(load_student(run.folder), layout="")
-    assert layout_trained_on(untold) == "university1652"
-    recipe = {**untold.recipe, "data": {"shards": str(run.folder / "gone")}}
-    assert layout_trained_on(replace(untold, recipe=recipe)) == ""
-    # Shards that have been replaced by those of other places are not believed.
-    recipe = {**untold.recipe, "data": {"shards": str(sues_shards.folder)}}
-    assert layout_trained_on(replace(untold, recipe=recipe)) == ""
+    config = parse_command(EvaluateConfig, command(), prog="test")
+    inputs = open_inputs(config, torch.device("cpu"))
+    of_these, loaded = TrainingData.of(shards), inputs.loaded
+
+    def asked(places: tuple[str, ...] = loaded.places, **other: str) -> tuple[bool | None, int]:
+        model = replace(loaded, places=places, trained_on=replace(of_these, **other))
+        one = replace(inputs, loaded=model)
+        return one.measurement.zero_shot, one.seen_places
+
+    tested = loaded.places + shards.places[TRAIN : TRAIN + 2]
+    assert asked() == (False, 0)
+    assert asked(dataset="toledo") == (False, 0), "the very same shards"
+    assert asked(fingerprint="others") == (False, 0), "others of the same data set"
+    assert asked(tested, fingerprint="others") == (False, 2)
+    # An id names a place in its own data set alone; a layout names none.
+    assert asked(tested, dataset="toledo", fingerprint="others") == (True, 0)
+    assert asked(tested, dataset="", fingerprint="") == (None, 0)
 
 
 def test_flip_size_and_resampling_stand_in_the_report(evaluated: Evaluated) -> None:
     plain = evaluated()
     told = evaluated("--flip", "--image-size", "48", "--resampling", "pillow-bicubic")
-    assert (plain["flip"], plain["image_size"]) == (False, 32)
-    assert (told["flip"], told["image_size"], told["resampling"]) == (True, 48, "pillow-bicubic")
+    assert (plain["measurement"]["flip"], plain["image_size"]) == (False, 32)
+    how = told["measurement"]
+    assert (how["flip"], told["image_size"], how["resampling"]) == (True, 48, "pillow-bicubic")
     assert told["cost"]["image_size"] == 48
     mirrored = evaluated("--flip")
     assert mirrored["cost"]["macs"] == 2 * plain["cost"]["macs"], "two passes per image"
     assert mirrored["cost"]["parameters"] == plain["cost"]["parameters"]
+
+
+def test_images_become_square_as_they_did_in_training(
+    evaluated: Evaluated, command: Command, run: RunPaths
+) -> None:
+    assert evaluated()["measurement"]["aspect"] == "squeeze"
+    values, loaded = yaml.safe_load(run.recipe.read_text()), load_student(run.folder)
+    values["data"]["aspect"] = "crop"
+    config = build_config(DistillConfig, values, where="test")
+    known = {"places": loaded.places, "trained_on": loaded.trained_on, "step": 10}
+    save_weights(run.weights, run.card, loaded.model, config, **known)
+    asked = parse_command(EvaluateConfig, command("--gallery-checkpoint", run.folder), prog="test")
+    inputs = open_inputs(asked, torch.device("cpu"))
+    assert inputs.gallery is not None
+    assert inputs.shards.aspect == inputs.gallery.shards.aspect == "crop"
+    assert evaluated()["measurement"]["aspect"] == "crop"
+    assert "32 px, opencv-linear, crop" in (run.folder / "evaluation.md").read_text()
 
 
 def test_flip_adds_before_it_scales(run: RunPaths) -> None:
@@ -79,7 +112,7 @@ def test_flip_adds_before_it_scales(run: RunPaths) -> None:
 
 def test_distractors_make_the_gallery_larger(evaluated: Evaluated, sues_shards: ShardSet) -> None:
     report = evaluated("--distractors", sues_shards.folder)
-    assert report["distractors"] == [sues_shards.fingerprint]
+    assert report["measurement"]["distractors"] == [sues_shards.fingerprint]
     assert rows(report)["d2s"]["metrics"]["num_gallery"] == 9 + 7
     plain = rows(evaluated())
     for name in ("d2s/no-distractors", "s2d/no-distractors"):
@@ -114,7 +147,7 @@ def test_weather_is_laid_over_drone_queries_alone(evaluated: Evaluated) -> None:
     assert {"d2s/fog", "d2s/dark"} <= rows(report).keys()
     assert not any(name.startswith("s2d/fog") for name in rows(report))
     assert rows(report)["d2s/fog"]["metrics"] != rows(report)["d2s"]["metrics"]
-    assert report["conditions_version"] >= 1
+    assert report["measurement"]["conditions_version"] >= 1
     assert rows(evaluated("--conditions", "fog"))["d2s/fog"] == rows(report)["d2s/fog"]
 
 
@@ -283,7 +316,7 @@ def test_a_report_of_another_schema_is_refused(evaluated: Evaluated, run: RunPat
     report = evaluated()
     path = run.folder / "evaluation.json"
     path.write_text(json.dumps(report | {"schema_version": 1}))
-    with pytest.raises(DescriptorError, match="schema version 1, this program reads 2"):
+    with pytest.raises(DescriptorError, match="schema version 1, this program reads 3"):
         read_report(path)
     path.write_text(json.dumps(report | {"results": [{"name": "d2s"}]}))
     with pytest.raises(DescriptorError, match="damaged report"):

@@ -9,6 +9,7 @@ import pytest
 from evaluation.efficiency.cost import Cost, Speed
 from evaluation.report import Report, Result
 from launch.main import main
+from tests.evaluation.conftest import with_measurement
 
 WORDS = {"d2s": "drone to satellite", "s2d": "satellite to drone"}
 
@@ -52,8 +53,6 @@ def make_report(
         "role": "distilled",
         "arch": "convnext_tiny",
         "step": 1000,
-        "dataset": "university1652",
-        "trained_on": "university1652",
         "image_size": 224,
         "descriptor_width": 768,
         "flip": False,
@@ -79,7 +78,7 @@ def make_report(
         seed=seed,
         results=university_results() if results is None else results,
         cost=cost,
-        **values,
+        **with_measurement(values),
     )
 
 

@@ -61,7 +61,7 @@ def test_csv_has_a_line_per_number(compare, two_models) -> None:
         if (line["label"], line["row"], line["metric"]) == ("small", "d2s", "ap")
     ]
     assert float(one["low"]) == pytest.approx(90)
-    assert one["runs"] == "3" and one["trained_on"] == "university1652"
+    assert one["runs"] == "3" and one["trained_on"] == "University-1652"
     assert one["flip"] == "False" and one["shards_fingerprint"] == "f" * 64
     printed = {line["metric"]: line for line in lines if line["label"] == "PFED"}
     assert printed["ap"]["source"] == "PFED / MobileGeo (arXiv 2510.22582), Tables I to III"
@@ -106,7 +106,7 @@ def test_figures_have_the_points_of_the_table(compare, two_models, tmp_path) -> 
     told = compare(two_models, "--figures", tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {
-        f"university1652_{way}_recall_at_1_against_{cost}.png"
+        f"University-1652_{way}_recall_at_1_against_{cost}.png"
         for way in ("d2s", "s2d")
         for cost in ("ops", "speed")
     }
