@@ -20,6 +20,7 @@ from data_shards.shards import ShardSet
 from distill.cli import train
 from distill.config import DistillConfig, ModelConfig
 from distill.models import build_model
+from distill.preemption import StopFlag
 from distill.run_folder import open_run_folder
 from distill.teacher.build import build_cache
 from distill.teacher.cache import META_NAME, CacheKey, FeatureCache, cached_shards, rows_name
@@ -111,6 +112,7 @@ def build(config: DistillConfig, shards: ShardSet) -> bool:
             config.teacher.cache,
             threads=1,
             progress=progress,
+            flag=StopFlag(),
         )
 
 

@@ -135,6 +135,7 @@ class Session:
             return
         self.tracker.rewind(self.state.step)
         self.tracker.start(
+            csv=config.tracking.csv,
             name=config.name,
             experiment=config.tracking.experiment,
             uri=tracking_uri(self.paths, config.tracking.uri, sweep=config.tracking.sweep),

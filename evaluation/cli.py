@@ -1,16 +1,19 @@
-"""The command `skydistill evaluate`, alone or under `accelerate launch`."""
+"""The commands `skydistill evaluate`, alone or by `accelerate launch`, `compare` and `models`."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_shards.errors import SkyDistillError
+from data_shards.errors import RecipeError, SkyDistillError, require_known
+from data_shards.layouts.published import PUBLISHED
 from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
 from distill.collectives import destroy_process_group, is_first_to_fail
 from distill.launched import launched_rank, launched_world_size
-from evaluation.config import EvaluateConfig
+from evaluation.config import CompareConfig, EvaluateConfig, ModelsConfig
+from evaluation.report import METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +40,32 @@ def evaluate(argv: Sequence[str]) -> int:
             from evaluation.features import evaluate_features
 
             evaluate_features(config)
+    return 0
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Put finished runs side by side and beside the published numbers."""
+    config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
+    for name in ("dataset", "results", "metrics"):
+        for word in getattr(config, name):
+            if not config.reports and word not in PUBLISHED and Path(word).exists():
+                raise RecipeError(
+                    f"{word} was taken for a word of --{name}; give reports before the options"
+                )
+    for metric in config.metrics:
+        require_known(metric, METRICS, what="metric", error=RecipeError)
+    from evaluation.compare.comparison import write_comparison
+
+    write_comparison(config)
+    return 0
+
+
+def models(argv: Sequence[str]) -> int:
+    """List every model with what it costs."""
+    config = parse_command(ModelsConfig, argv, prog="skydistill models", positionals=["names"])
+    from evaluation.efficiency.models import list_models
+
+    list_models(config)
     return 0
 
 

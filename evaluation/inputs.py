@@ -22,11 +22,8 @@ from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
 from evaluation.multi_view import equally_seen, refuse_unknown_poses
 from evaluation.protocols import Searches, drone_views_per_place, find_searches
-from evaluation.report import REPORT_NAME, GalleryNetwork, Measurement
+from evaluation.report import EVALUATIONS, GalleryNetwork, Measurement
 from evaluation.retrieval import rerank_settings
-
-USUAL_FIGURES = "figures"
-"""Folder of the pictures beside the usual report."""
 
 TEST_VIEWS = (View.SATELLITE, View.DRONE, View.STREET)
 
@@ -95,19 +92,10 @@ class EvaluationInputs:
         return tuple(word for word, is_apart in words.items() if is_apart)
 
     @property
-    def report(self) -> Path:
-        """Where the report goes: as told, else beside the weights; tables go beside it."""
-        how = self.measurement
-        dataset = (how.dataset_word,) if how.zero_shot is not False else ()
-        stem = "_".join((Path(REPORT_NAME).stem, *dataset, *self.differences))
-        return self.config.out or self.loaded.path.parent / f"{stem}.json"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the pictures: `figures` beside the usual report, else named after it."""
-        is_usual = self.report.name == REPORT_NAME
-        name = USUAL_FIGURES if is_usual else f"{self.report.stem}_{USUAL_FIGURES}"
-        return self.report.with_name(name)
+    def folder(self) -> Path:
+        """What this evaluation writes: as told, else beside the weights."""
+        name = "_".join((self.measurement.dataset_word, *self.differences))
+        return self.config.out or self.loaded.path.parent / EVALUATIONS / name
 
     def as_gallery_network(self) -> GalleryNetwork:
         """Return what a report says of the second network."""
@@ -189,10 +177,10 @@ def _refuse_another_space(loaded: LoadedModel, gallery: LoadedModel) -> None:
 
 def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: JoinedShards) -> None:
     """Refuse what these images cannot answer, before anything is described."""
-    if not searches.answered and config.submission is None and config.descriptors_out is None:
+    if not searches.answered and not (config.submission or config.descriptors):
         raise DescriptorError(
             f"{shards.source} has no answers to its queries, so there is nothing to measure; give "
-            "--submission or --descriptors-out for what was found"
+            "--submission or --descriptors for what was found"
         )
     asked = {"--submission": config.submission, "--conditions": config.conditions}
     for option, value in asked.items():

@@ -9,14 +9,15 @@ from typing import Any, Literal, TypeVar
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 
 Built = TypeVar("Built")
 
 SCHEMA_VERSION = 3
 """Raised whenever a key changes meaning."""
 
-REPORT_NAME = "evaluation.json"
+EVALUATIONS, REPORT_NAME = "evaluations", "report.json"
+"""Beside the weights, one folder per evaluation, and the report in it."""
 
 Gallery = Literal["full", "no-distractors"]
 """`full` keeps the places that nobody asks for, as the official evaluators do; `no-distractors`
@@ -123,9 +124,6 @@ class Measurement:
     zero_shot: bool | None
     """Whether that is another data set; None where it is not known."""
 
-    shards_fingerprint: str
-    """Of the test images."""
-
     flip: bool
     """Whether mirrored images were described too, and added."""
 
@@ -135,6 +133,9 @@ class Measurement:
 
     decoder: str
     ties: str = "pessimistic"
+    shards_fingerprint: str
+    """Of the test images."""
+
     distractors: tuple[str, ...] = ()
     """Fingerprints of further shards whose images joined the gallery, sorted."""
 

@@ -243,7 +243,7 @@ def print_status(sweep: ClusterSweep) -> int:
         job = ids.get(array.name, "-")
         sys.stdout.write(f"{array.name}, job {job}\n")
         for index, stage in array.rows.items():
-            ended = (stage.run and stage.makes and read_exit(stage.makes)) or {}
+            ended = (stage.makes and read_exit(stage.makes)) or {}
             last = f"ended with {ended['code']}: {ended['reason']}" if ended else "not in the queue"
             state = "done" if is_done(stage) else states.get((job, str(index)), last)
             sys.stdout.write(f"  {index:>3}  {stage.title}: {state}\n")

@@ -31,7 +31,7 @@ ended() { grep -Eqs "\"code\": $1\b" "$folder/exit.json"; }
 is_done() {
   case $verb in
     train) ended 0 ;;
-    evaluate) [[ -f $folder/evaluation.json ]] ;;
+    evaluate) [[ -f $folder/evaluations/test/report.json ]] ;;
     *) false ;;
   esac
 }
@@ -39,16 +39,21 @@ if is_done; then
   echo "finished before"
   exit 0
 fi
-[[ $verb != train ]] || rm -f "$folder/exit.json" # the attempt before wrote it
+[[ $verb == evaluate ]] || rm -f "$folder/exit.json" "$folder/STOP" # of the attempt before
 
 # Jobs on one node meet at ports of their own. Where node names are no addresses: MASTER_ADDR.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_HOST=${MASTER_ADDR:-$head} MAIN_PORT=$((20000 + SLURM_JOB_ID % 10000))
 
 # USR1 comes before the time limit and before a preemption. Ranks save and exit with 75; their
-# launcher inherits that it is ignored, else it would die of it.
+# launcher inherits that it is ignored, else it would die of it. Who starts up finds the file STOP.
 step=
-trap '[[ -z $step ]] || kill -USR1 "$step"' USR1
+stop() {
+  [[ $verb == evaluate ]] || { mkdir -p "$folder" && touch "$folder/STOP"; }
+  [[ -z $step ]] || kill -USR1 "$step"
+}
+trap stop USR1
+[[ -z $is_told ]] || stop
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   bash -c "trap '' USR1; exec $start $command" &
 step=$!
@@ -59,7 +64,7 @@ while kill -0 "$step" 2>/dev/null; do # a signal ends the waiting, not the step
   wait "$step" || code=$?
 done
 
-if [[ $verb == train ]] && ended 75; then
+if [[ $verb != evaluate ]] && ended 75; then
   echo "$name saved what it has and is queued again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
@@ -246,6 +251,7 @@ def _head(
     """Return what all scripts begin with: options of Slurm, the folder, the site's environment."""
     asked = {"job-name": name, "partition": site.partition, "account": site.account, **options}
     asked |= {"output": out / "logs" / log, "open-mode": "append", "kill-on-invalid-dep": "yes"}
+    hears = "signal" in options
     lines = [
         f"#SBATCH --{key}{'=' if value != '' else ''}{value}"
         for key, value in asked.items()
@@ -256,6 +262,7 @@ def _head(
             "#!/usr/bin/env bash",
             "# Written by skydistill sweep; change the sweep or slurm/site.env instead.",
             *lines,
+            *(["is_told= # USR1 may come as soon as this", "trap 'is_told=1' USR1"] * hears),
             f"cd {shlex.quote(str(root))} || exit",
             "set -a # what the site sets is for the ranks as well",
             "# shellcheck source=/dev/null",

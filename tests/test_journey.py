@@ -87,7 +87,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_raw_images_become_a_report(journey: Path) -> None:
-    report = json.loads((journey / "outputs/student/evaluation.json").read_text())
+    report = json.loads((journey / "outputs/student/evaluations/world/report.json").read_text())
     rows = {row["name"]: row["metrics"] for row in report["results"]}
     for direction in ("d2s", "s2d"):
         for name in ("recall@1", "recall@5", "recall@10", "recall@1%", "ap"):
@@ -97,7 +97,9 @@ def test_raw_images_become_a_report(journey: Path) -> None:
     assert rows["d2s"]["num_gallery"] == 6 + 4
     assert rows["d2s/no-distractors"]["num_gallery"] == 6
     assert rows["s2d"]["num_gallery"] == (6 + 4) * 4
-    with Image.open(journey / "outputs/student/figures/retrieval_d2s.png") as panel:
+    with Image.open(
+        journey / "outputs/student/evaluations/world/figures/retrieval_d2s.png"
+    ) as panel:
         assert min(panel.size) > 300
 
 

@@ -22,7 +22,7 @@ from distill.models import build_model
 from distill.run_folder import RunPaths, open_run_folder
 from distill.weights_file import TrainingData, save_weights
 from evaluation.cli import evaluate
-from evaluation.efficiency.cost import Cost
+from evaluation.efficiency import Cost
 from evaluation.ranking import metrics, rank
 from evaluation.report import Measurement, Report, Result
 from evaluation.retrieval import Retrieval

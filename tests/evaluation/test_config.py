@@ -32,11 +32,11 @@ def test_numbers_that_describe_nothing_are_refused(values, sentence: str) -> Non
         ({"information": "distance"}, "--information says nothing without --multi-view"),
         ({"view_distance": "pose"}, "--view-distance says nothing without --multi-view"),
         (
-            {"rerank": True, "rerank_top": 9, "submission": Path("answer.txt")},
+            {"rerank": True, "rerank_top": 9, "submission": True},
             "--submission takes 10 names per query and --rerank-top is 9",
         ),
         (
-            {"submission": Path("a.txt"), "distractors": ("more",)},
+            {"submission": True, "distractors": ("more",)},
             "--submission names tiles of --shards alone",
         ),
     ],

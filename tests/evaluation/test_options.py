@@ -43,8 +43,9 @@ def test_a_data_set_never_trained_on_is_zero_shot(
     parted = ["d2s/150m/no-distractors", "d2s/300m/no-distractors"]
     assert list(rows(report))[:6] == headlines + parted
     # Beside the report on its own data set, not over it.
-    assert not (run.folder / "evaluation.json").exists()
-    assert read_report(run.folder / "evaluation_sues200.json").measurement.zero_shot
+    assert [path.name for path in (run.folder / "evaluations").iterdir()] == ["sues200"]
+    report = read_report(run.folder / "evaluations/sues200/report.json")
+    assert report.measurement.zero_shot
 
 
 def test_what_was_trained_on_is_told_by_shards_names_and_places_not_by_the_layout(
@@ -166,12 +167,11 @@ def test_fused_and_reranked_rows_are_labelled(evaluated: Evaluated) -> None:
 
 
 def test_descriptors_and_submission_are_written(
-    evaluated: Evaluated, tmp_path: Path, shards: ShardSet, capsys: pytest.CaptureFixture[str]
+    evaluated: Evaluated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, names = tmp_path / "mat", tmp_path / "answer.txt"
-    report = evaluated("--descriptors-out", folder, "--submission", names)
-    lines = names.read_text().split("\n")
-    assert len(lines) >= 12
+    report = evaluated("--descriptors", "--submission", "--out", tmp_path / "out")
+    assert len((tmp_path / "out/submission.txt").read_text().split("\n")) >= 12
+    folder = tmp_path / "out/descriptors"
     assert evaluate(["--features", str(folder / "d2s.mat"), "--json"]) == 0
     read_back = json.loads(capsys.readouterr().out)
     assert read_back == pytest.approx(rows(report)["d2s"]["metrics"])
@@ -181,10 +181,11 @@ def test_descriptors_and_submission_are_written(
 def test_a_submission_follows_the_ranking_that_was_asked_for(
     evaluated: Evaluated, shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, again = tmp_path / "plain.txt", tmp_path / "again.txt"
-    evaluated("--submission", plain)
+    plain, again = (tmp_path / name / "submission.txt" for name in ("plain", "again"))
+    evaluated("--submission", "--out", plain.parent)
     numbers = ["--rerank-k1", "3", "--rerank-k2", "2", "--rerank-lambda", "0"]
-    report = evaluated("--rerank", *numbers, "--submission", again)
+    words = ["--rerank", *numbers, "--submission", "--out", again.parent]
+    report = evaluated(*words)
     first = [line.split("\t")[0] for line in again.read_text().splitlines()]
     images = shards.images
     asked = images.place[images.where(role=Role.QUERY, view=View.DRONE)]
@@ -200,7 +201,7 @@ def test_a_submission_follows_the_ranking_that_was_asked_for(
         return replace(best, index_QK=best.index_QK.flip(1))
 
     monkeypatch.setattr("evaluation.exports.reorder", backwards)
-    evaluated("--rerank", *numbers, "--submission", again)
+    evaluated(*words)
     names = [line.split("\t") for line in plain.read_text().splitlines()]
     assert again.read_text() == "".join("\t".join(line[::-1]) + "\n" for line in names)
 
@@ -208,7 +209,7 @@ def test_a_submission_follows_the_ranking_that_was_asked_for(
 def test_a_challenge_without_answers_gets_a_submission_and_no_report(
     evaluated: Evaluated, run: RunPaths, tmp_path: Path
 ) -> None:
-    raw, answer = tmp_path / "challenge" / "raw", tmp_path / "answer.txt"
+    raw = tmp_path / "challenge" / "raw"
     for place in range(3):
         save_image(raw / f"gallery_satellite_160k/tile{place}.jpg", place, 9)
     for number, place in enumerate((2, 0)):
@@ -218,20 +219,22 @@ def test_a_challenge_without_answers_gets_a_submission_and_no_report(
     words = ["--checkpoint", run.folder, "--shards", challenge.folder]
     with pytest.raises(DescriptorError, match="nothing to measure; give --submission"):
         evaluate([str(word) for word in words])
-    assert evaluate([str(word) for word in [*words, "--submission", answer]]) == 0
+    assert evaluate([str(word) for word in [*words, "--submission"]]) == 0
+    folder = run.folder / "evaluations/university160k"
+    (answer,) = folder.iterdir()
     lines = [line.split("\t") for line in answer.read_text().splitlines()]
     assert [sorted(line) for line in lines] == [["tile0", "tile1", "tile2"]] * 2
     # Pictures of one colour are alike even to a model that never learned: q1 shows place 0.
     assert [line[0] for line in lines] == ["tile0", "tile2"]
-    assert not list(run.folder.glob("evaluation*"))
+    assert answer.name == "submission.txt"
 
 
 def test_everything_asked_for_is_told_and_nothing_written(
-    run: RunPaths, shards: ShardSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: RunPaths, shards: ShardSet, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = sorted(run.folder.rglob("*"))
     words = ["--checkpoint", run.folder, "--shards", shards.folder, "--dry-run", "--conditions"]
-    words += ["all", "--multi-view", "1", "--rerank", "--submission", tmp_path / "answer.txt"]
+    words += ["all", "--multi-view", "1", "--rerank", "--submission"]
     with caplog.at_level("INFO"):
         assert evaluate([str(word) for word in words]) == 0
     told = caplog.text
@@ -239,9 +242,8 @@ def test_everything_asked_for_is_told_and_nothing_written(
     assert "would search s2d, satellite to drone: 6 queries, 18 images, 12 without" in told
     assert "12 drone queries again in each of fog, rain" in told
     assert "no images for: street2s" in told
-    assert f"would write {tmp_path / 'answer.txt'}" in told
+    assert f"would write {run.folder / 'evaluations/university1652'}" in told
     assert sorted(run.folder.rglob("*")) == before
-    assert list(tmp_path.glob("*.txt")) == []
 
 
 @pytest.mark.parametrize(
@@ -250,9 +252,6 @@ def test_everything_asked_for_is_told_and_nothing_written(
         (["--conditions", "fogg"], "'fog'"),
         (["--image-size", "8"], "larger --image-size"),
         (["--normalize"], "--normalize is about --features"),
-        (["--out", "table.md"], "--out table.md is to be JSON"),
-        (["--out", "model.safetensors"], "--out model.safetensors is to be JSON"),
-        (["--out", "a.json", "--submission", "a.json"], "are both a.json"),
         (["--distractors", "nowhere"], "no shards at nowhere"),
         (["--dry-run", "--multi-view", "1", "--view-distance", "pose"], "are not known"),
         (["--multi-view", "2"], "has more than 2 drone views; give a smaller number"),
@@ -268,7 +267,7 @@ def test_what_cannot_be_asked_is_refused(
     with pytest.raises((DescriptorError, RecipeError, ShardError), match=sentence) as refused:
         evaluated(*words)
     assert "\n" not in str(refused.value)
-    assert not list(run.folder.glob("evaluation*"))
+    assert not list(run.folder.glob("evaluations"))
 
 
 def test_views_are_not_fused_where_each_place_has_one(
@@ -284,11 +283,11 @@ def test_views_are_not_fused_where_each_place_has_one(
 
 
 def test_no_drone_queries_no_submission(
-    evaluated: Evaluated, shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evaluation.protocols.Searches.drone_to_satellite", ())
     with pytest.raises(DescriptorError, match="--submission is about drone queries"):
-        evaluated("--submission", tmp_path / "answer.txt")
+        evaluated("--submission")
 
 
 @pytest.mark.parametrize("damage", ["renamed", "format", "cut", "foreign"])
@@ -314,7 +313,7 @@ def test_weights_of_another_model_are_refused(
 
 def test_a_report_of_another_schema_is_refused(evaluated: Evaluated, run: RunPaths) -> None:
     report = evaluated()
-    path = run.folder / "evaluation.json"
+    path = run.folder / "evaluations/university1652/report.json"
     path.write_text(json.dumps(report | {"schema_version": 1}))
     with pytest.raises(DescriptorError, match="schema version 1, this program reads 3"):
         read_report(path)

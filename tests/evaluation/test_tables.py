@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 from evaluation.report import Report, Result
 from evaluation.tables import (
     COLUMNS,

@@ -1,6 +1,7 @@
 """On a real Slurm: a two-node array is submitted, preempted, queued again, finished, compared."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,7 @@ def test_a_preempted_row_of_two_nodes_goes_on_and_the_rows_behind_it_wait(
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
-    for report in (cluster.folder / "out/runs/short-0").glob("evaluation.*"):
-        report.unlink()
+    shutil.rmtree(cluster.folder / "out/runs/short-0/evaluations")
     assert "give --resume" in cluster.skydistill("sweep", "smoke.yaml", "--slurm", code=2)
     said = cluster.skydistill("sweep", "smoke.yaml", "--resume")
     assert "finished before: students\nfinished before: students-2\n" in said
@@ -114,7 +114,7 @@ def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
     cluster.wait(lambda: not cluster.queue(), seconds=300)
     logs = [path.read_text() for path in cluster.logs() if "evaluate" in path.name]
     assert sum("finished before" in log for log in logs) == 1
-    assert (cluster.folder / "out/runs/short-0/evaluation.json").is_file()
+    assert (cluster.folder / "out/runs/short-0/evaluations/test/report.json").is_file()
     assert cluster.skydistill("sweep", "smoke.yaml", "--status").count(": done") == 5
 
 

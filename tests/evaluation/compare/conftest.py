@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 from evaluation.report import Report, Result
 from launch.main import main
 from tests.evaluation.conftest import with_measurement
@@ -103,10 +103,10 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run folder with a report, and a recipe if one is given."""
 
     def write(
-        folder: str, report: Report, *, recipe: str = "", name: str = "evaluation.json"
+        folder: str, report: Report, *, recipe: str = "", name: str = "university1652"
     ) -> Path:
         path = tmp_path / folder
-        report.write(path / name)
+        report.write(path / "evaluations" / name / "report.json")
         if recipe:
             (path / "recipe.yaml").write_text(recipe)
         return path

@@ -107,12 +107,11 @@ def test_zero_shot_stands_beside_zero_shot(compare, run_folder) -> None:
 
 def test_published_numbers_need_the_public_test_set(compare, run_folder) -> None:
     tiny = (result("d2s", 0.5, 0.4, (400, 80)), result("s2d", 0.5, 0.4, (60, 400)))
-    table = compare(run_folder("a", make_report(results=tiny)), "--json").table
+    report = make_report(results=tiny, is_official=False, dataset="my city")
+    table = compare(run_folder("a", report), "--json").table
     assert not any(row["is_published"] for row in table["rows"])
-    assert any(
-        "published numbers are left out: d2s has 400 queries and 80 images" in note
-        for note in table["notes"]
-    )
+    said = "published numbers are left out: my city is not the official test set"
+    assert said in table["notes"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_weather_of_two_versions_is_not_the_same_weather(compare, run_folder) ->
 def test_data_sets_are_chosen_and_rows_too(compare, run_folder) -> None:
     run_folder("runs/a", make_report("a"))
     sues = make_report("a", dataset="sues200", results=sues_results())
-    folder = run_folder("runs/a", sues, name="evaluation_sues200.json").parent
+    folder = run_folder("runs/a", sues, name="sues200").parent
     table = compare(folder, "--dataset", "SUES-200", "--json", "--results", "s2d/150m").table
     assert set(numbers(table, "a")) == {
         ("s2d/150m", "recall@1"),
@@ -216,11 +215,11 @@ def test_two_evaluations_of_one_model_are_one_row(compare, run_folder) -> None:
     one = make_report("a", results=(plain, fog), conditions_version=1)
     folder = run_folder("runs/a", one).parent
     other = make_report("a", results=(plain, again), rerank="k-reciprocal")
-    run_folder("runs/a", other, name="evaluation_again.json")
+    run_folder("runs/a", other, name="again")
     told = compare(folder, "--json", "--no-published", "--results", "d2s/fog", "d2s/reranked")
     assert numbers(told.table, "a").keys() >= {("d2s/fog", "ap"), ("d2s/reranked", "ap")}
     other = make_report("a", results=(plain,), conditions_version=2)
-    run_folder("runs/a", other, name="evaluation_again.json")
+    run_folder("runs/a", other, name="again")
     assert compare(folder, "--no-published", "--results", "d2s/fog").code == 0
 
 
@@ -261,7 +260,7 @@ def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
     ids=["words", "no metrics", "a metric missing", "a word for a metric", "no cost", "no MACs"],
 )
 def test_a_damaged_report_is_told(compare, run_folder, break_it) -> None:
-    path = run_folder("a", make_report()) / "evaluation.json"
+    path = run_folder("a", make_report()) / "evaluations/university1652/report.json"
     values = json.loads(path.read_text())
     break_it(values)
     path.write_text(json.dumps(values))
@@ -314,8 +313,8 @@ def test_runs_of_mlflow_are_compared_and_those_without_evaluation_named(
         tracker.start(name=name, experiment="E", uri=uri, params=params, tags={})
         if name != "teacher":
             report = make_report(name, seed=seed, results=university_results(0.9 + seed / 50))
-            report.write(tmp_path / "evaluation.json")
-            tracker.log_artifact(tmp_path / "evaluation.json", folder="evaluation")
+            report.write(tmp_path / "report.json")
+            tracker.log_artifact(tmp_path / "report.json", folder="evaluations/test")
         tracker.finish("FINISHED" if name != "teacher" else "KILLED")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -326,9 +325,9 @@ def test_runs_of_mlflow_are_compared_and_those_without_evaluation_named(
 
     client = MlflowClient(uri)
     (run, *_) = client.search_runs([client.get_experiment_by_name("E").experiment_id])
-    (tmp_path / "evaluation_2.json").write_text('{"schema_version": 2, "resu')
-    client.log_artifact(run.info.run_id, str(tmp_path / "evaluation_2.json"), "evaluation")
+    (tmp_path / "report.json").write_text('{"schema_version": 3, "resu')
+    client.log_artifact(run.info.run_id, str(tmp_path / "report.json"), "evaluations/cut")
     told = compare("--experiment", "E", "--json", "--no-published")
     assert numbers(told.table, "student")["d2s", "recall@1"]["runs"] == 2
-    assert "evaluation_2.json of MLflow run" in told.err and "is no report" in told.err
+    assert "cut of MLflow run" in told.err and "is no report" in told.err
     assert "'F' is unknown" in compare("--experiment", "F", "--tracking-uri", uri).sentence

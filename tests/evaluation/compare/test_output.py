@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evaluation.compare import charts
-from evaluation.compare.config import CompareConfig
-from evaluation.compare.table import WIDTH
+from evaluation.compare import page
+from evaluation.compare.tables import WIDTH
+from evaluation.config import CompareConfig
 from evaluation.report import Report
 from tests.evaluation.compare.conftest import make_report, sues_results
 
@@ -91,6 +91,10 @@ def test_markdown_and_latex(compare, two_models, tmp_path) -> None:
     assert "| small | 3 | full | 91.00 ±1.00 |" in text and "**94.00 ±1.41**" in text
     assert "*DAC [2]*" in text
 
+    shown = compare(two_models).out
+    compare(two_models, "--out", tmp_path / "table.txt")
+    assert (tmp_path / "table.txt").read_text() == shown
+
     text = compare(two_models, "--format", "latex").out
     assert r"\textbf{94.00 $\pm$1.41}" in text and r"\textcolor{gray}{DAC [2]}" in text
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") >= 1
@@ -124,7 +128,7 @@ def test_figures_say_what_is_grey_and_whose_gallery_is_another(
             drawn[path.stem.rpartition("_")[2]] = " ".join(" ".join(words).split())
         return path
 
-    monkeypatch.setattr(charts, "save_figure", keep)
+    monkeypatch.setattr(page, "save_figure", keep)
     compare(two_models, "--figures", "nowhere")
     assert all(label in drawn["ops"] for label in ("MEAN† [2]", "PFED [1]", "MCCG [2]"))
     assert "in-domain; grey: as published; † another gallery; bars: ±" in drawn["ops"]

@@ -1,10 +1,12 @@
 """A comparison as rows and columns, and how it is written: terminal, Markdown, LaTeX, CSV, JSON."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, TextIO
 
 import pandas as pd
 from rich import box
@@ -12,9 +14,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from evaluation.compare.collect import Entry
 from evaluation.compare.published import Source
-from evaluation.report import Report, Result
-from evaluation.tables import SHRUNK, SMALL, escape
+from evaluation.config import TableFormat
+from evaluation.report import Measurement, Result
+from evaluation.tables import SHRUNK, SMALL, escape, short
 
 WIDTH, LATEX_WIDTH = 120, 100
 """Characters that a table may take in a terminal and in LaTeX; a wider one is split."""
@@ -29,6 +33,19 @@ OF_THE_TEST = (
 )
 """What is known of published numbers too; how they were measured is not."""
 
+Key = tuple[str, str]
+"""Of a column: the name of a row of reports, `d2s/150m`, empty for a cost; and the metric."""
+
+SPEED = "images_per_second"
+
+COSTS: dict[str, tuple[Callable[[float], str], Callable[[list[float]], float] | None]] = {
+    "px": ("{:.0f}".format, None),
+    "parameters": (short, min),
+    "ops": (short, min),
+    SPEED: (lambda value: f"{value:.0f}" if value >= 100 else f"{value:.3g}", max),
+}
+"""How a cost is written, and which is best; metrics are percent with two decimals."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -40,40 +57,23 @@ class Column:
     metric: str
     """`recall@1`, `ap`, `parameters`, `ops`, ..."""
 
-    value: Callable[[Report], float | None]
-    """Finds it in a report, in percent or units."""
-
-    form: Callable[[float], str]
-    """Writes it."""
-
     search: Result | None = None
     """A result of this search; None for what a model costs."""
-
-    best: Literal["high", "low", "none"] = "high"
 
     measured_on: str = ""
     """Of a speed: device, precision, threads of a CPU, batch size."""
 
     @property
-    def row(self) -> str:
-        """Name of the rows of reports: `d2s/150m`; empty for what a model costs."""
-        return replace(self.search, seed=None).name if self.search else ""
+    def key(self) -> Key:
+        return row_name(self.search) if self.search else "", self.metric
 
-    @property
-    def gallery(self) -> str:
-        """That was searched; empty for what a model costs."""
-        return self.search.gallery if self.search else ""
-
-    def text(self, cell: "Cell") -> str:
-        """Write a number; both ends of a published accuracy where sources differ."""
-        if self.search is None:
-            return self.form(cell.middle)
-        return "-".join(dict.fromkeys((self.form(cell.low), self.form(cell.high))))
+    def form(self, value: float) -> str:
+        return f"{value:.2f}" if self.search else COSTS[self.metric][0](value)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One number, in the unit of its column."""
+class Number:
+    """In the unit of its column."""
 
     low: float
     high: float
@@ -82,13 +82,11 @@ class Cell:
     deviation: float | None = None
     """Sample standard deviation over runs."""
 
-    count: int | None = None
-    """Runs that have it; None for what was published."""
+    runs: int | None = None
+    """That have it; None for what was published."""
 
     source: Source | None = None
-    """Where the number was published, if not where the others of its row were."""
-
-    is_best: bool = False
+    """Where it was published, if not where the others of its row were."""
 
     @property
     def middle(self) -> float:
@@ -100,17 +98,24 @@ class Row:
     """One experiment of ours, or one published method."""
 
     label: str
-    cells: tuple[Cell | None, ...]
+    cells: Mapping[Key, Number]
+    """In the order of the columns."""
+
     gallery: str
     """Who stayed in the gallery: `full`, `no-distractors`, `unstated`; empty where columns say."""
 
-    seeds: tuple[int, ...] = ()
-    """Of the runs; empty for published rows."""
+    entries: tuple[Entry, ...] = ()
+    """Runs that differ in the seed alone; none for published rows."""
 
     source: Source | None = None
     """None for rows of ours."""
 
     note: str = ""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs; one that was trained twice stands here twice."""
+        return sorted(entry.report.seed for entry in self.entries)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +123,8 @@ class Table:
     """Rows that may stand below each other."""
 
     title: str
-    facts: Mapping[str, Any]
-    """How the numbers of our rows were measured."""
+    measurement: Measurement
+    """Of our rows."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -127,11 +132,37 @@ class Table:
     """What a reader must know, a sentence each."""
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """How the numbers of our rows were measured, as plain values."""
+        facts = asdict(self.measurement)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
+
+    @cached_property
     def sources(self) -> list[Source]:
         """Of the published rows, then of single numbers in them; numbered from 1 in this order."""
         found = [row.source for row in self.rows]
-        found += [cell.source for row in self.rows for cell in row.cells if cell]
+        found += [cell.source for row in self.rows for cell in row.cells.values()]
         return list(dict.fromkeys(source for source in found if source is not None))
+
+    @cached_property
+    def best(self) -> dict[Key, str]:
+        """How the best number of our runs reads, in each column where two compete."""
+        found = {}
+        for column in self.columns:
+            ours = [
+                row.cells[column.key].low
+                for row in self.rows
+                if not row.source and column.key in row.cells
+            ]
+            _, best = COSTS.get(column.metric, (None, max))
+            if best and len(ours) > 1:
+                found[column.key] = column.form(best(ours))
+        return found
+
+    def is_best(self, row: Row, column: Column) -> bool:
+        """Whether nothing of ours reads better in a column; equal ones are equally good."""
+        cell = None if row.source else row.cells.get(column.key)
+        return cell is not None and column.form(cell.low) == self.best.get(column.key)
 
     def mark(self, source: Source | None) -> str:
         """Return the number of a source: `[2]`; nothing for rows of ours."""
@@ -140,20 +171,25 @@ class Table:
     def lead(self, row: Row) -> dict[str, str]:
         """Return what stands left of the numbers of a row, by its head."""
         words = {"": f"{row.label} {self.mark(row.source)}".rstrip()}
-        if any(len(one.seeds) > 1 for one in self.rows):
-            words["runs"] = str(len(row.seeds) or "")
+        if any(len(one.entries) > 1 for one in self.rows):
+            words["runs"] = str(len(row.entries) or "")
         if any(one.source and one.gallery for one in self.rows):
             words["gallery"] = row.gallery
         return words
 
     def written(self, row: Row, column: Column, *, between: str = " ") -> str:
-        """Write the number of a row: with its deviation, and its runs where they are fewer."""
-        cell = row.cells[self.columns.index(column)]
+        """Write a number: with its deviation, and its runs where they are fewer than the row's.
+
+        Of a published accuracy both ends are written where sources differ.
+        """
+        cell = row.cells.get(column.key)
         if cell is None:
             return ""
-        text = column.text(cell) + (BEST if cell.is_best else "")
-        if cell.count is not None and cell.count < len(row.seeds):
-            text += f" ({cell.count})"
+        ends = (cell.low, cell.high) if column.search else (cell.middle,)
+        text = "-".join(dict.fromkeys(map(column.form, ends)))
+        text += BEST if self.is_best(row, column) else ""
+        if cell.runs is not None and cell.runs < len(row.entries):
+            text += f" ({cell.runs})"
         if cell.deviation is not None and column.search:
             text += f"{between}±{cell.deviation:.2f}"
         return text
@@ -161,42 +197,39 @@ class Table:
     def legend(self) -> list[str]:
         """Return the lines below: how it was measured, what marks mean, who published."""
         notes = list(self.notes)
-        if any(cell and cell.is_best for row in self.rows for cell in row.cells):
+        if self.best:
             notes.append(f"{BEST}: the best of our runs")
         if any(row.source and row.gallery for row in self.rows):
             notes.append(
                 "published rows: gallery full as the official evaluators have it, no-distractors "
                 "where the method's own code drops places that nobody asks for"
             )
-        marks = {self.mark(cell.source) for row in self.rows for cell in row.cells if cell} - {""}
-        if marks:
+        cells = [cell for row in self.rows for cell in row.cells.values()]
+        if marks := {self.mark(cell.source) for cell in cells} - {""}:
             notes.append(f"published px, parameters and OPs: {' and '.join(sorted(marks))}")
         return notes + [f"{self.mark(one)} {one.cite} ({one.trust})" for one in self.sources]
 
 
-def mark_best(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
-    """Mark the best number of every column, and those that are written the same, if two compete."""
-    best: list[str | None] = []
-    for number, column in enumerate(columns):
-        lows = [cell.low for row in rows if (cell := row.cells[number]) is not None]
-        choose = {"high": max, "low": min}.get(column.best)
-        best.append(column.form(choose(lows)) if choose and len(lows) > 1 else None)
-    return [
-        replace(
-            row,
-            cells=tuple(
-                cell and replace(cell, is_best=column.form(cell.low) == text)
-                for column, cell, text in zip(columns, row.cells, best, strict=True)
-            ),
-        )
-        for row in rows
-    ]
+def row_name(result: Result) -> str:
+    """Return the name of a result, the same for all draws of one kind."""
+    return replace(result, seed=None).name
+
+
+def write_table(table: Table, form: TableFormat, file: TextIO, *, left_out: Sequence[str]) -> None:
+    """Write a table in a format; JSON says what was left out too."""
+    if form == "table":
+        wide = max(Console(file=sys.stdout).width, WIDTH)
+        print_table(table, Console(file=file, width=wide))
+    elif form == "json":
+        file.write(to_json(table, left_out=left_out))
+    else:
+        file.write({"markdown": markdown, "latex": latex, "csv": to_csv}[form](table))
 
 
 def print_table(table: Table, console: Console) -> None:
     """Write a table to a terminal, in parts that fit."""
     console.print(Text(table.title, style="bold"))
-    for columns in _parts(table, WIDTH):
+    for columns, rows in _parts(table, WIDTH):
         shown = RichTable(
             box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
         )
@@ -205,7 +238,7 @@ def print_table(table: Table, console: Console) -> None:
             shown.add_column(head, max_width=width, vertical="top", overflow="fold")
         for column in columns:
             shown.add_column("\n".join(column.head), justify="right", no_wrap=True)
-        for row in _rows_with(table, columns):
+        for row in rows:
             style = "dim" if row.source else ""
             cells = [Text(word, style=style) for word in table.lead(row).values()]
             for column in columns:
@@ -222,9 +255,10 @@ def print_table(table: Table, console: Console) -> None:
 
 def markdown(table: Table) -> str:
     """Return a table as Markdown; best numbers are bold, published rows in italics."""
-    heads = [*table.lead(table.rows[0]), *(" ".join(column.head) for column in table.columns)]
+    lead = table.lead(table.rows[0])
+    heads = [*lead, *(" ".join(column.head) for column in table.columns)]
     lines = [f"**{_plain(table.title)}**", "", f"| {' | '.join(heads)} |"]
-    lines.append("|---" * (len(heads) - len(table.columns)) + "|---:" * len(table.columns) + "|")
+    lines.append("|---" * len(lead) + "|---:" * len(table.columns) + "|")
     for row in table.rows:
         cells = [_plain(word) for word in table.lead(row).values()]
         for column in table.columns:
@@ -238,46 +272,48 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """Return a table as LaTeX, in parts that fit; best numbers are bold, published rows grey."""
+
+    def cell(text: str, row: Row) -> str:
+        shown = escape(text.replace(BEST, ""))
+        shown = rf"\textbf{{{shown}}}" if BEST in text else shown
+        return rf"\textcolor{{gray}}{{{shown}}}" if row.source and shown else shown
+
     lines = [r"% needs \usepackage{booktabs}, \usepackage{graphicx} and \usepackage{xcolor}"]
-    for number, columns in enumerate(_parts(table, LATEX_WIDTH)):
-        legend = "; ".join(table.legend()).replace(f"{BEST}: ", "bold: ")
-        caption = escape(f"{table.title}: {'continued' if number else legend}.")
-        lead = list(table.lead(table.rows[0]))
-        cells = [
-            [_latex_cell(text, row) for text in table.lead(row).values()]
-            + [
-                _latex_cell(table.written(row, column).replace("-", "--"), row)
-                for column in columns
-            ]
-            for row in _rows_with(table, columns)
-        ]
-        heads = [("", escape(head)) for head in lead]
+    caption = "; ".join(table.legend()).replace(f"{BEST}: ", "bold: ")
+    for columns, rows in _parts(table, LATEX_WIDTH):
+        heads = [("", escape(head)) for head in table.lead(table.rows[0])]
+        layout = "l" * len(heads) + "r" * len(columns)
         heads += [(escape(" ".join(one.head[:-1])), escape(one.head[-1])) for one in columns]
+        cells = [
+            [cell(word, row) for word in table.lead(row).values()]
+            + [cell(table.written(row, one).replace("-", "--"), row) for one in columns]
+            for row in rows
+        ]
         frame = pd.DataFrame(cells, columns=pd.MultiIndex.from_tuples(heads))
-        layout = "l" * len(lead) + "r" * len(columns)
         tabular = frame.to_latex(index=False, column_format=layout, multicolumn_format="c")
         lines += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{caption}}}",
+            rf"\caption{{{escape(f'{table.title}: {caption}.')}}}",
             SMALL,
             rf"{SHRUNK}{{%",
             tabular.strip(),
             "}",
             r"\end{table}",
         ]
+        caption = "continued"
     return "\n".join(lines) + "\n"
 
 
 def to_csv(table: Table) -> str:
     """Return a line per number: metrics in percent, costs in units."""
-    lines = []
-    for row in table.rows:
-        known = OF_THE_TEST if row.source else table.facts
-        told = {name: table.facts[name] if name in known else "" for name in table.facts}
-        plain = {k: ";".join(v) if isinstance(v, list) else v for k, v in told.items()}
-        for number in _numbers(table, row):
-            lines.append({**plain, **_row(row), "measured_on": "", **number})
+    facts = {k: ";".join(v) if isinstance(v, list) else v for k, v in table.facts.items()}
+    of_published = {name: facts[name] if name in OF_THE_TEST else "" for name in facts}
+    lines = [
+        {**(of_published if row["is_published"] else facts), **row, "measured_on": "", **number}
+        for row, numbers in _plain_values(table)
+        for number in numbers
+    ]
     frame = pd.DataFrame(lines, dtype=object)
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
@@ -285,84 +321,65 @@ def to_csv(table: Table) -> str:
 def to_json(table: Table, *, left_out: Sequence[str]) -> str:
     """Return everything as one line: metrics in percent, costs in units."""
     rows = [
-        {**_row(row), "seeds": row.seeds, "note": row.note, "numbers": [*_numbers(table, row)]}
-        for row in table.rows
+        {**told, "seeds": row.seeds, "note": row.note, "numbers": numbers}
+        for row, (told, numbers) in zip(table.rows, _plain_values(table), strict=True)
     ]
     said = {"unit": "percent", "title": table.title, **table.facts, "notes": table.notes}
     return json.dumps({**said, "rows": rows, "left_out": left_out}) + "\n"
 
 
-def _row(row: Row) -> dict[str, Any]:
-    told = {"label": row.label, "is_published": row.source is not None, "gallery": row.gallery}
-    return told | _source(row.source)
+def _plain_values(table: Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield what is known of every row, and its numbers with what is their own."""
 
+    def cited(source: Source | None) -> dict[str, Any]:
+        return {"source": source.cite, "is_unverified": source.unverified} if source else {}
 
-def _source(source: Source | None) -> dict[str, Any]:
-    cite, is_unverified = (source.cite, source.unverified) if source else ("", False)
-    return {"source": cite, "is_unverified": is_unverified}
-
-
-def _numbers(table: Table, row: Row) -> Iterator[dict[str, Any]]:
-    """Yield the numbers of a row as plain values, each with what is its own."""
-    for column, cell in zip(table.columns, row.cells, strict=True):
-        if cell is not None:
-            yield {
-                **(_source(cell.source) if cell.source else {}),
-                **({"measured_on": column.measured_on} if column.measured_on else {}),
-                "row": column.row,
-                "metric": column.metric,
-                "low": cell.low,
-                "high": cell.high,
-                "deviation": cell.deviation,
-                "runs": cell.count,
-                "is_best": cell.is_best,
+    columns = {column.key: column for column in table.columns}
+    for row in table.rows:
+        told = {"label": row.label, "is_published": bool(row.source), "gallery": row.gallery}
+        numbers = [
+            {
+                **cited(cell.source),
+                **({"measured_on": on} if (on := columns[key].measured_on) else {}),
+                **{"row": key[0], "metric": key[1], "low": cell.low, "high": cell.high},
+                **{"deviation": cell.deviation, "runs": cell.runs},
+                "is_best": table.is_best(row, columns[key]),
             }
+            for key, cell in row.cells.items()
+        ]
+        yield {**told, "source": "", "is_unverified": False, **cited(row.source)}, numbers
 
 
-def _parts(table: Table, width: int) -> list[list[Column]]:
-    """Split the columns into parts that fit: by direction if they must be, then by search."""
+def _parts(table: Table, width: int) -> Iterator[tuple[list[Column], list[Row]]]:
+    """Split the columns into parts that fit: by direction if they must be, then by search.
+
+    Each comes with the rows that have a number in it.
+    """
 
     def needed(columns: Iterable[Column]) -> int:
-        texts = {
-            one.metric + one.row: [
-                line
-                for text in (
-                    *one.head,
-                    *(table.written(row, one, between="\n ") for row in table.rows),
-                )
-                for line in text.split("\n")
-            ]
+        texts = [
+            [*one.head, *(table.written(row, one, between="\n ") for row in table.rows)]
             for one in columns
-        }
-        return sum(3 + max(map(len, lines)) for lines in texts.values())
+        ]
+        return sum(3 + max(map(len, "\n".join(of_one).split("\n"))) for of_one in texts)
 
-    leads = [table.lead(row) for row in table.rows]
+    leads = pd.DataFrame([table.lead(row) for row in table.rows])
     room = width - sum(
-        2 + max(len(head), min(max(len(lead[head]) for lead in leads), MOST_LABEL))
-        for head in leads[0]
+        2 + max(len(head), min(leads[head].str.len().max(), MOST_LABEL)) for head in leads
     )
     parts: list[list[Column]] = [[]]
     for _, of_direction in groupby(
         table.columns, key=lambda one: one.search and one.search.direction
     ):
         block = list(of_direction)
-        searches = [list(same) for _, same in groupby(block, key=lambda column: column.row)]
+        searches = [list(same) for _, same in groupby(block, key=lambda one: one.key[0])]
         for unit in [block] if needed(block) <= room else searches:
             if parts[-1] and needed([*parts[-1], *unit]) > room:
                 parts.append([])
             parts[-1] += unit
-    return parts
-
-
-def _rows_with(table: Table, columns: Sequence[Column]) -> list[Row]:
-    """Return the rows that have a number in one of the columns."""
-    return [row for row in table.rows if any(table.written(row, column) for column in columns)]
-
-
-def _latex_cell(text: str, row: Row) -> str:
-    shown = escape(text.replace(BEST, ""))
-    shown = rf"\textbf{{{shown}}}" if BEST in text else shown
-    return rf"\textcolor{{gray}}{{{shown}}}" if row.source and shown else shown
+    for columns in parts:
+        keys = {column.key for column in columns}
+        yield columns, [row for row in table.rows if keys & row.cells.keys()]
 
 
 def _plain(text: str) -> str:
