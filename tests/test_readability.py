@@ -17,10 +17,9 @@ LEAN = ("data_shards", "distill", "evaluation", "launch")
 
 # What a package may hold; raised only by an issue.
 BUDGETS = {
-    # 11,200, decoding processes of issue 12 (415), issue 15 (400), issue 16 (900)
-    "data_shards": {"lines": 12_915, "files": 86},
-    # 7,500, options of issue 12 (150), tracking and stops of 13 (440), replaced images of 15 (60)
-    "distill": {"lines": 8_150},
+    "data_shards": {"lines": 12_915, "files": 86},  # 11,200, issues 12 (415), 15 (400), 16 (900)
+    # 7,500, options of 12 (150), tracking of 13 (440), replaced images and weights of 15 (160)
+    "distill": {"lines": 8_250},
     "evaluation": {"lines": 9_632, "files": 57},
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }
