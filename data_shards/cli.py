@@ -55,26 +55,7 @@ def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
     if config.out is None or config.index_only:
-        roles = roles_of([word for word in config.roles.split(",") if word])
-        if config.dry_run:
-            tars = len(list(config.raw.glob("*.tar")))
-            _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-            log.info("would index %d tars of %s", tars, config.raw)
-            return 0
-        with show_progress("indexing tars", unit="tars") as progress:
-            done = index_tars(
-                config.raw,
-                roles=roles,
-                workers=config.workers,
-                progress=progress,
-                name=config.name,
-                layout=WEBDATASET if config.layout == AUTO else config.layout,
-                coordinates=config.coordinates,
-                is_decoded=not config.no_decode,
-                skip_unreadable=config.skip_unreadable,
-            )
-        _report(config, config.raw, done)
-        return 0
+        return _index(config)
     dataset = read_layout(
         config.raw,
         layout=config.layout,
@@ -115,6 +96,30 @@ def shard(argv: Sequence[str]) -> int:
             _tell(found_lines(dataset))
             done = write(dataset)
     _report(config, config.out, done)
+    return 0
+
+
+def _index(config: ShardConfig) -> int:
+    """Write indexes and a manifest beside tars of others."""
+    roles = roles_of([word for word in config.roles.split(",") if word])
+    if config.dry_run:
+        tars = len(list(config.raw.glob("*.tar")))
+        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+        log.info("would index %d tars of %s", tars, config.raw)
+        return 0
+    with show_progress("indexing tars", unit="tars") as progress:
+        done = index_tars(
+            config.raw,
+            roles=roles,
+            workers=config.workers,
+            progress=progress,
+            name=config.name,
+            layout=WEBDATASET if config.layout == AUTO else config.layout,
+            coordinates=config.coordinates,
+            is_decoded=not config.no_decode,
+            skip_unreadable=config.skip_unreadable,
+        )
+    _report(config, config.raw, done)
     return 0
 
 
