@@ -24,7 +24,7 @@ from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
 from evaluation.efficiency import Cost
 from evaluation.efficiency.measure import cost, measure_speed
-from evaluation.exports import exported_files, write_exports
+from evaluation.feature_files import exported_files, write_exports
 from evaluation.figures.report_figures import draw_all
 from evaluation.inputs import EvaluationInputs, open_inputs, plan
 from evaluation.multi_view import multi_view_results
