@@ -101,7 +101,7 @@ def shard(argv: Sequence[str]) -> int:
 
 
 def _index(config: ShardConfig) -> int:
-    """Write indexes and manifest beside the tars of others."""
+    """Write indexes and a manifest beside tars of others."""
     roles = roles_of([word for word in config.roles.split(",") if word])
     if config.dry_run:
         tars = len(list(config.raw.glob("*.tar")))

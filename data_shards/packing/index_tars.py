@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_shards.decode import check_image, exif_orientation
+from data_shards.decode import check_image
 from data_shards.errors import LayoutError, ShardError, require_known
+from data_shards.formats import STORED
 from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
 from data_shards.layouts import LAYOUTS, found_lines, leave_out, with_facts
 from data_shards.layouts.folders import (
@@ -42,7 +43,7 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_shards.packing.stored_image import UnreadableError
+from data_shards.packing.stored_image import UnreadableError, read_header
 from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress
 from data_shards.schema import IMAGE_SUFFIXES, ImageRecord, RawDataset, Role, View
@@ -256,8 +257,9 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
                 row["view"], row["position"] = view, positions[place, view]
                 _describe(path, sample.key, text, row, roles=roles)
                 row["offset"], row["size"] = member.offset_data, member.size
-                row["encoding"] = ENCODINGS.index(IMAGE_SUFFIXES["." + suffix.rpartition(".")[2]])
-                row["orientation"] = exif_orientation(content)
+                header, named = read_header(content), suffix.rpartition(".")[2]
+                encoding = STORED.get(header.format, IMAGE_SUFFIXES[f".{named}"])
+                row["encoding"], row["orientation"] = ENCODINGS.index(encoding), header.orientation
                 row["digest"] = np.void(hashlib.sha256(content).digest()[:16])
                 rows.append(row)
                 altitude_m = float(row["altitude_m"][0])
