@@ -191,12 +191,14 @@ class ShardConfig:
     shards that OUT holds already."""
 
     layout: str = "auto"
-    """How the raw folders are arranged: auto (look and say), university1652, sues200 or
-    university160k. With --index-only, the data set that the tars hold, if it is one of these."""
+    """How the raw folders are arranged: auto (look and say), university1652, sues200,
+    university160k, or folders (satellite/PLACE and drone/PLACE/ALTITUDE of your own). With
+    --index-only, the data set that the tars hold, if it is one of these."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
-    not say which places train: raw SUES-200 without all 200 ids."""
+    not say which places train: raw SUES-200 without all 200 ids, or folders, which are all to test
+    on by default. The words train and test mean all places."""
 
     coordinates: Path | None = None
     """CSV file of place,latitude,longitude in degrees; kept in the manifest."""

@@ -19,7 +19,7 @@ def refuse_unfit(folder: Path, *, overwrite: bool) -> None:
     Raises:
         DescriptorError: it is, or, though it may be replaced, holds what no evaluation wrote.
     """
-    with writing(folder, option="--out"):
+    with _written(folder):
         if folder.exists() and not overwrite:
             raise DescriptorError(
                 f"{folder} exists; give --overwrite to replace it, or another folder with --out"
@@ -42,7 +42,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         DescriptorError: for an `OSError` within.
     """
     aside = folder.with_name(f".{folder.name}.partial")
-    with writing(folder, option="--out"):
+    with _written(folder):
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
@@ -54,15 +54,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path, *, option: str) -> Iterator[None]:
-    """Say in one sentence that something cannot be written, and which option names another place.
-
-    Raises:
-        DescriptorError: for an `OSError` within.
-    """
+def _written(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise DescriptorError(
-            f"{path} cannot be written ({error.strerror}); give another place with {option}"
+            f"{folder} cannot be written ({error.strerror}); give another folder with --out"
         ) from error

@@ -96,7 +96,8 @@ def test_images_become_square_as_they_did_in_training(
     assert inputs.gallery is not None
     assert inputs.shards.aspect == inputs.gallery.shards.aspect == "crop"
     assert evaluated()["measurement"]["aspect"] == "crop"
-    assert "32 px, opencv-linear, crop" in (run.folder / "evaluation.md").read_text()
+    table = (run.folder / "evaluations/university1652/report.md").read_text()
+    assert "32 px, opencv-linear, crop" in table
 
 
 def test_flip_adds_before_it_scales(run: RunPaths) -> None:
