@@ -28,7 +28,7 @@ from data_shards.schema import Role, View
 from data_shards.shards import ImageTable, ShardSet
 from distill.config import ModelConfig
 from distill.models import build_model, to_device
-from distill.weights_file import LoadedModel
+from distill.weights_file import LoadedModel, TrainingData
 from evaluation.config import EvaluateConfig
 from evaluation.evaluate import describe_all, search_all
 from evaluation.inputs import EvaluationInputs
@@ -102,7 +102,7 @@ def student(arch: str, pixels: int) -> LoadedModel:
         resampling="opencv-linear",
         step=0,
         places=(),
-        layout="university1652",
+        trained_on=TrainingData(),
         recipe={},
         sha256="",
         descriptor_space="",
@@ -140,7 +140,6 @@ def evaluation(shards: JoinedShards, arch: str, pixels: int) -> EvaluationInputs
         conditions=(),
         image_size=pixels,
         resampling="opencv-linear",
-        trained_on="university1652",
     )
 
 

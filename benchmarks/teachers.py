@@ -20,11 +20,12 @@ from data_shards.shards import ShardSet
 from distill.cli import train
 from distill.config import DistillConfig, ModelConfig
 from distill.models import build_model
+from distill.preemption import StopFlag
 from distill.run_folder import open_run_folder
 from distill.teacher.build import build_cache
 from distill.teacher.cache import META_NAME, CacheKey, FeatureCache, cached_shards, rows_name
 from distill.teacher.source import LiveTeacher, class_places, load_teacher
-from distill.weights_file import save_weights
+from distill.weights_file import TrainingData, save_weights
 
 CPU = torch.device("cpu")
 
@@ -80,7 +81,7 @@ def save_teacher(
         model,
         named,
         places=places,
-        layout=shards.manifest.layout,
+        trained_on=TrainingData.of(shards),
         step=0,
     )
     return folder
@@ -111,6 +112,7 @@ def build(config: DistillConfig, shards: ShardSet) -> bool:
             config.teacher.cache,
             threads=1,
             progress=progress,
+            flag=StopFlag(),
         )
 
 

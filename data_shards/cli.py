@@ -3,15 +3,15 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
 from data_shards.errors import ShardError
-from data_shards.layouts import found_lines, leave_out, read_layout
-from data_shards.manifest import Manifest, ShardSummary
-from data_shards.packing.index_tars import index_tars, roles_of
+from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
+from data_shards.manifest import PLACES, Manifest, ShardSummary
+from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
@@ -55,23 +55,7 @@ def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
     if config.out is None or config.index_only:
-        roles = roles_of([word for word in config.roles.split(",") if word])
-        if config.dry_run:
-            tars = len(list(config.raw.glob("*.tar")))
-            _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-            log.info("would index %d tars of %s", tars, config.raw)
-            return 0
-        with show_progress("indexing tars", unit="tars") as progress:
-            done = index_tars(
-                config.raw,
-                roles=roles,
-                workers=config.workers,
-                progress=progress,
-                name=config.name,
-                is_decoded=not config.no_decode,
-            )
-        _report(config, config.raw, done)
-        return 0
+        return _index(config)
     dataset = read_layout(
         config.raw,
         layout=config.layout,
@@ -80,20 +64,24 @@ def shard(argv: Sequence[str]) -> int:
         compared=read_source_notes(config.out).compared,
         name=config.name,
     )
-    for line in found_lines(dataset):
-        log.info("%s", line)
+    _tell(found_lines(dataset))
     if config.dry_run:
         count, places = len(dataset.records), len({record.place for record in dataset.records})
         found = {"out": str(config.out), "images": count, "places": places}
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
         log.info("would write %d images of %s to %s", count, config.raw, config.out)
         return 0
-    size, quality, resampling = config.image_size, config.quality, config.resampling
+    profile = Profile(
+        image_size=config.image_size,
+        quality=config.quality,
+        resampling=config.resampling,
+        aspect=config.aspect,
+    )
     with show_progress("writing shards", unit="images") as progress:
         write = partial(
             write_shards,
             out=config.out,
-            profile=Profile(image_size=size, quality=quality, resampling=resampling),
+            profile=profile,
             workers=config.workers,
             progress=progress,
             is_decoded=not config.no_decode,
@@ -101,13 +89,43 @@ def shard(argv: Sequence[str]) -> int:
         try:
             done = write(dataset)
         except UnreadableError as error:
-            for problem in error.problems:
-                log.info("%s", problem)
+            _tell(error.problems)
             if not config.skip_unreadable:
                 raise
-            done = write(leave_out(dataset, error.records, raw=config.raw))
+            dataset = leave_out(dataset, error.records, raw=config.raw)
+            _tell(found_lines(dataset))
+            done = write(dataset)
     _report(config, config.out, done)
     return 0
+
+
+def _index(config: ShardConfig) -> int:
+    """Write indexes and a manifest beside tars of others."""
+    roles = roles_of([word for word in config.roles.split(",") if word])
+    if config.dry_run:
+        tars = len(list(config.raw.glob("*.tar")))
+        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+        log.info("would index %d tars of %s", tars, config.raw)
+        return 0
+    with show_progress("indexing tars", unit="tars") as progress:
+        done = index_tars(
+            config.raw,
+            roles=roles,
+            workers=config.workers,
+            progress=progress,
+            name=config.name,
+            layout=WEBDATASET if config.layout == AUTO else config.layout,
+            coordinates=config.coordinates,
+            is_decoded=not config.no_decode,
+            skip_unreadable=config.skip_unreadable,
+        )
+    _report(config, config.raw, done)
+    return 0
+
+
+def _tell(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.info("%s", line)
 
 
 def _origin(found: RawDataset | Manifest) -> dict[str, object]:
@@ -144,9 +162,15 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     )
     if done.tars_kept and not done.was_complete and not config.index_only:
         log.info("  %d tars written, %d kept as they were", done.tars_written, done.tars_kept)
+    of_roles = 0
     for role in (role.words[0] for role in Role):
-        counts = sorted(manifest.counts[role].items())
-        log.info("  %s: %s", role, ", ".join(f"{number} {word}" for word, number in counts))
+        counts = dict(sorted(manifest.counts[role].items()))
+        places, images = counts.pop(PLACES), sum(counts.values())
+        views = ", ".join(f"{number} {word}" for word, number in counts.items())
+        log.info("  %s: %d images of %d places (%s)", role, images, places, views or "none")
+        of_roles += images
+    if of_roles > done.images:
+        log.info("  %d images have two roles and are stored once", of_roles - done.images)
 
 
 def verify(argv: Sequence[str]) -> int:
@@ -166,8 +190,7 @@ def verify(argv: Sequence[str]) -> int:
             progress=progress,
             is_decoded=config.decode,
         )
-    for problem in result.problems[:MOST_PROBLEMS]:
-        log.info("%s", problem)
+    _tell(map(str, result.problems[:MOST_PROBLEMS]))
     if config.json:
         sys.stdout.write(json.dumps(result.values) + "\n")
     if not result.is_ok:

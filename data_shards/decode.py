@@ -15,7 +15,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from data_shards.config import Resampling
+from data_shards.config import Aspect, Resampling
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight them
 
@@ -185,9 +185,13 @@ def exif_orientation(content: Content) -> int:
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            value = image.getexif().get(ExifTags.Base.Orientation)
+            return orientation_in(image)
     except BAD_HEADER:
         return UPRIGHT
+
+
+def orientation_in(image: Image.Image) -> int:
+    value = image.getexif().get(ExifTags.Base.Orientation)
     return next((known for known in TURNED if known == value), UPRIGHT)  # 6.0 is 6, as for Pillow
 
 
@@ -201,6 +205,21 @@ TURNED: dict[int, Callable[[Pixels], Any]] = {
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 """EXIF orientation to what makes the stored picture upright."""
+
+
+def square(pixels: Pixels, aspect: Aspect) -> Pixels:
+    """Return the middle of a picture, or all of it between black ends; as it is to be squeezed."""
+    height, width = pixels.shape[:2]
+    if aspect == "squeeze" or height == width:
+        return pixels
+    if aspect == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    ends = (top, side - height - top, left, side - width - left)
+    return np.asarray(cv2.copyMakeBorder(pixels, *ends, cv2.BORDER_CONSTANT), dtype=np.uint8)
 
 
 def resize(

@@ -32,7 +32,7 @@ import numpy as np
 
 from data_shards.augment.variations import Variations
 from data_shards.batch_memory import BatchMemory, Piece
-from data_shards.config import Resampling
+from data_shards.config import Aspect, Resampling
 from data_shards.decode import DecodeError, Scratch
 from data_shards.decoders import Decoders, ImageTask, bring, unreadable
 from data_shards.errors import ProcessEndedError, ShardError, SkyDistillError
@@ -75,6 +75,7 @@ class Chunk:
     """Piece, first byte and shape [N, S, S, 3] of each memory that they are brought into."""
 
     variations: tuple[Variations, ...]
+    aspect: Aspect
     resampling: Resampling
 
 
@@ -244,6 +245,7 @@ class DecoderProcesses(Decoders):
             orientation=self.shards.images.orientation[rows].tolist(),
             into=into,
             variations=tuple(varied[part] for varied in task.variations),
+            aspect=self.shards.aspect,
             resampling=self.resampling,
         )
 
@@ -317,6 +319,7 @@ def _fill(chunk: Chunk, pieces: _Mapped, tars: _Mapped, scratch: Scratch) -> tup
             bring(
                 content,
                 (turned, places, chunk.variations, at),
+                aspect=chunk.aspect,
                 resampling=chunk.resampling,
                 scratch=scratch,
             )

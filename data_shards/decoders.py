@@ -11,8 +11,17 @@ import numpy.typing as npt
 
 from data_shards.augment.variations import Variations
 from data_shards.batch_memory import BatchMemory
-from data_shards.config import Resampling
-from data_shards.decode import Content, DecodeError, OfThread, Pixels, Scratch, decode, resize
+from data_shards.config import Aspect, Resampling
+from data_shards.decode import (
+    Content,
+    DecodeError,
+    OfThread,
+    Pixels,
+    Scratch,
+    decode,
+    resize,
+    square,
+)
 from data_shards.errors import ShardError
 from data_shards.shards import RowNumbers, ShardSet
 
@@ -90,13 +99,26 @@ class Decoders:
         scratch = self._of_thread.scratch
         for row, place in images:
             try:
-                bring(self.shards.read(row), place, resampling=self.resampling, scratch=scratch)
+                bring(
+                    self.shards.read(row),
+                    place,
+                    aspect=self.shards.aspect,
+                    resampling=self.resampling,
+                    scratch=scratch,
+                )
             except DecodeError as error:
                 raise unreadable(self.shards, row, str(error)) from error
 
 
-def bring(content: Content, image: ImagePlace, *, resampling: Resampling, scratch: Scratch) -> None:
-    """Decode one image file, vary it, and put it into its places of the batches.
+def bring(
+    content: Content,
+    image: ImagePlace,
+    *,
+    aspect: Aspect,
+    resampling: Resampling,
+    scratch: Scratch,
+) -> None:
+    """Decode one image file, make it square, vary it, and put it into its places of the batches.
 
     Raises:
         DecodeError: it is no complete image.
@@ -110,6 +132,7 @@ def bring(content: Content, image: ImagePlace, *, resampling: Resampling, scratc
         into=into[0] if is_in_place else None,
         scratch=scratch,
     )
+    pixels = square(pixels, aspect)
     if not variations:
         resize(pixels, size=into[0].shape[0], resampling=resampling, into=into[0])
         return

@@ -16,7 +16,7 @@ NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognizes and cannot read by itself."""
 
 Image.init()
-SUFFIXES = tuple(
+SUFFIXES = frozenset(
     suffix
     for suffix, format in Image.registered_extensions().items()
     if format in Image.OPEN and format not in NO_PICTURES

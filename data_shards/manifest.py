@@ -99,9 +99,10 @@ class ShardSummary:
     was_complete: bool
     """True when the folder already held the shards of these very files and nothing was written."""
 
-    tars_written: int
     tars_kept: int
     """Tars of an earlier run whose files nobody touched since."""
+
+    tars_written: int = 0
 
     @property
     def images(self) -> int:
@@ -184,6 +185,11 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
         values: dict[str, Any] = json.loads(content)
         version = values["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
+        if content.lstrip().startswith(b"<"):
+            raise ShardError(
+                f"{where} is a web page and no manifest, as when a server asks for a login or "
+                "shows a file instead of sending it; give the address of the plain files"
+            ) from error
         raise ShardError(f"{where} is damaged; {AGAIN}") from error
     if version != SCHEMA_VERSION:
         raise ShardError(

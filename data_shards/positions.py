@@ -4,15 +4,17 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
 
 from data_shards.decode import BAD_HEADER
+from data_shards.schema import Position
 
 GPS = ExifTags.GPS
+
+__all__ = ["Position", "photo_position", "position_in"]
 
 DRONE_XMP = re.compile(
     r"\w:(GpsLatitude|GpsLongt?itude|RelativeAltitude|GimbalPitchDegree|GimbalYawDegree|"
@@ -20,25 +22,6 @@ DRONE_XMP = re.compile(
 )
 """What DJI writes, as an attribute or an element, with the spelling `GpsLongtitude` of older ones.
 Pillow's own reading of XMP needs another package, and this text is often not quite XML."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Position:
-    """Where a camera was, and where it looked; what is not known is None."""
-
-    lat: float | None = None
-    lon: float | None = None
-    """Degrees, WGS 84; both or neither."""
-
-    altitude_m: float | None = None
-    """Metres above ground: to be exact above the point of take-off, which is what a drone knows."""
-
-    heading_deg: float | None = None
-    """Where the camera looks, and straight down where the top of the photograph points: from north,
-    clockwise, 0 to 360."""
-
-    gimbal_pitch_deg: float | None = None
-    """-90 straight down, 0 to the horizon."""
 
 
 def photo_position(photo: Path | bytes) -> Position | None:

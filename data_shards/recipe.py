@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from data_shards.errors import RecipeError, did_you_mean, require_known
+from data_shards.text_files import read_text
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -85,7 +86,7 @@ def load_recipe(cls: type[Config], path: Path | None, overrides: Sequence[str] =
         found = find_recipe(path)
         where = str(found)
         try:
-            values = yaml.safe_load(found.read_text())
+            values = yaml.safe_load(read_text(found))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{found} is not YAML: {' '.join(str(error).split())}") from error
         except OSError as error:

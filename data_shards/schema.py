@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from pathlib import Path
+from unicodedata import normalize
 
 SCHEMA_VERSION = 2
 """Raised whenever key, JSON, index or manifest change meaning; readers refuse another version."""
 
 IMAGE_SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}
-"""File suffix, lower case, to the suffix used in the tar."""
+"""Suffix of an image in a tar, lower case, to the one that we give it."""
 
 
 class View(IntEnum):
@@ -41,6 +42,25 @@ class Role(IntFlag):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a camera was, and where it looked; what is not known is None."""
+
+    lat: float | None = None
+    lon: float | None = None
+    """Degrees, WGS 84; both or neither."""
+
+    altitude_m: float | None = None
+    """Metres above ground: to be exact above the point of take-off, which is what a drone knows."""
+
+    heading_deg: float | None = None
+    """Where the camera looks, and straight down where the top of the photograph points: from north,
+    clockwise, 0 to 360."""
+
+    gimbal_pitch_deg: float | None = None
+    """-90 straight down, 0 to the horizon."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageRecord:
     """One image file of a raw data set, as a layout found it."""
 
@@ -62,6 +82,14 @@ class ImageRecord:
     name: str
     """Last part of the key: the file's stem without dots, unique within place and view."""
 
+    camera: Position | None = None
+    """Where a table or the data set says that it was taken; goes before what stands in the file."""
+
+    def __post_init__(self) -> None:
+        """Write the place as one: `é` is two letters where a Mac made a folder, one elsewhere."""
+        if not self.place.isascii():
+            object.__setattr__(self, "place", normalize("NFC", self.place))
+
     @property
     def key(self) -> str:
         """WebDataset key: `PLACE/VIEW/NAME`."""
@@ -69,8 +97,9 @@ class ImageRecord:
 
     @property
     def suffix(self) -> str:
-        """Suffix of the image in the tar: `jpg`, `png` or `webp`."""
-        return IMAGE_SUFFIXES[self.path[self.path.rfind(".") :].lower()]
+        """Suffix of the file in lower case, in which `jpeg` is `jpg`."""
+        suffix = self.path[self.path.rfind(".") :].lower()
+        return IMAGE_SUFFIXES.get(suffix, suffix[1:])
 
     @property
     def source(self) -> Path:
@@ -95,6 +124,12 @@ class RawDataset:
 
     deviations: tuple[str, ...] = ()
     """How the counts differ from those published, one sentence each; never hidden."""
+
+    folders: frozenset[str] = frozenset()
+    """Those whose images were all taken, so that others can be named."""
+
+    left_out: str = ""
+    """What was not taken, with counts per reason; empty for nothing."""
 
     compared: str = ""
     """Digest of the files that were read and found equal, so that the next run need not."""

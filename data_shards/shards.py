@@ -6,14 +6,16 @@ import mmap
 import os
 import resource
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from data_shards.config import Aspect
 from data_shards.errors import ShardError
 from data_shards.index import read_index
 from data_shards.manifest import Manifest, read_manifest
@@ -79,6 +81,9 @@ class ShardSet:
         self.source = str(folder)
         """Where they were said to lie: the folder, or the address they were fetched from."""
 
+        self.aspect: Aspect = "squeeze"
+        """How images that are not square become so when they are decoded."""
+
         self.lease: object = None
         """What keeps `folder` from being evicted while these shards are open."""
 
@@ -113,6 +118,22 @@ class ShardSet:
             key=np.array(keys, dtype=np.str_), shard=np.concatenate(shard), **columns
         )
         return cls(folder, manifest, images)
+
+    def shown(self, aspect: Aspect) -> Self:
+        """Return these shards, their images made square in one way or another.
+
+        Raises:
+            ShardError: they were written at one size, which was done in another way.
+        """
+        made = self.manifest.profile.get("aspect", "squeeze")
+        if "image_size" in self.manifest.profile and made != aspect:
+            raise ShardError(
+                f"{self.source} holds images of one size that were made square by {made}, and "
+                f"data.aspect is {aspect}; set it to {made}, or write shards with --aspect {aspect}"
+            )
+        other = copy(self)
+        other.aspect = aspect
+        return other
 
     @property
     def fingerprint(self) -> str:

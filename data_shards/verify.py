@@ -23,10 +23,8 @@ from data_shards.decode import check_image
 from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS, Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
-from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.manifest import (
     TARS_OF_OTHERS,
-    Groups,
     Manifest,
     ShardEntry,
     content_digest,
@@ -335,29 +333,3 @@ def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator
                     problem=f"{role} has {counted.get(what, 0)} {what}, and the manifest says "
                     f"{told.get(what, 0)}"
                 )
-    yield from _missing_pairs(manifest, found)
-
-
-PAIRS = (
-    (Role.TRAIN, View.DRONE, Role.TRAIN, View.SATELLITE),
-    (Role.TRAIN, View.SATELLITE, Role.TRAIN, View.DRONE),
-    (Role.QUERY, View.DRONE, Role.GALLERY, View.SATELLITE),
-    (Role.QUERY, View.SATELLITE, Role.GALLERY, View.DRONE),
-)
-"""A place with the first needs the second: to train on both views, and to be found."""
-
-UNANSWERED = {UNIVERSITY_160K}
-"""Layouts of challenges, whose queries belong to places that only the organizers know."""
-
-
-def _missing_pairs(manifest: Manifest, found: Groups[int]) -> Iterator[Problem]:
-    for role, view, needed_role, needed_view in PAIRS if manifest.layout not in UNANSWERED else ():
-        has = {place for roles, seen, place in found if roles & role and seen == view}
-        paired = {
-            place for roles, seen, place in found if roles & needed_role and seen == needed_view
-        }
-        for place in sorted(has - paired):
-            yield Problem(
-                problem=f"place {manifest.places[place]} has a {role.words[0]} {view.word} image "
-                f"and no {needed_role.words[0]} {needed_view.word} image"
-            )

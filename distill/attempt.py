@@ -150,25 +150,30 @@ def _run(session: "Session", probes: Sequence["Probe"]) -> bool:
 
 def cache_once(config: DistillConfig) -> int:
     """Run the teacher of a recipe over its shards, where that is not done yet."""
+    from distill.preemption import StopFlag
     from distill.session import decode_threads, make_accelerator
     from distill.teacher.build import build_cache
     from distill.teacher.source import LiveTeacher, load_teacher
 
     assert config.teacher.cache is not None, "checked by the caller"
-    accelerator = make_accelerator(config)
-    shards = open_inputs(config.data, views=tuple(View))
-    wait_for_slow_ranks("shards")
-    teacher = LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device)
-    with show_progress(
-        "caching the teacher", unit="rows", enabled=accelerator.is_main_process
-    ) as progress:
-        is_new = build_cache(
-            teacher, config.teacher.cache, threads=decode_threads(config), progress=progress
-        )
-    log_on_rank_zero(
-        f"{'wrote' if is_new else 'unchanged:'} teacher cache {config.teacher.cache} of "
-        f"{teacher.name}"
-    )
-    accelerator.wait_for_everyone()
+    folder, is_main = config.teacher.cache, launched_rank() == 0
+    paths, timeout = RunPaths(folder), timedelta(seconds=config.collective_timeout_s)
+    with StopFlag(paths.stop if is_main else None, timeout=timeout) as flag:
+        accelerator = make_accelerator(config)
+        shards = open_inputs(config.data, views=tuple(View))
+        wait_for_slow_ranks("shards")
+        teacher = LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device)
+        if is_main:
+            paths.exit.unlink(missing_ok=True)
+        with show_progress("caching the teacher", unit="rows", enabled=is_main) as progress:
+            is_new = build_cache(
+                teacher, folder, threads=decode_threads(config), progress=progress, flag=flag
+            )
+        if is_main and is_new is None:
+            record_exit(paths, code=PREEMPTED, reason="preempted")
+            paths.stop.unlink(missing_ok=True)
+        came_to = {True: "wrote", False: "unchanged:", None: "stopped in"}[is_new]
+        log_on_rank_zero(f"{came_to} teacher cache {folder} of {teacher.name}")
+        accelerator.wait_for_everyone()
     destroy_process_group()
-    return DONE
+    return PREEMPTED if is_new is None else DONE

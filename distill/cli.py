@@ -117,7 +117,7 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
     """Write an imported network with its head, and return what it can be used for."""
     from distill.models.weights import Origin, file_sha256
     from distill.teacher.source import class_places
-    from distill.weights_file import save_weights
+    from distill.weights_file import TrainingData, save_weights
 
     data = DataConfig(
         shards=config.shards or "",
@@ -125,11 +125,11 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
         resampling="pillow-bicubic",
         altitudes=config.altitudes,
     )
-    places, layout = tuple(map(str, range(found.num_places))), ""
+    places, trained_on = tuple(map(str, range(found.num_places))), TrainingData()
     use = "evaluate it with --checkpoint; import it with --shards to teach or to start with it"
     if config.shards:
         shards = open_without_images(data)
-        places, layout = class_places(shards), shards.manifest.layout
+        places, trained_on = class_places(shards), TrainingData.of(shards)
         use = "evaluate it with --checkpoint, teach with it (teacher.run), or start from it (start)"
     if len(places) != found.num_places:
         raise RecipeError(
@@ -153,7 +153,7 @@ def _write_network(config: ImportConfig, found: "Found", model: "RetrievalModel"
             ),
         ),
         places=places,
-        layout=layout,
+        trained_on=trained_on,
         step=0,
         history=f"trained: elsewhere, as {found.kind.name}\n- use: {use}",
     )

@@ -24,6 +24,7 @@ from distill.inputs import make_plan, open_without_images
 from distill.launched import launched_rank, launched_world_size, log_on_rank_zero
 from distill.methods import METHODS
 from distill.models import Outputs, Shapes, to_device
+from distill.models.weights import require_weights
 from distill.optim import RULES
 from distill.step import DistillStep, weigh
 from distill.teacher.source import cache_key, class_places, load_teacher
@@ -46,6 +47,8 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
         key = cache_key(config, shards, load_teacher(config, shards))
         digests |= {"teacher weights": key.teacher_sha256}
         digests |= {"teacher cache": key.digest} if config.teacher.source == "cache" else {}
+    if config.start is None:
+        require_weights(config.model)
     memory = memory_of_a_rank(config, shards, key.shapes if key else None, rows=rows)
     checkpoint = memory["weights"] + memory["moments"]
     facts: dict[str, Any] = {

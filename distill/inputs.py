@@ -24,14 +24,16 @@ def open_inputs(data: DataConfig, *, views: Collection[View] = PAIRED_VIEWS) -> 
     Raises:
         ShardError: they are missing, broke off, are damaged, or do not fit into the local cache.
     """
-    return open_shards(
-        data.shards, roles=Role.TRAIN, views=views, cache=local_cache(data), is_staged=data.stage
+    cache, is_staged = local_cache(data), data.stage
+    shards = open_shards(
+        data.shards, roles=Role.TRAIN, views=views, cache=cache, is_staged=is_staged
     )
+    return shards.shown(data.aspect)
 
 
 def open_without_images(data: DataConfig) -> ShardSet:
     """Open the shards of a recipe for who asks only what they hold."""
-    return open_shards(data.shards, roles=NO_IMAGES, cache=local_cache(data))
+    return open_shards(data.shards, roles=NO_IMAGES, cache=local_cache(data)).shown(data.aspect)
 
 
 def make_plan(config: DistillConfig, shards: ShardSet) -> Plan:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import mean
@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from data_shards.lock import hold, hold_if_free
 from data_shards.manifest import write_json
-from distill.mlflow_store import SQLITE, open_store
+from distill.mlflow_store import SQLITE, first_line, open_store
 from distill.run_folder import DONE, PREEMPTED, RunPaths, read_exit
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ PAGE = {"mlflow.experimentKind": "custom_model_development"}
 PARENT, COMMIT = "mlflow.parentRunId", "mlflow.source.git.commit"
 FOLDER = "skydistill.folder"
 """Tag that finds the run of a folder again, whatever was killed between the two."""
+
+SECONDS_BETWEEN_WATCHES = 10.0
+"""After how long a store is asked again that did not take a node's metrics."""
 
 MOST_METRICS, MOST_PARAMS, MOST_LETTERS = 1000, 100, 6000
 """That MLflow takes in one call, and in one parameter."""
@@ -63,7 +66,7 @@ class RunInStore:
         else:
             tags = {**link["tags"], FOLDER: link["folder_id"]}
             run = self.client.create_run(experiment, link["began"], tags, link["name"])
-            link |= {"sent_bytes": 0, "sent_records": 0}
+            link |= {"sent_bytes": 0, "sent_records": 0, "unsent": []}
         self.run_id, self.experiment_id = run.info.run_id, run.info.experiment_id
         link |= {"run_id": self.run_id, "experiment_id": self.experiment_id}
         write_json(paths.mlflow, link)
@@ -78,14 +81,16 @@ class RunInStore:
         if parent.get("run_id") and parent["store"] == link["store"]:
             self.client.set_tag(self.run_id, PARENT, parent["run_id"])
         self.is_new = not found
+        self._refused: list[dict[str, Any]] = []
         if is_training:
             self.client.update_run(self.run_id, status="RUNNING")
 
-    def send(self) -> int:
+    def send(self, *, again: bool = False) -> int:
         """Send what the folder has and MLflow has not, metrics first; return how many lines.
 
         Lines that were sent just before a kill are sent again: MLflow keeps one point of the same
-        time, step and value, and one file of a name.
+        time, step and value, and one file of a name. A record that a store refuses keeps none
+        behind it waiting; it is tried once, and `again`, and by a later attempt or sync.
         """
         from mlflow.entities import Metric
 
@@ -100,14 +105,24 @@ class RunInStore:
             for start in range(0, len(metrics), MOST_METRICS):
                 self.client.log_batch(self.run_id, metrics[start : start + MOST_METRICS])
             records, sent_records = read_lines(self.paths.records, start=link["sent_records"])
+            left = link.get("unsent", []) + records
+            link |= {"sent_bytes": sent_bytes, "sent_records": sent_records, "unsent": left}
             if entries or records:
-                write_json(self.paths.mlflow, link | {"sent_bytes": sent_bytes})
-            for record in records:
-                self._send_record(**record)
-            if records:
-                now = {"sent_bytes": sent_bytes, "sent_records": sent_records}
-                write_json(self.paths.mlflow, link | now)
-        return len(entries) + len(records)
+                write_json(self.paths.mlflow, link)
+            num_sent = len(entries)
+            for record in [one for one in left if again or one not in self._refused]:
+                try:
+                    self._send_record(**record)
+                except Exception as error:  # noqa: BLE001 - whatever a store raises
+                    self.client.get_run(self.run_id)  # raises too, where no store answers
+                    if record not in self._refused:
+                        self._refused.append(record)
+                        log.warning("MLflow does not take %s (%s)", record, first_line(error))
+                else:
+                    left.remove(record)
+                    write_json(self.paths.mlflow, link)
+                    num_sent += 1
+        return num_sent
 
     def _send_record(self, *, kind: str, source: str, **facts: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -217,11 +232,12 @@ def begin_run(
     params: Mapping[str, str],
     tags: Mapping[str, str],
     sweep: Path | None = None,
+    promised: Sequence[str] = (),
 ) -> None:
     """Note in a folder which MLflow run it is to be, or go on being.
 
     `uri` is a store or `spool`; `sweep` the folder of the sweep that the run is part of, whose
-    experiment is also the run's.
+    experiment is also the run's; `promised` the files without which a sweep has not ended well.
     """
     if sweep:
         experiment = read_link(RunPaths(sweep)).get("experiment", experiment)
@@ -233,7 +249,7 @@ def begin_run(
     link: dict[str, Any] = {"folder_id": uuid4().hex, "began": int(1000 * time.time())}
     link |= {"run_id": None, "experiment_id": None, "sent_bytes": 0, "sent_records": 0}
     link |= {"store": None, **read_link(paths), "uri": uri, "experiment": experiment, "name": name}
-    link |= {"params": dict(params), "tags": {**tags, **source}}
+    link |= {"params": dict(params), "tags": {**tags, **source}, "promised": promised}
     link["sweep"] = os.path.relpath(sweep, paths.folder) if sweep else None
     write_json(paths.mlflow, link | ({} if uri == SPOOL else {"store": uri}))
 
@@ -253,10 +269,14 @@ def watch_node(paths: RunPaths, *, node: str) -> threading.Thread:
                 return
             time.sleep(1.0)
         run_id, store = link["run_id"], link["store"]
-        open_store(store)
-        SystemMetricsMonitor(
-            run_id, resume_logging=True, node_id=node, tracking_uri=store
-        ).monitor()
+        client, is_over = open_store(store), False
+        while not is_over:
+            with suppress(Exception):  # a store that does not answer is asked again
+                SystemMetricsMonitor(
+                    run_id, resume_logging=True, node_id=node, tracking_uri=store
+                ).monitor()
+                is_over = client.get_run(run_id).info.status != "RUNNING"
+            time.sleep(0 if is_over else SECONDS_BETWEEN_WATCHES)
 
     thread = threading.Thread(target=watch, name="mlflow system metrics", daemon=True)
     thread.start()

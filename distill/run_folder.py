@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
 """Exit codes of a worker: done, a bug, the user's mistake, preempted after a checkpoint."""
 
+STOP_NAME = "STOP"
+
 METRIC_LINES = "metric_lines"
 """Logger of the metric lines as text, for `RUN/train.log` alone."""
 
@@ -51,11 +53,12 @@ class RunPaths:
         self.recipe = folder / "recipe.yaml"  # resolved
         self.environment = folder / "environment.json"  # versions and machine, newest attempt
         self.metrics = folder / "metrics.jsonl"  # the spool that MLflow is fed from
+        self.csv = folder / "metrics.csv"  # the same for spreadsheets and pandas, if asked for
         self.mlflow = folder / "mlflow.json"  # which MLflow run this is, and what reached it
         self.records = folder / "mlflow.jsonl"  # the spool of what is no metric
         self.exit = folder / "exit.json"  # how the newest attempt ended
         self.lock = folder / ".lock"  # who trains into this folder; to remove it unlocks it
-        self.stop = folder / "STOP"  # stops the run, as a signal does; then it is removed
+        self.stop = folder / STOP_NAME  # stops the run, as a signal does; then it is removed
         self.log = folder / "train.log"  # what was told, and every metric line as text
         self.profile = folder / "profile"  # traces and tables of where steps went, if asked for
         self.checkpoints = folder / "checkpoints"
@@ -129,7 +132,7 @@ def refuse_other_recipe(config: DistillConfig) -> None:
     """
     if not (earlier := read_recipe(config.run_folder)):
         return
-    now = flat_recipe(config)
+    now, earlier = flat_recipe(config), {"data.aspect": "squeeze", **earlier}  # before it had a key
     changed = [
         key
         for key in sorted(now.keys() | earlier.keys())

@@ -135,6 +135,7 @@ class Session:
             return
         self.tracker.rewind(self.state.step)
         self.tracker.start(
+            csv=config.tracking.csv,
             name=config.name,
             experiment=config.tracking.experiment,
             uri=tracking_uri(self.paths, config.tracking.uri, sweep=config.tracking.sweep),
@@ -151,8 +152,9 @@ class Session:
                 "world_size": str(accelerator.num_processes),
             },
         )
-        shards, layout = self.shards, self.shards.manifest.layout
-        self.tracker.log_dataset(layout, shards.fingerprint, shards.source, context="train")
+        shards, manifest = self.shards, self.shards.manifest
+        name = manifest.name or manifest.layout
+        self.tracker.log_dataset(name, shards.fingerprint, shards.source, context="train")
         for path in (self.paths.recipe, self.paths.environment):
             self.tracker.log_artifact(path)
 

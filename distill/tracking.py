@@ -1,7 +1,7 @@
 """What a run has to tell goes into its folder first, then to MLflow: a dead server costs nothing.
 
 Rank 0 alone has a tracker that does anything. Metrics go to `metrics.jsonl`, all else to
-`mlflow.jsonl`; a thread carries both to MLflow, unless the run spools.
+`mlflow.jsonl`; threads carry both to MLflow, unless the run spools, and metrics to a CSV file.
 """
 
 import json
@@ -53,6 +53,7 @@ class Tracker:
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
         self._sender: _Sender | None = None
+        self._csv: _CsvFile | None = None
         self._has_lost_lines = False
 
     def rewind(self, step: int) -> None:
@@ -71,15 +72,16 @@ class Tracker:
             sent = len("".join(kept[: len(kept) - len(unsent)]).encode())
             write_json(self.paths.mlflow, link | {"sent_bytes": sent})
 
-    def start(self, **asked: Any) -> None:
+    def start(self, *, csv: bool = False, **asked: Any) -> None:
         """Record training as `begin_run` is told: as a new MLflow run, or this folder's.
 
-        Returns at once; the thread that sends imports mlflow and sets up the store.
+        With `csv`, in `metrics.csv` too. Returns at once; the thread that sends imports mlflow and
+        sets up the store.
         """
         begin_run(self.paths, **asked)
-        self.send(is_training=True)
+        self.send(is_training=True, csv=csv)
 
-    def send(self, *, is_training: bool) -> None:
+    def send(self, *, is_training: bool, csv: bool = False) -> None:
         """Send new lines from now on; the run's status stays what it is without `is_training`."""
         try:
             _end_last_line(self.paths.metrics)
@@ -87,6 +89,9 @@ class Tracker:
         except OSError as error:  # the run is somebody else's
             log.warning("MLflow is told nothing: %s cannot be written", error.filename)
             return
+        if csv or self.paths.csv.is_file():
+            self._csv = _CsvFile(self.paths)
+            self._csv.start()
         if read_link(self.paths)["uri"] != SPOOL:
             self._sender = _Sender(self.paths, is_training=is_training)
             self._sender.start()
@@ -142,6 +147,9 @@ class Tracker:
 
         Waits for MLflow, but not for long: what could not be sent stays in the spool.
         """
+        if self._csv is not None:
+            self._csv.stopping.set()
+            self._csv.join(SECONDS_TO_ABANDON)
         if self._sender is None:
             return
         self._sender.status = status
@@ -160,6 +168,29 @@ class Tracker:
                 self.paths.metrics,
                 self.paths.folder,
             )
+
+
+class _CsvFile(threading.Thread):
+    """Writes `metrics.csv` anew, and keeps it up with the spool."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        super().__init__(name="metrics.csv", daemon=True)
+        self.paths, self.stopping = paths, threading.Event()
+
+    def run(self) -> None:
+        end, is_last = 0, False
+        try:
+            with self.paths.csv.open("w") as file:
+                file.write("step,time,name,value\n")
+                while not is_last:
+                    is_last = self.stopping.wait(SECONDS_BETWEEN_BATCHES)
+                    lines, end = read_lines(self.paths.metrics, start=end)
+                    for line in lines:
+                        for name, value in line["metrics"].items():
+                            file.write(f"{line['step']},{line['time']},{name},{value}\n")
+                    file.flush()
+        except OSError as error:
+            log.warning("%s ends here (%s); a next attempt writes it anew", self.paths.csv, error)
 
 
 class _Sender(threading.Thread):
@@ -182,7 +213,7 @@ class _Sender(threading.Thread):
             try:
                 self._run = self._run or RunInStore(self.paths, is_training=self.is_training)
                 try:
-                    self._run.send()
+                    self._run.send(again=is_last)
                 finally:  # what one file keeps from being sent does not keep the run open
                     if is_last and (self.status or self._run.is_new):
                         self._run.end(self.status)

@@ -16,21 +16,43 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from data_shards.config import Resampling
-from data_shards.decode import Pixels, resize
+from data_shards.config import Aspect, Resampling
+from data_shards.decode import Pixels, resize, square
 from data_shards.errors import CheckpointError
+from data_shards.layouts.published import is_official
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
+from data_shards.shards import ShardSet
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel
 from distill.models.preprocess import normalize
 from distill.models.retrieval import inference
-from distill.models.weights import Origin, file_sha256
+from distill.models.weights import Origin, file_sha256, not_finite
 from distill.run_folder import RunPaths
 
 WEIGHTS_FORMAT = "skydistill-weights-1"
 IMAGES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The data set that a model was trained on; all is empty where it is not known."""
+
+    dataset: str = ""
+    fingerprint: str = ""
+    official: str = ""
+    """Its layout, where every count is that of the public data set."""
+
+    @classmethod
+    def of(cls, shards: ShardSet) -> "TrainingData":
+        """Describe the shards of a training."""
+        manifest = shards.manifest
+        return cls(
+            dataset=manifest.name or manifest.layout,
+            official=manifest.layout if is_official(shards) else "",
+            fingerprint=shards.fingerprint,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +64,12 @@ class LoadedModel:
     role: str
     image_size: int
     resampling: Resampling
+    aspect: Aspect
     step: int
     places: tuple[str, ...]
     """Places its class logits stand for."""
 
-    layout: str
-    """Of the data set it was trained on; empty where the file does not tell."""
-
+    trained_on: TrainingData
     recipe: dict[str, Any]
     sha256: str
     """Of the weight file."""
@@ -68,8 +89,8 @@ def save_weights(
     config: DistillConfig,
     *,
     places: Sequence[str],
-    layout: str,
     step: int,
+    trained_on: TrainingData,
     descriptor_space: str = "",
     teacher: Origin | None = None,
     history: str = "",
@@ -83,8 +104,9 @@ def save_weights(
     Raises:
         CheckpointError: the disk is full.
     """
-    meta = {"recipe": to_values(config), "places": places, "layout": layout, "step": step}
+    meta = {"recipe": to_values(config), "places": places, "step": step}
     meta |= {"descriptor_space": descriptor_space, "origin": asdict(model.origin)}
+    meta |= {"trained_on": asdict(trained_on)}
     # One entry: safetensors writes several in any order, and the digest names the teacher.
     entry = {WEIGHTS_FORMAT: json.dumps(meta, sort_keys=True)}
     save_tensors(file, model.state_dict(), entry)
@@ -179,7 +201,7 @@ def load_student(path: Path) -> LoadedModel:
         model = METHODS[recipe["method"]].build(
             build_config(ModelConfig, values, where=str(file)), num_places=len(places)
         )
-        model.load_state_dict(load_file(file))
+        model.load_state_dict(state := load_file(file))
         model.origin = Origin(**meta.get("origin", {}))
         image_size, resampling = recipe["data"]["image_size"], recipe["data"]["resampling"]
     except Exception as error:  # noqa: BLE001 - what others wrote fails in many ways
@@ -189,6 +211,8 @@ def load_student(path: Path) -> LoadedModel:
             f"resumes a training, or a file of others ({reason}); give a run folder whose training "
             "has ended, or its weights"
         ) from error
+    if bad := not_finite(state.items()):
+        raise CheckpointError(f"{file} holds {bad}; give a run whose training went well")
     sha256 = file_sha256(file)
     return LoadedModel(
         model=model.eval().requires_grad_(requires_grad=False),
@@ -196,9 +220,10 @@ def load_student(path: Path) -> LoadedModel:
         role=recipe["role"],
         image_size=image_size,
         resampling=resampling,
+        aspect=recipe["data"].get("aspect", "squeeze"),
         step=meta["step"],
         places=places,
-        layout=meta.get("layout", ""),
+        trained_on=TrainingData(**meta.get("trained_on", {})),
         recipe=recipe,
         sha256=sha256,
         descriptor_space=meta.get("descriptor_space") or sha256,
@@ -218,10 +243,12 @@ class ImageDescriber:
     def predict(self, images: Sequence[Pixels], params: object = None) -> Pixels:
         """Return unit descriptors [N, D] of uint8 images [N, H, W, 3] of any size."""
         model, size, resampling = self.loaded.model, self.loaded.image_size, self.loaded.resampling
+        aspect = self.loaded.aspect
         device, described = next(model.parameters()).device, []
         for start in range(0, len(images), IMAGES_AT_ONCE):
             part = images[start : start + IMAGES_AT_ONCE]
-            resized = np.stack([resize(one, size=size, resampling=resampling) for one in part])
+            squares = (square(one, aspect) for one in part)
+            resized = np.stack([resize(one, size=size, resampling=resampling) for one in squares])
             with inference(model):
                 descriptors_ND = model.describe(normalize(torch.from_numpy(resized).to(device)))
             described.append(descriptors_ND.float().cpu().numpy())
@@ -259,7 +286,7 @@ def _card(config: DistillConfig, model: RetrievalModel, *, history: str, space: 
         f"- started from: {f'run {config.start}, ' if config.start else ''}"
         f"{_in_words(model.origin)}\n"
         f"- input: {config.data.image_size} x {config.data.image_size} px RGB, by "
-        f"{config.data.resampling}, ImageNet mean and deviation\n"
+        f"{config.data.resampling} ({config.data.aspect}), ImageNet mean and deviation\n"
         f"- descriptor: {model.width} numbers, unit length, compared by cosine\n"
         f"- descriptor_space: {space or 'its own, named by the sha256 of its weights'}\n"
         f"- {history}\n\n"

@@ -1,20 +1,27 @@
-"""The commands `evaluate` and `index`, alone or under `accelerate launch`, and `query`."""
+"""The commands of evaluation; `evaluate` and `index` alone or under `accelerate launch`."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_shards.errors import SkyDistillError
+from data_shards.errors import DescriptorError, RecipeError, SkyDistillError
+from data_shards.layouts.published import PUBLISHED
+from data_shards.manifest import write_text_aside
 from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
 from distill.collectives import destroy_process_group, is_first_to_fail
 from distill.launched import launched_rank, launched_world_size
-from evaluation.config import EvaluateConfig
+from evaluation.config import CompareConfig, EvaluateConfig, ModelsConfig
 from evaluation.own_map.config import IndexConfig, QueryConfig
+from evaluation.report import read_report
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 BUG = 1
 """Exit code of a mistake of ours."""
@@ -38,6 +45,68 @@ def evaluate(argv: Sequence[str]) -> int:
             from evaluation.features import evaluate_features
 
             evaluate_features(config)
+    return 0
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Put finished runs side by side and beside the published numbers."""
+    config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
+    for name in ("dataset", "results", "metrics"):
+        for word in getattr(config, name):
+            if not config.reports and word not in PUBLISHED and Path(word).exists():
+                raise RecipeError(
+                    f"{word} was taken for a word of --{name}; give reports before the options"
+                )
+    from evaluation.compare.collect import collect
+    from evaluation.compare.comparison import compare_runs
+    from evaluation.compare.tables import written
+
+    entries, left_out = collect(config)
+    table = compare_runs(entries, config, left_out)
+    is_styled = config.out is None and sys.stdout.isatty()
+    text = written(table, config.chosen_format, left_out=left_out, is_styled=is_styled)
+    if config.out is None:
+        sys.stdout.write(text)
+    else:
+        _write_file(text, config.out, option="--out")
+    if config.html is not None:
+        from evaluation.compare.page import html
+
+        _write_file(html(table, config.metrics[0], left_out), config.html, option="--html")
+    for line in left_out:
+        log.info("%s", line)
+    if config.figures is not None:
+        from evaluation.compare.page import draw
+
+        draw(table, config.metrics[0], folder=config.figures)
+    return 0
+
+
+def _write_file(text: str, path: Path, *, option: str) -> None:
+    """Write a comparison to a file, aside first; never over a report.
+
+    Raises:
+        SkyDistillError: the file is a report, or cannot be written.
+    """
+    with suppress(DescriptorError):  # which says that it is none
+        read_report(path)
+        raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_aside(path, text)
+    except OSError as error:
+        raise DescriptorError(
+            f"{path} cannot be written ({error.strerror}); give another place with {option}"
+        ) from error
+    log.info("comparison: %s", path)
+
+
+def models(argv: Sequence[str]) -> int:
+    """List every model with what it costs."""
+    config = parse_command(ModelsConfig, argv, prog="skydistill models", positionals=["names"])
+    from evaluation.efficiency.models import list_models
+
+    list_models(config)
     return 0
 
 

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
 from data_shards.progress import show_progress
@@ -20,20 +19,20 @@ from data_shards.shards import RowNumbers
 from distill.collectives import broadcast_object, rank, wait_for_slow_ranks, world_size
 from distill.models import RetrievalModel
 from distill.tracking import continue_run
-from evaluation.conditions import VERSION, Condition
+from evaluation.conditions import Condition
 from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
-from evaluation.efficiency.cost import Cost
+from evaluation.efficiency import Cost
 from evaluation.efficiency.measure import cost, measure_speed
-from evaluation.exports import descriptor_files, submission_files, write_exports
+from evaluation.exports import exported_files, write_exports
 from evaluation.figures.distances import distance_to_truth
-from evaluation.figures.report_figures import FIGURE_NAMES, draw_all
-from evaluation.inputs import USUAL_FIGURES, EvaluationInputs, open_inputs, plan
+from evaluation.figures.report_figures import draw_all
+from evaluation.inputs import EvaluationInputs, open_inputs, plan
 from evaluation.multi_view import multi_view_results
-from evaluation.output_files import refuse_unfit, writing
+from evaluation.output_files import new_folder, refuse_unfit
 from evaluation.protocols import Search
 from evaluation.ranking.rerank import rank_again, reorder
-from evaluation.report import Pairing, Report, Result
+from evaluation.report import EVALUATIONS, REPORT_NAME, Pairing, Report, Result
 from evaluation.retrieval import Retrieval, rerank_settings, result_of, retrieve, tracked
 from evaluation.tables import WIDTH, latex, markdown, terminal
 
@@ -75,11 +74,9 @@ def evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
     """
     inputs = open_inputs(config, device)
     wait_for_slow_ranks("shards")
-    files = _output_files(inputs)
+    _refuse_unfit_outputs(inputs)
     if config.dry_run:
-        written = [inputs.figures if path.parent == inputs.figures else path for path in files]
-        lines = [*plan(inputs), *(f"would write {path}" for path in dict.fromkeys(written))]
-        for line in lines if rank() == 0 else ():
+        for line in (*plan(inputs), f"would write {inputs.folder}") if rank() == 0 else ():
             log.info("%s", line)
         return
     counted = _counted_cost(inputs)
@@ -88,7 +85,9 @@ def evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
     if rank() != 0:
         return
     if not inputs.searches.answered:
-        _tell_written(write_exports(inputs, described.descriptors))
+        with new_folder(inputs.folder) as folder:
+            write_exports(inputs, described.descriptors, folder)
+        log.info("wrote %s", inputs.folder)
         return
     report = _report(inputs, described, searched, counted=counted)
     try:
@@ -101,29 +100,21 @@ def evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
             Console(file=sys.stdout, highlight=False, width=width).print(terminal(report))
 
 
-def _output_files(inputs: EvaluationInputs) -> Mapping[Path, str]:
-    """Return every file that may be written, each with the option that names another place.
+def _refuse_unfit_outputs(inputs: EvaluationInputs) -> None:
+    """Refuse, the same on every rank, what could not be written once all is described.
 
     Raises:
-        DescriptorError: one of them is not fit for it, the same on every rank.
+        DescriptorError: the folder, or a name that a submission cannot hold.
     """
-    report, files = inputs.report, {}
-    if inputs.searches.answered:
-        beside = [report.with_suffix(suffix) for suffix in (".json", ".md", ".tex")]
-        if not inputs.config.no_figures:
-            beside += [inputs.figures / name for name in FIGURE_NAMES]
-        files = dict.fromkeys(beside, "--out")
-    files |= dict.fromkeys(descriptor_files(inputs), "--descriptors-out")
-    files |= dict.fromkeys(submission_files(inputs), "--submission")
     problem = None
     if rank() == 0:
         try:
-            refuse_unfit(files, overwrite=inputs.config.overwrite)
+            exported_files(inputs)
+            refuse_unfit(inputs.folder, overwrite=inputs.config.overwrite)
         except DescriptorError as error:
             problem = str(error)
     if problem := broadcast_object(problem):
         raise DescriptorError(problem)
-    return files
 
 
 class _AsAsked(nn.Module):
@@ -241,7 +232,7 @@ def _refined(inputs: EvaluationInputs, search: Search, found: Retrieval) -> Iter
             search,
             found,
             images,
-            layout=inputs.dataset,
+            layout=inputs.shards.manifest.layout,
             k=config.multi_view,
             information=config.information,
             view_distance=config.view_distance,
@@ -265,8 +256,8 @@ def _report(
         arch=loaded.recipe["model"]["arch"],
         seed=loaded.recipe["seed"],
         step=loaded.step,
-        dataset=inputs.dataset,
-        trained_on=inputs.trained_on,
+        measurement=inputs.measurement,
+        seen_places=inputs.seen_places,
         results=searched.results,
         cost=counted,
         speed=tuple(
@@ -276,18 +267,11 @@ def _report(
         gallery_network=gallery.as_gallery_network() if gallery else None,
         image_size=inputs.image_size,
         descriptor_width=described.descriptors.descriptor_ND.shape[1],
-        flip=inputs.config.flip,
-        resampling=inputs.resampling,
-        decoder=DECODER,
-        distractors=tuple(part.fingerprint for part in shards.distractors),
         distances={name: found.numbers() for name, found in distances.items() if found},
         absent=tuple(protocol.name for protocol in inputs.searches.absent),
-        conditions_version=VERSION if inputs.conditions else 0,
-        fusion=inputs.config.fusion,
         checkpoint=str(loaded.path),
         checkpoint_sha256=loaded.sha256,
         shards=shards.source,
-        shards_fingerprint=shards.fingerprint,
         ranks=world_size(),
         seconds=round(described.seconds + searched.seconds, 3),
         ranking_seconds=searched.seconds,
@@ -298,39 +282,33 @@ def _write(
     inputs: EvaluationInputs, report: Report, described: Described, searched: Searched
 ) -> None:
     """Write report, tables, figures and exports, and add them to the run that trained the model."""
-    path, config = inputs.report, inputs.config
-    written = [path, path.with_suffix(".md"), path.with_suffix(".tex")]
-    with writing(path, option="--out"):
-        report.write(path)
-        write_text_aside(path.with_suffix(".md"), markdown(report))
-        write_text_aside(path.with_suffix(".tex"), latex(report))
-        for name in FIGURE_NAMES if config.overwrite else ():
-            (inputs.figures / name).unlink(missing_ok=True)
-    exports = list(write_exports(inputs, described.descriptors))
-    try:
-        if not config.no_figures:
-            with writing(inputs.figures, option="--out"):
-                written += draw_all(
-                    report,
-                    searched.retrievals,
-                    inputs.shards,
-                    inputs.loaded.model,
-                    folder=inputs.figures,
-                    image_size=inputs.image_size,
-                    resampling=inputs.resampling,
-                )
-    finally:
-        _record(inputs, report, written)
-    _tell_written([*written, *exports])
+    with new_folder(inputs.folder) as folder:
+        report.write(folder / REPORT_NAME)
+        write_text_aside(folder / "report.md", markdown(report))
+        write_text_aside(folder / "report.tex", latex(report))
+        write_exports(inputs, described.descriptors, folder)
+        if not inputs.config.no_figures:
+            draw_all(
+                report,
+                searched.retrievals,
+                inputs.shards,
+                inputs.loaded.model,
+                folder=folder / "figures",
+                image_size=inputs.image_size,
+                resampling=inputs.resampling,
+            )
+    log.info("wrote %s", inputs.folder)
+    _record(inputs, report)
 
 
-def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> None:
+def _record(inputs: EvaluationInputs, report: Report) -> None:
     """Add metrics, report, tables and figures to the MLflow run that trained the model."""
-    run = inputs.loaded.run
+    run, how, folder = inputs.loaded.run, inputs.measurement, inputs.folder
     if run is None or inputs.config.no_mlflow:
         return
-    # A run keeps one number and one file per name; other tasks and their figures get other names.
-    prefix = "-".join(["test", *inputs.differences])
+    # A run keeps one number per name: those of other tasks and data sets get other names.
+    dataset = () if how.zero_shot is False else (how.dataset_word,)
+    prefix = "-".join(("test", *dataset, *inputs.differences))
     metrics: dict[str, float] = {"cost/parameters": report.cost.parameters}
     metrics["cost/ops"] = report.cost.ops
     for result in report.results:
@@ -340,13 +318,7 @@ def _record(inputs: EvaluationInputs, report: Report, artifacts: list[Path]) -> 
     with continue_run(run) as tracker:
         tracker.log(inputs.loaded.step, metrics)
         shards = inputs.shards
-        tracker.log_dataset(inputs.dataset, shards.fingerprint, shards.source, context="test")
-        for path in artifacts:
-            is_apart = path.parent == inputs.figures and inputs.figures.name != USUAL_FIGURES
-            folder = f"evaluation/{inputs.figures.name}" if is_apart else "evaluation"
-            tracker.log_artifact(path, folder=folder)
-
-
-def _tell_written(paths: Iterator[Path] | Sequence[Path]) -> None:
-    for path in paths:
-        log.info("wrote %s", path)
+        tracker.log_dataset(how.dataset, shards.fingerprint, shards.source, context="test")
+        for path in sorted((*folder.glob("report.*"), *folder.glob("figures/*"))):
+            place = Path(EVALUATIONS, folder.name, path.relative_to(folder).parent)
+            tracker.log_artifact(path, folder=str(place))

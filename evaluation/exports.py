@@ -1,6 +1,6 @@
 """Descriptors and found names in the formats of others' tools."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,55 +22,56 @@ MOST_DIGITS = 15
 """Of a label: others' tools keep it as a double."""
 
 
-def descriptor_files(inputs: EvaluationInputs) -> Mapping[Path, Search]:
-    """Return the `.mat` of every headline search: `d2s.mat`, `d2s_150m.mat`."""
-    folder, searches = inputs.config.descriptors_out, inputs.searches.found
-    return {folder / f"{_file_name(search)}.mat": search for search in searches if folder}
+def exported_files(inputs: EvaluationInputs) -> Mapping[str, Search]:
+    """Return what is written for other tools, by its place in the folder of the evaluation.
 
-
-def submission_files(inputs: EvaluationInputs) -> Mapping[Path, Search]:
-    """Return the text file of the drone queries, one per height where there are several.
+    That is the `.mat` of every headline search (`d2s.mat`, `d2s_150m.mat`), and the text file of
+    the drone queries, one per height where there are several.
 
     Raises:
         DescriptorError: such a file cannot hold the name of an image.
     """
-    path, searches = inputs.config.submission, inputs.searches.drone_to_satellite
-    if path is None:
-        return {}
-    for search in searches:
-        refuse_unfit_names(path, image_names(inputs.shards, search.gallery_rows))
-    if len(searches) == 1:
-        return {path: searches[0]}
-    return {path.with_stem(f"{path.stem}_{_file_name(search)}"): search for search in searches}
+    config, searches = inputs.config, inputs.searches
+    files = {
+        f"descriptors/{_file_name(search)}.mat": search
+        for search in (searches.found if config.descriptors else ())
+    }
+    asked = searches.drone_to_satellite if config.submission else ()
+    for search in asked:
+        refuse_unfit_names(image_names(inputs.shards, search.gallery_rows))
+        apart = f"_{_file_name(search)}" if len(asked) > 1 else ""
+        files[f"submission{apart}.txt"] = search
+    return files
 
 
 def _file_name(search: Search) -> str:
     return search.protocol.name.replace("/", "_")
 
 
-def write_exports(inputs: EvaluationInputs, descriptors: Descriptors) -> Iterator[Path]:
-    """Write what was asked for, and yield where."""
+def write_exports(inputs: EvaluationInputs, descriptors: Descriptors, folder: Path) -> None:
+    """Write these files."""
     shards, images = inputs.shards, inputs.shards.images
     label_of = torch.from_numpy(place_labels(shards))
-    for path, search in descriptor_files(inputs).items():
-        yield write_mat(
-            path,
-            descriptors.of(search.query_rows),
-            label_of[images.place[search.query_rows]],
-            descriptors.of(search.gallery_rows),
-            label_of[images.place[search.gallery_rows]],
-            query_paths=images.key[search.query_rows].tolist(),
-            gallery_paths=images.key[search.gallery_rows].tolist(),
-        )
-    for path, search in submission_files(inputs).items():
+    for name, search in exported_files(inputs).items():
         sides = descriptors.of(search.query_rows), descriptors.of(search.gallery_rows)
+        if name.endswith(".mat"):
+            write_mat(
+                folder / name,
+                sides[0],
+                label_of[images.place[search.query_rows]],
+                sides[1],
+                label_of[images.place[search.gallery_rows]],
+                query_paths=images.key[search.query_rows].tolist(),
+                gallery_paths=images.key[search.gallery_rows].tolist(),
+            )
+            continue
         if inputs.config.rerank:
             best = reorder(*sides, rerank_settings(inputs.config))
         else:
             best = top_k(*sides, k=ANSWERS)
         names = image_names(shards, search.gallery_rows)
         best_QK = best.index_QK[:, :ANSWERS].tolist()
-        yield write_submission(path, [[names[at] for at in of_query] for of_query in best_QK])
+        write_submission(folder / name, [[names[at] for at in of_query] for of_query in best_QK])
 
 
 def place_labels(shards: JoinedShards) -> npt.NDArray[np.int64]:

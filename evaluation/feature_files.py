@@ -19,9 +19,7 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from data_shards.errors import DescriptorError
-from data_shards.manifest import write_text_aside
 from evaluation.config import ANSWERS
-from evaluation.output_files import writing
 from evaluation.ranking import Gallery, InMemory, OnDisk
 
 Array = npt.NDArray[Any]
@@ -211,15 +209,15 @@ def write_mat(
     *,
     query_paths: Sequence[str] = (),
     gallery_paths: Sequence[str] = (),
-) -> Path:
+) -> None:
     """Write what the evaluation of University-1652 reads from `pytorch_result.mat`.
 
     Keys `query_f` [Q, D], `query_label` [1, Q], `gallery_f` [G, D], `gallery_label` [1, G]; and
     `query_path`, `gallery_path` where paths are given (source: `test.py` of
-    layumi/University1652-Baseline). Written aside, then renamed.
+    layumi/University1652-Baseline).
 
     Raises:
-        DescriptorError: the file cannot be written, or an array is too large for the format.
+        DescriptorError: an array is too large for the format.
     """
     # MATLAB has no half precision.
     query_QD, gallery_GD = (
@@ -234,37 +232,23 @@ def write_mat(
         if array.nbytes > MOST_BYTES:
             raise DescriptorError(
                 f"{path} cannot hold {key} of {array.nbytes / 2**30:.1f} GiB: MATLAB's -v7 files "
-                "end at 2 GiB per array; leave --descriptors-out out"
+                "end at 2 GiB per array; leave --descriptors out"
             )
-    aside = path.with_name(f".{path.name}.partial")
-    with writing(path, option="--descriptors-out"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            savemat(aside, values, appendmat=False)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, values, appendmat=False)
 
 
-def write_submission(path: Path, names: Sequence[Sequence[str]]) -> Path:
+def write_submission(path: Path, names: Sequence[Sequence[str]]) -> None:
     """Write the answer of University-160k: a line per query, its best ten names between tabs.
 
     The lines stand in the order of the queries (`query_drone_name.txt`), the names best first and
     without the suffix of their files (source: `test_160k.py` and `image_folder.py` of
-    layumi/University1652-Baseline; its evaluation server takes the file zipped). Written aside,
-    then renamed.
-
-    Raises:
-        DescriptorError: the file cannot be written.
+    layumi/University1652-Baseline; its evaluation server takes the file zipped).
     """
-    with writing(path, option="--submission"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_aside(path, "".join("\t".join(line[:ANSWERS]) + "\n" for line in names))
-    return path
+    path.write_text("".join("\t".join(line[:ANSWERS]) + "\n" for line in names))
 
 
-def refuse_unfit_names(path: Path, names: Iterable[str]) -> None:
+def refuse_unfit_names(names: Iterable[str]) -> None:
     """Demand names that can stand between tabs.
 
     Raises:
@@ -273,5 +257,5 @@ def refuse_unfit_names(path: Path, names: Iterable[str]) -> None:
     for name in names:
         if name.split() != [name]:
             raise DescriptorError(
-                f"{path} cannot hold the name {name!r}; give names without blanks and tabs"
+                f"--submission cannot hold the name {name!r}; give names without blanks and tabs"
             )

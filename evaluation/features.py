@@ -26,7 +26,7 @@ from evaluation.feature_files import (
     write_mat,
     write_submission,
 )
-from evaluation.output_files import refuse_unfit, writing
+from evaluation.output_files import new_folder, refuse_unfit
 from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
 from evaluation.ranking.rerank import LENGTH_TOLERANCE, rank_again, reorder
 from evaluation.ranking.top_k import TopK, top_k
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 MAT_NAME = "pytorch_result.mat"
 """As the evaluation of University-1652 calls it."""
 
-UNDERSTOOD = {"features", "normalize", "out", "overwrite", "descriptors_out", "submission", "json"}
+UNDERSTOOD = {"features", "normalize", "out", "overwrite", "descriptors", "submission", "json"}
 UNDERSTOOD |= {"dry_run", "rerank", "rerank_top", "rerank_k1", "rerank_k2", "rerank_lambda"}
 UNDERSTOOD |= {"no_figures", "no_mlflow"}
 """Options that mean something without images; the last two are true of every file."""
@@ -65,17 +65,10 @@ def evaluate_features(config: EvaluateConfig) -> int:
     path = config.features
     assert path is not None, "asked by the caller"
     _refuse_options_about_images(config)
-    mat = config.descriptors_out and config.descriptors_out / MAT_NAME
-    files = {config.out: "--out", mat: "--descriptors-out", config.submission: "--submission"}
-    outputs = {file: option for file, option in files.items() if file is not None}
-    if path.resolve() in map(Path.resolve, outputs):
-        raise DescriptorError(
-            f"{path} would be written over while it is searched; give another name to what is "
-            "written"
-        )
-    refuse_unfit(outputs, overwrite=config.overwrite)
+    if config.out is not None:
+        refuse_unfit(config.out, overwrite=config.overwrite)
     named = ["gallery"] if config.submission else []
-    features = read_features(path, named=["query", "gallery"] if mat else named)
+    features = read_features(path, named=["query", "gallery"] if config.descriptors else named)
     if config.normalize:
         query_QD, gallery = _unit(features.query_QD), Normalized(features.gallery)
         features = replace(features, query_QD=query_QD, gallery=gallery)
@@ -83,12 +76,15 @@ def evaluate_features(config: EvaluateConfig) -> int:
     if config.dry_run:
         queries, images = len(features.query_QD), len(features.gallery.labels_G)
         log.info("would search %d queries in %d images, %s", queries, images, path)
-        for file in outputs:
-            log.info("would write %s", file)
+        if config.out is not None:
+            log.info("would write %s", config.out)
         return 0
     measured, lists = _search(config, features)
     try:
-        _write(config, features, measured, lists)
+        if config.out is not None:
+            with new_folder(config.out) as folder:
+                _write(config, features, measured, lists, folder)
+            log.info("wrote %s", config.out)
     finally:  # numbers that cannot be written are still told
         if config.json:
             sys.stdout.write(json.dumps(measured) + "\n")
@@ -127,13 +123,13 @@ def _refuse_unfit_features(config: EvaluateConfig, features: Features) -> None:
                     f"{config.features} holds descriptors of other than unit length, and --rerank "
                     "needs distances; add --normalize"
                 )
-    if config.submission is not None:
+    if config.submission:
         if not _searched_names(features):
             raise DescriptorError(
                 f"{config.features} holds no gallery_name for what is searched, so --submission "
                 "has no names to write; save one string per gallery image under that key"
             )
-        refuse_unfit_names(config.submission, _searched_names(features))
+        refuse_unfit_names(_searched_names(features))
 
 
 def _searched_names(features: Features) -> list[str]:
@@ -160,7 +156,7 @@ def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any],
                     ranking, lists, query_labels_Q=labels, gallery_labels_G=gallery_labels_G
                 )
             measured["reranked"] = {"how": settings.words, **metrics(ranking)}
-        elif config.submission is not None:
+        elif config.submission:
             lists = top_k(query, features.whole_gallery()[wanted_G], k=ANSWERS)
     except ValueError as error:
         raise DescriptorError(f"{config.features}: {error}; look at what wrote it") from error
@@ -168,16 +164,17 @@ def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any],
 
 
 def _write(
-    config: EvaluateConfig, features: Features, measured: Mapping[str, Any], lists: TopK | None
+    config: EvaluateConfig,
+    features: Features,
+    measured: Mapping[str, Any],
+    lists: TopK | None,
+    folder: Path,
 ) -> None:
-    """Write the numbers, the descriptors and the answer, where they were asked for."""
-    if config.out is not None:
-        with writing(config.out, option="--out"):
-            config.out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(config.out, measured)
-    if config.descriptors_out is not None:
-        mat = write_mat(
-            config.descriptors_out / MAT_NAME,
+    """Write the numbers, and the descriptors and the answer where they were asked for."""
+    write_json(folder / "metrics.json", measured)
+    if config.descriptors:
+        write_mat(
+            folder / "descriptors" / MAT_NAME,
             features.query_QD,
             features.query_labels_Q,
             features.whole_gallery(),
@@ -185,13 +182,10 @@ def _write(
             query_paths=features.query_names,
             gallery_paths=features.gallery_names,
         )
-        log.info("descriptors: %s", mat)
-    if config.submission is not None and lists is not None:
+    if config.submission and lists is not None:
         names = _searched_names(features)
         found = [[names[row] for row in line] for line in lists.index_QK.tolist()]
-        write_submission(config.submission, found)
-        how = f"ranked again ({rerank_settings(config).words})" if config.rerank else "similarity"
-        log.info("submission: %s, %d queries, by %s", config.submission, len(found), how)
+        write_submission(folder / "submission.txt", found)
 
 
 def _unit(block_BD: Tensor) -> Tensor:

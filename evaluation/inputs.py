@@ -2,29 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from data_shards.config import Resampling
-from data_shards.errors import DescriptorError, ShardError
-from data_shards.manifest import read_manifest
+from data_shards.decode import DECODER
+from data_shards.errors import DescriptorError
+from data_shards.layouts.published import is_official
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
-from data_shards.remote.transport import is_remote
 from data_shards.schema import Role, View
 from distill.models import to_device
 from distill.weights_file import LoadedModel, load_student
-from evaluation.conditions import Condition, chosen_conditions
+from evaluation.conditions import VERSION, Condition, chosen_conditions
 from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
 from evaluation.multi_view import equally_seen, refuse_unknown_poses
 from evaluation.protocols import Searches, drone_views_per_place, find_searches
-from evaluation.report import REPORT_NAME, GalleryNetwork
-
-USUAL_FIGURES = "figures"
-"""Folder of the pictures beside the usual report."""
+from evaluation.report import EVALUATIONS, GalleryNetwork, Measurement
+from evaluation.retrieval import rerank_settings
 
 TEST_VIEWS = (View.SATELLITE, View.DRONE, View.STREET)
 
@@ -41,21 +40,41 @@ class EvaluationInputs:
     image_size: int
     resampling: Resampling
 
-    trained_on: str
-    """Layout of the training images; empty where it is not known."""
-
     gallery: "EvaluationInputs | None" = None
     """The same with the network of `--gallery-checkpoint`, at the size that it was trained at."""
 
-    @property
-    def dataset(self) -> str:
-        """Layout of the test images."""
-        return self.shards.manifest.layout
+    @cached_property
+    def measurement(self) -> Measurement:
+        """On what and how everything is measured."""
+        config, shards, known = self.config, self.shards, self.loaded.trained_on
+        dataset = shards.manifest.name or shards.manifest.layout
+        is_same = known.dataset == dataset or known.fingerprint == shards.fingerprint
+        return Measurement(
+            dataset=dataset,
+            protocol=shards.manifest.layout,
+            is_official=is_official(shards.main),
+            trained_on=known.dataset,
+            trained_official=known.official,
+            zero_shot=not is_same if known.dataset else None,
+            shards_fingerprint=shards.fingerprint,
+            flip=config.flip,
+            resampling=self.resampling,
+            aspect=self.shards.aspect,
+            decoder=DECODER,
+            distractors=tuple(sorted(part.fingerprint for part in shards.distractors)),
+            rerank=rerank_settings(config).words if config.rerank else "",
+            fusion=config.fusion,
+            conditions_version=VERSION if self.conditions else 0,
+        )
 
     @property
-    def is_zero_shot(self) -> bool:
-        """Whether the model never saw the data set it is tested on."""
-        return bool(self.trained_on) and self.trained_on != self.dataset
+    def seen_places(self) -> int:
+        """Places among the queries that the model was trained on: an id names one in its set."""
+        images, places = self.shards.images, self.shards.places
+        rows = np.concatenate([search.query_rows for search in self.searches.found])
+        asked = {places[place] for place in np.unique(images.place[rows]).tolist()}
+        seen = asked.intersection(self.loaded.places)
+        return len(seen) if self.measurement.zero_shot is False else 0
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -73,27 +92,20 @@ class EvaluationInputs:
         return tuple(word for word, is_apart in words.items() if is_apart)
 
     @property
-    def report(self) -> Path:
-        """Where the report goes: as told, else beside the weights; tables go beside it."""
-        dataset = (self.dataset,) if self.is_zero_shot else ()
-        stem = "_".join((Path(REPORT_NAME).stem, *dataset, *self.differences))
-        return self.config.out or self.loaded.path.parent / f"{stem}.json"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the pictures: `figures` beside the usual report, else named after it."""
-        is_usual = self.report.name == REPORT_NAME
-        name = USUAL_FIGURES if is_usual else f"{self.report.stem}_{USUAL_FIGURES}"
-        return self.report.with_name(name)
+    def folder(self) -> Path:
+        """What this evaluation writes: as told, else beside the weights."""
+        name = "_".join((self.measurement.dataset_word, *self.differences))
+        return self.config.out or self.loaded.path.parent / EVALUATIONS / name
 
     def as_gallery_network(self) -> GalleryNetwork:
         """Return what a report says of the second network."""
         return GalleryNetwork(
             name=self.loaded.name,
             arch=self.loaded.recipe["model"]["arch"],
-            trained_on=self.trained_on,
+            trained_on=self.loaded.trained_on.dataset,
             image_size=self.image_size,
             resampling=self.resampling,
+            aspect=self.shards.aspect,
             checkpoint=str(self.loaded.path),
             checkpoint_sha256=self.loaded.sha256,
         )
@@ -118,7 +130,9 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
     sources += [(one, tested | Role.TRAIN, DISTRACTOR_VIEWS) for one in config.distractors]
     main, *distractors = (
         # A dry run fetches no image.
-        open_shards(one, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache)
+        open_shards(
+            one, roles=NO_IMAGES if config.dry_run else roles, views=views, cache=cache
+        ).shown(loaded.aspect)
         for one, roles, views in sources
     )
     shards = JoinedShards(main, distractors)
@@ -133,7 +147,6 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
         conditions=conditions,
         image_size=config.image_size or loaded.image_size,
         resampling=config.resampling or loaded.resampling,
-        trained_on=layout_trained_on(loaded),
     )
     if not gallery:
         return inputs
@@ -141,9 +154,9 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
     by_gallery = replace(
         inputs,
         loaded=gallery,
+        shards=shards.shown(gallery.aspect),
         image_size=gallery.image_size,
         resampling=gallery.resampling,
-        trained_on=layout_trained_on(gallery),
     )
     return replace(inputs, gallery=by_gallery)
 
@@ -162,27 +175,12 @@ def _refuse_another_space(loaded: LoadedModel, gallery: LoadedModel) -> None:
         )
 
 
-def layout_trained_on(loaded: LoadedModel) -> str:
-    """Return the layout that a model was trained on, as its file says, else its recipe's shards.
-
-    Shards of another content than those trained on are not believed; empty if nothing tells.
-    """
-    source = str(loaded.recipe["data"].get("shards") or "")
-    if loaded.layout or not source or is_remote(source):
-        return loaded.layout
-    try:
-        manifest = read_manifest(Path(source))
-    except ShardError:
-        return ""
-    return manifest.layout if set(loaded.places) <= set(manifest.places) else ""
-
-
 def _refuse_impossible(config: EvaluateConfig, searches: Searches, shards: JoinedShards) -> None:
     """Refuse what these images cannot answer, before anything is described."""
-    if not searches.answered and config.submission is None and config.descriptors_out is None:
+    if not searches.answered and not (config.submission or config.descriptors):
         raise DescriptorError(
             f"{shards.source} has no answers to its queries, so there is nothing to measure; give "
-            "--submission or --descriptors-out for what was found"
+            "--submission or --descriptors for what was found"
         )
     asked = {"--submission": config.submission, "--conditions": config.conditions}
     for option, value in asked.items():
@@ -214,8 +212,8 @@ def plan(inputs: EvaluationInputs) -> Iterator[str]:
             f"would describe {images:,} images with {one.loaded.name} at {one.image_size} px "
             f"({one.resampling}){mirrored}"
         )
-    if inputs.is_zero_shot:
-        yield f"zero-shot: trained on {inputs.trained_on}, tested on {inputs.dataset}"
+    if (how := inputs.measurement).zero_shot:
+        yield f"zero-shot: trained on {how.trained_on}, tested on {how.dataset}"
     for search in searches.found:
         asked = search.without_distractors(inputs.shards.images)
         yield (

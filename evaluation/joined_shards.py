@@ -42,7 +42,7 @@ class JoinedShards(ShardSet):
         }
         manifest = replace(main.manifest, places=tuple(places), coordinates=coordinates)
         super().__init__(main.folder, manifest, _joined_images(self._parts))
-        self.source = main.source
+        self.source, self.aspect = main.source, main.aspect
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,7 @@
 """The report of an evaluation: one JSON beside the weights, read back to compare. No torch."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any, Literal, TypeVar
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_json
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 
 Built = TypeVar("Built")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a key changes meaning."""
 
-REPORT_NAME = "evaluation.json"
+EVALUATIONS, REPORT_NAME = "evaluations", "report.json"
+"""Beside the weights, one folder per evaluation, and the report in it."""
 
 Gallery = Literal["full", "no-distractors"]
 """`full` keeps the places that nobody asks for, as the official evaluators do; `no-distractors`
@@ -101,14 +103,67 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """On what and how numbers were measured: they compare only where all of this is the same."""
+
+    dataset: str
+    """Name of the data set."""
+
+    protocol: str
+    """Layout whose directions were searched: `university1652`, `sues200`."""
+
+    is_official: bool
+    """Whether it is the public data set of this layout, every count as published."""
+
+    trained_on: str
+    """Name of the data set of the training; empty where it is not known."""
+
+    trained_official: str
+    """Its layout, where it is a public data set, every count as published; else empty."""
+
+    zero_shot: bool | None
+    """Whether that is another data set; None where it is not known."""
+
+    flip: bool
+    """Whether mirrored images were described too, and added."""
+
+    resampling: str
+    aspect: str = "squeeze"
+    """How images that are not square became so."""
+
+    decoder: str
+    ties: str = "pessimistic"
+    shards_fingerprint: str
+    """Of the test images."""
+
+    distractors: tuple[str, ...] = ()
+    """Fingerprints of further shards whose images joined the gallery, sorted."""
+
+    rerank: str = ""
+    """Parameters of the re-ranked rows, if there are any."""
+
+    fusion: str = ""
+    """How drone views were chosen for the `refined` rows, if there are any: `entropy, auto`."""
+
+    conditions_version: int = 0
+    """Of the weather and light in the rows, if there are any: other versions are other images."""
+
+    @property
+    def dataset_word(self) -> str:
+        """The data set by signs that files and metrics of MLflow may be called."""
+        return re.sub(r"[^\w.-]+", "_", self.dataset).strip("._") or self.protocol
+
+
+@dataclass(frozen=True, kw_only=True)
 class GalleryNetwork:
-    """The second network, of `--gallery-checkpoint`: name and layout are those of its training."""
+    """The second network, of `--gallery-checkpoint`: name and data set are of its training."""
 
     name: str
     arch: str
     trained_on: str
     image_size: int
     resampling: str
+    aspect: str = "squeeze"
     checkpoint: str = field(compare=False)
     checkpoint_sha256: str
 
@@ -127,11 +182,9 @@ class Report:
     """Of the training."""
 
     step: int
-    dataset: str
-    """Layout whose test protocol was followed: `university1652`, `sues200`."""
-
-    trained_on: str
-    """Layout of the shards that the model was trained on; empty where it is not known."""
+    measurement: Measurement
+    seen_places: int = 0
+    """Places among the queries that the model was trained on."""
 
     results: tuple[Result, ...]
     """Headline rows first, in the order of the protocol."""
@@ -147,15 +200,6 @@ class Report:
 
     image_size: int
     descriptor_width: int
-    flip: bool
-    """Whether mirrored images were described too, and added."""
-
-    resampling: str
-    decoder: str
-    ties: str = "pessimistic"
-    distractors: tuple[str, ...] = ()
-    """Fingerprints of further shards whose images joined the gallery."""
-
     distances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Headline row to how far its first answers lie from the truth, where places are known: shares
     within some metres, the median, and how many queries are known and unknown."""
@@ -163,16 +207,9 @@ class Report:
     absent: tuple[str, ...] = ()
     """Directions of the data set that the shards have no images for."""
 
-    conditions_version: int = 0
-    """Of the weather and light in the rows, if there are any: other versions are other images."""
-
-    fusion: str = ""
-    """How drone views were chosen for the `refined` rows, if there are any: `entropy, auto`."""
-
     checkpoint: str
     checkpoint_sha256: str
     shards: str
-    shards_fingerprint: str
     ranks: int
     """Processes that described."""
 
@@ -183,11 +220,6 @@ class Report:
     """The part of it that was no describing."""
 
     schema_version: int = field(default=SCHEMA_VERSION)
-
-    @property
-    def is_zero_shot(self) -> bool:
-        """Whether the model never saw the data set it was tested on."""
-        return bool(self.trained_on) and self.trained_on != self.dataset
 
     def headlines(self) -> tuple[Result, ...]:
         """Return the rows of the plain official protocol."""
@@ -245,14 +277,13 @@ def report_of(values: Any, *, where: str) -> Report:
         rows = values["results"]
         if not all(isinstance(row["metrics"][name], int | float) for row in rows for name in names):
             raise TypeError("a metric is no number")
-        values = {"gallery_network": None} | values  # older reports have no such key
-        gallery = values["gallery_network"]
+        gallery, how = values["gallery_network"], values["measurement"]
         built = {
             "results": tuple(_only_fields(Result, row) for row in rows),
             "cost": _only_fields(Cost, values["cost"]),
             "speed": tuple(_only_fields(Speed, row) for row in values["speed"]),
             "gallery_network": gallery and GalleryNetwork(**gallery),
-            "distractors": tuple(values["distractors"]),
+            "measurement": Measurement(**how | {"distractors": tuple(how["distractors"])}),
             "absent": tuple(values["absent"]),
         }
         given = {name: values[name] for name in Report.__dataclass_fields__}

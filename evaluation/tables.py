@@ -18,8 +18,6 @@ WIDTH = 100
 
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
-DATASETS = {"university1652": "University-1652", "sues200": "SUES-200"}
-
 TITLES = {
     "headline": "official protocol, full gallery",
     "no-distractors": "gallery without distractors",
@@ -84,8 +82,10 @@ def sections(report: Report) -> tuple[Section, ...]:
     for kind, results in ((kind, results) for kind, results in sorted_in.items() if results):
         title = TITLES[kind]
         num_draws = max(len(drawn) for drawn in _draws(results))
-        if kind == "headline" and report.distractors:
+        if kind == "headline" and report.measurement.distractors:
             title = "full gallery with further distractors"
+        elif kind == "headline" and not report.measurement.is_official:
+            title = "full gallery"
         elif kind == "views" and num_draws > 1:
             title += f"; random: mean ± standard deviation over {num_draws} draws"
         elif kind == "rerank":
@@ -94,13 +94,14 @@ def sections(report: Report) -> tuple[Section, ...]:
     return tuple(found)
 
 
-def headline(report: Report) -> str:
-    """Say whose numbers these are, on what, and in which unit."""
-    on = DATASETS.get(report.dataset, report.dataset)
-    how = ""
-    if report.is_zero_shot:
-        how = f", zero-shot: trained on {DATASETS.get(report.trained_on, report.trained_on)}"
-    return f"{report.name} on {on}{how} (percent)"
+def whose(report: Report) -> str:
+    """Say which model and which data set numbers are about."""
+    how, seen = report.measurement, ""
+    if how.zero_shot:
+        seen = f", zero-shot: trained on {how.trained_on}"
+    elif report.seen_places:
+        seen = f", {report.seen_places:,} of whose tested places it was trained on"
+    return f"{report.name} on {how.dataset}{seen}"
 
 
 def notes(report: Report) -> tuple[str, ...]:
@@ -109,8 +110,9 @@ def notes(report: Report) -> tuple[str, ...]:
     operations = f"{short(cost.macs)} MACs"
     if cost.bops:
         operations += f", {short(cost.bops)} BOPs, {short(cost.ops)} OPs (BOPs / 64 + MACs)"
-    flip = ", mirrored images added" if report.flip else ""
-    further, gallery = len(report.distractors), report.gallery_network
+    how = report.measurement
+    flip = ", mirrored images added" if how.flip else ""
+    further, gallery = len(how.distractors), report.gallery_network
     whose = "query network: " if gallery else ""
     lines = [*_counts(report.headlines())]
     if further:
@@ -133,9 +135,10 @@ def notes(report: Report) -> tuple[str, ...]:
         f"({speed.median_ms:.1f} ms, median of {speed.runs}) on {speed.machine}"
         for speed in report.speed
     ]
-    lines.append(f"{whose}images of {report.image_size} px, {report.resampling}{flip}")
+    aspect = "" if how.aspect == "squeeze" else f", {how.aspect}"
+    lines.append(f"{whose}images of {report.image_size} px, {how.resampling}{aspect}{flip}")
     if gallery:
-        trained_on = DATASETS.get(gallery.trained_on, gallery.trained_on) or "unknown images"
+        trained_on = gallery.trained_on or "unknown images"
         lines.append(
             f"gallery network: {gallery.name}, {gallery.arch}, trained on {trained_on}; images of "
             f"{gallery.image_size} px, {gallery.resampling}{flip}"
@@ -177,7 +180,7 @@ def terminal(report: Report) -> Group:
         return shown
 
     shown: list[Text | Table] = [
-        Text(headline(report), style="bold"),
+        Text(f"{whose(report)} (percent)", style="bold"),
         Text(),
         table([["", *COLUMNS]], "dim"),
     ]
@@ -189,7 +192,7 @@ def terminal(report: Report) -> Group:
 
 def markdown(report: Report) -> str:
     """Return the table as Markdown, with a title above and notes below."""
-    lines = [f"**{_plain(headline(report))}**", "", f"| | {' | '.join(COLUMNS)} |"]
+    lines = [f"**{_plain(whose(report))} (percent)**", "", f"| | {' | '.join(COLUMNS)} |"]
     lines.append("|---" + "|---:" * len(COLUMNS) + "|")
     for section in sections(report):
         lines.append(f"| **{_plain(section.title)}** |" + " |" * len(COLUMNS))
@@ -200,7 +203,7 @@ def markdown(report: Report) -> str:
 def latex(report: Report) -> str:
     r"""Return the table as LaTeX for booktabs and graphicx, the notes in its caption."""
     columns = " & ".join(escape(column) for column in COLUMNS)
-    caption = f"{headline(report)}. {'; '.join(notes(report))}."
+    caption = f"{whose(report)} (percent). {'; '.join(notes(report))}."
     lines = [
         r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
         r"\begin{table}",

@@ -13,13 +13,15 @@ from data_shards.recipe import find_recipe, load_recipe
 from data_shards.usable_cpus import usable_cpus
 from distill.config.tracking import TrackingConfig
 from launch.config import DemoConfig
-from launch.demo_paths import DemoPaths
+from launch.demo_paths import EVALUATION, DemoPaths
 from launch.demo_view import DemoView, open_view
 from launch.process import run_logged
 
 SKYDISTILL = (sys.executable, "-m", "launch.main")
 ACCELERATE_LAUNCH = (sys.executable, "-m", "accelerate.commands.launch")
 CPU_LAUNCH = Path("configs/accelerate/cpu.yaml")
+
+NAME = "synthetic world"
 
 WORLD = {
     "--places": 280,
@@ -124,7 +126,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
         Stage(
             name="shard",
             title="write shards",
-            argv=verb_argv("shard", paths.raw, paths.shards, *layout),
+            argv=verb_argv("shard", paths.raw, paths.shards, *layout, "--name", NAME),
         ),
         *(
             _launched(config, name, title=f"{method}: {title}", is_cache=title.startswith("cache"))
@@ -140,11 +142,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
             Stage(
                 name=f"evaluate_{run}",
                 title=f"evaluate the {run.replace('_', ' ')}",
-                argv=verb_argv(
-                    "evaluate",
-                    "--overwrite",
-                    *("--checkpoint", paths.runs / run, "--shards", paths.shards),
-                ),
+                argv=evaluate_argv(paths.runs / run, paths.shards, "--overwrite"),
             )
             for run in RECIPES
         ),
@@ -164,6 +162,12 @@ def comparison_stage(paths: DemoPaths) -> Stage:
 def verb_argv(verb: str, *words: object) -> list[str]:
     """Return the command of one verb in one process."""
     return [*SKYDISTILL, verb, *map(str, words)]
+
+
+def evaluate_argv(run: Path, shards: object, *words: str) -> list[str]:
+    """Return the command that evaluates the model of a run where demo and sweep look for it."""
+    places = ("--checkpoint", run, "--shards", shards, "--out", run / EVALUATION)
+    return verb_argv("evaluate", *places, *words)
 
 
 def launched_argv(

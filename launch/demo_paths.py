@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+EVALUATION = Path("evaluations/test")
+"""Below a run folder, what the evaluation of its model writes."""
+
+EVALUATED = EVALUATION / "report.json"
+"""There once it is whole."""
+
 
 @dataclass(frozen=True)
 class DemoPaths:

@@ -82,13 +82,13 @@ def query(words: Sequence[str]) -> int:
 
 
 def models(words: Sequence[str]) -> int:
-    from evaluation.efficiency.cli import models
+    from evaluation.cli import models
 
     return models(words)
 
 
 def compare(words: Sequence[str]) -> int:
-    from evaluation.compare.cli import compare
+    from evaluation.cli import compare
 
     return compare(words)
 

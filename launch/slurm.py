@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from launch.config import SiteConfig
+from launch.config import Kind, SiteConfig
 from launch.demo import ACCELERATE_LAUNCH, SKYDISTILL, Stage, comparison_stage, verb_argv
 from launch.demo_paths import DemoPaths
 
@@ -31,7 +32,7 @@ ended() { grep -Eqs "\"code\": $1\b" "$folder/exit.json"; }
 is_done() {
   case $verb in
     train) ended 0 ;;
-    evaluate) [[ -f $folder/evaluation.json ]] ;;
+    evaluate) [[ -f $folder/evaluations/test/report.json ]] ;;
     *) false ;;
   esac
 }
@@ -39,16 +40,21 @@ if is_done; then
   echo "finished before"
   exit 0
 fi
-[[ $verb != train ]] || rm -f "$folder/exit.json" # the attempt before wrote it
+[[ $verb == evaluate ]] || rm -f "$folder/exit.json" "$folder/STOP" # of the attempt before
 
 # Jobs on one node meet at ports of their own. Where node names are no addresses: MASTER_ADDR.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_HOST=${MASTER_ADDR:-$head} MAIN_PORT=$((20000 + SLURM_JOB_ID % 10000))
 
 # USR1 comes before the time limit and before a preemption. Ranks save and exit with 75; their
-# launcher inherits that it is ignored, else it would die of it.
+# launcher inherits that it is ignored, else it would die of it. Who starts up finds the file STOP.
 step=
-trap '[[ -z $step ]] || kill -USR1 "$step"' USR1
+stop() {
+  [[ $verb == evaluate ]] || { mkdir -p "$folder" && touch "$folder/STOP"; }
+  [[ -z $step ]] || kill -USR1 "$step"
+}
+trap stop USR1
+[[ -z $is_told ]] || stop
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   bash -c "trap '' USR1; exec $start $command" &
 step=$!
@@ -59,7 +65,7 @@ while kill -0 "$step" 2>/dev/null; do # a signal ends the waiting, not the step
   wait "$step" || code=$?
 done
 
-if [[ $verb == train ]] && ended 75; then
+if [[ $verb != evaluate ]] && ended 75; then
   echo "$name saved what it has and is queued again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
@@ -85,9 +91,11 @@ class JobArray:
     """Whether a row waits only for the rows of its own index: those it builds on."""
 
     @property
-    def is_evaluation(self) -> bool:
-        """Whether its rows are evaluated, on one GPU each, and nothing is made."""
-        return self.name.startswith("evaluate-")
+    def kind(self) -> Kind:
+        """What its rows are; evaluations take one GPU each, and make nothing."""
+        if self.name.startswith("evaluate-"):
+            return "evaluations"
+        return cast(Kind, self.name.partition("-")[0])
 
     @property
     def dependency(self) -> str:
@@ -164,6 +172,13 @@ def job_arrays(stages: Sequence[Stage]) -> list[JobArray]:
     return [*arrays, *_evaluations(arrays, stages)]
 
 
+def stages_of_kind(stages: Sequence[Stage], kind: Kind | None) -> list[Stage]:
+    """Return the rows of one kind, or all, in their order."""
+    arrays = [array for array in job_arrays(stages) if kind in (None, array.kind)]
+    rows = {stage.name for array in arrays for stage in array.rows.values()}
+    return [stage for stage in stages if stage.name in rows]
+
+
 def _evaluations(arrays: Iterable[JobArray], stages: Iterable[Stage]) -> list[JobArray]:
     """Return an array per array that trains, of the same indexes."""
     evaluated = {_same(stage.uses[0]): stage for stage in stages if stage.makes is None}
@@ -189,7 +204,7 @@ def _uses(stage: Stage) -> set[str]:
 def array_table(array: JobArray) -> str:
     """Return the rows of an array: index, name, verb, folder and the words of its command."""
     lines = ["index\tname\tverb\tfolder\tcommand"]
-    started = len(SKYDISTILL if array.is_evaluation else ACCELERATE_LAUNCH)
+    started = len(SKYDISTILL if array.kind == "evaluations" else ACCELERATE_LAUNCH)
     for index, stage in array.rows.items():
         verb = "evaluate" if stage.makes is None else "train" if stage.run else "cache"
         folder, command = stage.makes or stage.uses[0], shlex.join(stage.argv[started:])
@@ -208,7 +223,7 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
         root: where it was submitted, where relative paths begin.
     """
     nodes, gpus = site.nodes, site.gpus_per_node
-    if array.is_evaluation:
+    if array.kind == "evaluations":
         nodes, gpus = 1, min(1, site.gpus_per_node)
     options = {
         "array": f"{','.join(map(str, array.rows))}%{site.throttle}",
@@ -221,7 +236,7 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
         "signal": "B:USR1@300",
     }
     threads = max(1, site.cpus_per_node // max(1, gpus))
-    start = shlex.join([*SKYDISTILL]) if array.is_evaluation else " ".join(LAUNCHER)
+    start = shlex.join([*SKYDISTILL]) if array.kind == "evaluations" else " ".join(LAUNCHER)
     return (
         _head(f"{sweep}-{array.name}", site, options, out=out, log="%x-%A_%a.out", root=root)
         + f"table={shlex.quote(str(SlurmPaths(out=out).table(array.name)))}\n"
@@ -246,6 +261,7 @@ def _head(
     """Return what all scripts begin with: options of Slurm, the folder, the site's environment."""
     asked = {"job-name": name, "partition": site.partition, "account": site.account, **options}
     asked |= {"output": out / "logs" / log, "open-mode": "append", "kill-on-invalid-dep": "yes"}
+    hears = "signal" in options
     lines = [
         f"#SBATCH --{key}{'=' if value != '' else ''}{value}"
         for key, value in asked.items()
@@ -256,6 +272,7 @@ def _head(
             "#!/usr/bin/env bash",
             "# Written by skydistill sweep; change the sweep or slurm/site.env instead.",
             *lines,
+            *(["is_told= # USR1 may come as soon as this", "trap 'is_told=1' USR1"] * hears),
             f"cd {shlex.quote(str(root))} || exit",
             "set -a # what the site sets is for the ranks as well",
             "# shellcheck source=/dev/null",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.demo_paths import DemoPaths
+from launch.demo_paths import EVALUATED, EVALUATION, DemoPaths
 
 if TYPE_CHECKING:
     from evaluation.report import Report, Result
@@ -81,7 +81,8 @@ def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
         title="SkyDistill demo: recall@1 on the test set",
         subtitle="synthetic University-1652, full gallery",
     )
-    panels = [paths.runs / last / "figures" / f"retrieval_{way}.png" for way in WAYS]
+    drawn = paths.runs / last / EVALUATION / "figures"
+    panels = [drawn / f"retrieval_{way}.png" for way in WAYS]
     return [
         save_figure(curves, paths.figures / "curves.png"),
         save_figure(bars, paths.figures / "recall.png"),
@@ -103,9 +104,9 @@ def _seconds(paths: DemoPaths) -> dict[str, float]:
 
 
 def _report(paths: DemoPaths, run: str) -> "Report":
-    from evaluation.report import REPORT_NAME, read_report
+    from evaluation.report import read_report
 
-    return read_report(paths.runs / run / REPORT_NAME)
+    return read_report(paths.runs / run / EVALUATED)
 
 
 def _headlines(report: "Report") -> "dict[str, Result]":

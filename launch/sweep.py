@@ -15,12 +15,13 @@ from launch.demo import (
     DemoFailedError,
     Stage,
     comparison_stage,
+    evaluate_argv,
     launched_argv,
     run_stage,
-    verb_argv,
 )
-from launch.demo_paths import DemoPaths
+from launch.demo_paths import EVALUATED, DemoPaths
 from launch.demo_view import open_view
+from launch.slurm import stages_of_kind
 from launch.tracking import begin_sweep, sync
 
 
@@ -81,11 +82,10 @@ def _row_stages(config: SweepConfig, row: SweepRow, seed: int) -> Iterator[Stage
         uses=tuple(path for path in built_on if path is not None),
     )
     if row.verb == "train" and row.evaluate:
-        checkpoint = ("--checkpoint", paths.runs / name, "--shards", config.shards)
         yield Stage(
             name=f"evaluate-{name}",
             title=f"evaluate {row.name}, seed {seed}",
-            argv=verb_argv("evaluate", *checkpoint, "--no-figures", "--overwrite"),
+            argv=evaluate_argv(paths.runs / name, config.shards, "--no-figures", "--overwrite"),
             uses=(paths.runs / name,),
         )
 
@@ -106,7 +106,7 @@ def is_done(stage: Stage) -> bool:
 
     if stage.run and stage.makes:
         return (read_exit(stage.makes) or {}).get("code") == 0
-    return stage.makes is None and (stage.uses[0] / "evaluation.json").is_file()
+    return stage.makes is None and (stage.uses[0] / EVALUATED).is_file()
 
 
 def run_sweep(config: SweepConfig, stages: Sequence[Stage], *, name: str) -> int:
@@ -117,7 +117,7 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage], *, name: str) -> int
     """
     begin_sweep(config, stages, name=name)
     try:
-        return _do_rows(config, stages)
+        return _do_rows(config, stages_of_kind(stages, config.only))
     finally:
         try:
             *_, view = sync(config.out)
@@ -148,7 +148,9 @@ def _do_rows(config: SweepConfig, stages: Sequence[Stage]) -> int:
             f"{cache}: {seconds:.0f} teacher seconds for {count} students, {seconds / count:.0f} "
             "each\n"
         )
-    if any(stage.makes is None for stage in stages):
+    if config.only == "comparison" or (
+        config.only is None and any(stage.makes is None for stage in stages)
+    ):
         comparison = comparison_stage(paths)
         try:
             with open_view([comparison.title]) as view, view.stage(0):

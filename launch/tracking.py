@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from data_shards.errors import TrackingError
 from launch.config import SweepConfig
 from launch.demo import Stage
+from launch.demo_paths import EVALUATED
 
 if TYPE_CHECKING:
     from distill.mlflow_runs import RunInStore
@@ -38,8 +39,7 @@ def begin_sweep(
     It is where the first recipe says, else at `uri`, and with its rows in the experiment of that
     recipe.
     """
-    from data_shards.manifest import write_json
-    from distill.mlflow_runs import SPOOL, RunInStore, begin_run, read_link
+    from distill.mlflow_runs import SPOOL, RunInStore, begin_run
     from distill.run_folder import RunPaths
     from distill.tracking import tracking_uri
 
@@ -47,6 +47,13 @@ def begin_sweep(
     paths = RunPaths(config.out)
     tracking = next(stage.tracking for stage in stages if stage.tracking)
     uri = tracking_uri(RunPaths(config.out / name), tracking.uri or uri)
+    made = [
+        stage.makes / RunPaths(stage.makes).weights.name
+        if stage.run and stage.makes
+        else stage.makes or stage.uses[0] / EVALUATED
+        for stage in stages
+        if stage.makes or stage.uses
+    ]
     begin_run(
         paths,
         name=name,
@@ -54,16 +61,8 @@ def begin_sweep(
         uri=uri,
         params={},
         tags={"role": "sweep"},
+        promised=[os.path.relpath(file, config.out) for file in made],
     )
-    made = [
-        stage.makes / RunPaths(stage.makes).weights.name
-        if stage.run and stage.makes
-        else stage.makes or stage.uses[0] / "evaluation.json"
-        for stage in stages
-        if stage.makes or stage.uses
-    ]
-    promised = [os.path.relpath(file, config.out) for file in made]
-    write_json(paths.mlflow, read_link(paths) | {"promised": promised})
     try:
         if uri != SPOOL:
             with _told(uri):

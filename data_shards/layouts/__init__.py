@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import read_coordinates
-from data_shards.layouts.folders import require_whole_places, subfolders
+from data_shards.layouts.folders import gaps, subfolders
+from data_shards.layouts.left_out import left_out
+from data_shards.layouts.own_folders import LAYOUT as FOLDERS
+from data_shards.layouts.own_folders import find_folders, read_folders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
@@ -25,6 +28,10 @@ AUTO = "auto"
 
 DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
+
+
+UNANSWERED = {UNIVERSITY_160K}
+"""Layouts of challenges, whose queries belong to places that only the organizers know."""
 
 
 class Layout(NamedTuple):
@@ -50,7 +57,9 @@ LAYOUTS = {
     "university160k": Layout(
         find_university160k, read_university160k, "gallery_satellite_160k and query_drone_160k"
     ),
+    FOLDERS: Layout(find_folders, read_folders, "satellite/PLACE and drone/PLACE/ALTITUDE"),
 }
+"""Those of public data sets, and the one that people make of their own photographs."""
 
 
 class _Place(NamedTuple):
@@ -92,18 +101,29 @@ def read_layout(
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
         dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
+        strangers = left_out(found.folder, dataset.folders)
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
         ) from error
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
-    records = tuple(record for _, record in keyed)
-    places = {record.place for record in records}
+    if not keyed:
+        raise LayoutError(f"{found.folder} holds no images; {strangers or 'add them'}")
+    dataset = replace(dataset, records=tuple(record for _, record in keyed), left_out=strangers)
+    return with_facts(dataset, name=name, coordinates=coordinates)
+
+
+def with_facts(dataset: RawDataset, *, name: str, coordinates: Path | None) -> RawDataset:
+    """Return a data set with its name, its coordinates, and how it differs from the published one.
+
+    Raises:
+        LayoutError: `coordinates` is no such table of these places.
+    """
+    places = {record.place for record in dataset.records}
     return replace(
         dataset,
-        records=records,
         name=name,
-        deviations=_deviations(dataset.layout, records),
+        deviations=_deviations(dataset.layout, dataset.records),
         coordinates=read_coordinates(coordinates, places) if coordinates else {},
     )
 
@@ -112,12 +132,12 @@ def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
     """Return a data set without some images, which its deviations name.
 
     Raises:
-        LayoutError: a place is not whole any more.
+        LayoutError: nothing is left.
     """
-    gone = {record.path for record in unreadable}
-    kept = tuple(record for record in dataset.records if record.path not in gone)
-    if dataset.layout != UNIVERSITY_160K:
-        require_whole_places(raw, kept)
+    gone = {record.key for record in unreadable}
+    kept = tuple(record for record in dataset.records if record.key not in gone)
+    if not kept:
+        raise LayoutError(f"no image of {raw} is readable; copy the data set again")
     told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
     return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)
 
@@ -136,28 +156,28 @@ def found_lines(dataset: RawDataset) -> list[str]:
     ]
     if dataset.coordinates:
         lines.append(f"coordinates of {len(dataset.coordinates)} places")
-    return lines + [f"  other than published: {sentence}" for sentence in dataset.deviations]
+    lines += [f"  other than published: {sentence}" for sentence in dataset.deviations]
+    if dataset.layout not in UNANSWERED:
+        lines += [f"  {sentence}" for sentence in gaps(dataset.records)]
+    return lines + [f"  {dataset.left_out}"] * bool(dataset.left_out)
 
 
 def _locate(raw: Path, layouts: list[str]) -> _Place:
     """Return the one folder, at or below `raw`, that is in one of `layouts`."""
     if not raw.is_dir():
         raise LayoutError(f"{raw} is not a folder; give the folder that holds the data set")
-    folders, closed = [raw], list[Path]()
+    folders, closed, around = [raw], list[Path](), list[Path]()
     for depth in range(DEPTH + 1):
         if depth:
             below = [path for folder in folders for path in subfolders(folder)]
             closed += [path for path in below if not _is_open(path)]  # a disk's `lost+found`
             folders = [path for path in below if path not in closed]
-        found = [place for folder in folders for place in _found(folder, layouts)]
-        if len(found) > 1:
-            names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
-            raise LayoutError(
-                f"{raw} holds several data sets: {names}; give the folder of one, or its --layout"
-            )
-        if found:
-            return found[0]
+        around += folders
+        if found := _one_of(raw, folders, [name for name in layouts if name != FOLDERS]):
+            return found
     _point_elsewhere(raw, layouts)
+    if FOLDERS in layouts and (found := _one_of(raw, around, [FOLDERS])):
+        return found
     if len(layouts) == 1:
         return _Place(folder=raw, layout=layouts[0], form="as told")
     examples = "; ".join(f"{name}: {LAYOUTS[name].example}" for name in layouts)
@@ -168,21 +188,32 @@ def _locate(raw: Path, layouts: list[str]) -> _Place:
     )
 
 
+def _one_of(raw: Path, folders: Sequence[Path], layouts: list[str]) -> _Place | None:
+    found = [place for folder in folders for place in _found(folder, layouts)]
+    if len(found) > 1:
+        names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
+        raise LayoutError(
+            f"{raw} holds several data sets: {names}; give the folder of one, or its --layout"
+        )
+    return found[0] if found else None
+
+
 def _point_elsewhere(raw: Path, layouts: list[str]) -> None:
     """Name the folder or the layout that was most likely meant, if there is one.
 
     Raises:
         LayoutError: `raw` is in another layout, or lies inside a data set.
     """
-    if others := list(_found(raw, [name for name in LAYOUTS if name not in layouts])):
-        raise LayoutError(
-            f"{raw} is in layout {others[0].layout} ({others[0].form}); leave out --layout"
-        )
-    for parent in filter(_is_open, raw.absolute().parents[:DEPTH]):
-        if outer := list(_found(parent, list(LAYOUTS))):
+    for likely in ([name for name in LAYOUTS if name != FOLDERS], [FOLDERS]):
+        if others := list(_found(raw, [name for name in likely if name not in layouts])):
             raise LayoutError(
-                f"{raw} lies inside {outer[0].layout} ({outer[0].form}); give {parent}"
+                f"{raw} is in layout {others[0].layout} ({others[0].form}); leave out --layout"
             )
+        for parent in filter(_is_open, raw.absolute().parents[:DEPTH]):
+            if outer := list(_found(parent, likely)):
+                raise LayoutError(
+                    f"{raw} lies inside {outer[0].layout} ({outer[0].form}); give {parent}"
+                )
 
 
 def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:

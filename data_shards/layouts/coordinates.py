@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.folders import same_id
+from data_shards.text_files import read_text
 
 COLUMNS = {
     "place": ("place", "id"),
@@ -30,22 +31,21 @@ def read_coordinates(path: Path, places: Iterable[str]) -> Coordinates:
     known = {same_id(place): place for place in places}
     found: Coordinates = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, cells in _rows(path, file):
-                place = known.get(same_id(cells["place"]))
-                if place is None:
-                    raise LayoutError(
-                        f"{path}, line {line}: there is no place {cells['place']!r} in the raw "
-                        "folders; correct or remove the line"
-                    )
-                if place in found:
-                    raise LayoutError(
-                        f"{path}, line {line}: place {place} stands there twice; keep one line"
-                    )
-                found[place] = (
-                    _angle(path, line, "latitude", cells["latitude"]),
-                    _angle(path, line, "longitude", cells["longitude"]),
+        for line, cells in _rows(path, read_text(path).splitlines(keepends=True)):
+            place = known.get(same_id(cells["place"]))
+            if place is None:
+                raise LayoutError(
+                    f"{path}, line {line}: there is no place {cells['place']!r} in the raw "
+                    "folders; correct or remove the line"
                 )
+            if place in found:
+                raise LayoutError(
+                    f"{path}, line {line}: place {place} stands there twice; keep one line"
+                )
+            found[place] = (
+                _angle(path, line, "latitude", cells["latitude"]),
+                _angle(path, line, "longitude", cells["longitude"]),
+            )
     except OSError as error:
         raise LayoutError(
             f"{path} cannot be read ({error.strerror}); give a CSV file of place,latitude,longitude"

@@ -4,13 +4,15 @@ A test image stands in the query and in the gallery folder; a SUES-200 satellite
 every height. Each is stored, described and cached once, with all of its roles.
 """
 
+import errno
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 
 from data_shards.errors import LayoutError
 from data_shards.schema import ImageRecord
@@ -24,10 +26,27 @@ def file_stamp(path: str | Path) -> tuple[int, int, int]:
     Where a file system keeps coarse times, an edit within one tick that keeps the size is missed.
 
     Raises:
-        OSError: there is no such file.
+        OSError: there is no such file, or it is a pipe or device, which may never end.
     """
     stat = os.stat(path)
+    _require_plain(stat, path)
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def read_plain_file(path: str | Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        OSError: it cannot be read, or it is a pipe or device, which may never end.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        _require_plain(os.fstat(file.fileno()), path)
+        return file.read()
+
+
+def _require_plain(stat: os.stat_result, path: str | Path) -> None:
+    if not S_ISREG(stat.st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
 
 
 READERS_PER_PROCESSOR = 4
@@ -38,6 +57,11 @@ AT_A_TIME = 64
 STAMP = struct.Struct("<qqq")
 
 Pair = tuple[Path, Path]
+
+
+def folders_of(records: Iterable[ImageRecord]) -> frozenset[str]:
+    """Return the folders of images, before `merge_duplicates` passes some of them over."""
+    return frozenset(os.path.dirname(record.path) for record in records)
 
 
 class Comparisons:

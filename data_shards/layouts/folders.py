@@ -6,15 +6,13 @@ A listing asks the file system for names only, not for sizes or times: Universit
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable
-from itertools import product
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from data_shards.errors import LayoutError
-from data_shards.schema import IMAGE_SUFFIXES, ImageRecord, Role, View
-
-SUFFIXES = tuple(IMAGE_SUFFIXES)
+from data_shards.formats import SUFFIXES
+from data_shards.schema import ImageRecord, Role, View
 
 DIGITS = re.compile("([0-9]+)")
 NO_KEY = re.compile("[^0-9A-Za-z_-]+")
@@ -26,7 +24,7 @@ LEFT_BY_MACS = "__MACOSX"
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in `folder`, links to folders too, in the natural order of their names."""
     with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if _is_shown(entry.name) and entry.is_dir()]
+        found = [Path(entry.path) for entry in entries if is_shown(entry.name) and entry.is_dir()]
     return sorted(found, key=lambda path: natural(path.name))
 
 
@@ -39,9 +37,7 @@ def image_names(folder: Path) -> list[str]:
         found = [
             entry.name
             for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and _is_shown(entry.name)
-            and not entry.is_dir()
+            if suffix_of(entry.name) in SUFFIXES and is_shown(entry.name) and not entry.is_dir()
         ]
     return sorted(found, key=natural)
 
@@ -81,14 +77,19 @@ def stem(file: str) -> str:
     return file.rpartition(".")[0]
 
 
+def suffix_of(file: str) -> str:
+    """Return the suffix in lower case, with its dot; a `Path` would take ten times as long."""
+    return file[file.rfind(".") :].lower()
+
+
 def key_name(stem: str) -> str:
     """Return a file's stem as it may stand in a key: without dots, blanks and the like."""
-    return NO_KEY.sub("-", stem)
+    return NO_KEY.sub("-", normalize("NFC", stem))
 
 
 def same_id(place: str) -> str:
     """Return what the spellings of one place have in common: `1`, `01` and `0001` are one id."""
-    return str(int(place)) if place.isdecimal() else place
+    return str(int(place)) if place.isdecimal() else normalize("NFC", place)
 
 
 def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
@@ -107,7 +108,7 @@ def refuse_two_spellings(raw: Path, places: Iterable[str]) -> None:
             )
 
 
-def _is_shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
     """Tell whether a name is meant to be seen: a copy from a Mac holds `._image-01.jpeg`."""
     return not name.startswith(".") and name != LEFT_BY_MACS
 
@@ -133,35 +134,49 @@ def places_of(records: Iterable[ImageRecord], role: Role) -> set[str]:
     return {record.place for record in records if int(record.roles) & wanted}
 
 
-def require_whole_places(raw: Path, records: Iterable[ImageRecord]) -> None:
-    """Demand a satellite and a drone image of every place, in each role that it has one in.
+Places = dict[tuple[Role, View], set[str]]
 
-    Street images need no role of their own: a place that has some must be complete somewhere. A
-    place that is queried from the air or from space must stand in the galleries.
 
-    Raises:
-        LayoutError: a place lacks an image, or its queries could not be answered.
+def gaps(records: Iterable[ImageRecord]) -> Iterator[str]:
+    """Say which places or whole views are missing for training or for a search.
+
+    Any part of a data set may be missing; what is there is used.
     """
-    places: dict[tuple[Role, View], set[str]] = defaultdict(set)
+    there: Places = {(role, view): set() for role in Role for view in View}
     for roles, view, place in {(record.roles, record.view, record.place) for record in records}:
         for role in roles:
-            places[role, view].add(place)
-    for role, (view, other) in product(Role, (PAIRED, PAIRED[::-1])):
-        if lacking := sorted(places[role, other] - places[role, view]):
-            raise LayoutError(
-                f"{raw}: {role.words[0]} place {lacking[0]} has no {view.word} image; "
-                "add it or remove the place from the other view"
-            )
-    train, query, gallery = (places[role, View.DRONE] for role in Role)
-    complete = train | query | gallery
-    for (_, view), of_view in places.items():
-        if view not in PAIRED and (lacking := sorted(of_view - complete)):
-            raise LayoutError(
-                f"{raw}: place {lacking[0]} ({len(lacking)} in all) has {view.word} images and no "
-                "satellite and drone images; add them or remove the place"
-            )
-    if lacking := sorted(query - gallery):
-        raise LayoutError(
-            f"{raw}: place {lacking[0]} ({len(lacking)} in all) is queried and stands in no "
-            "gallery; add it to the galleries or remove its queries"
-        )
+            there[role, view].add(place)
+    trained = there[Role.TRAIN, View.SATELLITE] & there[Role.TRAIN, View.DRONE]
+    is_tested = any(places for (role, _), places in there.items() if role is not Role.TRAIN)
+    for view, other in (PAIRED, PAIRED[::-1]):
+        if lonely := there[Role.TRAIN, view] - there[Role.TRAIN, other]:
+            yield f"no {other.word} image to train on: {_named(lonely)}, not trained on"
+        yield from _search_gaps(view, other, there) if is_tested else ()
+    if not (trained and is_tested):
+        yield f"no place to {'test' if trained else 'train'} on"
+
+
+def _search_gaps(view: View, other: View, there: Places) -> Iterator[str]:
+    """Say what a search of `view` among `other` lacks."""
+    queries, gallery = there[Role.QUERY, view], there[Role.GALLERY, other]
+    if not (queries and gallery):
+        lacking = f"{other.word} gallery" if queries else f"{view.word} queries"
+        yield f"no {lacking}, so that {view.word} to {other.word} cannot be searched"
+    elif lonely := queries - gallery:
+        yield f"no {other.word} image in the gallery: {_named(lonely)}, queries without answer"
+    if there[Role.GALLERY, view] and (lonely := gallery - there[Role.GALLERY, view]):
+        yield f"no {view.word} image in the gallery: {_named(lonely)}, distractors"
+
+
+EXAMPLES = 3
+"""How many of many a sentence names."""
+
+
+def first_of(names: Iterable[str]) -> str:
+    """Join the first few of many names, and say when there are more."""
+    known = sorted(names, key=natural)
+    return ", ".join(known[:EXAMPLES]) + (", ..." if len(known) > EXAMPLES else "")
+
+
+def _named(places: set[str]) -> str:
+    return f"{len(places)} place{'s' if len(places) > 1 else ''} ({first_of(places)})"

@@ -110,6 +110,11 @@ def compare(layout: str, images: Iterable[Image]) -> Comparison:
     return Comparison(differences=tuple(copy.differences()), peculiarities=peculiarities)
 
 
+def is_official(shards: ShardSet) -> bool:
+    layout = shards.manifest.layout
+    return layout in PUBLISHED and not compare(layout, images_in(shards)).differences
+
+
 def images_in(shards: ShardSet) -> Iterator[Image]:
     """Yield the images of a shard folder, for `compare`."""
     table, places = shards.images, shards.places

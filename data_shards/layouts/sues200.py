@@ -9,12 +9,12 @@ train as well (spec bicrossnet 1.2).
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import Comparisons, merge_duplicates
+from data_shards.layouts.duplicates import Comparisons, folders_of, merge_duplicates
 from data_shards.layouts.folders import (
     child,
     child_like,
@@ -24,7 +24,6 @@ from data_shards.layouts.folders import (
     places_of,
     refuse_shared_places,
     refuse_two_spellings,
-    require_whole_places,
     stem,
     subfolders,
 )
@@ -33,18 +32,15 @@ from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 LAYOUT = "sues200"
 
-RAW_FOLDERS = {View.SATELLITE: "satellite-view", View.DRONE: "drone_view_512"}
 RAW_PATTERNS = {View.SATELLITE: r"satellite[-_]view.*", View.DRONE: r"drone[-_]view.*"}
 """Releases of other image sizes name their folders after the size."""
 
 SPLIT_SIDES = (
     (
-        "Training",
         r"train(ing)?",
         (("satellite", View.SATELLITE, Role.TRAIN), ("drone", View.DRONE, Role.TRAIN)),
     ),
     (
-        "Testing",
         r"test(ing)?",
         (
             ("gallery_satellite", View.SATELLITE, Role.GALLERY),
@@ -65,7 +61,7 @@ def find_sues200(folder: Path) -> str | None:
     if any(_fits(path, pattern) for path in names for pattern in RAW_PATTERNS.values()):
         return "raw: satellite-view/ID, drone_view_512/ID/HEIGHT"
     for path in names:
-        if any(_fits(path, pattern) for _, pattern, _ in SPLIT_SIDES) and _heights(path):
+        if any(_fits(path, pattern) for pattern, _ in SPLIT_SIDES) and heights_in(path):
             return "already split: Training/HEIGHT/VIEW/ID, Testing/HEIGHT/ROLE_VIEW/ID"
     return None
 
@@ -74,12 +70,12 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
     """List the images of a SUES-200 folder, raw or already split; `compared` is of an earlier run.
 
     Raises:
-        LayoutError: a folder is missing or empty, a place lacks a view, has two sources or stands
-            in train and in test, or nothing says which places train.
+        LayoutError: a place has two sources or stands in train and in test, or nothing says which
+            places train.
     """
     is_raw = any(child_like(raw, pattern) for pattern in RAW_PATTERNS.values())
     is_split = any(
-        (side := child_like(raw, pattern)) and _heights(side) for _, pattern, _ in SPLIT_SIDES
+        (side := child_like(raw, pattern)) and heights_in(side) for pattern, _ in SPLIT_SIDES
     )
     if is_raw and is_split:
         raise LayoutError(
@@ -113,71 +109,53 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
 
     comparisons = Comparisons(compared)
     records = merge_duplicates(found, apart=apart, comparisons=comparisons)
-    require_whole_places(raw, records)
-    # Images of a place and view count from 1: altitude by altitude, then as files are called. So an
-    # altitude is contiguous in a tar, and place, view and position name one image.
+    return RawDataset(
+        layout=LAYOUT,
+        records=numbered(records),
+        split=name,
+        folders=folders_of(found),
+        compared=comparisons.made,
+    )
+
+
+def numbered(records: Iterable[ImageRecord]) -> tuple[ImageRecord, ...]:
+    """Count the images of a place and view from 1: altitude by altitude, then as files are called.
+
+    So an altitude is contiguous in a tar, and place, view and position name one image.
+    """
     groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)
     for record in sorted(
         records, key=lambda record: (record.altitude_m or 0, natural(record.name))
     ):
         groups[record.place, record.view].append(record)
-    numbered = tuple(
+    return tuple(
         replace(record, position=position)
         for group in groups.values()
         for position, record in enumerate(group, start=1)
     )
-    return RawDataset(layout=LAYOUT, records=numbered, split=name, compared=comparisons.made)
 
 
 def _raw_records(raw: Path) -> Iterator[ImageRecord]:
     for view, pattern in RAW_PATTERNS.items():
         root = child_like(raw, pattern)
-        if root is None:
-            raise LayoutError(
-                f"{raw / RAW_FOLDERS[view]} is missing; a raw SUES-200 folder has "
-                "satellite-view/ID and drone_view_512/ID/HEIGHT"
-            )
-        for place in _filled(root):
-            heights = {None: place} if view is View.SATELLITE else _heights(place)
-            if not heights:
-                raise LayoutError(
-                    f"{place} holds no folder of an altitude; put the drone images of this place "
-                    "into folders such as 150 and 200, or remove it"
-                )
+        for place in subfolders(root) if root else ():
+            heights = {None: place} if view is View.SATELLITE else heights_in(place)
             for height, folder in heights.items():
-                yield from _records(folder, place.name, view, height)
+                yield from records_in(folder, place.name, view, height)
 
 
 def _split_records(raw: Path) -> Iterator[ImageRecord]:
-    for official, pattern, folders in SPLIT_SIDES:
+    for pattern, folders in SPLIT_SIDES:
         side = child_like(raw, pattern)
-        heights = _heights(side) if side else {}
-        if side is None or not heights:
-            raise LayoutError(
-                f"{side or raw / official} {'holds no altitude' if side else 'is missing'}; an "
-                f"already split SUES-200 has {official}/HEIGHT/{folders[0][0]}/ID"
-            )
-        for height, folder in heights.items():
+        for height, folder in heights_in(side).items() if side else ():
             for name, view, role in folders:
                 root = child(folder, name)
-                if root is None:
-                    raise LayoutError(
-                        f"{folder / name} is missing; an already split SUES-200 has "
-                        f"{official}/HEIGHT/{name}/ID"
-                    )
-                for place in _filled(root):
-                    for record in _records(place, place.name, view, height):
+                for place in subfolders(root) if root else ():
+                    for record in records_in(place, place.name, view, height):
                         yield replace(record, roles=role)
 
 
-def _filled(root: Path) -> list[Path]:
-    places = subfolders(root)
-    if not places:
-        raise LayoutError(f"{root} holds no folders; put one folder per place there")
-    return places
-
-
-def _heights(folder: Path) -> dict[int, Path]:
+def heights_in(folder: Path) -> dict[int, Path]:
     """Return the folders of altitudes in metres, lowest first."""
     found: dict[int, Path] = {}
     for path in subfolders(folder):
@@ -190,17 +168,12 @@ def _heights(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _records(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
+def records_in(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
     """Yield the images of one folder; the roles are not known yet and stand as none."""
-    files = image_names(folder)
-    if not files:
-        raise LayoutError(
-            f"{folder} holds no image; add the {view.word} images of this place or remove it"
-        )
     altitude = height if view is View.DRONE else None
     before = "" if altitude is None else f"{altitude}-"
     root = os.fspath(folder)
-    for file in files:
+    for file in image_names(folder):
         yield ImageRecord(
             place=place,
             view=view,

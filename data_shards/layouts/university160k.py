@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_shards.errors import LayoutError
+from data_shards.layouts.duplicates import folders_of
 from data_shards.layouts.folders import child, child_like, image_names, key_name, stem, subfolders
 from data_shards.schema import ImageRecord, RawDataset, Role, View
+from data_shards.text_files import read_text
 
 LAYOUT = "university160k"
 
@@ -55,7 +57,7 @@ def read_university160k(raw: Path, *, split: Path | None = None, compared: str =
         while not image_names(queries) and len(inner := subfolders(queries)) == 1:
             queries = inner[0]
         records += _queries(queries, raw / ORDER)
-    return RawDataset(layout=LAYOUT, records=tuple(records))
+    return RawDataset(layout=LAYOUT, records=tuple(records), folders=folders_of(records))
 
 
 def _tiles(folder: Path) -> Iterator[ImageRecord]:
@@ -78,7 +80,7 @@ def _tiles(folder: Path) -> Iterator[ImageRecord]:
 def _queries(folder: Path, order: Path) -> Iterator[ImageRecord]:
     """Yield the queries that the list names; others are left alone, as the challenge does."""
     try:
-        lines = order.read_text().split("\n")
+        lines = read_text(order).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise LayoutError(
             f"{order} cannot be read and says in which order the queries of {folder} are answered; "

@@ -1,8 +1,7 @@
 """University-1652: `train/{satellite,drone}/ID/*`, `test/{query,gallery}_{satellite,drone}/ID/*`.
 
-Street views stand beside them, and in training those of an image search (`google`); a copy may lack
-either. Source: Zheng et al., ACM MM 2020, and the data set's README. `test/4K_drone` is left alone:
-no protocol uses its video frames.
+Street views stand beside them, and in training those of an image search (`google`). Source: Zheng
+et al., ACM MM 2020, and the data set's README. No protocol uses the video frames, `test/4K_drone`.
 """
 
 import os
@@ -10,7 +9,7 @@ import re
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import Comparisons, merge_duplicates
+from data_shards.layouts.duplicates import Comparisons, folders_of, merge_duplicates
 from data_shards.layouts.folders import (
     child,
     image_names,
@@ -18,7 +17,6 @@ from data_shards.layouts.folders import (
     places_of,
     refuse_shared_places,
     refuse_two_spellings,
-    require_whole_places,
     stem,
     subfolders,
 )
@@ -44,7 +42,6 @@ FOLDERS: tuple[tuple[str, str, View, Role], ...] = (
 gallery knows the position of each on the orbit."""
 
 SIDES = ("train", "test")
-OPTIONAL = (View.STREET, View.GOOGLE)
 
 
 def orbit_altitude_m(position: int) -> float:
@@ -66,8 +63,8 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
     """List the images of a University-1652 folder; a query that is in the gallery too is one.
 
     Raises:
-        LayoutError: a view folder is missing or empty, a place lacks a view, an id stands in train
-            and in test or is spelled in two ways, or a split was given.
+        LayoutError: an id stands in train and in test or is spelled in two ways, or a split was
+            given.
     """
     if split is not None:
         raise LayoutError(
@@ -84,26 +81,20 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
         apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
         comparisons=comparisons,
     )
-    require_whole_places(raw, records)
-    return RawDataset(layout="university1652", records=tuple(records), compared=comparisons.made)
+    return RawDataset(
+        layout="university1652",
+        records=tuple(records),
+        folders=folders_of(found),
+        compared=comparisons.made,
+    )
 
 
 def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[ImageRecord]:
     side = child(raw, part)
     root = child(side, name) if side else None
-    if root is None:
-        if view in OPTIONAL:
-            return []
-        raise LayoutError(
-            f"{raw / part / name} is missing; a University-1652 folder has {part}/{name}/ID/*.jpg"
-        )
     records: list[ImageRecord] = []
-    for folder in subfolders(root):
+    for folder in subfolders(root) if root else ():
         files, on_orbit = image_names(folder), 0
-        if not files and view not in OPTIONAL:
-            raise LayoutError(
-                f"{folder} holds no image; add the {view.word} images of this place or remove it"
-            )
         if view is View.DRONE:
             files, on_orbit = _along_the_orbit(files)
         path = os.fspath(folder)
@@ -119,10 +110,6 @@ def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[Ima
             )
             for position, file in enumerate(files, start=1)
         ]
-    if not records and view not in OPTIONAL:
-        raise LayoutError(
-            f"{root} holds no images; put one folder per place with *.jpg files there"
-        )
     return records
 
 

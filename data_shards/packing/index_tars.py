@@ -6,6 +6,8 @@ at most one JSON per sample, keyed `PLACE/VIEW/NAME`.
 
 import hashlib
 import json
+import logging
+import math
 import os
 import tarfile
 from collections import Counter
@@ -14,14 +16,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
 
 import numpy as np
 
-from data_shards.decode import check_image, exif_orientation
-from data_shards.errors import ShardError, require_known
+from data_shards.decode import check_image
+from data_shards.errors import LayoutError, ShardError, require_known
+from data_shards.formats import STORED
 from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
+from data_shards.layouts import LAYOUTS, found_lines, leave_out, with_facts
+from data_shards.layouts.folders import (
+    is_shown,
+    places_of,
+    refuse_shared_places,
+    refuse_two_spellings,
+)
 from data_shards.manifest import (
     TARS_OF_OTHERS,
     Manifest,
@@ -33,10 +43,16 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
+from data_shards.packing.stored_image import UnreadableError, read_header
 from data_shards.packing.tar_chunk import TAR_BLOCK
 from data_shards.progress import Progress
-from data_shards.schema import IMAGE_SUFFIXES, Role, View
+from data_shards.schema import IMAGE_SUFFIXES, ImageRecord, RawDataset, Role, View
 from data_shards.usable_cpus import usable_cpus
+
+log = logging.getLogger(__name__)
+
+WEBDATASET = "webdataset"
+"""Layout of tars that are of no public data set, or of one that nobody named."""
 
 ROLE_OF_PREFIX = {"train": Role.TRAIN, "query": Role.QUERY, "gallery": Role.GALLERY}
 """First word of a tar's name to the roles of images whose JSON tells none."""
@@ -62,9 +78,11 @@ class WalkedTar:
     """All images of one tar, in its order."""
 
     path: Path
-    keys: list[str]
-    places: list[str]
+    records: list[ImageRecord]
     rows: Rows
+    unreadable: list[tuple[ImageRecord, str]]
+    """Those that cannot be decoded, each with a sentence."""
+
     sha256: bytes
     num_bytes: int
 
@@ -76,7 +94,10 @@ def index_tars(
     workers: int,
     progress: Progress,
     name: str = "",
+    layout: str = WEBDATASET,
+    coordinates: Path | None = None,
     is_decoded: bool = True,
+    skip_unreadable: bool = False,
 ) -> ShardSummary:
     """Write an index beside each tar of `folder`, then the manifest.
 
@@ -86,19 +107,17 @@ def index_tars(
         workers: threads, one tar each; 0 means one per processor.
         progress: told of tars.
         name: of the data set; by default as it was called before, or as the folder.
+        layout: the public data set that the images are of, if they are of one.
+        coordinates: CSV file of place, latitude and longitude.
         is_decoded: whether every image is decoded once.
+        skip_unreadable: whether images that cannot be decoded get no row.
 
     Raises:
+        UnreadableError: images cannot be decoded, all that are told.
         ShardError: a tar is cut short, or a sample is not one image under one of our keys.
+        LayoutError: the places are not what those of raw folders must be.
     """
-    try:
-        paths = sorted(folder / name for name in os.listdir(folder) if name.endswith(".tar"))
-    except OSError as error:
-        raise ShardError(
-            f"{folder} cannot be read ({error.strerror}); give the folder that webdataset wrote"
-        ) from error
-    if not paths:
-        raise ShardError(f"{folder} holds no tars; give the folder that webdataset wrote")
+    require_known(layout, (WEBDATASET, *LAYOUTS), what="layout", error=LayoutError)
     old: Manifest | None = None
     with suppress(ShardError):  # none yet, or a damaged one
         old = read_manifest(folder)
@@ -107,14 +126,19 @@ def index_tars(
             f"{folder} was written by skydistill shard and has its indexes; check it with "
             f"skydistill verify {folder}"
         )
-    walked: list[WalkedTar] = []
+    tars, walk = [], partial(_walk, roles=roles, is_decoded=is_decoded)
     with ThreadPoolExecutor(workers or usable_cpus()) as pool:
-        for tar in pool.map(partial(_walk, roles=roles, is_decoded=is_decoded), paths):
-            walked.append(tar)
-            progress(len(walked), len(paths))
+        for tar in pool.map(walk, paths := _tars_in(folder)):
+            tars.append(tar)
+            progress(len(tars), len(paths))
+    dataset = _checked(tars, folder, layout)
+    name = name or (old.name if old else "") or folder.resolve().name
+    dataset = with_facts(dataset, name=name, coordinates=coordinates)
+    tars, dataset = _readable(tars, dataset, folder, is_skipped=skip_unreadable)
+    for line in found_lines(dataset):
+        log.info("%s", line)
     try:
-        name = name or (old.name if old else "") or folder.resolve().name
-        manifest = replace(_write_indexes(walked), name=name)
+        manifest = _write_indexes(tars, dataset)
         if manifest != old:
             write_manifest(folder, manifest)
     except OSError as error:
@@ -122,9 +146,7 @@ def index_tars(
             f"the indexes of {folder} could not be written ({error.strerror}); free space or make "
             "it writable, and run this again"
         ) from error
-    return ShardSummary(
-        manifest=manifest, was_complete=manifest == old, tars_written=0, tars_kept=len(walked)
-    )
+    return ShardSummary(manifest=manifest, was_complete=manifest == old, tars_kept=len(tars))
 
 
 def roles_of(words: Sequence[str]) -> Role | None:
@@ -139,47 +161,88 @@ def roles_of(words: Sequence[str]) -> Role | None:
     return roles or None
 
 
-def _write_indexes(walked: Sequence[WalkedTar]) -> Manifest:
+def _tars_in(folder: Path) -> list[Path]:
+    try:
+        names = sorted(filter(is_shown, os.listdir(folder)))
+    except OSError as error:
+        raise ShardError(
+            f"{folder} cannot be read ({error.strerror}); give the folder that webdataset wrote"
+        ) from error
+    if not (tars := [folder / name for name in names if name.endswith(".tar")]):
+        raise ShardError(f"{folder} holds no tars; give the folder that webdataset wrote")
+    return tars
+
+
+def _checked(tars: Sequence[WalkedTar], folder: Path, layout: str) -> RawDataset:
+    """Return all images, if their keys and places are as those of raw folders must be."""
     seen: dict[str, Path] = {}
-    for key, path in ((key, tar.path) for tar in walked for key in tar.keys):
+    for key, path in ((record.key, tar.path) for tar in tars for record in tar.records):
         if key in seen:
             raise ShardError(
                 f"{path}: {key} stands in {seen[key].name} too; give every image its own key"
             )
         seen[key] = path
-    places = tuple(sorted({place for tar in walked for place in tar.places}))
-    number = {place: index for index, place in enumerate(places)}
-    entries = []
-    for tar in walked:
-        tar.rows["place"] = [number[place] for place in tar.places]
-        index = tar.path.with_suffix(".index")
-        content = index_content(tar.rows, tar.keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256)
+    records = tuple(record for tar in tars for record in tar.records)
+    refuse_two_spellings(folder, (record.place for record in records))
+    train, test = (places_of(records, role) for role in (Role.TRAIN, Role.QUERY))
+    refuse_shared_places(folder, train=train, test=test)
+    return RawDataset(layout=layout, records=records, split="tars")
+
+
+def _readable(
+    tars: Sequence[WalkedTar], dataset: RawDataset, folder: Path, *, is_skipped: bool
+) -> tuple[list[WalkedTar], RawDataset]:
+    """Name every unreadable image, and return what is left without them if they are skipped."""
+    unreadable = [problem for tar in tars for problem in tar.unreadable]
+    for _, sentence in unreadable:
+        log.info("%s", sentence)
+    if unreadable and not is_skipped:
+        raise UnreadableError(unreadable)
+    left = leave_out(dataset, [record for record, _ in unreadable], raw=folder)
+    gone, rest = {record.key for record, _ in unreadable}, []
+    for tar in tars:
+        is_kept = [record.key not in gone for record in tar.records]
+        records = list(compress(tar.records, is_kept))
+        rest.append(replace(tar, records=records, rows=tar.rows[is_kept]))
+    return rest, left
+
+
+def _write_indexes(tars: Sequence[WalkedTar], dataset: RawDataset) -> Manifest:
+    number = {place: at for at, place in enumerate(sorted({r.place for r in dataset.records}))}
+    entries, all_rows = [], [tar.rows for tar in tars]
+    for tar in tars:
+        tar.rows["place"] = [number[record.place] for record in tar.records]
+        index, keys = tar.path.with_suffix(".index"), [record.key for record in tar.records]
+        content = index_content(tar.rows, keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256)
         if not (index.is_file() and index.read_bytes() == content):
             write_aside(index, content)
         entries.append(
             ShardEntry(
                 name=tar.path.name,
-                images=len(tar.keys),
+                images=len(keys),
                 bytes=tar.num_bytes,
                 sha256=tar.sha256.hex(),
                 index_sha256=hashlib.sha256(content).hexdigest(),
             )
         )
-    all_rows = [tar.rows for tar in walked]
     return Manifest(
-        layout="webdataset",
-        places=places,
+        layout=dataset.layout,
+        name=dataset.name,
+        places=tuple(number),
         counts=count_groups(groups_in(all_rows)),
         shards=tuple(entries),
-        content_sha256=content_digest([key for tar in walked for key in tar.keys], all_rows),
+        content_sha256=content_digest([record.key for record in dataset.records], all_rows),
         profile={"bytes": "original", TARS_OF_OTHERS: "written by others"},
-        split="tars",
+        split=dataset.split,
+        deviations=dataset.deviations,
+        coordinates=dataset.coordinates,
     )
 
 
 def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
     """Read one tar from end to end."""
-    rows, keys, places, positions = [], [], [], Counter[tuple[str, View]]()
+    rows, records, unreadable = [], list[ImageRecord](), list[tuple[ImageRecord, str]]()
+    positions = Counter[tuple[str, View]]()
     try:
         with path.open("rb") as file:
             for sample in _samples(path):
@@ -187,24 +250,32 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
                 positions[place, view] += 1
                 suffix, member = sample.images[0]
                 content = os.pread(file.fileno(), member.size, member.offset_data)
-                if problem := check_image(content, is_decoded=is_decoded):
-                    raise ShardError(
-                        f"{path}: {sample.key} is not a readable image ({problem}); write the tar "
-                        "again"
-                    )
                 row = np.zeros(1, dtype=ROW)
                 text = b"{}"
-                if (told := sample.described) is not None:
-                    text = os.pread(file.fileno(), told.size, told.offset_data)
-                row["position"] = positions[place, view]
+                if (json_member := sample.described) is not None:
+                    text = os.pread(file.fileno(), json_member.size, json_member.offset_data)
+                row["view"], row["position"] = view, positions[place, view]
                 _describe(path, sample.key, text, row, roles=roles)
-                row["view"], row["offset"], row["size"] = view, member.offset_data, member.size
-                row["encoding"] = ENCODINGS.index(IMAGE_SUFFIXES["." + suffix.rpartition(".")[2]])
-                row["orientation"] = exif_orientation(content)
+                row["offset"], row["size"] = member.offset_data, member.size
+                header, named = read_header(content), suffix.rpartition(".")[2]
+                encoding = STORED.get(header.format, IMAGE_SUFFIXES[f".{named}"])
+                row["encoding"], row["orientation"] = ENCODINGS.index(encoding), header.orientation
                 row["digest"] = np.void(hashlib.sha256(content).digest()[:16])
                 rows.append(row)
-                keys.append(sample.key)
-                places.append(place)
+                altitude_m = float(row["altitude_m"][0])
+                record = ImageRecord(
+                    place=place,
+                    view=view,
+                    roles=Role(int(row["roles"][0])),
+                    position=int(row["position"][0]),
+                    altitude_m=None if math.isnan(altitude_m) else altitude_m,
+                    path=str(path),
+                    name=sample.key.rpartition("/")[2],
+                )
+                records.append(record)
+                if problem := check_image(content, is_decoded=is_decoded):
+                    told = f"{path}: {sample.key} is not a readable image ({problem})"
+                    unreadable.append((record, f"{told}; write the tar again"))
             sha256 = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error.strerror}); restore it") from error
@@ -212,9 +283,9 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
         raise ShardError(f"{path} holds no images; remove it")
     return WalkedTar(
         path=path,
-        keys=keys,
-        places=places,
+        records=records,
         rows=np.concatenate(rows),
+        unreadable=unreadable,
         sha256=sha256,
         num_bytes=path.stat().st_size,
     )
@@ -228,8 +299,9 @@ def _samples(path: Path) -> Iterator[Sample]:
     key = ""
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for key, members in groupby(filter(tarfile.TarInfo.isfile, tar), _key):
-                suffixes = {member.name[len(key) + 1 :].lower(): member for member in members}
+            files = (one for one in tar if one.isfile() and all(map(is_shown, _parts(one))))
+            for key, members in groupby(files, _key):
+                suffixes = {_parts(one)[-1].partition(".")[2].lower(): one for one in members}
                 kinds = {suffix: f".{suffix.rpartition('.')[2]}" for suffix in suffixes}
                 images = [(s, m) for s, m in suffixes.items() if kinds[s] in IMAGE_SUFFIXES]
                 yield Sample(key=key, images=images, described=suffixes.get("json"))
@@ -243,9 +315,14 @@ def _samples(path: Path) -> Iterator[Sample]:
         ) from error
 
 
+def _parts(member: tarfile.TarInfo) -> list[str]:
+    """Return the folders and the name of a member; `tar -c .` puts a dot before them."""
+    return member.name.removeprefix("./").split("/")
+
+
 def _key(member: tarfile.TarInfo) -> str:
-    folder, slash, last = member.name.rpartition("/")
-    return folder + slash + last.partition(".")[0]
+    *folders, last = _parts(member)
+    return "/".join((*folders, last.partition(".")[0]))
 
 
 def _place_and_view(path: Path, sample: Sample) -> tuple[str, View]:

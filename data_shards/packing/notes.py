@@ -24,7 +24,7 @@ from data_shards.layouts.duplicates import file_stamp
 from data_shards.manifest import Manifest, ShardEntry, write_json
 from data_shards.packing.pack import PackedTar
 from data_shards.packing.shard_layout import TarContent
-from data_shards.packing.stored_image import Profile, unreadable
+from data_shards.packing.stored_image import Profile
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
 
 SOURCE_NAME = ".source.json"
@@ -32,6 +32,8 @@ SOURCE_NAME = ".source.json"
 
 NOTE_SUFFIX = ".made"
 """In an unfinished folder, beside each finished tar: its inputs and its entry of the manifest."""
+
+NO_FILE = (0, 0, 0)
 
 FACTS = struct.Struct("<qqqIBd")
 """Stamp of a file, and what its record holds besides names."""
@@ -56,22 +58,18 @@ def inputs_of(tar: TarContent, profile: Profile, *, is_decoded: bool) -> str:
 
     Contents are not read. Numbers are packed: to write them as text would take as long as to ask
     the file system for them.
-
-    Raises:
-        ShardError: a file is gone.
     """
     names = [f"{SCHEMA_VERSION} {tar.name} {json.dumps(profile.choice, sort_keys=True)}"]
     names += ["decoded"] * is_decoded
     facts = bytearray()
     for record in tar.records:
-        path = record.path
-        try:
-            size, changed, inode_changed = file_stamp(path)
-        except OSError as error:
-            raise unreadable(record, error) from error
+        path, stamp = record.path, NO_FILE
+        with suppress(OSError):  # whoever reads it tells
+            stamp = file_stamp(path)
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
+        names += [str(record.camera)] * (record.camera is not None)
         altitude_m = math.nan if record.altitude_m is None else record.altitude_m
-        facts += FACTS.pack(size, changed, inode_changed, record.position, record.roles, altitude_m)
+        facts += FACTS.pack(*stamp, record.position, record.roles, altitude_m)
     text = "\n".join(names).encode(errors="surrogateescape")  # file names that are no UTF-8
     return hashlib.sha256(text + facts).hexdigest()
 

@@ -1,15 +1,19 @@
 """One image file as a shard stores it: its own bytes, or a JPEG of the profile's size."""
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageOps
 
+from data_shards.config import Aspect
 from data_shards.decode import (
+    BAD_HEADER,
+    DAMAGE,
     JPEG_START,
     UPRIGHT,
     Content,
@@ -17,10 +21,13 @@ from data_shards.decode import (
     Pixels,
     check_image,
     decode,
-    exif_orientation,
+    orientation_in,
+    square,
 )
 from data_shards.errors import ShardError
-from data_shards.schema import ImageRecord
+from data_shards.formats import STORED
+from data_shards.positions import position_in
+from data_shards.schema import ImageRecord, Position
 
 CHROMA = "420"
 """Colour at half the resolution, as every camera and both public data sets store it."""
@@ -39,6 +46,8 @@ class Profile:
     resampling: str = "lanczos"
     """Filter of the one resize; antialiased, on uint8, by Pillow."""
 
+    aspect: Aspect = "squeeze"
+
     @property
     def keeps_bytes(self) -> bool:
         """Whether images are stored as they are."""
@@ -49,7 +58,9 @@ class Profile:
         """What a user chose, as it stands in the manifest."""
         if self.keeps_bytes:
             return {"bytes": "original"}
-        return {
+        # What was there before it could be chosen is not named.
+        aspect = {} if self.aspect == "squeeze" else {"aspect": self.aspect}
+        return aspect | {
             "bytes": "resized",
             "image_size": self.image_size,
             "quality": self.quality,
@@ -79,6 +90,20 @@ FILTERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says of its image before anything is decoded."""
+
+    format: str = ""
+    """As Pillow calls it; empty where it knows none."""
+
+    size: tuple[int, int] = (0, 0)
+    """Width and height in pixels, as stored."""
+
+    orientation: int = UPRIGHT
+    position: Position | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredImage:
     """What goes into the tar."""
 
@@ -89,33 +114,86 @@ class StoredImage:
     orientation: int
     """EXIF orientation of the stored pixels."""
 
+    header: Header = field(default_factory=Header)
+    """Of the file."""
+
+    camera: dict[str, float] = field(default_factory=dict)
+    """What is known of where it was taken: fields of a `Position`."""
+
+
+def read_header(content: bytes) -> Header:
+    """Return what the file says; a damaged header says nothing."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return Header(
+                format=image.format or "",
+                size=image.size,
+                orientation=orientation_in(image),
+                position=position_in(image),
+            )
+    except BAD_HEADER:
+        return Header()
+
 
 def stored_image(
     record: ImageRecord, content: bytes, profile: Profile, *, is_decoded: bool = True
 ) -> StoredImage:
     """Bring the bytes of an image file into the form that the profile asks for.
 
+    The suffix tells what the bytes are, however the file is called.
+
     Raises:
         ShardError: they are no whole image, as far as `check_image` looks.
     """
-    orientation = exif_orientation(content)
+    header = read_header(content)
+    orientation = header.orientation
+    suffix = "jpg" if content[:2] == JPEG_START else STORED.get(header.format, "")
     try:
         if problem := check_image(content, is_decoded=is_decoded):
             raise DecodeError(problem)
-        if profile.keeps_bytes or is_in_form(content, orientation, size=profile.image_size):
-            return StoredImage(content=content, suffix=record.suffix, orientation=orientation)
-        pixels = decode(content, orientation=orientation)
+        if not suffix:
+            content, suffix, orientation = as_png(content), "png", UPRIGHT
+        if not (profile.keeps_bytes or is_in_form(content, orientation, size=profile.image_size)):
+            pixels = decode(content, orientation=orientation)
+            content, suffix, orientation = resized_jpeg(pixels, profile), "jpg", UPRIGHT
     except DecodeError as error:
         raise ShardError(
             f"{record.path} is not a readable image ({error}); replace it or remove it"
         ) from error
-    return StoredImage(content=resized_jpeg(pixels, profile), suffix="jpg", orientation=UPRIGHT)
-
-
-def unreadable(record: ImageRecord, error: OSError) -> ShardError:
-    return ShardError(
-        f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
+    camera = {
+        name: value
+        for position in (header.position, record.camera)
+        if position is not None
+        for name, value in asdict(position).items()
+        if value is not None
+    }
+    return StoredImage(
+        content=content, suffix=suffix, orientation=orientation, camera=camera, header=header
     )
+
+
+def as_png(content: bytes) -> bytes:
+    """Return an image of any format upright as a PNG of the same pixels.
+
+    Raises:
+        DecodeError: it is damaged.
+    """
+    png = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):
+                upright = upright.convert("I").convert("I;16")
+            elif upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+                upright = upright.convert("RGB")
+            upright.save(png, "PNG", compress_level=1)
+    except DAMAGE as error:
+        raise DecodeError(str(error)) from error
+    return png.getvalue()
+
+
+def unreadable(record: ImageRecord, error: OSError) -> str:
+    return f"{record.path} cannot be read ({error.strerror}); restore it or remove the place"
 
 
 class UnreadableError(ShardError):
@@ -143,9 +221,9 @@ def is_in_form(content: Content, orientation: int, *, size: int) -> bool:
 
 
 def resized_jpeg(pixels: Pixels, profile: Profile) -> bytes:
-    """Resize once, antialiased, and compress; width and height become equal."""
+    """Make square, resize once, antialiased, and compress."""
     size = (profile.image_size, profile.image_size)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = Image.fromarray(np.ascontiguousarray(square(pixels, profile.aspect)))
     if image.size != size:
         image = image.resize(size, FILTERS[profile.resampling])
     jpeg: bytes = simplejpeg.encode_jpeg(

@@ -10,10 +10,10 @@ import struct
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS
+from data_shards.layouts.duplicates import read_plain_file
 from data_shards.manifest import WORDS_OF_ROLES
 from data_shards.packing.stored_image import Profile, StoredImage, stored_image, unreadable
 from data_shards.schema import SCHEMA_VERSION, ImageRecord
@@ -59,10 +59,10 @@ def pack_chunk(
     rows, end = bytearray(), 0
     for record in records:
         try:
-            content = Path(record.path).read_bytes()
+            content = read_plain_file(record.path)
             image = stored_image(record, content, profile, is_decoded=is_decoded)
         except OSError as error:
-            problems.append((record, str(unreadable(record, error))))
+            problems.append((record, unreadable(record, error)))
             continue
         except ShardError as error:
             problems.append((record, str(error)))
@@ -113,7 +113,7 @@ def tar_member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
 
 def sample_json(record: ImageRecord, key: str, image: StoredImage, sha256: str) -> bytes:
     """Return the JSON member of one image."""
-    told = {
+    told: dict[str, object] = {
         "altitude_m": record.altitude_m,
         "key": key,
         "orientation": image.orientation,
@@ -124,4 +124,6 @@ def sample_json(record: ImageRecord, key: str, image: StoredImage, sha256: str) 
         "sha256": sha256,
         "view": record.view.word,
     }
+    if image.camera:
+        told["camera"] = image.camera
     return json.dumps(told).encode()

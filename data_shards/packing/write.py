@@ -232,13 +232,14 @@ def write_shards(
         UnreadableError: images are unreadable, all that are told.
         ShardError: the disk is full, or `out` holds something else.
     """
-    out = Path(os.path.realpath(out)) if os.path.islink(out) else out
+    out = Path(os.path.realpath(out))
     task = Task(dataset, out, profile, workers or usable_cpus(), progress, is_decoded)
     try:
         if replaced(out).exists():
             with only_writer(task.partial, taken=task.taken):
                 recover(out)
-        return _bring_up_to_date(task) if out.exists() else _write(task, old=None, made_from={})
+        is_there = out.exists() and not (out.is_dir() and not os.listdir(out))
+        return _bring_up_to_date(task) if is_there else _write(task, old=None, made_from={})
     except (OSError, ShardError) as error:
         told = str(error)
         if isinstance(error, OSError):
@@ -292,7 +293,7 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
     if task.partial.is_dir():  # left by a killed run
         with suppress(OSError, ShardError), only_writer(task.partial, taken=task.taken):
             shutil.rmtree(task.partial)
-    return ShardSummary(manifest=old, was_complete=True, tars_written=0, tars_kept=len(old.shards))
+    return ShardSummary(manifest=old, was_complete=True, tars_kept=len(old.shards))
 
 
 def _remember(task: Task) -> None:
@@ -306,7 +307,7 @@ def _remember(task: Task) -> None:
 def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) -> ShardSummary:
     """Write what is not there yet beside `out`, then let it take the place of `out`."""
     with _folder_aside(task) as partial:
-        if (read_manifest(task.out) if task.out.exists() else None) != old:
+        if (read_manifest(task.out) if (task.out / MANIFEST_NAME).exists() else None) != old:
             raise ShardError(f"{task.out} was written by another process meanwhile; run this again")
         kept = finished_tars(partial, task.tars, notes=task.notes, profile=task.profile)
         _sweep(partial, kept)
@@ -332,9 +333,7 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
         if manifest == old:
             shutil.rmtree(partial)
             _remember(task)
-            return ShardSummary(
-                manifest=old, was_complete=True, tars_written=0, tars_kept=len(old.shards)
-            )
+            return ShardSummary(manifest=old, was_complete=True, tars_kept=len(old.shards))
         write_manifest(partial, manifest)
         write_source_notes(partial, task.notes)
         for note in partial.glob(f"*{NOTE_SUFFIX}"):

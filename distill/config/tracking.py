@@ -12,6 +12,10 @@ class TrackingConfig:
     """Tracking store or server; by default that of the sweep, MLFLOW_TRACKING_URI, else `mlflow.db`
     beside the run folder. With `spool` nothing is sent before `skydistill mlflow sync`."""
 
+    csv: bool = False
+    """Write metrics to `metrics.csv` in the run folder too: a row of step, time, name and value
+    each."""
+
     experiment: str = "skydistill"
     """MLflow experiment."""
 

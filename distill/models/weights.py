@@ -1,20 +1,31 @@
 """The weights a backbone starts from: none, timm's, or a file; every key must fit."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
 import timm
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    get_hf_file_metadata,
+    get_token,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from torch import Tensor, nn
 
 from data_shards.errors import RecipeError
+from distill.config import ModelConfig
+from distill.models.backbones import build_backbone
 
 BEHIND = ("head.", "mask_token")
 """What checkpoints of transformers may hold beside timm's network."""
+
+WRAPPERS = ("module.", "model.")
+"""What stands before every name where a network was saved within another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +58,7 @@ def load_backbone(backbone: nn.Module, *, arch: str, weights: str) -> Origin:
     """
     if weights == "none":
         return Origin()
-    file = find_timm_weights(arch) if weights == "timm" else Path(weights)
+    file = _find_timm_weights(arch) if weights == "timm" else Path(weights)
     state = fitting(read_weights(file), backbone)
     found = misfits(backbone.state_dict(), state)
     if any(found.values()):
@@ -121,13 +132,29 @@ def read_weights(path: Path, *, what: str = "model.weights") -> dict[str, Tensor
     try:
         state = timm.models.load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails torch and safetensors in many ways
+        told = " ".join(str(error).split())[:200] or "no file"
+        if "weights_only" in told:  # torch and timm advise to run what is in there
+            told = "it holds other objects than tensors, or is damaged"
         raise RecipeError(
-            f"{what}: {path} cannot be read ({' '.join(str(error).split())[:200] or 'no file'}); "
-            "give the named tensors of a network, as .safetensors or as torch saves a state dict"
+            f"{what}: {path} cannot be read ({told}); give the named tensors of a network, as "
+            ".safetensors or as torch saves a state dict"
         ) from error
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise RecipeError(f"{what}: {path} holds other things than tensors; give a state dict")
+    if bad := not_finite(state.items()):
+        raise RecipeError(f"{what}: {path} holds {bad}; give the file of a training that went well")
+    for prefix in WRAPPERS:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def not_finite(state: Iterable[tuple[str, Tensor]]) -> str:
+    """Return how many tensors of some hold NaN or infinity, in words; empty where none does."""
+    bad = [
+        name for name, value in state if value.is_floating_point() and not value.isfinite().all()
+    ]
+    return f"NaN or infinity in {len(bad)} tensors ({bad[0]} is first)" if bad else ""
 
 
 def file_sha256(path: Path) -> str:
@@ -136,7 +163,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find_timm_weights(arch: str) -> Path:
+def require_weights(config: ModelConfig) -> None:
+    """Raise what `load_backbone` would, and fetch nothing."""
+    if config.weights == "timm":
+        _find_timm_weights(config.arch, is_fetched=False)
+    elif config.weights != "none":
+        backbone = build_backbone(config.arch, drop_path=config.drop_path)
+        load_backbone(backbone, arch=config.arch, weights=config.weights)
+
+
+def _find_timm_weights(arch: str, *, is_fetched: bool = True) -> Path:
     """Return the file of timm's weights: from the cache of this machine, else fetched once.
 
     Raises:
@@ -151,7 +187,9 @@ def find_timm_weights(arch: str) -> Path:
     if isinstance(found, str):
         return Path(found)
     try:
-        return Path(hf_hub_download(hub, name))
+        # Asked once: to fetch what cannot be reached is tried for half a minute.
+        get_hf_file_metadata(hf_hub_url(hub, name), token=get_token())
+        return Path(hf_hub_download(hub, name) if is_fetched else name)
     except Exception as error:  # noqa: BLE001 - hub, disk and network fail in many ways; all mean the same to a user
         raise RecipeError(
             f"model.weights: timm's weights of {arch} are not on this machine and could not be "

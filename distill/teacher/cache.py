@@ -61,7 +61,7 @@ class CacheKey:
     image_size: int
     augment: dict[str, Any]
     decoder: str
-    """Decoder and resampling."""
+    """Decoder, resampling, and how images became square unless they were squeezed."""
 
     altitudes: list[float] = field(default_factory=list)
     """Heights of the drone views that have rows, ascending; all heights if empty."""

@@ -204,12 +204,12 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     size = config.teacher.image_size or teacher.image_size
     teacher.model.refuse_size(size, key="teacher.image_size")
-    trained = f"{teacher.image_size} px by {teacher.resampling}"
-    seen = f"{size} px by {config.data.resampling}"
+    trained = f"{teacher.image_size} px by {teacher.resampling}, {teacher.aspect}"
+    seen = f"{size} px by {config.data.resampling}, {config.data.aspect}"
     if trained != seen and rank() == 0:
         log.warning(
             "teacher %s was trained on images of %s and will look at %s; make teacher.image_size "
-            "and data.resampling equal unless that is meant",
+            "data.resampling and data.aspect equal unless that is meant",
             config.teacher.run,
             trained,
             seen,
@@ -253,6 +253,7 @@ def class_places(shards: ShardSet) -> tuple[str, ...]:
 def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> CacheKey:
     """Return the key of the cache that this recipe needs."""
     shapes = METHODS[config.method].teacher_outputs(teacher.model)
+    aspect = "" if config.data.aspect == "squeeze" else f", {config.data.aspect}"
     return CacheKey(
         teacher_sha256=teacher.sha256,
         outputs={name: list(shape) for name, shape in shapes.items()},
@@ -260,7 +261,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         image_size=config.teacher.image_size or teacher.image_size,
         altitudes=sorted(set(config.data.altitudes)),
         augment=augment_values(config.augment),
-        decoder=f"{DECODER}, {config.data.resampling}",
+        decoder=f"{DECODER}, {config.data.resampling}{aspect}",
         codec=config.teacher.codec,
         precision=config.teacher.precision,
     )

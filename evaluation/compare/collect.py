@@ -1,27 +1,40 @@
-"""Reports of runs, from files, run folders and MLflow; runs of several seeds are one row."""
+"""Reports of runs, from files, run folders and MLflow; runs of several seeds come together."""
 
+import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from data_shards.errors import DescriptorError, RecipeError, require_known
+from data_shards.errors import DescriptorError, RecipeError, TrackingError, require_known
+from distill.mlflow_store import SQLITE, first_line, open_store
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
-from evaluation.compare.config import CompareConfig
-from evaluation.compare.tracked_runs import read_runs
-from evaluation.report import CLEAN, REPORT_NAME, Report, read_report, report_of
+from evaluation.config import CompareConfig
+from evaluation.report import (
+    CLEAN,
+    EVALUATIONS,
+    REPORT_NAME,
+    Measurement,
+    Report,
+    read_report,
+    report_of,
+)
 
 USUAL_STORE = Path("outputs/mlflow.db")
 EXPERIMENT = "skydistill"
 """As recipes have it."""
 
-REPORTS = f"{Path(REPORT_NAME).stem}*.json"
-"""`evaluation.json`, and beside it those of further data sets: `evaluation_sues200.json`."""
+REPORTS = f"{EVALUATIONS}/*/{REPORT_NAME}"
+"""In a run folder."""
 
 NOT_OF_THE_MODEL = {*MAY_CHANGE_ON_RESUME, "name", "seed", "teacher.cache"}
 """Keys of a recipe that may differ between the seeds of one experiment."""
+
+OF_SOME_ROWS: Mapping[str, Any] = {"rerank": "", "fusion": "", "conditions_version": 0}
+"""What a measurement says of some of its rows alone, and what it says where there are none."""
 
 MOST_NAMES = 8
 """That one line about runs lists."""
@@ -39,51 +52,13 @@ class Entry:
     """By dotted key; empty where it is not known."""
 
     file: Path | None = None
-    """The report, beside which the curves of the run and the panels lie; None from MLflow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """How a number was measured: numbers compare only where all of this is the same."""
-
-    dataset: str
-    trained_on: str
-    """The data set itself, or another: zero-shot; empty where it is not known."""
-
-    flip: bool
-    resampling: str
-    decoder: str
-    ties: str
-    shards_fingerprint: str
-    """Of the test images."""
-
-    distractors: tuple[str, ...]
-    rerank: tuple[str, ...]
-    """Parameters of the re-ranked rows that are compared."""
-
-    fusion: str
-    """How drone views were chosen for the refined rows that are compared."""
-
-    conditions_version: int
-    """Of the weather and light of the rows that are compared; 0 where all are clean."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """One row of a comparison: its runs differ in the seed alone."""
-
-    label: str
-    entries: tuple[Entry, ...]
+    """The report, beside which the panels lie; None from MLflow."""
 
     @property
-    def reports(self) -> list[Report]:
-        """Of its runs."""
-        return [entry.report for entry in self.entries]
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of its runs; one that was trained twice stands here twice."""
-        return sorted(report.seed for report in self.reports)
+    def run(self) -> Path | None:
+        """The run folder that the report lies in, with the curves."""
+        is_in_run = self.file is not None and self.file.parts[-3:-2] == (EVALUATIONS,)
+        return self.file.parents[2] if self.file and is_in_run else None
 
 
 def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
@@ -103,30 +78,36 @@ def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
             )
         store = store or f"sqlite:///{USUAL_STORE}"
         entries += _from_mlflow(store, config.experiment or EXPERIMENT, left_out)
-    known = sorted({entry.report.dataset for entry in entries})
-    wanted = [
-        require_known(name, known, what="data set", error=RecipeError) for name in config.dataset
-    ]
-    chosen = [entry for entry in entries if entry.report.dataset in (wanted or known)]
-    unique = _without_repetitions(chosen)
-    if repeated := len(chosen) - len(unique):
+    known = sorted({entry.report.measurement.dataset for entry in entries})
+    wanted = config.dataset or known
+    for name in wanted:
+        require_known(name, known, what="data set", error=RecipeError)
+    chosen = [entry for entry in entries if entry.report.measurement.dataset in wanted]
+    kept: dict[tuple[object, ...], Entry] = {}
+    for entry in chosen:
+        report = entry.report
+        how = replace(report.measurement, **OF_SOME_ROWS)
+        same = (report.checkpoint_sha256, report.image_size, how)
+        kept[same] = _joined(kept[same], entry) if same in kept else entry
+    if repeated := len(chosen) - len(kept):
         left_out.append(f"{repeated} of {len(chosen)} reports are of the same weights as another")
-    return unique, left_out
+    return list(kept.values()), left_out
 
 
 def _from_path(path: Path) -> Iterator[Entry]:
     """Yield the report of a file, or those of a run folder, or of the run folders in a folder."""
     files = [path]
     if path.is_dir():
-        files = sorted(path.glob(REPORTS)) or sorted(path.glob(f"*/{REPORTS}"))
+        below = (REPORT_NAME, REPORTS, f"*/{REPORTS}", f"*/{REPORT_NAME}")
+        files = next(filter(None, (sorted(path.glob(one)) for one in below)), [])
         if not files:
             raise DescriptorError(
-                f"{path} holds no report ({REPORT_NAME}); run skydistill evaluate --checkpoint "
+                f"{path} holds no report ({REPORTS}); run skydistill evaluate --checkpoint "
                 f"{path} --shards SHARDS"
             )
     for file in files:
-        recipe = read_recipe(file.parent)
-        yield Entry(report=read_report(file), where=str(file), recipe=recipe, file=file)
+        entry = Entry(report=read_report(file), where=str(file), recipe={}, file=file)
+        yield replace(entry, recipe=read_recipe(entry.run) if entry.run else {})
 
 
 def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
@@ -135,16 +116,17 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
     without: list[str] = []
     unreadable: list[str] = []
     runs = read_runs(uri, experiment=experiment)
-    for run in runs:
-        for name, values in run.evaluations.items():
-            where = f"{name} of MLflow run {run.name}"
+    for run, evaluations in runs:
+        name, status = run.info.run_name, run.info.status
+        for file, values in evaluations.items():
+            where = f"{file} of MLflow run {name}"
             try:
                 report = report_of(values, where=where)
-                entries.append(Entry(report=report, where=where, recipe=run.params))
+                entries.append(Entry(report=report, where=where, recipe=run.data.params))
             except DescriptorError as error:
                 unreadable.append(str(error))
-        if not run.evaluations:
-            without.append(run.name if run.status == "FINISHED" else f"{run.name} ({run.status})")
+        if not evaluations:
+            without.append(name if status == "FINISHED" else f"{name} ({status})")
     if without:
         left_out.append(
             f"{len(without)} of {len(runs)} runs of {experiment} have no evaluation: "
@@ -160,15 +142,62 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
     return entries
 
 
-def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:
-    """Bring the reports of the same weights measured the same way together, rows of all in one."""
-    kept: dict[tuple[object, ...], Entry] = {}
-    for entry in entries:
-        report = entry.report
-        how = (report.image_size, report.flip, report.resampling, report.distractors)
-        same = (report.checkpoint_sha256, report.shards_fingerprint, *how)
-        kept[same] = _joined(kept[same], entry) if same in kept else entry
-    return list(kept.values())
+def read_runs(uri: str, *, experiment: str) -> list[tuple[Any, dict[str, Any]]]:
+    """Read all runs of an experiment, oldest first, without deleted ones and parents of sweeps.
+
+    Each comes with the values of its reports, by the name of their folder; None of a damaged one.
+
+    Raises:
+        TrackingError: the store is missing, where opening it would make one, or does not answer, or
+            has no such experiment; the sentence names the nearest one.
+    """
+    if Path(uri).is_file():
+        raise TrackingError(f"{uri} is a file; give it as an address, sqlite:///{uri}")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise TrackingError(f"MLflow store {uri} does not exist; give another with --tracking-uri")
+    try:
+        client = open_store(uri)
+        known = {one.name: one.experiment_id for one in _all_pages(client.search_experiments)}
+        require_known(experiment, known, what="MLflow experiment", error=TrackingError)
+        asked = {"experiment_ids": [known[experiment]], "order_by": ["attributes.start_time ASC"]}
+        runs = _all_pages(client.search_runs, **asked)
+        return [
+            (run, _read_json(client, run)) for run in runs if run.data.tags.get("role") != "sweep"
+        ]
+    except TrackingError:
+        raise
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"MLflow at {uri} needs the Python package {error.name}, which is not installed"
+        ) from error
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {uri} cannot be read ({first_line(error)}); start its server, give another "
+            "store with --tracking-uri, or report files or run folders"
+        ) from error
+
+
+def _read_json(client: Any, run: Any) -> dict[str, Any]:
+    """Read the reports among the artifacts of a run."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for place in client.list_artifacts(run.info.run_id, EVALUATIONS):
+            file = f"{place.path}/{REPORT_NAME}"
+            if file in [one.path for one in client.list_artifacts(run.info.run_id, place.path)]:
+                text = Path(client.download_artifacts(run.info.run_id, file, folder)).read_text()
+                try:
+                    found[Path(place.path).name] = json.loads(text)
+                except ValueError:
+                    found[Path(place.path).name] = None
+    return found
+
+
+def _all_pages(search: Callable[..., Any], **asked: Any) -> list[Any]:
+    """Return everything that a search of MLflow finds."""
+    found = list(page := search(**asked))
+    while page.token:
+        found += (page := search(**asked, page_token=page.token))
+    return found
 
 
 def _joined(one: Entry, other: Entry) -> Entry:
@@ -176,19 +205,20 @@ def _joined(one: Entry, other: Entry) -> Entry:
     if len(other.report.results) > len(one.report.results):
         one, other = other, one
     report, further = one.report, other.report
-    ways = ("fusion", "conditions_version", "gallery_network")
-    if any(len({getattr(r, how) for r in (report, further)} - {0, "", None}) > 1 for how in ways):
-        return one  # rows of one name would mean two things
     names = {result.name for result in report.results}
-    return replace(
-        one,
-        report=replace(
-            report,
-            results=report.results + tuple(r for r in further.results if r.name not in names),
-            speed=report.speed or further.speed,
-            **{how: getattr(report, how) or getattr(further, how) for how in ways},
-        ),
+    both = report.measurement, further.measurement
+    ways = {name: [getattr(how, name) for how in both] for name in OF_SOME_ROWS}
+    networks = [report.gallery_network, further.gallery_network]
+    if any(all(pair) and pair[0] != pair[1] for pair in (*ways.values(), networks)):
+        return one  # rows of one name would mean two things
+    joined = replace(
+        report,
+        results=report.results + tuple(r for r in further.results if r.name not in names),
+        speed=report.speed or further.speed,
+        gallery_network=networks[0] or networks[1],
+        measurement=replace(both[0], **{name: pair[0] or pair[1] for name, pair in ways.items()}),
     )
+    return replace(one, report=joined)
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
@@ -197,52 +227,39 @@ def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def measurement_of(report: Report) -> Measurement:
-    """Return how the rows of a report were measured."""
-    rows = report.results
-    return Measurement(
-        dataset=report.dataset,
-        trained_on=report.trained_on,
-        flip=report.flip,
-        resampling=report.resampling,
-        decoder=report.decoder,
-        ties=report.ties,
-        shards_fingerprint=report.shards_fingerprint,
-        distractors=tuple(sorted(report.distractors)),
-        rerank=tuple(sorted({row.rerank for row in rows if row.rerank})),
-        fusion=report.fusion if any(row.views.startswith("refined") for row in rows) else "",
-        conditions_version=(
-            report.conditions_version if any(row.condition != CLEAN for row in rows) else 0
-        ),
-    )
-
-
 def shared_measurement(entries: Sequence[Entry]) -> Measurement:
-    """Return how all reports were measured.
+    """Return how the rows of all reports were measured.
 
     Raises:
         RecipeError: they were measured in several ways: the fields that differ, and in which.
     """
-    where: dict[Measurement, list[str]] = {}
-    for entry in entries:
-        where.setdefault(measurement_of(entry.report), []).append(entry.where)
+    found = []
+    for report in (entry.report for entry in entries):
+        is_told = {
+            "rerank": any(row.rerank for row in report.results),
+            "fusion": any(row.views.startswith("refined") for row in report.results),
+            "conditions_version": any(row.condition != CLEAN for row in report.results),
+        }
+        unused = {name: OF_SOME_ROWS[name] for name, is_so in is_told.items() if not is_so}
+        found.append(replace(report.measurement, **unused))
     names = [field.name for field in fields(Measurement)]
-    differing = [name for name in names if len({getattr(one, name) for one in where}) > 1]
-    if "dataset" in differing:
-        differing = ["dataset"]  # everything else about them may differ too
+    if len({how.dataset for how in found}) > 1:
+        names = ["dataset"]  # everything else about them may differ too
     told = []
-    for name in differing:
+    for name in names:
         by_value: dict[str, list[str]] = {}
-        for one, places in where.items():
-            by_value.setdefault(in_words(getattr(one, name)), []).extend(places)
-        said = [f"{value} in {listed(places, most=2)}" for value, places in by_value.items()]
-        told.append(f"{name.replace('_', ' ')} {' but '.join(said)}")
+        for entry, how in zip(entries, found, strict=True):
+            value = getattr(how, name) or (() if name in OF_SOME_ROWS else getattr(how, name))
+            by_value.setdefault(in_words(value), []).append(entry.where)
+        if len(by_value) > 1:
+            said = [f"{value} in {listed(places, most=2)}" for value, places in by_value.items()]
+            told.append(f"{name.replace('_', ' ')} {' but '.join(said)}")
     if told:
         raise RecipeError(
             f"reports that were not measured alike do not compare: {'; '.join(told)}; choose some "
             "with --dataset, name the reports, or evaluate them alike"
         )
-    return next(iter(where))
+    return found[0]
 
 
 def in_words(value: object) -> str:
@@ -254,25 +271,26 @@ def in_words(value: object) -> str:
     return str(value)[:12] if len(str(value)) == 64 else str(value) or "unknown"
 
 
-def group_runs(entries: Sequence[Entry]) -> list[Group]:
-    """Put runs together that differ in the seed alone, in the order of their first ones."""
-    groups: dict[tuple[object, ...], list[Entry]] = {}
+def group_runs(entries: Sequence[Entry]) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Put runs together that differ in the seed alone, in the order of their first ones.
+
+    Each group has a label, which says in a few words how it differs from others of its name.
+    """
+    members: dict[tuple[str, tuple[tuple[str, str], ...]], list[Entry]] = {}
     for entry in entries:
-        identity = (_stem(entry.report), *sorted(_shared_by_seeds(entry).items()))
-        groups.setdefault(identity, []).append(entry)
-    counts = Counter(_stem(members[0].report) for members in groups.values())
-    found = []
-    for members in groups.values():
-        label = stem = _stem(members[0].report)
-        if counts[stem] > 1:
-            rivals = [
-                other[0]
-                for other in groups.values()
-                if other is not members and _stem(other[0].report) == stem
-            ]
-            label = f"{stem} ({', '.join(_differences(members[0], rivals))})"
-        found.append(Group(label=label, entries=tuple(members)))
-    return found
+        identity = _stem(entry.report), tuple(_shared_by_seeds(entry).items())
+        members.setdefault(identity, []).append(entry)
+    groups = []
+    for (stem, facts), runs in members.items():
+        rivals = [dict(theirs) for name, theirs in members if name == stem and theirs != facts]
+        differing = [
+            f"{name.rpartition('.')[2]} {value}"
+            for name, value in facts
+            if any(theirs.get(name) != value for theirs in rivals)
+        ]
+        about = f" ({', '.join(differing[:2] or [runs[0].where])})" if rivals else ""
+        groups.append((stem + about, tuple(runs)))
+    return groups
 
 
 def _shared_by_seeds(entry: Entry) -> dict[str, str]:
@@ -292,10 +310,10 @@ def _shared_by_seeds(entry: Entry) -> dict[str, str]:
     }
     recipe = {
         f"recipe.{key}": _without_seed(value, report.seed)
-        for key, value in entry.recipe.items()
-        if key not in NOT_OF_THE_MODEL and key.partition(".")[0] not in NOT_OF_THE_MODEL
+        for key, value in sorted(entry.recipe.items())
+        if not {key, key.partition(".")[0]} & NOT_OF_THE_MODEL
     }
-    return {**{name: str(value) for name, value in facts.items()}, **dict(sorted(recipe.items()))}
+    return {name: str(value) for name, value in facts.items()} | recipe
 
 
 def _stem(report: Report) -> str:
@@ -306,14 +324,3 @@ def _stem(report: Report) -> str:
 
 def _without_seed(text: str, seed: int) -> str:
     return re.sub(rf"(?<![a-zA-Z])(seed|s)[-_= ]?{seed}(?!\d)", "*", text)
-
-
-def _differences(entry: Entry, rivals: Sequence[Entry]) -> list[str]:
-    """Say in a few words how a run differs from others of its name."""
-    others = [_shared_by_seeds(rival) for rival in rivals]
-    differing = [
-        f"{name.rpartition('.')[2]} {value}"
-        for name, value in _shared_by_seeds(entry).items()
-        if any(other.get(name) != value for other in others)
-    ]
-    return differing[:2] or [entry.where]

@@ -2,133 +2,81 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from data_shards.errors import RecipeError, require_known
-from evaluation.compare.collect import (
-    Entry,
-    Group,
-    Measurement,
-    group_runs,
-    in_words,
-    listed,
-    shared_measurement,
-)
-from evaluation.compare.config import CompareConfig
-from evaluation.compare.published import (
-    PublishedRow,
-    published,
-    published_value,
-    title_of,
-    why_not_beside,
-)
-from evaluation.compare.table import OF_THE_TEST, Cell, Column, Row, Table, mark_best
-from evaluation.report import SINGLE, Report, Result
-from evaluation.tables import short
+from evaluation.compare.collect import Entry, group_runs, in_words, listed, shared_measurement
+from evaluation.compare.published import ends, published, why_not_beside
+from evaluation.compare.tables import OF_THE_TEST, SPEED, Column, Key, Number, Row, Table, row_name
+from evaluation.config import CompareConfig
+from evaluation.report import METRICS, SINGLE, Measurement, Report, Result
 
 ALL = "all"
 
 USUAL = ("d2s", "s2d")
 """Directions that are compared unless others are named: rows from the street are for who asks."""
 
-METRIC_WORDS = {
-    "recall@1": "R@1",
-    "recall@5": "R@5",
-    "recall@10": "R@10",
-    "recall@1%": "R@1%",
-    "ap": "AP",
-}
-"""As columns of papers are headed."""
-
-PX = Column(
-    head=("model", "px"),
-    metric="px",
-    value=lambda report: report.image_size,
-    form=lambda value: f"{value:.0f}",
-    best="none",
+COSTS = (
+    Column(head=("model", "px"), metric="px"),
+    Column(head=("model", "parameters"), metric="parameters"),
+    Column(head=("per image", "OPs"), metric="ops"),
 )
-PARAMETERS = Column(
-    head=("model", "parameters"),
-    metric="parameters",
-    value=lambda report: report.cost.parameters,
-    form=short,
-    best="low",
-)
-OPS = Column(
-    head=("per image", "OPs"),
-    metric="ops",
-    value=lambda report: report.cost.ops,
-    form=short,
-    best="low",
-)
-SPEED = "images_per_second"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One table, and what is behind it."""
-
-    measurement: Measurement
-    groups: tuple[Group, ...]
-    table: Table
-    without_rows: tuple[str, ...]
-    """Where the reports lie that have none of the compared rows."""
-
-
-def compare_runs(entries: Sequence[Entry], config: CompareConfig) -> Comparison:
-    """Return the table of all reports.
+def compare_runs(entries: Sequence[Entry], config: CompareConfig, left_out: list[str]) -> Table:
+    """Return the table of all reports; name in `left_out` those that have none of its rows.
 
     Raises:
-        RecipeError: a row that nobody has, or reports that were measured differently.
+        RecipeError: an unknown metric or row, or reports that were measured differently.
     """
+    for metric in config.metrics:
+        require_known(metric, METRICS, what="metric", error=RecipeError)
     searches = chosen_searches(entries, config.results)
     compared, without = [], []
     for entry in entries:
-        kept = tuple(one for one in entry.report.results if row_name(one) in searches)
-        if kept:
+        if kept := tuple(one for one in entry.report.results if row_name(one) in searches):
             compared.append(replace(entry, report=replace(entry.report, results=kept)))
         else:
             without.append(entry.where)
-    measurement = shared_measurement(compared)
-    groups = group_runs(compared)
+    if without:
+        left_out.append(f"{len(without)} reports have none of these rows: {listed(without)}")
+    how = shared_measurement(compared)
     reports = [entry.report for entry in compared]
     speed, speed_notes = _speed(reports)
     columns = [search_column(one, metric) for one in searches.values() for metric in config.metrics]
-    columns += [PX, PARAMETERS, OPS, *speed]
+    columns += [*COSTS, *speed]
     galleries = {result.gallery for report in reports for result in report.results}
     rows = [
         Row(
-            label=group.label,
-            cells=tuple(measured(group.reports, column) for column in columns),
+            label=label,
+            cells=measured([entry.report for entry in runs], columns),
             gallery=galleries.copy().pop() if len(galleries) == 1 else "",
-            seeds=tuple(group.seeds),
+            entries=runs,
         )
-        for group in groups
+        for label, runs in group_runs(compared)
     ]
-    notes = [*_notes(measurement, groups), *speed_notes]
-    others: list[Row] = []
+    notes = [*_notes(how, rows), *speed_notes]
     if not config.no_published:
-        if missing := why_not_beside(reports):
+        if missing := why_not_beside(how, searches.values()):
             notes.append(f"published numbers are left out: {missing}")
         else:
-            others = _published_rows(columns, measurement)
+            rows += _published_rows(columns, how)
             notes.append(
                 "published OPs are of one image: half of what was printed for a pair; empty where "
                 "that is not known"
             )
-    facts = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(measurement).items()}
-    return Comparison(
-        measurement=measurement,
-        groups=tuple(groups),
-        table=Table(
-            title=_title(measurement),
-            facts=facts,
-            columns=tuple(columns),
-            rows=(*mark_best(columns, rows), *others),
-            notes=tuple(notes),
-        ),
-        without_rows=tuple(without),
+    training = {
+        None: "training data unknown",
+        True: f"zero-shot: trained on {how.trained_on}",
+        False: "in-domain",
+    }
+    return Table(
+        title=f"{how.dataset}, {training[how.zero_shot]}",
+        measurement=how,
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=tuple(notes),
     )
 
 
@@ -150,21 +98,14 @@ def chosen_searches(entries: Sequence[Entry], asked: Sequence[str]) -> dict[str,
     elif not names:
         headlines = [name for name, result in known.items() if result.is_headline]
         names = [name for name in headlines if known[name].direction in USUAL] or headlines
-    kinds = [kind_of(known[name]) for name in names]
-    directions = [known[name].direction for name in names]
-    in_order = sorted(
-        dict.fromkeys(names),
-        key=lambda name: (
-            kinds.index(kind_of(known[name])),
-            directions.index(known[name].direction),
-        ),
-    )
-    return {name: known[name] for name in in_order}
+    chosen = {name: known[name] for name in names}
+    kinds = [kind_of(result) for result in chosen.values()]
+    directions = [result.direction for result in chosen.values()]
 
+    def place(item: tuple[str, Result]) -> tuple[int, int]:
+        return kinds.index(kind_of(item[1])), directions.index(item[1].direction)
 
-def row_name(result: Result) -> str:
-    """Return the name of a result, the same for all draws of one kind."""
-    return replace(result, seed=None).name
+    return dict(sorted(chosen.items(), key=place))
 
 
 def kind_of(result: Result) -> str:
@@ -172,41 +113,38 @@ def kind_of(result: Result) -> str:
     return replace(result, direction="", altitude_m=None, seed=None).name
 
 
-def metric_of(report: Report, row: str, metric: str) -> float | None:
-    """Return a metric of a report, the mean over draws of one kind; None if it has no such row."""
-    found = [result.metrics[metric] for result in report.results if row_name(result) == row]
-    return math.fsum(found) / len(found) if found else None
-
-
-def measured(reports: Sequence[Report], column: Column) -> Cell | None:
-    """Return mean and sample deviation (n - 1) over the reports that have a number."""
-    found = [number for report in reports if (number := column.value(report)) is not None]
-    if not found:
-        return None
-    times = 100 if column.search else 1
-    mean = times * (math.fsum(found) / len(found))
-    varies = len(found) > 1 and (column.search or column.metric == SPEED)
-    return Cell(
-        low=mean,
-        high=mean,
-        deviation=times * statistics.stdev(found) if varies else None,
-        count=len(found),
-    )
-
-
 def search_column(search: Result, metric: str) -> Column:
     """Return the column of a metric of one search."""
-    row = row_name(search)
     head = [search.direction.upper(), *(part for part in kind_of(search).split("/") if part)]
     if search.altitude_m is not None:
         head.insert(1, f"{search.altitude_m} m")
-    return Column(
-        head=(*head, METRIC_WORDS[metric]),
-        metric=metric,
-        value=lambda report: metric_of(report, row, metric),
-        form=lambda value: f"{value:.2f}",
-        search=search,
-    )
+    return Column(head=(*head, metric.upper().replace("RECALL", "R")), metric=metric, search=search)
+
+
+def value_of(report: Report, column: Column) -> float | None:
+    """Return a number of a report: of a search in percent, the mean over draws of one kind."""
+    if column.search is None:
+        cost = report.cost
+        known = {"px": report.image_size, "parameters": cost.parameters, "ops": cost.ops}
+        return known.get(column.metric, _speeds(report).get(column.measured_on))
+    row, metric = column.key
+    found = [one.metrics[metric] for one in report.results if row_name(one) == row]
+    return math.fsum(found) / len(found) if found else None
+
+
+def measured(reports: Sequence[Report], columns: Sequence[Column]) -> dict[Key, Number]:
+    """Return mean and sample deviation (n - 1) over the reports that have a number."""
+    cells = {}
+    for column in columns:
+        found = [number for one in reports if (number := value_of(one, column)) is not None]
+        if not found:
+            continue
+        times = 100 if column.search else 1
+        mean = times * (math.fsum(found) / len(found))
+        varies = len(found) > 1 and (column.search or column.metric == SPEED)
+        deviation = times * statistics.stdev(found) if varies else None
+        cells[column.key] = Number(low=mean, high=mean, deviation=deviation, runs=len(found))
+    return cells
 
 
 def _speed(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
@@ -214,7 +152,7 @@ def _speed(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
 
     Of several batch sizes that all were measured at, it is the fastest.
     """
-    found = [speeds for report in reports if (speeds := _speed_by_setup(report))]
+    found = [speeds for report in reports if (speeds := _speeds(report))]
     if not found:
         return [], []
     shared = [setup for setup in found[0] if all(setup in one for one in found)]
@@ -222,42 +160,37 @@ def _speed(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
         setups = list(dict.fromkeys(setup for one in found for setup in one))
         return [], [f"images/s are left out, they were measured apart: {listed(setups)}"]
     fastest = max(shared, key=lambda setup: math.fsum(one[setup] for one in found))
-    column = Column(
-        head=("measured", "images/s"),
-        metric=SPEED,
-        value=lambda report: _speed_by_setup(report).get(fastest),
-        form=lambda value: f"{value:.0f}" if value >= 100 else f"{value:.3g}",
-        measured_on=fastest,
-    )
+    column = Column(head=("measured", "images/s"), metric=SPEED, measured_on=fastest)
     return [column], [f"images/s: {fastest}"]
 
 
-def _speed_by_setup(report: Report) -> dict[str, float]:
+def _speeds(report: Report) -> Mapping[str, float]:
     """Return images per second by machine and batch."""
     return {f"{one.machine}, batch {one.batch_size}": one.images_per_second for one in report.speed}
 
 
-def _published_rows(columns: Sequence[Column], measurement: Measurement) -> list[Row]:
+def _published_rows(columns: Sequence[Column], how: Measurement) -> list[Row]:
     """Return what was published on the same data sets, in the order of the file."""
     searches = [column.search for column in columns if column.search]
-
-    def cell(row: PublishedRow, column: Column) -> Cell | None:
-        if column.search:
-            span = published_value(row, column.search, column.metric, searches)
-            return None if span is None else Cell(low=span[0], high=span[1])
-        cost = published().cost_of(row.method, column.metric)
-        return cost and Cell(low=cost[0][0], high=cost[0][1], source=cost[1])
-
     rows = []
     for row in published().results:
-        cells = [cell(row, column) for column in columns]
-        has_number = any(one for one, column in zip(cells, columns, strict=True) if column.search)
-        tested = (row.dataset, row.trained_on) == (measurement.dataset, measurement.trained_on)
-        if tested and has_number:
+        if (row.dataset, row.trained_on) != (how.protocol, how.trained_official):
+            continue
+        cells = {}
+        for column in columns:
+            value, source = None, None
+            if column.search:
+                value = row.value(column.search, column.metric, searches)
+            elif cost := published().cost_of(row.method, column.metric):
+                value, source = cost
+            if value is not None:
+                low, high = ends(value)
+                cells[column.key] = Number(low=low, high=high, source=source)
+        if any(name for name, _ in cells):
             rows.append(
                 Row(
                     label=f"{row.method} (unverified)" if row.source.unverified else row.method,
-                    cells=tuple(cells),
+                    cells=cells,
                     gallery=row.gallery,
                     source=row.source,
                     note=row.note,
@@ -266,35 +199,23 @@ def _published_rows(columns: Sequence[Column], measurement: Measurement) -> list
     return rows
 
 
-def _title(measurement: Measurement) -> str:
-    """Say what was tested: `SUES-200, zero-shot: trained on University-1652`."""
-    on = title_of(measurement.dataset)
-    if not measurement.trained_on:
-        return f"{on}, training data unknown"
-    if measurement.trained_on == measurement.dataset:
-        return f"{on}, in-domain"
-    return f"{on}, zero-shot: trained on {title_of(measurement.trained_on)}"
-
-
-def _notes(one: Measurement, groups: Sequence[Group]) -> Iterator[str]:
+def _notes(how: Measurement, rows: Sequence[Row]) -> Iterator[str]:
     """Say what was counted, and how."""
     counted: dict[str, None] = {}
-    for result in [row for group in groups for report in group.reports for row in report.results]:
+    results = [one for row in rows for entry in row.entries for one in entry.report.results]
+    for result in results:
         kind = "" if result.gallery == "full" else f" {result.gallery}"
         kind += "" if result.views == SINGLE else " fused"
         queries, gallery = result.metrics["num_queries"], result.metrics["num_gallery"]
         what = result.direction.upper() + kind
         counted[f"{what} {queries:,.0f} queries, {gallery:,.0f} images"] = None
     yield "; ".join(counted)
-    how = {
-        k: in_words(v) for k, v in asdict(one).items() if (v or v is False) and k not in OF_THE_TEST
-    }
-    yield "; ".join(
-        ["percent", *(f"{name.replace('_', ' ')} {said}" for name, said in how.items())]
-    )
-    if any(len(group.entries) > 1 for group in groups):
+    told = {k: v for k, v in asdict(how).items() if (v or v is False) and k not in OF_THE_TEST}
+    said = (f"{name.replace('_', ' ')} {in_words(value)}" for name, value in told.items())
+    yield "; ".join(["percent", *said])
+    if any(len(row.entries) > 1 for row in rows):
         yield "± sample standard deviation over the runs that differ in the seed alone"
-    for group in groups:
-        if len(set(group.seeds)) < len(group.seeds):
-            seeds = ", ".join(map(str, group.seeds))
-            yield f"{group.label} holds runs of one seed more than once (seeds {seeds})"
+    for row in rows:
+        if len(set(row.seeds)) < len(row.seeds):
+            seeds = ", ".join(map(str, row.seeds))
+            yield f"{row.label} holds runs of one seed more than once (seeds {seeds})"

@@ -1,91 +1,97 @@
-"""A comparison as one page without a network: the template is `page.html` beside this file."""
+"""A comparison as charts, and as one page without a network (`page.html` beside this file)."""
 
 import base64
 import io
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
-from evaluation.compare.charts import run_curves, table_charts
-from evaluation.compare.collect import Group, in_words
-from evaluation.compare.comparison import Comparison
-from evaluation.compare.published import PublishedCost, published
-from evaluation.compare.table import BEST, Row, Table
-from evaluation.figures.style import COLUMN, PAPER
-from evaluation.report import REPORT_NAME
+from data_shards.errors import DescriptorError
+from distill.run_folder import RunPaths
+from evaluation.compare.collect import in_words
+from evaluation.compare.comparison import kind_of
+from evaluation.compare.published import ends, published
+from evaluation.compare.tables import BEST, SPEED, Column, Row, Table
+from evaluation.figures.bubbles import Point, accuracy_against_cost, accuracy_axis
+from evaluation.figures.curves import read_curves, training_curves
+from evaluation.figures.style import (
+    COLUMN,
+    PAPER,
+    add_legend,
+    charts,
+    colours,
+    dashes,
+    name_axes,
+    save_figure,
+    styled,
+)
+from evaluation.report import Result
 from evaluation.tables import short
 
+log = logging.getLogger(__name__)
+
 TEMPLATE = Path(__file__).with_name("page.html")
+
+IN_THE_TITLE = ("trained_official", "zero_shot")
+"""Of a measurement: said once is enough."""
 
 PANEL_PIXELS = 640
 """Width of an embedded panel."""
 
+ELSEWHERE = "†"
+"""Behind published methods whose gallery is known to be another one."""
 
-def html(comparison: Comparison, metric: str, left_out: list[str]) -> str:
+PUBLISHED_LINE = "#c3cbd4"
+
+MOST_CURVES = 12
+"""Runs in one chart of curves: as many as colours and dashes tell apart."""
+
+
+def html(table: Table, metric: str, left_out: list[str]) -> str:
     """Return the page; nothing in it is fetched from anywhere.
 
     Args:
-        comparison: the table, and the runs behind it.
+        table: with the runs behind its rows.
         metric: that charts show.
         left_out: lines about what is not in it; gets one for each run whose curves are damaged.
     """
-    table = comparison.table
-    charts = list(table_charts(table, metric).values())
-    curves = run_curves(comparison, left_out)
+    ours = [row for row in table.rows if row.entries]
+    curves = run_curves(ours, left_out)
+    by_head = groupby(table.columns, key=lambda column: column.head[:-1])
+    heads = [(" ".join(head), list(same)) for head, same in by_head]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
-        title=table.title,
-        num_runs=sum(len(group.entries) for group in comparison.groups),
-        heads=[
-            (" ".join(head), len(list(same)))
-            for head, same in groupby(table.columns, key=lambda column: column.head[:-1])
-        ],
-        columns=[
-            (column, number == 0 or column.head[:-1] != table.columns[number - 1].head[:-1])
-            for number, column in enumerate(table.columns)
-        ],
-        rows=[_row(table, row) for row in table.rows],
+        table=table,
+        best=BEST,
+        ours=ours,
+        num_runs=sum(len(row.entries) for row in ours),
+        heads=heads,
+        firsts=[columns[0] for _, columns in heads],
         legend=[line for line in table.legend() if not line.startswith(BEST)],
-        charts=[_picture(figure) for figure in charts],
+        charts=[_picture(figure) for figure in table_charts(table, metric).values()],
         curves=_picture(curves) if curves else None,
-        panels={group.label: panels for group in comparison.groups if (panels := _panels(group))},
+        panels={row.label: panels for row in ours if (panels := _panels(row))},
         measured={
-            name.replace("_", " "): in_words(tuple(value) if isinstance(value, list) else value)
-            for name, value in table.facts.items()
-            if value or value is False
+            name.replace("_", " "): in_words(value)
+            for name, value in asdict(table.measurement).items()
+            if name not in IN_THE_TITLE and (value or value is False)
         },
-        groups=comparison.groups,
-        costs=[_cost(cost) for cost in published().costs] if table.sources else [],
+        costs=published().costs if table.sources else (),
+        short=short,
+        ends=ends,
         left_out=left_out,
     )
-
-
-def _row(table: Table, row: Row) -> dict[str, Any]:
-    cells = []
-    for column, cell in zip(table.columns, row.cells, strict=True):
-        text, _, spread = table.written(row, column, between="\n").partition("\n")
-        cells.append(
-            {
-                "text": text.replace(BEST, ""),
-                "spread": spread,
-                "value": "" if cell is None else cell.middle,
-                "is_best": cell is not None and cell.is_best,
-            }
-        )
-    lead = table.lead(row)
-    about = [f"{lead['runs']} runs"] if lead.get("runs") else []
-    about += [f"{row.gallery} gallery"] if row.gallery else []
-    return {
-        "label": lead[""],
-        "about": ", ".join([*about, *([row.note] if row.note else [])]),
-        "cells": cells,
-        "is_published": row.source is not None,
-    }
 
 
 def _picture(figure: Figure) -> dict[str, Any]:
@@ -98,14 +104,13 @@ def _picture(figure: Figure) -> dict[str, Any]:
     return {"source": _address("svg+xml", drawn.getvalue()), "title": title, "is_wide": is_wide}
 
 
-def _panels(group: Group) -> list[dict[str, str]]:
+def _panels(row: Row) -> list[dict[str, str]]:
     """Return the retrieval panels that lie beside the first report of a row, smaller."""
-    file = group.entries[0].file
+    file = row.entries[0].file
     if file is None:
         return []
-    name = "figures" if file.name == REPORT_NAME else f"{file.stem}_figures"
     panels = []
-    for path in sorted((file.parent / name).glob("retrieval_*.png")):
+    for path in sorted(file.parent.glob("figures/retrieval_*.png")):
         shrunk = io.BytesIO()
         with Image.open(path) as image:
             image.thumbnail((PANEL_PIXELS, 10 * PANEL_PIXELS))
@@ -119,20 +124,155 @@ def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _cost(cost: PublishedCost) -> dict[str, Any]:
-    """Return what was charted for a method, as the columns of the page have it."""
-    counts = (
-        cost.parameters and sum(cost.parameters) / 2,
-        cost.operations,
-        cost.images,
-        cost.image_size,
-        cost.operations_per_image,
-    )
-    cells = [("", "") if count is None else (count, short(count)) for count in counts]
-    speed = cost.per_second
-    return {
-        "method": cost.method,
-        "about": f"{cost.source.cite} ({cost.source.trust})",
-        "cells": [*cells, ("", "") if speed is None else (speed, f"{speed:g}")],
-        "device": cost.device,
+def draw(table: Table, metric: str, *, folder: Path) -> None:
+    """Draw every chart of the table into a folder.
+
+    Raises:
+        DescriptorError: the folder cannot be written to.
+    """
+    how = table.measurement
+    kind = re.sub(r"[^\w-]+", "_", how.dataset) + ("_zero_shot" if how.zero_shot else "")
+    for name, figure in table_charts(table, metric).items():
+        path = folder / f"{kind}_{name}.png"
+        try:
+            log.info("figure: %s", save_figure(figure, path))
+        except OSError as error:
+            raise DescriptorError(
+                f"figure {path} cannot be written ({error.strerror}); give another place with "
+                "--figures"
+            ) from error
+
+
+def table_charts(table: Table, metric: str) -> dict[str, Figure]:
+    """Return the charts of a table by name: for each direction, or each height of the first one.
+
+    Published rows are in them where operations per image are known; images per second are of one
+    machine, so never of theirs.
+    """
+    figures = {}
+    searches = [(one.search, one) for one in table.columns if one.search and one.metric == metric]
+    first = searches[0][0]
+    shown = [(search, one) for search, one in searches if kind_of(search) == kind_of(first)]
+    costs = {"ops": ("operations", "OPs per image (MACs + BOPs / 64)", "")}
+    for column in table.columns:
+        if column.metric == SPEED:
+            costs[SPEED] = ("speed", "images per second", f"; {column.measured_on}")
+    for search, column in shown:
+        if search.altitude_m is not None and search.direction != first.direction:
+            continue  # the altitudes have a chart of their own, in both directions
+        stem = f"{column.key[0]}_{metric}".replace("/", "_").replace("@", "_at_")
+        stem = stem.replace("%", "_percent")
+        for cost, (word, what, where) in costs.items():
+            if points := _points(table, column, cost, gallery=search.gallery):
+                figures[f"{stem}_against_{'ops' if cost == 'ops' else word}"] = (
+                    accuracy_against_cost(
+                        points,
+                        title=f"{' '.join(column.head[:-1])}: accuracy against {word}",
+                        subtitle=_subtitle(table, points) + where,
+                        metric=column.head[-1],
+                        what=what,
+                    )
+                )
+    if len({search.altitude_m for search, _ in shown} - {None}) > 1:
+        figures["altitudes"] = _altitude_lines(table, shown)
+    return figures
+
+
+def _subtitle(table: Table, points: Sequence[Point]) -> str:
+    """Say what was tested, and what the marks of the points mean, if there are any."""
+    published = [point.label for point in points if point.is_published]
+    words = {
+        table.title: True,
+        "grey: as published": bool(published),
+        f"{ELSEWHERE} another gallery": any(label.endswith(ELSEWHERE) for label in published),
+        "bars: ± standard deviation over seeds": any(point.deviation for point in points),
     }
+    return "; ".join(word for word, is_told in words.items() if is_told)
+
+
+def _points(table: Table, accuracy: Column, cost: str, *, gallery: str) -> list[Point]:
+    """Return the rows that have an accuracy, a cost and a number of parameters."""
+    points = []
+    for row in table.rows:
+        keys = (accuracy.key, ("", cost), ("", "parameters"))
+        if not set(keys) <= row.cells.keys():
+            continue
+        found, x, size = (row.cells[key] for key in keys)
+        is_elsewhere = row.source and row.gallery not in ("unstated", gallery)
+        points.append(
+            Point(
+                label=f"{row.label}{ELSEWHERE}" if is_elsewhere else row.label,
+                x=x.middle,
+                accuracy=found.middle / 100,
+                parameters=size.middle,
+                is_published=row.source is not None,
+                source=row.source.cite if row.source else "",
+                deviation=(found.deviation or 0.0) / 100,
+            )
+        )
+    return points
+
+
+@styled
+def _altitude_lines(table: Table, shown: Sequence[tuple[Result, Column]]) -> Figure:
+    """Draw the accuracy of every row over the height of the drone, a chart per direction.
+
+    Published rows are grey.
+    """
+    ours = [row for row in table.rows if row.source is None]
+    looks = list(zip(colours(len(ours)), dashes(len(ours)), strict=True))
+    is_beside = len(ours) < len(table.rows)
+    names = [*(row.label for row in ours), *(["as published"] if is_beside else [])]
+    titles = list(dict.fromkeys(search.title for search, _ in shown))
+    figure, all_axes = charts(
+        titles, title="Accuracy over altitude", subtitle=table.title, legend=names
+    )
+    points = [
+        (number, search.title, search.altitude_m, cell.middle, cell.deviation or 0.0)
+        for number, row in enumerate(table.rows)
+        for search, column in shown
+        if (cell := row.cells.get(column.key))
+    ]
+    frame = pd.DataFrame(points, columns=["row", "title", "height", "middle", "spread"])
+    ends = [*(frame.middle - frame.spread), *(frame.middle + frame.spread)]
+    for axes, title in zip(all_axes, titles, strict=True):
+        for number, line in frame[frame.title == title].sort_values("height").groupby("row"):
+            row = table.rows[number]
+            is_ours = row.source is None
+            colour, dashed = looks[ours.index(row)] if is_ours else (PUBLISHED_LINE, "-")
+            spread = line.spread if is_ours else None
+            bars = axes.errorbar(line.height, line.middle, spread, color=colour, marker="o")
+            bars.lines[0].set(linestyle=dashed, linewidth=1 + is_ours / 2, zorder=2 + is_ours)
+            bars.lines[0].set_markersize(2 + 1.5 * is_ours)
+        axes.set_xticks(sorted({search.altitude_m or 0 for search, _ in shown}))
+        name_axes(axes, x="altitude (m)", y=accuracy_axis(axes, shown[0][1].head[-1], ends))
+    drawn = [*looks, (PUBLISHED_LINE, "-")][: len(names)]
+    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in drawn]
+    add_legend(figure, handles, names)
+    return figure
+
+
+def run_curves(rows: Sequence[Row], left_out: list[str]) -> Figure | None:
+    """Draw how the first run of each row learned, where its folder is at hand.
+
+    Args:
+        rows: with the run folders in which `metrics.jsonl` lies.
+        left_out: gets a line where one cannot be read.
+    """
+    curves = {}
+    for row in rows:
+        folders = [entry.run for entry in row.entries if entry.run]
+        files = [path for folder in folders if (path := RunPaths(folder).metrics).is_file()]
+        for file in files[:1]:
+            try:
+                curves[row.label] = read_curves(file)
+            except (ValueError, KeyError, OSError) as error:
+                left_out.append(f"curves of {row.label}: {file} cannot be read ({error})")
+    shown = dict(list(curves.items())[:MOST_CURVES])
+    if not any(name.startswith(("train/", "probe/")) for one in shown.values() for name in one):
+        return None
+    return training_curves(
+        shown,
+        title="How the models learned",
+        subtitle="recall on held-out training places, and the terms of the loss",
+    )

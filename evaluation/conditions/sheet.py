@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from data_shards.config import at_least, between, refuse_out_of_bounds
+from data_shards.config import bounded, refuse_out_of_bounds
 from data_shards.decode import Pixels
 from data_shards.errors import DescriptorError
 from data_shards.loader import image_batches
@@ -42,10 +42,10 @@ class SheetConfig:
     out: Path
     """Picture to write; the suffix says the format."""
 
-    images: int = 2
+    images: int = bounded(2, at_least=1)
     """Drone queries shown, evenly spaced."""
 
-    image_size: int = 384
+    image_size: int = bounded(384, at_least=1, at_most=4096)
     """Width and height in pixels at which the conditions are laid over."""
 
     def __post_init__(self) -> None:
@@ -54,12 +54,7 @@ class SheetConfig:
         Raises:
             RecipeError: what is wrong, by its option.
         """
-        refuse_out_of_bounds(
-            {
-                "--images": at_least(self.images, 1),
-                "--image-size": between(self.image_size, 1, 4096),
-            }
-        )
+        refuse_out_of_bounds(self)
 
 
 @styled

@@ -12,11 +12,10 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +26,8 @@ from torch.utils.flop_counter import flop_registry
 
 from data_shards.usable_cpus import usable_cpus
 from distill.models import OneBitLayer, binary_parameters, inference, normalize
-from evaluation.efficiency.config import Precision
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.config import Precision
+from evaluation.efficiency import Cost, Speed
 
 aten = torch.ops.aten
 
@@ -52,10 +51,18 @@ activation and a pooling twice: as the module, and as the function that the modu
 def cost(model: nn.Module, *, image_size: int) -> Cost:
     """Count what describing one image of `image_size` x `image_size` takes.
 
-    Frozen parameters count, shared ones count once.
+    Frozen parameters count, shared ones count once; the model is left as it was.
     """
-    with single_image(model, image_size) as describe, _counting(model) as counter:
-        describe()
+    describer: Any = model
+    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    counter = _Counter()
+    layers = [layer for layer in model.modules() if isinstance(layer, OneBitLayer)]
+    with ExitStack() as hooks, inference(model):
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(lambda *_: counter.step(1)).remove)
+            hooks.callback(layer.register_forward_hook(lambda *_: counter.step(-1)).remove)
+        with counter:
+            describer.describe(image)
 
     def numbers(tensors: Iterable[Tensor]) -> int:
         return sum(tensor.numel() for tensor in set(tensors) if id(tensor) in counter.seen)
@@ -109,31 +116,6 @@ class _Counter(TorchDispatchMode):
         self.depth += change
 
 
-@contextmanager
-def _counting(model: nn.Module) -> Iterator[_Counter]:
-    """Count, and let the one-bit layers of a model tell when they begin and end."""
-    counter = _Counter()
-    layers = [layer for layer in model.modules() if isinstance(layer, OneBitLayer)]
-    hooks = [layer.register_forward_pre_hook(lambda *_: counter.step(1)) for layer in layers]
-    hooks += [layer.register_forward_hook(lambda *_: counter.step(-1)) for layer in layers]
-    try:
-        with counter:
-            yield counter
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def single_image(model: nn.Module, image_size: int) -> Iterator[Callable[[], Tensor]]:
-    """Offer the description of one blank image in eval mode, and leave the model as it was."""
-    describer: Any = model
-    device = next(model.parameters()).device
-    image = torch.zeros(1, 3, image_size, image_size, device=device)
-    with inference(model):
-        yield lambda: describer.describe(image)
-
-
 WARM_UP, RUNS, LEAST_RUNS = 50, 200, 3
 MOST_SECONDS = 60.0
 ROTATING_INPUTS = 4
@@ -169,29 +151,28 @@ def measure_speed(
         most_seconds: after this long no further batch is begun, but `LEAST_RUNS` are finished;
             a tenth of it is for the warm-up.
     """
-    describer: Any = model
-    device = next(model.parameters()).device
-    batches = [
-        torch.randint(0, 256, (batch_size, image_size, image_size, 3), dtype=torch.uint8)
-        for _ in range(ROTATING_INPUTS)
-    ]
+    device, threads = next(model.parameters()).device, threads or usable_cpus()
+    size = (ROTATING_INPUTS, batch_size, image_size, image_size, 3)
+    batches = torch.randint(0, 256, size, dtype=torch.uint8)
     dtype = getattr(torch, precision)
 
-    def describe(images: Tensor) -> object:
+    def describe(number: int) -> None:
+        images = batches[number % ROTATING_INPUTS]
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return describer.describe(normalize(images.to(device)))
+            cast(Any, model).describe(normalize(images.to(device)))
 
-    timed = partial(_timed, describe, batches, device)
-    with inference(model), _threads(threads or usable_cpus()) as used:
+    with inference(model), ExitStack() as afterwards:
+        afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(threads)
         # What libraries keep from the first batch on is no part of what describing takes.
-        warmed = timed(1, most_seconds / 10, least=1)
+        warmed = _timed(describe, device, 1, most_seconds / 10, least=1)
         with _peak(device) as peak:
-            warmed += timed(warm_up - 1, most_seconds / 10, least=0)
-            milliseconds = timed(runs, most_seconds, least=LEAST_RUNS)
+            warmed += _timed(describe, device, warm_up - 1, most_seconds / 10, least=0)
+            milliseconds = _timed(describe, device, runs, most_seconds, least=LEAST_RUNS)
     return Speed(
         device=device_name(device),
         precision=precision,
-        threads=used if device.type == "cpu" else 0,
+        threads=threads if device.type == "cpu" else 0,
         image_size=image_size,
         batch_size=batch_size,
         warm_up=len(warmed),
@@ -201,6 +182,28 @@ def measure_speed(
         most_ms=round(max(milliseconds), 4),
         peak_memory_mib=None if peak[0] is None else round(peak[0], 1),
     )
+
+
+def _timed(
+    describe: Callable[[int], None],
+    device: torch.device,
+    runs: int,
+    most_seconds: float,
+    *,
+    least: int,
+) -> list[float]:
+    """Return the milliseconds of each batch."""
+    milliseconds: list[float] = []
+    begin = time.perf_counter()
+    while len(milliseconds) < runs:
+        start = time.perf_counter()
+        if len(milliseconds) >= least and start - begin > most_seconds:
+            break
+        describe(len(milliseconds))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return milliseconds
 
 
 def device_name(device: torch.device) -> str:
@@ -214,40 +217,6 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-def _timed(
-    describe: Callable[[Tensor], object],
-    batches: Sequence[Tensor],
-    device: torch.device,
-    runs: int,
-    most_seconds: float,
-    *,
-    least: int,
-) -> list[float]:
-    """Return the milliseconds of each batch."""
-    milliseconds: list[float] = []
-    begin = time.perf_counter()
-    while len(milliseconds) < runs:
-        if len(milliseconds) >= least and time.perf_counter() - begin > most_seconds:
-            break
-        start = time.perf_counter()
-        describe(batches[len(milliseconds) % len(batches)])
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        milliseconds.append(1000 * (time.perf_counter() - start))
-    return milliseconds
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[int]:
-    """Let torch compute with `count` threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(before)
-
-
 @contextmanager
 def _peak(device: torch.device) -> Iterator[list[float | None]]:
     """Yield what will hold, at the end, the MiB at most in use above those in use now."""
@@ -259,23 +228,22 @@ def _peak(device: torch.device) -> Iterator[list[float | None]]:
         yield found
         found[0] = (torch.cuda.max_memory_allocated(device) - before) / MIB
         return
-    resident = None
+    before_mib = None
     with suppress(OSError, AttributeError):
         # Hand freed memory back, and let Linux forget the process's peak.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        resident = _status_mib("VmRSS")
+        before_mib = _status_mib("VmRSS")
     yield found
     highest = _status_mib("VmHWM")
-    if resident is not None and highest is not None and highest > resident:
-        found[0] = highest - resident  # else more was taken from the process than it took
+    if before_mib is not None and highest is not None and highest > before_mib:
+        found[0] = highest - before_mib  # else more was taken from the process than it took
 
 
 def _status_mib(name: str) -> float | None:
     """Read one amount of memory of this process, where the system tells it."""
-    try:
+    with suppress(OSError):
         status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(rf"^{name}:\s*(\d+) kB$", status, re.MULTILINE)
-    return None if found is None else int(found[1]) / 1024
+        if found := re.search(rf"^{name}:\s*(\d+) kB$", status, re.MULTILINE):
+            return int(found[1]) / 1024
+    return None

@@ -56,6 +56,9 @@ OUTSIDE, COVERED, MISLEADING = 40.0, 10.0, 1500.0
 """Price of a square point of a label outside the chart, or over something; and of each bubble that
 it stands closer to than to its own; beside the distance in points."""
 
+HIGH = 50.0
+"""Percent from which on a chart does not begin at 0."""
+
 SIZES_IN_LEGEND = (1e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
 
 
@@ -113,8 +116,12 @@ def accuracy_against_cost(
     axes.set_xlabel(
         "\n".join(line for text in (what, *notes) for line in textwrap.wrap(text, room))
     )
-    axes.set_ylabel(f"{metric} (%)")
-    _limits(axes, points)
+    logs = [math.log10(point.x) for point in points]
+    span = max(max(logs) - min(logs), 0.3)
+    log_axis(axes, is_short=span < 2, form=short)
+    axes.set_xlim(10 ** (min(logs) - 0.17 * span), 10 ** (max(logs) + 0.17 * span))
+    ends = [100 * (p.accuracy + sign * p.deviation) for p in points for sign in (-1, 1)]
+    axes.set_ylabel(accuracy_axis(axes, metric, ends))
 
     area = LARGEST_BUBBLES[width] ** 2 / max(point.parameters for point in points)
     runs = [point for point in points if not point.is_published]
@@ -201,18 +208,19 @@ def _shared(box: Floats, other: Floats) -> float:
     return float(sides.clip(0).prod())
 
 
-def _limits(axes: Axes, points: Sequence[Point]) -> None:
-    """Leave room for bubbles and labels around all points."""
-    logs = [math.log10(point.x) for point in points]
-    span = max(max(logs) - min(logs), 0.3)
-    log_axis(axes, is_short=span < 2, form=short)
-    axes.set_xlim(10 ** (min(logs) - 0.17 * span), 10 ** (max(logs) + 0.17 * span))
-    low = min(100 * (point.accuracy - point.deviation) for point in points)
-    high = max(100 * (point.accuracy + point.deviation) for point in points)
+def accuracy_axis(axes: Axes, metric: str, ends: Sequence[float]) -> str:
+    """Give a chart room for accuracies in percent, and return what its axis is called.
+
+    The axis begins at 0, but where all are above `HIGH`: then its name says where.
+    """
+    low, high = min(ends), max(ends)
     room = 0.12 * max(high - low, 1.0)
-    axes.set_ylim(low - room, high + room)
+    is_whole = low < HIGH
+    begin = min(0.0, low - 0.15 * high) if is_whole else math.floor(low - room)
+    axes.set_ylim(begin, high + room)
     axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
-    axes.set_ylim(low - room, high + room)
+    axes.set_ylim(begin, high + room)
+    return f"{metric} (%)" if is_whole else f"{metric} (%), axis from {begin}"
 
 
 def _size_legend(figure: Figure, area: float, most: float) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from data_shards.config import Resampling
-from data_shards.decode import decode, resize
+from data_shards.decode import decode, resize, square
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel, inference, normalize
 from distill.models.heads import GeM, Mean, PooledHead
@@ -71,7 +71,10 @@ def heat_pairs(
     found = []
     for drone_row, satellite_row, note in pairs:
         photos = [
-            decode(shards.read(row), orientation=int(shards.images.orientation[row]))
+            square(
+                decode(shards.read(row), orientation=int(shards.images.orientation[row])),
+                shards.aspect,
+            )
             for row in (drone_row, satellite_row)
         ]
         inputs = [resize(photo, size=image_size, resampling=resampling) for photo in photos]

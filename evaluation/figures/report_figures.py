@@ -21,26 +21,15 @@ from evaluation.figures.heat import draw_heat_maps, heat_pairs
 from evaluation.figures.panels import draw_panel, evenly_spaced
 from evaluation.figures.similarity import draw_similarity, similarity_counts
 from evaluation.figures.style import save_figure
-from evaluation.protocols import DRONE_TO_SATELLITE, PROTOCOLS
+from evaluation.protocols import DRONE_TO_SATELLITE
 from evaluation.report import Report, Result
 from evaluation.retrieval import Retrieval
-from evaluation.tables import DATASETS
+from evaluation.tables import whose
 
 NUM_PAIRS = 6
 """Heat maps are drawn of this many pairs."""
 
-HEAT_MAPS = "heat_maps.png"
-CHARTS = ("recall_curves", "similarity", "distances", "altitudes", "conditions", "multi_view")
 CHART_FORMATS = ("png", "pdf")
-
-DIRECTIONS = sorted({one.direction for found in PROTOCOLS.values() for one in found})
-
-FIGURE_NAMES = (
-    *(f"retrieval_{direction}.png" for direction in DIRECTIONS),
-    HEAT_MAPS,
-    *(f"{name}.{suffix}" for name in CHARTS for suffix in CHART_FORMATS),
-)
-"""Everything that a report may have."""
 
 Searched = tuple[Result, Retrieval]
 
@@ -54,8 +43,8 @@ def draw_all(
     folder: Path,
     image_size: int,
     resampling: Resampling,
-) -> list[Path]:
-    """Draw every figure that the report has something for, and return their files.
+) -> None:
+    """Draw every figure that the report has something for.
 
     Pictures are PNG; charts are PNG and PDF, for papers.
 
@@ -72,12 +61,11 @@ def draw_all(
         OSError: a file cannot be written; those before it stay.
     """
     searched = [(row, retrievals[row.name]) for row in report.headlines() if row.name in retrievals]
-    paths = []
     for direction in dict.fromkeys(row.direction for row, _ in searched):
         here = {_altitude(row): found for row, found in searched if row.direction == direction}
         words = next(row.title for row, _ in searched if row.direction == direction)
         figure = draw_panel(here, shards, title=f"{report.name}: {words}")
-        paths.append(save_figure(figure, folder / f"retrieval_{direction}.png"))
+        save_figure(figure, folder / f"retrieval_{direction}.png")
     pairs = _pairs(searched, shards)
     if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
         found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
@@ -85,20 +73,12 @@ def draw_all(
         figure = draw_heat_maps(
             found,
             title="Where the similarity of a pair comes from",
-            subtitle=f"{_whose(report)}; feature map {side} x {side}, {image_size} px",
+            subtitle=f"{whose(report)}; feature map {side} x {side}, {image_size} px",
         )
-        paths.append(save_figure(figure, folder / HEAT_MAPS))
+        save_figure(figure, folder / "heat_maps.png")
     for name, figure in _charts(report, searched, shards):
-        paths += [save_figure(figure, folder / f"{name}.{suffix}") for suffix in CHART_FORMATS]
-    return paths
-
-
-def _whose(report: Report) -> str:
-    """Say which model and which test set a figure is about."""
-    on = f"{report.name} on {DATASETS.get(report.dataset, report.dataset)}"
-    if report.is_zero_shot:
-        on += f", trained on {DATASETS.get(report.trained_on, report.trained_on)}"
-    return on
+        for suffix in CHART_FORMATS:
+            save_figure(figure, folder / f"{name}.{suffix}")
 
 
 def _altitude(result: Result) -> str:
@@ -133,8 +113,7 @@ def _charts(
     report: Report, searched: list[Searched], shards: ShardSet
 ) -> Iterator[tuple[str, Figure]]:
     """Draw the charts that there is something for, by name of file."""
-    whose = _whose(report)
-    words = {"subtitle": f"{whose}, full gallery"}
+    words = {"subtitle": f"{whose(report)}, full gallery"}
     if searched:
         curves = [
             recall_curve(found.ranking, title=row.title, label=_altitude(row))
@@ -153,7 +132,7 @@ def _charts(
             draw_similarity(
                 counts,
                 title="Similarity of pairs",
-                subtitle=whose,
+                subtitle=whose(report),
                 columns=num_altitudes if num_altitudes > 1 else 2,
             ),
         )

@@ -33,6 +33,12 @@ def test_shard_writes_says_so_and_is_idempotent(skydistill, raw: Path, tmp_path:
     first, second = skydistill(*words), skydistill(*words)
     assert first.code == second.code == 0
     assert "wrote 90 images of 15 places in 4 tars" in first.err
+    for line in (
+        "train: 60 images of 10 places (50 drone, 10 satellite)",
+        "gallery: 30 images of 5 places (25 drone, 5 satellite)",
+        "18 images have two roles and are stored once",
+    ):
+        assert f"  {line}\n" in first.err
     assert "unchanged: 90 images" in second.err
     result = json.loads(first.out)
     assert result | {"written": 0, "kept": 4} == json.loads(second.out)
@@ -129,7 +135,11 @@ def broken_image(raw: Path) -> None:
     ("damage", "layout", "sentence"),
     [
         (lambda raw: None, "university1653", "layout 'university1653' is unknown (did you mean"),
-        (lambda raw: shutil.rmtree(raw / "train/drone"), "university1652", "drone is missing"),
+        (
+            lambda raw: [path.unlink() for path in raw.rglob("*.jp*g")],
+            "university1652",
+            "holds no images; left out: 36 empty folders",
+        ),
         (broken_image, "university1652", "0003/image-02.jpeg is not a readable image"),
         (shutil.rmtree, "university1652", "raw is not a folder"),
     ],

@@ -28,7 +28,7 @@ from distill.session import Session, make_accelerator
 from distill.teacher.source import class_places
 from distill.tracking import Tracker
 from distill.train import Probe, finish, train
-from distill.weights_file import save_weights
+from distill.weights_file import TrainingData, save_weights
 
 ROOT = Path(__file__).parents[2]
 CPU = ROOT / "configs/accelerate/cpu.yaml"
@@ -130,8 +130,10 @@ def save_newborn(
     places = list(class_places(shards))
     model = METHODS[config.method].build(config.model, num_places=len(places))
     model.origin = origin
-    paths, layout = open_run_folder(config, world_size=1), shards.manifest.layout
-    save_weights(paths.weights, paths.card, model, config, places=places, layout=layout, step=0)
+    paths, trained_on = open_run_folder(config, world_size=1), TrainingData.of(shards)
+    save_weights(
+        paths.weights, paths.card, model, config, places=places, step=0, trained_on=trained_on
+    )
     return out
 
 

@@ -355,13 +355,15 @@ def main(recipe: Path, out: Path) -> None:
 
     shards = ShardSet.open(config.data.shards)
     assert config.teacher.cache is not None
-    with show_progress("caching", enabled=False) as progress:
-        build_cache(
-            LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device),
-            config.teacher.cache,
-            threads=1,
-            progress=progress,
-        )
+    teacher = LiveTeacher(config, shards, load_teacher(config, shards), accelerator.device)
+    for is_told in (rank == 1, False):  # one rank is told to stop, both do, and go on later
+        flag = StopFlag()
+        flag.raised = is_told
+        with show_progress("caching", enabled=False) as progress:
+            is_new = build_cache(
+                teacher, config.teacher.cache, threads=1, progress=progress, flag=flag
+            )
+        seen.setdefault("cache", []).append(is_new)
     (out / f"rank{rank}.json").write_text(json.dumps(seen))
     accelerator.wait_for_everyone()
     collectives.destroy_process_group()

@@ -124,6 +124,13 @@ def test_a_finished_run_whose_checkpoints_are_gone_stays_finished(ended, trained
     assert said == [f"{paths.folder} is finished; set out to another folder to train anew"]
     code, sentence, _ = ended(train, trained, "--schedule.num_steps", "7")
     assert code == 2 and "another recipe (differs in schedule.num_steps)" in sentence
+    code, sentence, _ = ended(train, trained, "--data.aspect", "pad")
+    assert code == 2 and "another recipe (differs in data.aspect)" in sentence
+    older = paths.recipe.read_text().replace("  aspect: squeeze\n", "")
+    assert older != paths.recipe.read_text()
+    paths.recipe.write_text(older)
+    before[paths.recipe] = older.encode()
+    assert ended(train, trained)[0] == 0
     assert {path: path.read_bytes() for path in paths.folder.iterdir()} == before
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from torch.profiler import ProfilerActivity, profile
 
+from data_shards.errors import RecipeError
 from distill.cli import train
 from distill.dry_run import memory_of_a_rank
 from distill.mining import planned_batches
 from distill.models import Shapes
+from distill.models import weights as first_weights
 from distill.session import Session
 from distill.step import DTYPES, weigh
 from distill.teacher.source import cache_key, load_teacher
@@ -81,3 +83,16 @@ def test_a_dry_run_tells_what_a_run_will_be(distilled, tmp_path, capsys):
         if moment.ndim
     ]
     assert told["bytes_of_a_rank"]["moments"] == pytest.approx(sum(moments), rel=0.01)
+
+
+def test_a_dry_run_tells_that_first_weights_cannot_be_had(make_config, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(first_weights, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(first_weights, "try_to_load_from_cache", lambda *_: None)
+    recipe = str(write_recipe(tmp_path / "recipe.yaml", make_config()))
+    words = ["--dry-run", "--model.arch", "convnext_atto", "--model.weights"]
+    for given, sentence in (("timm", "could not be fetched"), ("no.pth", "no.pth cannot be read")):
+        with pytest.raises(RecipeError, match=sentence):
+            train([recipe, *words, given])

@@ -1,5 +1,6 @@
 """Trainings as MLflow tells of them, and a trained model as a user of MLflow loads it."""
 
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from data_shards.decode import resize
 from data_shards.errors import DivergedError
 from data_shards.shards import ShardSet
-from distill import attempt
+from distill import attempt, mlflow_runs
 from distill.attempt import one_rank_tells, train_once
 from distill.mlflow_runs import read_link, watch_node
 from distill.models.preprocess import normalize
@@ -71,6 +74,15 @@ def test_mlflow_tells_of_every_node_until_the_run_has_ended(
     assert asked == [(paths, "node0")]
 
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setattr(mlflow_runs, "SECONDS_BETWEEN_WATCHES", 0.2)
+    answer, failures = MlflowClient.get_run, [1, 2]
+
+    def get_run(client: MlflowClient, run_id: str) -> Run:
+        if failures and "system metrics" in threading.current_thread().name:
+            raise MlflowException(f"busy {failures.pop()}")
+        return answer(client, run_id)
+
+    monkeypatch.setattr(MlflowClient, "get_run", get_run)
     client, run_id = MlflowClient(store), read_link(paths)["run_id"]
     client.update_run(run_id, status="RUNNING")
     watching = [watch_node(paths, node=node) for node in ("node0", "node1")]
@@ -79,6 +91,7 @@ def test_mlflow_tells_of_every_node_until_the_run_has_ended(
     while missing := wanted - client.get_run(run_id).data.metrics.keys():
         assert time.monotonic() < deadline, missing
         time.sleep(0.1)
+    assert not failures, "a store that fails for a moment is asked again"
     client.set_terminated(run_id)
     for thread in watching:
         thread.join(timeout=60)

@@ -6,7 +6,7 @@ from torch import nn
 
 from data_shards.errors import RecipeError
 from distill.config import ModelConfig
-from distill.models import ARCHS, RetrievalModel, build_model, normalize
+from distill.models import ARCHS, RetrievalModel, build_model, normalize, weights
 from distill.models.backbones import TIMM_ARCHS
 from distill.models.heads import GeM, Mean
 from distill.models.weights import load_backbone
@@ -119,6 +119,46 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path, content):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RecipeError, match=r"weights\.pth"):
         build(path)
+
+
+def test_an_object_is_refused_without_the_advice_to_run_it(tmp_path):
+    torch.save({"a": Harmful()}, tmp_path / "w.pth")
+    with pytest.raises(RecipeError, match="holds other objects than tensors") as told:
+        build(tmp_path / "w.pth")
+    assert "weights_only" not in str(told.value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.model."])
+def test_weights_of_a_network_within_another_are_taken(tmp_path, prefix):
+    state = small().backbone.state_dict()
+    save_file({prefix + name: value for name, value in state.items()}, tmp_path / "w.safetensors")
+    found = build(tmp_path / "w.safetensors").backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+def test_weights_that_are_not_numbers_are_told_as_such(tmp_path):
+    state = small().backbone.state_dict()
+    (first, *_) = (name for name, value in state.items() if value.is_floating_point())
+    save_file({**state, first: state[first] * torch.nan}, tmp_path / "w.safetensors")
+    with pytest.raises(RecipeError, match=f"NaN or infinity in 1 tensors .{first} is first"):
+        build(tmp_path / "w.safetensors")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
+    asked = []
+
+    def refuse(*_, **__):
+        asked.append(1)
+        raise OSError("no network")
+
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(weights, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(weights, "hf_hub_download", lambda *_: pytest.fail("asked again"))
+    with pytest.raises(RecipeError, match="are not on this machine and could not be fetched"):
+        load_backbone(nn.Identity(), arch="convnext_tiny", weights="timm")
+    with pytest.raises(RecipeError, match="are not on this machine and could not be fetched"):
+        weights.require_weights(ModelConfig(arch="convnext_tiny", weights="timm"))
+    assert len(asked) == 2
 
 
 def test_timm_weights_offline_say_what_to_fetch(monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from data_shards.shards import ShardSet
 from distill.config import DistillConfig, ModelConfig
 from distill.inputs import PAIRED_VIEWS
 from distill.models import build_model
+from distill.preemption import StopFlag
 from distill.run_folder import RunPaths
 from distill.teacher import build as teacher_build
 from distill.teacher.build import build_cache
@@ -34,7 +35,7 @@ from tests.distill.conftest import metric_lines, open_alone, run_alone, save_new
 CPU = torch.device("cpu")
 
 
-def build(config: DistillConfig, progress=None) -> bool:
+def build(config: DistillConfig, progress=None, flag: StopFlag = StopFlag()) -> bool | None:  # noqa: B008 - lowered
     shards = ShardSet.open(config.data.shards)
     folder = config.teacher.cache
     assert folder is not None
@@ -44,6 +45,7 @@ def build(config: DistillConfig, progress=None) -> bool:
             folder,
             threads=1,
             progress=progress or silent,
+            flag=flag,
         )
 
 
@@ -197,6 +199,7 @@ def test_nothing_changed_is_a_hit(cached):
         ("augment.family", {"augment": {"family": "mccg"}}),
         ("augment.family", {"augment": {"family": "mean"}}),
         ("decoder", {"data": {"resampling": "opencv-area"}}),
+        ("decoder", {"data": {"aspect": "crop"}}),
         ("precision", {"teacher": {"precision": "bf16"}}),
         ("codec", {"teacher": {"codec": "float32"}}),
     ],

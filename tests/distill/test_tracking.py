@@ -8,10 +8,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pandas
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from distill.mlflow_runs import read_lines
+from distill.mlflow_runs import RunInStore, read_lines
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker, continue_run, tracking_uri
 from tests.distill.conftest import NO_SERVER, metric_lines
@@ -211,6 +213,52 @@ def test_lines_that_a_full_disk_loses_are_told_once_and_later_ones_are_whole(pat
     tracker.log(4, {"train/total": 1.0})
     assert caplog.text.count("metrics.jsonl cannot be written") == 1
     assert [entry["step"] for entry in read_lines(paths.metrics)[0]] == [1, 4]
+
+
+@pytest.mark.parametrize("uri", ["a store", "spool"])
+def test_metrics_are_in_a_csv_file_too_each_once(paths, store, uri):
+    asked = {"name": "csv", "experiment": "tests", "params": {}, "tags": {}}
+    asked["uri"] = store if uri == "a store" else uri
+    for last in (3, 5):  # the second attempt resumes behind step 2
+        tracker = Tracker(paths)
+        tracker.rewind(2)
+        tracker.start(csv=last == 3, **asked)
+        for step in range(1 if last == 3 else 3, last + 1):
+            tracker.log(step, {"train/total": 1 / step, "probe/d2s/ap": float(last)})
+        tracker.finish("KILLED")
+    with continue_run(paths) as evaluation:
+        evaluation.log(5, {"test/d2s/ap": float("nan")})
+    table = pandas.read_csv(paths.csv).pivot_table("value", "step", "name", dropna=False)
+    assert table["train/total"].tolist() == [1 / step for step in range(1, 6)]
+    assert table["probe/d2s/ap"].tolist() == [3, 3, 5, 5, 5]
+    assert len(pandas.read_csv(paths.csv)) == 11, "each once"
+
+
+def test_a_record_that_a_store_refuses_keeps_none_behind_it_waiting(
+    paths, store, monkeypatch, caplog
+):
+    refused = ["bad.txt"]
+    send = RunInStore._send_record
+
+    def send_or_refuse(run: RunInStore, **record: str) -> None:
+        if Path(record["source"]).name in refused:
+            raise MlflowException("too large\nfor us")
+        send(run, **record)
+
+    monkeypatch.setattr(RunInStore, "_send_record", send_or_refuse)
+    tracker = start(paths, store)
+    for name in ("bad.txt", "good.txt"):
+        (paths.folder / name).write_text(name)
+        tracker.log_artifact(paths.folder / name)
+    tracker.log(1, {"train/total": 1.0})
+    tracker.finish("FINISHED")
+    client, run_id = MlflowClient(store), link(paths)["run_id"]
+    assert [file.path for file in client.list_artifacts(run_id)] == ["good.txt"]
+    assert run_of(paths).info.status == "FINISHED" and history(paths, "train/total") == [(1, 1.0)]
+    assert caplog.text.count("does not take") == 1 and "(too large)" in caplog.text
+    refused.clear()
+    assert RunInStore(paths).send() == 1 and RunInStore(paths).send() == 0
+    assert [file.path for file in client.list_artifacts(run_id)] == ["bad.txt", "good.txt"]
 
 
 def test_where_runs_are_recorded(paths, monkeypatch):

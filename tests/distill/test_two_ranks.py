@@ -11,6 +11,7 @@ from data_shards.progress import show_progress
 from data_shards.recipe import build_config
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
+from distill.preemption import StopFlag
 from distill.teacher.build import build_cache
 from distill.teacher.source import LiveTeacher, load_teacher
 from tests.distill.conftest import ALL_TERMS, launch, write_recipe
@@ -134,7 +135,9 @@ def test_two_ranks_write_the_cache_of_one(seen, config, tmp_path):
             tmp_path / "one",
             threads=1,
             progress=progress,
+            flag=StopFlag(),
         )
     one, two = tmp_path / "one", config.teacher.cache
     assert len(list(one.iterdir())) == 3
     assert files(one) == files(two)
+    assert [rank["cache"] for rank in seen] == [[None, True]] * 2

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from data_shards.layouts import read_layout
+from data_shards.layouts.published import PUBLISHED
 from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
@@ -19,11 +20,11 @@ from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesCon
 from distill.config.objectives import InfoNceConfig
 from distill.models import build_model
 from distill.run_folder import RunPaths, open_run_folder
-from distill.weights_file import save_weights
+from distill.weights_file import TrainingData, save_weights
 from evaluation.cli import evaluate
-from evaluation.efficiency.cost import Cost
+from evaluation.efficiency import Cost
 from evaluation.ranking import metrics, rank
-from evaluation.report import Report, Result
+from evaluation.report import Measurement, Report, Result
 from evaluation.retrieval import Retrieval
 
 TRAIN, TEST, DISTRACTORS, VIEWS = 20, 6, 3, 2
@@ -82,7 +83,7 @@ def write_sues(root: Path) -> Path:
 
 def sharded(raw: Path, layout: str, *, split: Path | None = None) -> ShardSet:
     """Write shards beside a raw folder."""
-    dataset = read_layout(raw, layout=layout, split=split)
+    dataset = read_layout(raw, layout=layout, split=split, name=layout)
     with show_progress("writing", enabled=False) as progress:
         write_shards(
             dataset, raw.parent / "shards", profile=Profile(), workers=1, progress=progress
@@ -157,8 +158,9 @@ def run(tmp_path: Path, shards: ShardSet) -> RunPaths:
     torch.manual_seed(0)
     model = build_model(config.model, num_places=TRAIN)
     places = [f"{place:04d}" for place in range(TRAIN)]
+    trained_on = TrainingData.of(shards)
     save_weights(
-        paths.weights, paths.card, model, config, places=places, layout="university1652", step=10
+        paths.weights, paths.card, model, config, places=places, step=10, trained_on=trained_on
     )
     return paths
 
@@ -167,6 +169,33 @@ TITLES = {"d2s": "drone to satellite", "s2d": "satellite to drone"}
 
 MakeResult = Callable[..., Result]
 MakeReport = Callable[..., Report]
+
+
+def measurement(*, dataset: str = "university1652", trained_on: str = "university1652", **how: Any):
+    """Return how numbers on a public data set were measured; both are given by their layouts."""
+    titles = {name: public.title for name, public in PUBLISHED.items()}
+    usual: dict[str, Any] = {
+        "dataset": titles.get(dataset, dataset),
+        "protocol": dataset,
+        "is_official": dataset in titles,
+        "trained_on": titles.get(trained_on, trained_on),
+        "trained_official": trained_on if trained_on in titles else "",
+        "zero_shot": dataset != trained_on if trained_on else None,
+        "shards_fingerprint": "0",
+        "flip": False,
+        "resampling": "pillow-bicubic",
+        "decoder": "simplejpeg",
+    }
+    return Measurement(**usual | how)
+
+
+def with_measurement(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts of a report, those of its measurement in one."""
+    names = Measurement.__dataclass_fields__.keys() & facts.keys()
+    how = measurement(**{name: facts[name] for name in names})
+    return {key: facts[key] for key in facts if key not in names} | {"measurement": how}
+
+
 MakeRetrieval = Callable[[list[list[float]], list[int], list[list[float]], list[int]], Retrieval]
 
 
@@ -199,25 +228,19 @@ def report() -> MakeReport:
             "arch": "convnext_tiny",
             "seed": 0,
             "step": 10,
-            "dataset": "university1652",
-            "trained_on": "university1652",
             "cost": Cost(
                 image_size=224, parameters=27_820_128, binary_parameters=0, macs=10**9, bops=0
             ),
             "image_size": 224,
             "descriptor_width": 768,
-            "flip": False,
-            "resampling": "pillow-bicubic",
-            "decoder": "simplejpeg",
             "checkpoint": "model.safetensors",
             "checkpoint_sha256": "0",
             "shards": "shards",
-            "shards_fingerprint": "0",
             "ranks": 1,
             "seconds": 12.34,
             "ranking_seconds": 0.5,
         }
-        return Report(results=results, **usual | unusual)
+        return Report(results=results, **with_measurement(usual | unusual))
 
     return report
 

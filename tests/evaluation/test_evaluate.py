@@ -45,8 +45,9 @@ def test_the_report_has_both_directions_with_and_without_distractors(
     arguments = ["--checkpoint", str(run.folder), "--shards", str(shards.folder), "--json"]
     assert evaluate([*arguments, "--no-mlflow", "--threads", "1"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values == json.loads((run.folder / "evaluation.json").read_text())
-    report = read_report(run.folder / "evaluation.json")
+    folder = run.folder / "evaluations/university1652"
+    assert values == json.loads((folder / "report.json").read_text())
+    report = read_report(folder / "report.json")
     rows = {result.name: result for result in report.results}
     assert list(rows) == ["d2s", "s2d", "d2s/no-distractors", "s2d/no-distractors"]
     assert all(result.metrics.keys() == METRICS for result in report.results)
@@ -55,18 +56,19 @@ def test_the_report_has_both_directions_with_and_without_distractors(
     assert rows["s2d"].chance == pytest.approx(2 / 18)
     assert rows["s2d/no-distractors"].chance == pytest.approx(2 / 12)
     assert (report.name, report.role, report.method) == ("newborn", "alone", "pfed")
-    assert (report.image_size, report.resampling, report.flip) == (32, "opencv-linear", False)
-    assert (report.dataset, report.trained_on) == ("university1652", "university1652")
-    assert report.shards_fingerprint == shards.fingerprint
+    how = report.measurement
+    assert (report.image_size, how.resampling, how.flip) == (32, "opencv-linear", False)
+    assert (how.dataset, how.trained_on) == ("university1652", "university1652")
+    assert how.shards_fingerprint == shards.fingerprint
     assert report.absent == ("street2s", "s2street", "street2d", "d2street")
     model = load_student(run.folder).model
     assert 0 < report.cost.parameters < sum(p.numel() for p in model.parameters())
     assert report.cost.macs > 0
     assert 0 <= report.ranking_seconds <= report.seconds
     assert {"retrieval_d2s.png", "retrieval_s2d.png"} <= {
-        path.name for path in (run.folder / "figures").iterdir()
+        path.name for path in (folder / "figures").iterdir()
     }
-    assert {path.suffix for path in run.folder.glob("evaluation.*")} == {".json", ".md", ".tex"}
+    assert {path.suffix for path in folder.glob("report.*")} == {".json", ".md", ".tex"}
 
 
 def counts(result: Result) -> tuple[float, float]:
@@ -77,10 +79,9 @@ def test_people_get_a_table(
     run: RunPaths, shards: ShardSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--checkpoint", str(run.weights), "--shards", str(shards.folder)]
-    out = run.folder / "elsewhere" / "report.json"
+    out = run.folder / "elsewhere" / "mine"
     assert evaluate([*arguments, "--out", str(out), "--no-figures", "--no-mlflow"]) == 0
-    assert out.is_file()
-    assert not (out.parent / "report_figures").exists()
+    assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "report.tex"}
     shown = capsys.readouterr().out
     assert "drone to satellite" in shown
     assert "recall@1" in shown
@@ -105,7 +106,7 @@ def test_metrics_reach_the_spool_under_names_that_mlflow_knows(
     assert {"test/d2s/recall_at_1", "test/s2d/recall_at_1_percent", "test/s2d/ap"} <= set(
         entry["metrics"]
     )
-    evaluate([*arguments, "--flip", "--image-size", "48", "--out", str(run.folder / "flip.json")])
+    evaluate([*arguments, "--flip", "--image-size", "48"])
     entry = json.loads(run.metrics.read_text().splitlines()[-1])
     # Another question than the plain one, so not under its name.
     assert "test-flip-48px/d2s/no-distractors/recall_at_1" in entry["metrics"]

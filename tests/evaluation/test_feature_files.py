@@ -167,8 +167,9 @@ def test_our_reader_takes_back_what_we_wrote(dtype: torch.dtype, tmp_path: Path)
     query = torch.randn(3, 7, generator=generator, dtype=dtype)
     gallery = torch.randn(6, 7, generator=generator, dtype=dtype)
     labels = torch.tensor([3, 1651, -1])
-    path = write_mat(
-        tmp_path / "deep/d2s.mat",
+    path = tmp_path / "deep/d2s.mat"
+    write_mat(
+        path,
         query,
         labels,
         gallery,
@@ -189,12 +190,12 @@ def test_our_reader_takes_back_what_we_wrote(dtype: torch.dtype, tmp_path: Path)
 
 def test_the_answer_is_lines_of_names_between_tabs(tmp_path: Path) -> None:
     names = [[f"q{query}n{place}" for place in range(10)] for query in range(3)]
-    path = write_submission(tmp_path / "answer.txt", names)
-    assert path.read_text() == "".join("\t".join(line) + "\n" for line in names)
-    assert [file.name for file in tmp_path.iterdir()] == ["answer.txt"]
+    write_submission(tmp_path / "answer.txt", names)
+    lines = (tmp_path / "answer.txt").read_text()
+    assert lines == "".join("\t".join(line) + "\n" for line in names)
 
 
 @pytest.mark.parametrize("name", ["b c", "a\tb", ""])
-def test_a_name_that_no_answer_can_hold_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_that_no_answer_can_hold_is_refused(name: str) -> None:
     with pytest.raises(DescriptorError, match="give names without blanks and tabs"):
-        refuse_unfit_names(tmp_path / "answer.txt", ["a", name])
+        refuse_unfit_names(["a", name])

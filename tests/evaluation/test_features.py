@@ -151,14 +151,14 @@ def test_a_table_without_json_and_a_file_with_out(
     arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "f.npz", **arrays)
-    config = EvaluateConfig(features=tmp_path / "f.npz", out=tmp_path / "new/r.json", rerank=True)
+    config = EvaluateConfig(features=tmp_path / "f.npz", out=tmp_path / "new/r", rerank=True)
     assert evaluate_features(config) == 0
     shown = capsys.readouterr().out
     numbers = expected(arrays)
     assert "30 queries in 120 images" in shown
     assert f"{100 * numbers['ap']:.2f}" in shown
     assert "k-reciprocal" in shown
-    written = json.loads((tmp_path / "new/r.json").read_text())
+    written = json.loads((tmp_path / "new/r/metrics.json").read_text())
     assert written["ap"] == numbers["ap"]
     assert set(written) == {*SEVEN, "reranked"}
 
@@ -167,8 +167,8 @@ def test_the_official_file_is_read_back_to_the_bit(
     arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "f.npz", **arrays)
-    first = printed(capsys, tmp_path / "f.npz", descriptors_out=tmp_path / "out")
-    path = tmp_path / "out/pytorch_result.mat"
+    first = printed(capsys, tmp_path / "f.npz", descriptors=True, out=tmp_path / "out")
+    path = tmp_path / "out/descriptors/pytorch_result.mat"
     theirs = loadmat(path)
     for key, array in arrays.items():
         assert np.array_equal(theirs[key].reshape(array.shape), array)
@@ -185,10 +185,11 @@ def test_half_precision_is_searched_ranked_again_and_written(
     np.savez(
         tmp_path / "full.npz", **(arrays | {key: half.astype("f4") for key, half in halves.items()})
     )
-    options = {"rerank": True, "descriptors_out": tmp_path}
+    options = {"rerank": True, "descriptors": True, "out": tmp_path / "out"}
     half = printed(capsys, tmp_path / "half.npz", **options)
     assert half == printed(capsys, tmp_path / "full.npz", **options)
-    assert printed(capsys, tmp_path / "pytorch_result.mat", rerank=True) == half
+    written = tmp_path / "out/descriptors/pytorch_result.mat"
+    assert printed(capsys, written, rerank=True) == half
 
 
 @pytest.mark.parametrize("key", ["gallery_name", "gallery_path"])
@@ -198,17 +199,17 @@ def test_a_submission_names_the_ten_best_of_each_query(
     names = np.array([f"tile{row:03d}" for row in range(120)])
     arrays[key] = np.char.add(np.char.add("a/b.c/", names), ".webp") if "path" in key else names
     np.savez(tmp_path / "f.npz", **arrays)
-    printed(capsys, tmp_path / "f.npz", submission=tmp_path / "answer.txt")
+    asked: Any = {"submission": True, "out": tmp_path / "out"}
+    printed(capsys, tmp_path / "f.npz", **asked)
     score = arrays["query_f"].astype("f8") @ arrays["gallery_f"].astype("f8").T
     score[:, 5] = -np.inf  # junk is never named
     best = np.argsort(-score, axis=1, kind="stable")[:, :10]
-    lines = (tmp_path / "answer.txt").read_text().splitlines()
+    lines = (tmp_path / "out/submission.txt").read_text().splitlines()
     assert [line.split("\t") for line in lines] == names[best].tolist()
 
-    printed(
-        capsys, tmp_path / "f.npz", submission=tmp_path / "again.txt", rerank=True, rerank_top=10
-    )
-    again = [line.split("\t") for line in (tmp_path / "again.txt").read_text().splitlines()]
+    printed(capsys, tmp_path / "f.npz", **asked, rerank=True, rerank_top=10)
+    answer = tmp_path / "out/submission.txt"
+    again = [line.split("\t") for line in answer.read_text().splitlines()]
     assert [sorted(line) for line in again] == np.sort(names[best], axis=1).tolist()
     assert again != names[best].tolist()
 
@@ -219,42 +220,33 @@ def test_names_that_no_answer_can_hold_are_refused_before_anything_is_written(
     arrays["gallery_name"] = np.array([f"tile {row}" for row in range(120)])
     np.savez(tmp_path / "f.npz", **arrays)
     config = EvaluateConfig(
-        features=tmp_path / "f.npz", submission=tmp_path / "a.txt", descriptors_out=tmp_path
+        features=tmp_path / "f.npz", submission=True, descriptors=True, out=tmp_path / "out"
     )
     with pytest.raises(DescriptorError, match="cannot hold the name 'tile 0'"):
         evaluate_features(config)
     assert [file.name for file in tmp_path.iterdir()] == ["f.npz"]
 
 
-def test_the_file_that_is_read_is_not_written_over(
-    arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    np.savez(tmp_path / "f.npz", **arrays)
-    printed(capsys, tmp_path / "f.npz", descriptors_out=tmp_path)
-    path = tmp_path / "pytorch_result.mat"
-    before = path.read_bytes()
-    with pytest.raises(DescriptorError, match="pytorch_result.mat would be written over"):
-        evaluate_features(
-            EvaluateConfig(features=path, normalize=True, descriptors_out=tmp_path / "x/..")
-        )
-    assert path.read_bytes() == before
-
-
 def test_what_is_there_is_not_written_over(arrays: Arrays, tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", **arrays, gallery_name=np.array(["a", "b", "c"] * 40))
-    options: Any = {"submission": tmp_path / "answer.txt", "descriptors_out": tmp_path / "mat"}
+    options: Any = {"submission": True, "descriptors": True, "out": tmp_path / "out"}
     evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", **options))
-    with pytest.raises(DescriptorError, match=r"pytorch_result.mat exists; give --overwrite"):
+    with pytest.raises(DescriptorError, match=r"out exists; give --overwrite"):
         evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", **options))
     evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", overwrite=True, **options))
-    assert loadmat(tmp_path / "mat/pytorch_result.mat")["query_f"].shape == (30, 12)
+    written = loadmat(tmp_path / "out/descriptors/pytorch_result.mat")
+    assert written["query_f"].shape == (30, 12)
+    asked = EvaluateConfig(features=tmp_path / "f.npz", overwrite=True, out=tmp_path)
+    with pytest.raises(DescriptorError, match="f.npz was written by no evaluation"):
+        evaluate_features(asked)
 
 
 def test_paths_are_written_as_they_stand(arrays: Arrays, tmp_path: Path) -> None:
     paths = [f"gallery/{row:03d}.jpg" for row in range(120)]
     np.savez(tmp_path / "f.npz", **arrays, gallery_path=paths)
-    evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", descriptors_out=tmp_path))
-    written = loadmat(tmp_path / "pytorch_result.mat")
+    asked: Any = {"features": tmp_path / "f.npz", "out": tmp_path / "out"}
+    evaluate_features(EvaluateConfig(**asked, descriptors=True))
+    written = loadmat(tmp_path / "out/descriptors/pytorch_result.mat")
     assert written["gallery_path"].tolist() == paths
     assert "query_path" not in written
 
@@ -270,7 +262,7 @@ def test_numbers_are_told_when_a_file_cannot_be_written(
 
     np.savez(tmp_path / "f.npz", **arrays)
     monkeypatch.setattr("os.fsync", no_space)
-    options: Any = {"out": tmp_path / "r.json", "descriptors_out": tmp_path}
+    options: Any = {"out": tmp_path / "r", "descriptors": True}
     with pytest.raises(DescriptorError, match="No space left"):
         printed(capsys, tmp_path / "f.npz", **options)
     assert json.loads(capsys.readouterr().out) == expected(arrays)
@@ -281,11 +273,11 @@ def test_a_dry_run_checks_and_writes_nothing(
     arrays: Arrays, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     np.savez(tmp_path / "f.npz", **arrays)
-    options: Any = {"out": tmp_path / "r.json", "descriptors_out": tmp_path, "dry_run": True}
+    options: Any = {"out": tmp_path / "r", "descriptors": True, "dry_run": True}
     with caplog.at_level("INFO"):
         assert evaluate_features(EvaluateConfig(features=tmp_path / "f.npz", **options)) == 0
     assert "would search 30 queries in 120 images" in caplog.text
-    assert "would write" in caplog.text
+    assert f"would write {tmp_path / 'r'}" in caplog.text
     assert [file.name for file in tmp_path.iterdir()] == ["f.npz"]
 
 
@@ -297,7 +289,7 @@ def test_a_dry_run_checks_and_writes_nothing(
         ({"measure_speed": True}, "--measure-speed"),
         ({"batch_size": 8, "threads": 2}, "--batch-size, --threads"),
         ({"distractors": ("more",)}, "--distractors"),
-        ({"submission": Path("a.txt")}, "holds no gallery_name"),
+        ({"submission": True, "out": Path("a")}, "holds no gallery_name"),
         ({"rerank": True}, "add --normalize"),
     ],
 )

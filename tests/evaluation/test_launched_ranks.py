@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 
 from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
@@ -16,42 +17,37 @@ from tests.evaluation.conftest import Evaluated
 ROOT = Path(__file__).parents[2]
 ENTRY_POINT = ROOT / "evaluation/run.py"
 SETTINGS = ("--batch-size", "4", "--flip", "--conditions", "fog", "--no-figures", "--no-mlflow")
+SETTINGS += ("--descriptors",)
 
 
 def test_two_ranks_give_the_report_of_one(
     evaluated: Evaluated, run: RunPaths, shards: ShardSet, tmp_path: Path
 ) -> None:
     assert torch.get_num_threads() == 1, "as each rank has: sums of floats are split by threads"
-    alone = evaluated(*SETTINGS, "--descriptors-out", tmp_path / "alone")
-    out, mats = tmp_path / "together.json", tmp_path / "together"
+    alone = evaluated(*SETTINGS, "--out", tmp_path / "alone")
+    out = tmp_path / "together"
     words = ["--checkpoint", run.folder, "--shards", shards.folder, "--out", out]
-    ended = launch(ENTRY_POINT, *words, *SETTINGS, "--descriptors-out", mats, "--threads", "1")
+    ended = launch(ENTRY_POINT, *words, *SETTINGS, "--threads", "1")
     assert ended.code == 0, ended.output
-    together = json.loads(out.read_text())
+    together = json.loads((out / "report.json").read_text())
     differing = {name for name in alone if alone[name] != together[name]}
     assert differing <= {"ranks", "seconds", "ranking_seconds"}
     assert (alone["ranks"], together["ranks"]) == (1, 2)
     for name in ("d2s.mat", "s2d.mat"):
-        one, two = (read_descriptors(tmp_path / who / name) for who in ("alone", "together"))
+        one, two = (loadmat(tmp_path / who / "descriptors" / name) for who in ("alone", "together"))
         assert all(np.array_equal(one[key], two[key]) for key in ("query_f", "gallery_f"))
     assert ended.output.count("full gallery") == 1, "one of them prints the table"
-
-
-def read_descriptors(path: Path) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat
-
-    return loadmat(path)
 
 
 def test_a_place_that_cannot_be_written_is_told_once_and_stops_both_ranks_before_they_describe(
     run: RunPaths, shards: ShardSet, tmp_path: Path
 ) -> None:
-    (tmp_path / "there.json").mkdir()
+    (tmp_path / "there").mkdir()
     words = ["--checkpoint", run.folder, "--shards", shards.folder, *SETTINGS]
-    ended = launch(ENTRY_POINT, *words, "--out", tmp_path / "there.json", "--threads", "1")
+    ended = launch(ENTRY_POINT, *words, "--out", tmp_path / "there", "--threads", "1")
     assert ended.code != 0
     assert len(ended.sentences) == 1
-    assert "there.json exists; give --overwrite" in ended.sentences[0]
+    assert "there exists; give --overwrite" in ended.sentences[0]
     assert ended.our_tracebacks == 0
     assert "describing" not in ended.output
 

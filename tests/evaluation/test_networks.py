@@ -5,15 +5,17 @@ import pytest
 import timm
 import torch
 import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from data_shards.errors import RecipeError
+from data_shards.errors import CheckpointError, RecipeError
 from data_shards.recipe import build_config
 from data_shards.schema import View
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig
 from distill.models import backbones, build_model
 from distill.run_folder import RunPaths
-from distill.weights_file import save_weights
+from distill.weights_file import load_student, save_weights
 from evaluation.protocols import DRONE_TO_SATELLITE, SATELLITE_TO_DRONE
 from tests.evaluation.conftest import TRAIN, Evaluated, save_image, sharded
 from tests.evaluation.test_asymmetric import described, measured, searched
@@ -48,11 +50,20 @@ def rebuild(run: RunPaths, model: dict[str, object], *, image_size: int) -> None
     values["data"]["image_size"] = image_size
     config = build_config(DistillConfig, values, where="test")
     torch.manual_seed(1)
-    places = [f"{place:04d}" for place in range(TRAIN)]
+    old = load_student(run.weights)
+    facts = {"places": old.places, "step": old.step, "trained_on": old.trained_on}
     newborn = build_model(config.model, num_places=TRAIN)
-    save_weights(
-        run.weights, run.card, newborn, config, places=places, layout="university1652", step=10
-    )
+    save_weights(run.weights, run.card, newborn, config, **facts)
+
+
+def test_weights_that_are_not_numbers_are_told_as_such(run: RunPaths) -> None:
+    with safe_open(run.weights, framework="pt") as opened:
+        metadata = opened.metadata()
+    state = load_file(run.weights)
+    first = next(iter(state))
+    save_file({**state, first: state[first] * torch.nan}, run.weights, metadata=metadata)
+    with pytest.raises(CheckpointError, match=f"holds NaN or infinity in 1 tensors .{first} is"):
+        load_student(run.folder)
 
 
 @pytest.fixture(autouse=True)

@@ -7,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_shards.errors import CheckpointError, DescriptorError, RecipeError, ShardError
+from data_shards.recipe import build_config, parse_command
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
+from distill.config import DistillConfig
 from distill.run_folder import RunPaths
-from distill.weights_file import WEIGHTS_FORMAT, load_student
+from distill.weights_file import WEIGHTS_FORMAT, TrainingData, load_student, save_weights
 from evaluation.cli import evaluate
-from evaluation.inputs import layout_trained_on
+from evaluation.config import EvaluateConfig
+from evaluation.inputs import open_inputs
 from evaluation.ranking.rerank import RerankSettings
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.report import read_report
-from tests.evaluation.conftest import Evaluated, save_image, sharded
+from tests.evaluation.conftest import TRAIN, Command, Evaluated, save_image, sharded
 
 
 def rows(report: dict) -> dict[str, dict]:
@@ -32,37 +36,68 @@ def test_a_data_set_never_trained_on_is_zero_shot(
     evaluated: Evaluated, run: RunPaths, sues_shards: ShardSet
 ) -> None:
     report = evaluated(on=sues_shards)
-    assert (report["dataset"], report["trained_on"]) == ("sues200", "university1652")
+    how = report["measurement"]
+    assert (how["dataset"], how["trained_on"]) == ("sues200", "university1652")
     assert report["absent"] == ["d2s/200m", "d2s/250m", "s2d/200m", "s2d/250m"]
     headlines = ["d2s/150m", "d2s/300m", "s2d/150m", "s2d/300m"]
     parted = ["d2s/150m/no-distractors", "d2s/300m/no-distractors"]
     assert list(rows(report))[:6] == headlines + parted
     # Beside the report on its own data set, not over it.
-    assert not (run.folder / "evaluation.json").exists()
-    assert read_report(run.folder / "evaluation_sues200.json").is_zero_shot
+    assert [path.name for path in (run.folder / "evaluations").iterdir()] == ["sues200"]
+    report = read_report(run.folder / "evaluations/sues200/report.json")
+    assert report.measurement.zero_shot
 
 
-def test_what_it_was_trained_on_is_found_in_its_recipe_too(
-    run: RunPaths, sues_shards: ShardSet
+def test_what_was_trained_on_is_told_by_shards_names_and_places_not_by_the_layout(
+    command: Command, shards: ShardSet
 ) -> None:
-    untold = replace(load_student(run.folder), layout="")
-    assert layout_trained_on(untold) == "university1652"
-    recipe = {**untold.recipe, "data": {"shards": str(run.folder / "gone")}}
-    assert layout_trained_on(replace(untold, recipe=recipe)) == ""
-    # Shards that have been replaced by those of other places are not believed.
-    recipe = {**untold.recipe, "data": {"shards": str(sues_shards.folder)}}
-    assert layout_trained_on(replace(untold, recipe=recipe)) == ""
+    config = parse_command(EvaluateConfig, command(), prog="test")
+    inputs = open_inputs(config, torch.device("cpu"))
+    of_these, loaded = TrainingData.of(shards), inputs.loaded
+
+    def asked(places: tuple[str, ...] = loaded.places, **other: str) -> tuple[bool | None, int]:
+        model = replace(loaded, places=places, trained_on=replace(of_these, **other))
+        one = replace(inputs, loaded=model)
+        return one.measurement.zero_shot, one.seen_places
+
+    tested = loaded.places + shards.places[TRAIN : TRAIN + 2]
+    assert asked() == (False, 0)
+    assert asked(dataset="toledo") == (False, 0), "the very same shards"
+    assert asked(fingerprint="others") == (False, 0), "others of the same data set"
+    assert asked(tested, fingerprint="others") == (False, 2)
+    # An id names a place in its own data set alone; a layout names none.
+    assert asked(tested, dataset="toledo", fingerprint="others") == (True, 0)
+    assert asked(tested, dataset="", fingerprint="") == (None, 0)
 
 
 def test_flip_size_and_resampling_stand_in_the_report(evaluated: Evaluated) -> None:
     plain = evaluated()
     told = evaluated("--flip", "--image-size", "48", "--resampling", "pillow-bicubic")
-    assert (plain["flip"], plain["image_size"]) == (False, 32)
-    assert (told["flip"], told["image_size"], told["resampling"]) == (True, 48, "pillow-bicubic")
+    assert (plain["measurement"]["flip"], plain["image_size"]) == (False, 32)
+    how = told["measurement"]
+    assert (how["flip"], told["image_size"], how["resampling"]) == (True, 48, "pillow-bicubic")
     assert told["cost"]["image_size"] == 48
     mirrored = evaluated("--flip")
     assert mirrored["cost"]["macs"] == 2 * plain["cost"]["macs"], "two passes per image"
     assert mirrored["cost"]["parameters"] == plain["cost"]["parameters"]
+
+
+def test_images_become_square_as_they_did_in_training(
+    evaluated: Evaluated, command: Command, run: RunPaths
+) -> None:
+    assert evaluated()["measurement"]["aspect"] == "squeeze"
+    values, loaded = yaml.safe_load(run.recipe.read_text()), load_student(run.folder)
+    values["data"]["aspect"] = "crop"
+    config = build_config(DistillConfig, values, where="test")
+    known = {"places": loaded.places, "trained_on": loaded.trained_on, "step": 10}
+    save_weights(run.weights, run.card, loaded.model, config, **known)
+    asked = parse_command(EvaluateConfig, command("--gallery-checkpoint", run.folder), prog="test")
+    inputs = open_inputs(asked, torch.device("cpu"))
+    assert inputs.gallery is not None
+    assert inputs.shards.aspect == inputs.gallery.shards.aspect == "crop"
+    assert evaluated()["measurement"]["aspect"] == "crop"
+    table = (run.folder / "evaluations/university1652/report.md").read_text()
+    assert "32 px, opencv-linear, crop" in table
 
 
 def test_flip_adds_before_it_scales(run: RunPaths) -> None:
@@ -79,7 +114,7 @@ def test_flip_adds_before_it_scales(run: RunPaths) -> None:
 
 def test_distractors_make_the_gallery_larger(evaluated: Evaluated, sues_shards: ShardSet) -> None:
     report = evaluated("--distractors", sues_shards.folder)
-    assert report["distractors"] == [sues_shards.fingerprint]
+    assert report["measurement"]["distractors"] == [sues_shards.fingerprint]
     assert rows(report)["d2s"]["metrics"]["num_gallery"] == 9 + 7
     plain = rows(evaluated())
     for name in ("d2s/no-distractors", "s2d/no-distractors"):
@@ -114,7 +149,7 @@ def test_weather_is_laid_over_drone_queries_alone(evaluated: Evaluated) -> None:
     assert {"d2s/fog", "d2s/dark"} <= rows(report).keys()
     assert not any(name.startswith("s2d/fog") for name in rows(report))
     assert rows(report)["d2s/fog"]["metrics"] != rows(report)["d2s"]["metrics"]
-    assert report["conditions_version"] >= 1
+    assert report["measurement"]["conditions_version"] >= 1
     assert rows(evaluated("--conditions", "fog"))["d2s/fog"] == rows(report)["d2s/fog"]
 
 
@@ -133,12 +168,11 @@ def test_fused_and_reranked_rows_are_labelled(evaluated: Evaluated) -> None:
 
 
 def test_descriptors_and_submission_are_written(
-    evaluated: Evaluated, tmp_path: Path, shards: ShardSet, capsys: pytest.CaptureFixture[str]
+    evaluated: Evaluated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, names = tmp_path / "mat", tmp_path / "answer.txt"
-    report = evaluated("--descriptors-out", folder, "--submission", names)
-    lines = names.read_text().split("\n")
-    assert len(lines) >= 12
+    report = evaluated("--descriptors", "--submission", "--out", tmp_path / "out")
+    assert len((tmp_path / "out/submission.txt").read_text().split("\n")) >= 12
+    folder = tmp_path / "out/descriptors"
     assert evaluate(["--features", str(folder / "d2s.mat"), "--json"]) == 0
     read_back = json.loads(capsys.readouterr().out)
     assert read_back == pytest.approx(rows(report)["d2s"]["metrics"])
@@ -148,10 +182,11 @@ def test_descriptors_and_submission_are_written(
 def test_a_submission_follows_the_ranking_that_was_asked_for(
     evaluated: Evaluated, shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, again = tmp_path / "plain.txt", tmp_path / "again.txt"
-    evaluated("--submission", plain)
+    plain, again = (tmp_path / name / "submission.txt" for name in ("plain", "again"))
+    evaluated("--submission", "--out", plain.parent)
     numbers = ["--rerank-k1", "3", "--rerank-k2", "2", "--rerank-lambda", "0"]
-    report = evaluated("--rerank", *numbers, "--submission", again)
+    words = ["--rerank", *numbers, "--submission", "--out", again.parent]
+    report = evaluated(*words)
     first = [line.split("\t")[0] for line in again.read_text().splitlines()]
     images = shards.images
     asked = images.place[images.where(role=Role.QUERY, view=View.DRONE)]
@@ -167,7 +202,7 @@ def test_a_submission_follows_the_ranking_that_was_asked_for(
         return replace(best, index_QK=best.index_QK.flip(1))
 
     monkeypatch.setattr("evaluation.exports.reorder", backwards)
-    evaluated("--rerank", *numbers, "--submission", again)
+    evaluated(*words)
     names = [line.split("\t") for line in plain.read_text().splitlines()]
     assert again.read_text() == "".join("\t".join(line[::-1]) + "\n" for line in names)
 
@@ -175,7 +210,7 @@ def test_a_submission_follows_the_ranking_that_was_asked_for(
 def test_a_challenge_without_answers_gets_a_submission_and_no_report(
     evaluated: Evaluated, run: RunPaths, tmp_path: Path
 ) -> None:
-    raw, answer = tmp_path / "challenge" / "raw", tmp_path / "answer.txt"
+    raw = tmp_path / "challenge" / "raw"
     for place in range(3):
         save_image(raw / f"gallery_satellite_160k/tile{place}.jpg", place, 9)
     for number, place in enumerate((2, 0)):
@@ -185,20 +220,22 @@ def test_a_challenge_without_answers_gets_a_submission_and_no_report(
     words = ["--checkpoint", run.folder, "--shards", challenge.folder]
     with pytest.raises(DescriptorError, match="nothing to measure; give --submission"):
         evaluate([str(word) for word in words])
-    assert evaluate([str(word) for word in [*words, "--submission", answer]]) == 0
+    assert evaluate([str(word) for word in [*words, "--submission"]]) == 0
+    folder = run.folder / "evaluations/university160k"
+    (answer,) = folder.iterdir()
     lines = [line.split("\t") for line in answer.read_text().splitlines()]
     assert [sorted(line) for line in lines] == [["tile0", "tile1", "tile2"]] * 2
     # Pictures of one colour are alike even to a model that never learned: q1 shows place 0.
     assert [line[0] for line in lines] == ["tile0", "tile2"]
-    assert not list(run.folder.glob("evaluation*"))
+    assert answer.name == "submission.txt"
 
 
 def test_everything_asked_for_is_told_and_nothing_written(
-    run: RunPaths, shards: ShardSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: RunPaths, shards: ShardSet, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = sorted(run.folder.rglob("*"))
     words = ["--checkpoint", run.folder, "--shards", shards.folder, "--dry-run", "--conditions"]
-    words += ["all", "--multi-view", "1", "--rerank", "--submission", tmp_path / "answer.txt"]
+    words += ["all", "--multi-view", "1", "--rerank", "--submission"]
     with caplog.at_level("INFO"):
         assert evaluate([str(word) for word in words]) == 0
     told = caplog.text
@@ -206,9 +243,8 @@ def test_everything_asked_for_is_told_and_nothing_written(
     assert "would search s2d, satellite to drone: 6 queries, 18 images, 12 without" in told
     assert "12 drone queries again in each of fog, rain" in told
     assert "no images for: street2s" in told
-    assert f"would write {tmp_path / 'answer.txt'}" in told
+    assert f"would write {run.folder / 'evaluations/university1652'}" in told
     assert sorted(run.folder.rglob("*")) == before
-    assert list(tmp_path.glob("*.txt")) == []
 
 
 @pytest.mark.parametrize(
@@ -217,9 +253,6 @@ def test_everything_asked_for_is_told_and_nothing_written(
         (["--conditions", "fogg"], "'fog'"),
         (["--image-size", "8"], "larger --image-size"),
         (["--normalize"], "--normalize is about --features"),
-        (["--out", "table.md"], "--out table.md is to be JSON"),
-        (["--out", "model.safetensors"], "--out model.safetensors is to be JSON"),
-        (["--out", "a.json", "--submission", "a.json"], "are both a.json"),
         (["--distractors", "nowhere"], "no shards at nowhere"),
         (["--dry-run", "--multi-view", "1", "--view-distance", "pose"], "are not known"),
         (["--multi-view", "2"], "has more than 2 drone views; give a smaller number"),
@@ -235,7 +268,7 @@ def test_what_cannot_be_asked_is_refused(
     with pytest.raises((DescriptorError, RecipeError, ShardError), match=sentence) as refused:
         evaluated(*words)
     assert "\n" not in str(refused.value)
-    assert not list(run.folder.glob("evaluation*"))
+    assert not list(run.folder.glob("evaluations"))
 
 
 def test_views_are_not_fused_where_each_place_has_one(
@@ -251,11 +284,11 @@ def test_views_are_not_fused_where_each_place_has_one(
 
 
 def test_no_drone_queries_no_submission(
-    evaluated: Evaluated, shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evaluation.protocols.Searches.drone_to_satellite", ())
     with pytest.raises(DescriptorError, match="--submission is about drone queries"):
-        evaluated("--submission", tmp_path / "answer.txt")
+        evaluated("--submission")
 
 
 @pytest.mark.parametrize("damage", ["renamed", "format", "cut", "foreign"])
@@ -281,9 +314,9 @@ def test_weights_of_another_model_are_refused(
 
 def test_a_report_of_another_schema_is_refused(evaluated: Evaluated, run: RunPaths) -> None:
     report = evaluated()
-    path = run.folder / "evaluation.json"
+    path = run.folder / "evaluations/university1652/report.json"
     path.write_text(json.dumps(report | {"schema_version": 1}))
-    with pytest.raises(DescriptorError, match="schema version 1, this program reads 2"):
+    with pytest.raises(DescriptorError, match="schema version 1, this program reads 3"):
         read_report(path)
     path.write_text(json.dumps(report | {"results": [{"name": "d2s"}]}))
     with pytest.raises(DescriptorError, match="damaged report"):

@@ -3,17 +3,20 @@
 import errno
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib import rcParams
 
 from data_shards.errors import DescriptorError
+from data_shards.manifest import write_manifest
 from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from evaluation.cli import evaluate
 from evaluation.compare.collect import collect
-from evaluation.compare.config import CompareConfig
+from evaluation.config import CompareConfig
 from tests.evaluation.conftest import Command
 
 
@@ -25,14 +28,11 @@ def contents(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--out", "{}/folder.json"], "folder.json exists; give --overwrite .*with --out"),
-        (["--out", "/proc/x.json"], "/proc/x.json cannot be written .*--out"),
-        (["--out", "{}/mine.md/x.json"], "x.json cannot be written .*--out"),
-        (["--out", "{}/" + 250 * "x" + ".json"], "File name too long"),
-        (["--out", "{}/mine.json"], "mine.md exists"),
-        (["--out", "{}/own.json"], "own_figures/similarity.png exists"),
-        (["--submission", "{}/mine.md"], "mine.md exists.*with --submission"),
-        (["--descriptors-out", "{}"], "d2s.mat exists.*with --descriptors-out"),
+        (["--out", "{}/there"], "there exists; give --overwrite .*with --out"),
+        (["--out", "{}/there", "--overwrite"], "mine.png was written by no evaluation"),
+        (["--out", "{}/there/mine.png", "--overwrite"], "cannot be written .Not a directory"),
+        (["--out", "/proc/x"], "/proc/x cannot be written .*--out"),
+        (["--out", "{}/" + 300 * "x"], "File name too long"),
     ],
 )
 def test_a_place_where_nothing_can_or_may_be_written_is_refused_before_anything_is_described(
@@ -44,10 +44,9 @@ def test_a_place_where_nothing_can_or_may_be_written_is_refused_before_anything_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr("evaluation.evaluate.describe")
-    for name in ("folder.json", "own_figures"):
-        (tmp_path / name).mkdir()
-    for name in ("mine.md", "own_figures/similarity.png", "d2s.mat"):
-        (tmp_path / name).write_text("mine")
+    (tmp_path / "there").mkdir()
+    for name in ("report.json", "mine.png"):
+        (tmp_path / "there" / name).write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(DescriptorError, match=sentence) as refused:
         evaluate(command(*(word.format(tmp_path) for word in words), *dry))
@@ -55,39 +54,60 @@ def test_a_place_where_nothing_can_or_may_be_written_is_refused_before_anything_
     assert contents(tmp_path) == before
 
 
-def test_another_task_has_a_report_of_its_own_and_compare_finds_all(
+def test_another_task_has_a_folder_of_its_own_and_compare_finds_all(
     command: Command, run: RunPaths, sues_shards: ShardSet
 ) -> None:
     ways = {
-        "evaluation.json": ["--image-size", "32", "--resampling", "opencv-linear"],
-        "evaluation_flip_48px_pillow-bicubic.json": [
+        "university1652": ["--image-size", "32", "--resampling", "opencv-linear"],
+        "university1652_flip_48px_pillow-bicubic": [
             *("--flip", "--image-size", "48", "--resampling", "pillow-bicubic")
         ],
-        "evaluation_distractors.json": ["--distractors", sues_shards.folder],
-        "evaluation_sues200_flip.json": ["--flip", "--shards", sues_shards.folder],
+        "university1652_distractors": ["--distractors", sues_shards.folder],
+        "sues200_flip": ["--flip", "--shards", sues_shards.folder],
     }
     for words in ways.values():
         evaluate(command("--no-figures", *words))
-    assert {path.name for path in run.folder.glob("evaluation*.json")} == ways.keys()
-    entries, _ = collect(CompareConfig(reports=(run.folder,)))
-    assert {Path(entry.where).name for entry in entries} == ways.keys()
+    evaluations = run.folder / "evaluations"
+    assert {path.name for path in evaluations.iterdir()} == ways.keys()
+    for where in (run.folder, evaluations):
+        entries, _ = collect(CompareConfig(reports=(where,)))
+        assert {Path(entry.where).parent.name for entry in entries} == ways.keys()
+        assert {entry.recipe["name"] for entry in entries} == {"newborn"}
 
 
-def test_a_report_is_replaced_whole_and_only_if_told(
+def test_a_folder_is_replaced_whole_and_only_if_told(
     command: Command, run: RunPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evaluation.figures.style.DPI", 20)
     monkeypatch.setattr("evaluation.figures.style.CHART_DPI", 20)
     monkeypatch.setitem(rcParams, "pdf.use14corefonts", True)
-    evaluate(command("--conditions", "fog"))
-    (run.folder / "figures/mine.png").write_text("mine")
-    assert (run.folder / "figures/conditions.pdf").is_file()
-    with pytest.raises(DescriptorError, match=r"evaluation.json exists; give --overwrite"):
+    evaluate(command("--conditions", "fog", "--descriptors"))
+    folder = run.folder / "evaluations/university1652"
+    assert (folder / "figures/conditions.pdf").is_file()
+    with pytest.raises(DescriptorError, match=r"university1652 exists; give --overwrite"):
         evaluate(command())
     evaluate(command("--overwrite"))
-    left = {path.name for path in (run.folder / "figures").iterdir()}
-    assert {"mine.png", "recall_curves.pdf", "retrieval_d2s.png"} <= left
-    assert not any(name.startswith("conditions") for name in left)
+    files = {path.name for path in folder.rglob("*")}
+    assert {"report.json", "report.md", "recall_curves.pdf", "retrieval_d2s.png"} <= files
+    assert not {"conditions.pdf", "d2s.mat"} & files
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_numbers_of_another_data_set_replace_none_of_the_run(
+    run: RunPaths, shards: ShardSet, sues_shards: ShardSet, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(sues_shards.folder, own)
+    write_manifest(own, replace(sues_shards.manifest, name="Toledo (May 2024)"))
+    words = ["--checkpoint", run.folder, "--no-figures", "--shards"]
+    for folder in (shards.folder, own):
+        evaluate([str(word) for word in (*words, folder)])
+    names = ("university1652", "Toledo_May_2024")
+    assert {path.name for path in (run.folder / "evaluations").iterdir()} == {*names}
+    first, second = (json.loads(line)["metrics"] for line in run.metrics.read_text().splitlines())
+    assert "test/d2s/recall_at_1" in first
+    assert "test-Toledo_May_2024/d2s/150m/recall_at_1" in second
+    assert first.keys() & second.keys() == {"cost/parameters", "cost/ops"}
 
 
 def no_space(*words: object, **facts: object) -> None:
@@ -107,6 +127,4 @@ def test_numbers_are_told_when_a_file_cannot_be_written(
         evaluate(command("--json"))
     told = json.loads(capsys.readouterr().out)
     assert told["results"][0]["name"] == "d2s"
-    assert not list(run.folder.rglob("*.partial"))
-    if broken != "os.fsync":
-        assert json.loads((run.folder / "evaluation.json").read_text()) == told
+    assert not list((run.folder / "evaluations").iterdir()), "whole or not at all"

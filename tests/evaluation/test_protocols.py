@@ -1,17 +1,22 @@
 """Which images look for which: the rows of both data sets, absent views, distractors."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_shards.errors import DescriptorError
+from data_shards.packing.index_tars import index_tars
+from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from evaluation.joined_shards import JoinedShards
-from evaluation.protocols import PROTOCOLS, find_searches, protocols_of
+from evaluation.protocols import find_searches
+from tests.evaluation.conftest import sharded, write_sues
 
 
 def counts(shards: JoinedShards) -> dict[str, tuple[int, int]]:
@@ -29,8 +34,7 @@ def test_sues_is_searched_at_each_height_in_galleries_of_all_places(sues_shards:
         "s2d/300m": (3, 7 * 2),
     }
     searches = find_searches(shards)
-    absent = [protocol.name for protocol in searches.absent]
-    assert absent == ["d2s/200m", "d2s/250m", "s2d/200m", "s2d/250m"]
+    assert searches.absent == ()  # no height of which the shards hold nothing
     high = next(search for search in searches.found if search.protocol.name == "s2d/300m")
     assert set(shards.images.altitude_m[high.gallery_rows].tolist()) == {300.0}
     trained_on = shards.images.roles[high.gallery_rows] & Role.TRAIN != 0
@@ -40,9 +44,17 @@ def test_sues_is_searched_at_each_height_in_galleries_of_all_places(sues_shards:
     assert len(asked.gallery_rows) == 3 * 2
 
 
-def test_the_official_shape_of_sues_has_eight_searches() -> None:
-    names = [protocol.name for protocol in PROTOCOLS["sues200"]]
-    assert names == [f"{way}/{high}m" for way in ("d2s", "s2d") for high in (150, 200, 250, 300)]
+def test_heights_of_ones_own_are_searched_one_by_one(tmp_path: Path) -> None:
+    raw = write_sues(tmp_path / "raw")
+    for place in (raw / "drone_view_512").iterdir():
+        for height, own in ((150, "80"), (300, "100m")):
+            (place / str(height)).rename(place / own)
+        shutil.copytree(place / "80", place / "90")
+    shards = sharded(raw, "sues200", split=raw / "split.yaml")
+    assert counts(JoinedShards(shards)) == {
+        **{f"d2s/{height}m": (3 * 2, 7) for height in (80, 90, 100)},
+        **{f"s2d/{height}m": (3, 7 * 2) for height in (80, 90, 100)},
+    }
 
 
 def test_street_images_are_searched_where_there_are_some(
@@ -109,6 +121,15 @@ def test_shards_without_test_images_are_refused(shards: ShardSet) -> None:
         find_searches(JoinedShards(ShardSet(shards.folder, shards.manifest, images)))
 
 
-def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(DescriptorError, match="university1652"):
-        protocols_of("university1653")
+def test_tars_of_others_are_searched_by_the_roles_and_views_in_their_index(
+    evaluated: Callable[..., dict[str, Any]], street_shards: ShardSet, tmp_path: Path
+) -> None:
+    for tar in street_shards.folder.glob("*.tar"):
+        shutil.copy(tar, tmp_path)
+    with show_progress("indexing", enabled=False) as progress:
+        index_tars(tmp_path, roles=None, workers=1, progress=progress)
+    report = evaluated(on=ShardSet.open(tmp_path))
+    ours = evaluated(on=street_shards)
+    rows = [[(row["name"], row["metrics"]) for row in one["results"]] for one in (report, ours)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 12

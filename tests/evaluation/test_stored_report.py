@@ -47,11 +47,11 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardSet]:
 def test_a_report_is_what_it_was(
     name: str, run: RunPaths, alike: dict[str, ShardSet], tmp_path: Path
 ) -> None:
-    out = tmp_path / f"{name}.json"
+    out = tmp_path / name
     words = ["--checkpoint", run.folder, "--shards", alike[name].folder, "--out", out]
     words += [*OPTIONS[name].split(), "--no-mlflow", "--threads", "1", "--no-figures"]
     assert evaluate([str(word) for word in words]) == 0
-    found = _of_every_machine(tmp_path, name)
+    found = _of_every_machine(out, name)
     if os.environ.get("STORE_REPORTS"):
         STORED.mkdir(exist_ok=True)
         for file, content in found.items():
@@ -66,12 +66,14 @@ def test_a_report_is_what_it_was(
 
 def _of_every_machine(folder: Path, name: str) -> dict[str, str]:
     """Return the files of a report without what differs between machines and moments."""
-    report = json.loads((folder / f"{name}.json").read_text())
+    report = json.loads((folder / "report.json").read_text())
     kept = {key: value for key, value in report.items() if key not in OF_THIS_MACHINE}
     duration = f"{report['seconds']:.1f} s in all, {report['ranking_seconds']:.1f} s"
     tables = {
-        file: (folder / file).read_text().replace(duration, "0.0 s in all, 0.0 s")
-        for file in (f"{name}.md", f"{name}.tex")
+        f"{name}{suffix}": (folder / f"report{suffix}")
+        .read_text()
+        .replace(duration, "0.0 s in all, 0.0 s")
+        for suffix in (".md", ".tex")
     }
     return {f"{name}.json": json.dumps(kept, indent=1) + "\n", **tables}
 

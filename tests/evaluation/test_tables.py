@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 from evaluation.report import Report, Result
 from evaluation.tables import (
     COLUMNS,
@@ -88,6 +88,21 @@ def test_zero_shot_is_said_in_the_title(result: MakeResult, report: MakeReport) 
     title = r"student\_a&b on SUES-200, zero-shot: trained on University-1652"
     assert title in markdown(far)
     assert "zero-shot" not in markdown(report(result(0.5), trained_on=""))
+
+
+def test_ground_that_was_trained_on_is_named_in_the_title(
+    result: MakeResult, report: MakeReport
+) -> None:
+    title = "University-1652, 3 of whose tested places it was trained on (percent)"
+    assert title in markdown(report(result(0.5), seen_places=3))
+
+
+def test_only_the_official_counts_are_called_official(
+    result: MakeResult, report: MakeReport
+) -> None:
+    own = report(result(0.5), dataset="toledo", protocol="university1652", trained_on="toledo")
+    assert "**student\\_a&b on toledo (percent)**" in markdown(own)
+    assert [part.title for part in sections(own)] == ["full gallery"]
 
 
 def test_latex_is_whole_and_has_no_sign_unescaped(whole: Report) -> None:

@@ -52,7 +52,7 @@ def test_one_sbatch_brings_four_heights_and_two_methods_to_a_comparison(cluster:
     cluster.skydistill("synth", "raw", "--layout", "sues200", *world)
     cluster.skydistill("shard", "raw", "shards")
     write_small_sweep(cluster.folder)
-    for script in ("sues_all.sh", "university1652.sh"):
+    for script in ("sues_all.sh", "submit.sh"):
         (cluster.folder / "slurm").mkdir(exist_ok=True)
         shutil.copy(ROOT / "slurm" / script, cluster.folder / "slurm")
     cluster.run("sbatch", "slurm/sues_all.sh")
@@ -68,7 +68,9 @@ def test_one_sbatch_brings_four_heights_and_two_methods_to_a_comparison(cluster:
     cluster.wait(lambda: not cluster.queue(), seconds=3600)
     status = cluster.run("bash", "slurm/sues_all.sh", "--status")
     assert status.count(": done") == 40 and len(list(out.glob("*_cache_*"))) == 8
-    reports = [json.loads(path.read_text()) for path in out.glob("runs/*/evaluation.json")]
+    reports = [
+        json.loads(path.read_text()) for path in out.glob("runs/*/evaluations/test/report.json")
+    ]
     assert len(reports) == 20
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     (experiment,) = (one for one in client.search_experiments() if one.name == "demo")

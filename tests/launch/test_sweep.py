@@ -27,8 +27,8 @@ def test_the_rows_of_a_shipped_sweep_are_recipes_that_hold_together(path: Path) 
     assert len({stage.name for stage in stages}) == len(stages)
     trained = {f"{row.name}-{seed}" for row in config.rows for seed in config.seeds}
     for stage in stages:
-        used = [word for word in stage.argv if "/runs/" in word and "cache" not in word]
-        assert {Path(word).name for word in used} <= trained | {"teacher-0"}
+        used = [word.removesuffix("/evaluations/test") for word in stage.argv if "/runs/" in word]
+        assert {Path(word).name for word in used if "cache" not in word} <= trained | {"teacher-0"}
     in_arrays = [stage for array in job_arrays(stages) for stage in array.rows.values()]
     assert sorted(in_arrays, key=stages.index) == stages, "each in one array of Slurm jobs"
 
@@ -90,8 +90,8 @@ def test_rows_are_done_in_order_and_once(
         ended = read_exit(runs / name)
         assert ended is not None and ended["code"] == 0
     assert "start: " + str(runs / "step1-3") in (runs / "step2-3/recipe.yaml").read_text()
-    assert json.loads((runs / "step1-3/evaluation.json").read_text())["results"]
-    assert not (runs / "step2-3/evaluation.json").exists()
+    assert json.loads((runs / "step1-3/evaluations/test/report.json").read_text())["results"]
+    assert not (runs / "step2-3/evaluations/test/report.json").exists()
     said = capsys.readouterr().out
     assert "3 commands done, 0 were done before" in said
     *_, told, view = said.splitlines()
@@ -100,10 +100,15 @@ def test_rows_are_done_in_order_and_once(
     assert "step1" in (tmp_path / "out/comparison.html").read_text()
     assert sweep([str(table), "--local"]) == 0
     assert "0 commands done, 3 were done before" in capsys.readouterr().out
-    report = json.loads((runs / "step1-3/evaluation.json").read_text())
-    (runs / "step2-3/evaluation.json").write_text(
-        json.dumps(report | {"flip": True, "checkpoint_sha256": "another"})
-    )
+    (tmp_path / "out/comparison.html").unlink()
+    assert sweep([str(table), "--local", "--only", "students"]) == 0
+    assert "0 commands done, 2 were done before" in capsys.readouterr().out
+    assert not (tmp_path / "out/comparison.html").exists()
+    report = json.loads((runs / "step1-3/evaluations/test/report.json").read_text())
+    report["measurement"]["flip"] = True
+    other = runs / "step2-3/evaluations/test"
+    other.mkdir(parents=True)
+    (other / "report.json").write_text(json.dumps(report | {"checkpoint_sha256": "another"}))
     assert sweep([str(table), "--local"]) == 0
     assert "do not compare: flip no in" in capsys.readouterr().out.splitlines()[-2]
     assert_rows_are_children(tmp_path / "out", {"step1": "FINISHED", "step2": "FINISHED"})
@@ -127,6 +132,10 @@ def test_a_dry_run_lists_commands_and_starts_none(
     ]
     assert "--schedule '{num_steps: 2, warmup_steps: 1}'" in listed[1]
     assert not (tmp_path / "out").exists()
+    for only, titles in (("evaluations", ["evaluate step1, seed 3"]), ("teachers", [])):
+        assert sweep([str(table), "--dry-run", "--only", only]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert [line[2:] for line in said if line.startswith("#")] == titles
 
 
 @pytest.mark.parametrize(

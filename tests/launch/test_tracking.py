@@ -75,7 +75,8 @@ def test_a_sweep_has_ended_well_when_all_it_promised_is_there(
     record_exit(run, code=0, reason="said so")
     run.weights.touch()
     if is_evaluated:
-        (run.folder / "evaluation.json").touch()
+        (run.folder / "evaluations/test").mkdir(parents=True)
+        (run.folder / "evaluations/test/report.json").touch()
     list(sync(folder, store))
     assert runs_in(store, name)[name].info.status == status
 

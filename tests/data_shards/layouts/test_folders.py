@@ -1,9 +1,11 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_shards.errors import LayoutError
+from data_shards.layouts import read_layout
 from data_shards.layouts.folders import (
     child,
     image_names,
@@ -13,6 +15,7 @@ from data_shards.layouts.folders import (
     same_id,
     subfolders,
 )
+from data_shards.schema import View
 
 
 def test_numbers_in_names_are_sorted_as_numbers() -> None:
@@ -39,6 +42,24 @@ def test_digits_of_other_scripts_are_letters() -> None:
 )
 def test_a_key_holds_plain_letters(stem: str, name: str) -> None:
     assert key_name(stem) == name
+
+
+def test_a_name_is_one_however_its_letters_are_composed(
+    tmp_path: Path, make_raw: Callable[..., Path]
+) -> None:
+    one, other = "Caf\u00e9", "Cafe\u0301"
+    assert (key_name(other), same_id(other)) == (key_name(one), same_id(one))
+    raw = make_raw(tmp_path / "raw")
+    (raw / "train/drone/0001").rename(raw / f"train/drone/{one}")
+    (raw / "train/satellite/0001").rename(raw / f"train/satellite/{other}")
+    records = read_layout(raw).records
+    assert {(record.place, record.view) for record in records if "Caf" in record.place} == {
+        (one, View.DRONE),
+        (one, View.SATELLITE),
+    }
+    table = tmp_path / "coordinates.csv"
+    table.write_text(f"place,latitude,longitude\n{other},48.1,11.5\n")
+    assert read_layout(raw, coordinates=table).coordinates == {one: (48.1, 11.5)}
 
 
 def test_leading_zeros_do_not_make_another_place(tmp_path: Path) -> None:

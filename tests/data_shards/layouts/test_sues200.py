@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import LayoutError
-from data_shards.layouts import read_layout
+from data_shards.layouts import found_lines, read_layout
 from data_shards.layouts.split import official_split
 from data_shards.schema import ImageRecord, Role, View
 
@@ -192,55 +192,39 @@ def test_a_place_that_trains_and_is_queried_is_refused(sues_split: Path) -> None
 @pytest.mark.parametrize(
     ("gone", "sentence"),
     [
-        ("satellite-view", "satellite-view is missing; a raw SUES-200 folder has"),
-        ("drone_view_512", "drone_view_512 is missing; a raw SUES-200 folder has"),
-        ("satellite-view/0002", "query place 0002 has no satellite image; add it or remove"),
-        ("drone_view_512/0003", "train place 0003 has no drone image; add it or remove"),
+        ("satellite-view", "no satellite gallery, so that drone to satellite cannot be searched"),
+        ("satellite-view/0002", "no satellite image in the gallery: 1 place (0002), queries with"),
+        ("drone_view_512/0003", "no drone image to train on: 1 place (0003), not trained on"),
+        ("drone_view_512/0003/150", "left out: 1 empty folders (drone_view_512/0003/150)"),
     ],
 )
-def test_what_a_raw_folder_lacks_is_named(sues_raw: Path, gone: str, sentence: str) -> None:
+def test_any_part_of_a_raw_folder_may_be_missing(sues_raw: Path, gone: str, sentence: str) -> None:
     shutil.rmtree(sues_raw / gone)
-    with pytest.raises(LayoutError, match=sentence):
-        read(sues_raw)
-
-
-@pytest.mark.parametrize(
-    ("empty", "sentence"),
-    [
-        ("satellite-view", "satellite-view holds no folders; put one folder per place there"),
-        ("satellite-view/0001", "0001 holds no image; add the satellite images of this place"),
-        ("drone_view_512/0001", "0001 holds no folder of an altitude; put the drone images"),
-        ("drone_view_512/0001/150", "150 holds no image; add the drone images of this place"),
-    ],
-)
-def test_an_empty_raw_folder_is_named(sues_raw: Path, empty: str, sentence: str) -> None:
-    shutil.rmtree(sues_raw / empty)
-    (sues_raw / empty).mkdir()
-    with pytest.raises(LayoutError, match=sentence):
-        read(sues_raw)
+    if sentence.startswith("left"):
+        (sues_raw / gone).mkdir()
+    (sues_raw / "split.yaml").write_text("train: ['0001', '0003']\n")
+    told = found_lines(read_layout(sues_raw))
+    assert any(line.strip().startswith(sentence) for line in told), told
 
 
 @pytest.mark.parametrize(
     ("gone", "sentence"),
     [
-        ("Training", "Training is missing; an already split SUES-200 has Training/HEIGHT/satell"),
-        (
-            "Testing/150/query_drone",
-            "query_drone is missing; an already split SUES-200 has Testing",
-        ),
-        ("Training/*/satellite/0001", "train place 0001 has no satellite image"),
-        ("Testing/*/query_satellite/0004", "query place 0004 has no satellite image"),
+        ("Training", "no place to train on"),
+        ("Testing/*/query_drone", "no drone queries, so that drone to satellite cannot be"),
+        ("Training/*/satellite/0001", "no satellite image to train on: 1 place (0001), not"),
     ],
 )
-def test_what_a_split_copy_lacks_is_named(sues_split: Path, gone: str, sentence: str) -> None:
+def test_any_part_of_a_split_copy_may_be_missing(
+    sues_split: Path, gone: str, sentence: str
+) -> None:
     for folder in list(sues_split.glob(gone)):
         shutil.rmtree(folder)
-    with pytest.raises(LayoutError, match=sentence):
-        read(sues_split)
+    told = found_lines(read_layout(sues_split))
+    assert any(line.strip().startswith(sentence) for line in told), told
 
 
-def test_a_split_copy_without_altitudes_is_told_so(sues_split: Path) -> None:
-    shutil.rmtree(sues_split / "Testing")
-    (sues_split / "Testing").mkdir()
-    with pytest.raises(LayoutError, match="Testing holds no altitude; an already split SUES-200"):
-        read(sues_split)
+def test_heights_of_other_names_are_named(sues_raw: Path) -> None:
+    (sues_raw / "drone_view_512/0001/150").rename(sues_raw / "drone_view_512/0001/low")
+    told = read_layout(sues_raw).left_out
+    assert told.endswith("images in folders that are not of the layout (drone_view_512/0001/low)")

@@ -53,6 +53,12 @@ def test_tiles_are_places_and_queries_stand_in_the_order_of_the_list(raw: Path) 
     assert {query.roles for query in queries} == {Role.QUERY}
 
 
+def test_the_list_may_begin_with_a_byte_order_mark(raw: Path) -> None:
+    before, order = read_layout(raw).records, raw / "query_drone_name.txt"
+    order.write_text(order.read_text(), encoding="utf-8-sig")
+    assert read_layout(raw).records == before
+
+
 def test_the_edition_with_weather_is_packed_one_folder_deeper(raw: Path) -> None:
     before = [record.key for record in read_layout(raw).records]
     folder = raw / "query_drone160k_wx/query_drone_160k_wx_24"

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset as wds
+from PIL import Image
 
+from data_shards.index import ENCODINGS, read_index
 from data_shards.layouts import read_layout
 from data_shards.schema import ImageRecord, Role, View
 from data_shards.shards import ShardSet
@@ -76,6 +78,12 @@ def test_stock_tars_are_indexed_and_read(skydistill, tars: Path, tiny_shards: Sh
     assert skydistill("verify", tars).code == 0
 
 
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
 def test_headers_of_other_kinds_and_folders_are_fine(skydistill, tiny_raw, tmp_path) -> None:
     folder = tmp_path / "tars"
     folder.mkdir()
@@ -85,13 +93,15 @@ def test_headers_of_other_kinds_and_folders_are_fine(skydistill, tiny_raw, tmp_p
             parent = tarfile.TarInfo(f"place-{number}")
             parent.type = tarfile.DIRTYPE
             tar.addfile(parent)
-            member = tarfile.TarInfo(f"place-{number}/drone/{'long' * 40}.DRONE.JPG")
-            member.size = len(image)
-            tar.addfile(member, io.BytesIO(image))
+            for view in ("drone", "satellite"):
+                add(tar, f"./place-{number}/{view}/{'long' * 40}.{view.upper()}.JPG", image)
+                add(tar, f"./place-{number}/{view}/._a.{view}.jpg", b"what a Mac leaves")
     assert skydistill("shard", folder, "--index-only").code == 0
     shards = ShardSet.open(folder)
-    assert shards.images.key.tolist() == [f"place-{n}/drone/{'long' * 40}" for n in (1, 2)]
-    assert bytes(shards.read(0)) == bytes(shards.read(1)) == image
+    assert shards.images.key.tolist() == [
+        f"place-{n}/{view}/{'long' * 40}" for n in (1, 2) for view in ("drone", "satellite")
+    ]
+    assert bytes(shards.read(0)) == bytes(shards.read(3)) == image
 
 
 def test_a_second_run_changes_nothing(skydistill, tars: Path) -> None:
@@ -147,6 +157,18 @@ def test_plain_suffixes_do_when_the_key_names_the_view(skydistill, tiny_raw, tmp
     assert ShardSet.open(folder).manifest.counts["train"]["satellite"] == 10
 
 
+def test_a_format_in_disguise_is_known_by_its_bytes(skydistill, tmp_path: Path) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    views = ("drone", "satellite")
+    made = ({"__key__": f"0001/{view}/a", "jpg": png.getvalue()} for view in views)
+    folder = write_tars(tmp_path / "tars", "train", made)
+    assert skydistill("shard", folder, "--index-only").code == 0
+    (entry,) = ShardSet.open(folder).manifest.shards
+    index = read_index(folder / entry.index_name, tar=None, sha256=entry.index_sha256)
+    assert {ENCODINGS[row["encoding"]] for row in index.rows} == {"png"}
+
+
 def one_sample(tmp_path: Path, **members: Any) -> Path:
     key = members.pop("key", "0001/drone/a")
     return write_tars(tmp_path / "tars", "train", iter([{"__key__": key, **members}]))
@@ -197,6 +219,77 @@ def test_a_tar_that_is_cut_short_names_its_last_key(skydistill, tars: Path, keep
     told = skydistill("shard", tars, "--index-only").sentence
     assert f"{path} is cut short behind " in told
     assert not list(tars.glob("*.index"))
+
+
+def with_place(samples: Iterator[Sample], places: dict[str, str]) -> Iterator[Sample]:
+    """Yield samples of some places, under other names."""
+    for sample in samples:
+        place, _, rest = sample["__key__"].partition("/")
+        if place in places:
+            yield sample | {"__key__": f"{places[place]}/{rest}"}
+
+
+@pytest.mark.parametrize(
+    ("places", "sentence"),
+    [
+        ({"5001": "0001"}, "place 0001 (1 in all) stands in train and in test"),
+        ({"5001": "1"}, "place 1 is called 0001 and 1, two sources for one place"),
+    ],
+)
+def test_places_are_checked_as_those_of_raw_folders(
+    skydistill, tiny_raw: Path, tmp_path: Path, places, sentence
+) -> None:
+    folder = write_tars(tmp_path / "tars", "train", samples(tiny_raw, role=Role.TRAIN))
+    tested = with_place(samples(tiny_raw, role=Role.QUERY), places)
+    renamed = (sample | {"__key__": sample["__key__"] + "-again"} for sample in tested)
+    write_tars(folder, "test", renamed)
+    assert sentence in skydistill("shard", folder, "--index-only").sentence
+    assert not list(folder.glob("*.index"))
+
+
+def test_a_place_without_one_view_is_named(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
+    trained = samples(tiny_raw, role=Role.TRAIN)
+    lacking = (one for one in trained if one["__key__"] != "0003/satellite/0003")
+    folder = write_tars(tmp_path / "tars", "train", lacking)
+    told = skydistill("shard", folder, "--index-only").err
+    assert "no satellite image to train on: 1 place (0003), not trained on" in told
+
+
+def test_all_unreadable_images_are_named_or_left_out(
+    skydistill, tiny_raw: Path, tmp_path: Path
+) -> None:
+    damaged = {"0001/drone/image-02", "0007/drone/image-01"}
+
+    def damage(sample: Sample) -> Sample:
+        is_damaged = sample["__key__"] in damaged
+        return sample | ({"drone.jpg": sample["drone.jpg"][:500]} if is_damaged else {})
+
+    made = map(damage, samples(tiny_raw, role=Role.TRAIN))
+    folder = write_tars(tmp_path / "tars", "train", made)
+    ending = skydistill("shard", folder, "--index-only")
+    assert "2 images are unreadable (listed above)" in ending.sentence
+    assert all(f"{key} is not a readable image" in ending.err for key in damaged)
+    assert skydistill("shard", folder, "--index-only", "--skip-unreadable").code == 0
+    shards = ShardSet.open(folder)
+    assert len(shards.images) == 58
+    assert not damaged & set(shards.images.key.tolist())
+    assert "0001/drone/image-02 is left out, because it is unreadable" in (
+        shards.manifest.deviations
+    )
+    assert skydistill("verify", folder, "--decode").code == 0
+
+
+def test_tars_of_a_public_data_set_are_compared_with_it(
+    skydistill, tars: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "coordinates.csv"
+    table.write_text("place,latitude,longitude\n1,48.1,11.5\n")
+    options = ("--index-only", "--layout", "university1652", "--coordinates", table)
+    assert "this is not the whole of University-1652" in skydistill("shard", tars, *options).err
+    manifest = ShardSet.open(tars).manifest
+    assert (manifest.layout, manifest.coordinates) == ("university1652", {"0001": (48.1, 11.5)})
+    told = skydistill("shard", tars, "--index-only", "--layout", "sues201").sentence
+    assert "layout 'sues201' is unknown (did you mean 'sues200'?)" in told
 
 
 def test_a_key_in_two_tars_is_refused(skydistill, tiny_raw: Path, tmp_path: Path) -> None:

@@ -99,6 +99,43 @@ def test_every_kind_of_file_is_read(tmp_path: Path, name, convert, options) -> N
     assert difference(stored_file(record, SMALL).content, expected) < 4
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("a.tif", "RGB", {"compression": "tiff_lzw"}),
+        ("a.tiff", "I;16", {}),
+        ("a.bmp", "RGB", {}),
+        ("a.gif", "P", {}),
+        ("a.jp2", "RGB", {"irreversible": False}),
+        ("a.tga", "RGBA", {}),
+        ("a.heic", "RGB", {"quality": -1, "chroma": 444, "matrix_coefficients": 0}),
+        ("in-disguise.jpg", "RGB", {"format": "BMP"}),
+    ],
+)
+def test_other_formats_are_stored_without_loss(tmp_path: Path, name, mode, options) -> None:
+    image = picture().convert("L").convert("I").convert(mode) if mode == "I;16" else picture()
+    record = saved(tmp_path / name, image.convert(mode), **options)
+    stored = stored_file(record, ORIGINAL)
+    assert (stored.suffix, stored.orientation) == ("png", 1)
+    with Image.open(record.source) as original, Image.open(io.BytesIO(stored.content)) as png:
+        assert png.format == "PNG"
+        assert np.array_equal(np.asarray(original), np.asarray(png))
+    assert stored_file(record, SMALL).suffix == "jpg"
+
+
+def test_a_tiff_is_stored_upright_and_what_is_in_disguise_under_its_own_suffix(
+    tmp_path: Path,
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    record = saved(tmp_path / "a.tif", picture(), exif=exif)
+    stored = stored_file(record, ORIGINAL)
+    assert stored.orientation == 1
+    assert decode(stored.content).shape == (320, 240, 3)
+    png = saved(tmp_path / "b.jpg", picture(), format="PNG")
+    assert stored_file(png, ORIGINAL).suffix == "png"
+
+
 def test_transparent_parts_keep_their_colour(tmp_path: Path) -> None:
     clear = picture().convert("RGBA")
     clear.putalpha(0)

@@ -1,5 +1,6 @@
 """Damaged images are named, all at once, and left out only where that is said."""
 
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_shards.errors import LayoutError
-from data_shards.layouts import leave_out, read_layout
+from data_shards.layouts import found_lines, leave_out, read_layout
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import ShardSummary, write_shards
 from data_shards.verify import verify_shards
@@ -45,8 +46,11 @@ def test_all_unreadable_images_are_named_and_can_be_left_out(raw: Path, tmp_path
     ) as told:
         write(raw, out)
     assert {record.source for record in told.value.records} == {*damaged, tile}
-    with pytest.raises(LayoutError, match="query place 5001 has no satellite image"):
-        leave_out(dataset, told.value.records, raw=raw)
+    rest = leave_out(dataset, told.value.records, raw=raw)
+    sentence = "no satellite image in the gallery: 1 place (5001), queries without answer"
+    assert f"  {sentence}" in found_lines(rest)
+    with pytest.raises(LayoutError, match="no image of .* is readable"):
+        leave_out(dataset, dataset.records, raw=raw)
     shutil.copy(raw / "test/gallery_satellite/5002/5002.jpg", tile)
     shutil.copy(tile, query)
     with pytest.raises(UnreadableError) as told:
@@ -58,6 +62,24 @@ def test_all_unreadable_images_are_named_and_can_be_left_out(raw: Path, tmp_path
     assert sentence in done.manifest.deviations
     with pytest.raises(UnreadableError):
         write(raw, out)
+
+
+def test_what_is_no_plain_file_is_named_with_what_is_damaged(
+    skydistill, raw: Path, tmp_path: Path
+) -> None:
+    damage_scan(raw / "train/drone/0001/image-01.jpeg")
+    for place, make in (("0002", os.mkfifo), ("0003", lambda path: path.symlink_to("gone"))):
+        (path := raw / f"train/drone/{place}/image-01.jpeg").unlink()
+        make(path)
+    ending = skydistill("shard", raw, tmp_path / "shards")
+    assert "3 images are unreadable (listed above)" in ending.sentence
+    assert "0002/image-01.jpeg cannot be read (it is no plain file)" in ending.err
+    assert "0003/image-01.jpeg cannot be read (No such file or directory)" in ending.err
+    assert skydistill("shard", raw, tmp_path / "shards", "--skip-unreadable").code == 0
+    os.mkfifo(raw / "test/query_drone/5002/image-09.jpeg")
+    os.mkfifo(raw / "test/gallery_drone/5002/image-09.jpeg")
+    told = skydistill("shard", raw, tmp_path / "other").sentence
+    assert "5002/image-09.jpeg cannot be read (it is no plain file)" in told
 
 
 def test_a_damaged_scan_passes_only_where_nothing_is_decoded(raw: Path, tmp_path: Path) -> None:

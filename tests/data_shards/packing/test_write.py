@@ -251,7 +251,18 @@ def test_a_file_that_vanishes_is_named(raw: Path, tmp_path: Path) -> None:
             workers=1,
             progress=lambda *_, **__: None,
         )
-    assert_nothing_left(tmp_path / "shards")
+    assert_only_whole_tars_left(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("out", ["empty", "made/for/it", "missing/../out", "missing/../empty"])
+def test_an_empty_folder_will_do_and_missing_ones_are_made(
+    skydistill, raw: Path, tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").mkdir()
+    for told in ("wrote 90 images", "unchanged: 90 images"):
+        assert told in skydistill("shard", raw, f"{tmp_path}/{out}").err
+    assert skydistill("verify", os.path.normpath(tmp_path / out)).code == 0
 
 
 def test_a_name_too_long_for_tar_is_named(raw: Path, tmp_path: Path) -> None:

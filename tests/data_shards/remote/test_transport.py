@@ -46,6 +46,7 @@ def test_a_file_address_is_a_source(folder: Path, cache: LocalCache) -> None:
         ("pipe:exit 3; cat {name}", r"tried 3 times: its program ended with status 3"),
         ("pipe:echo half a word >&2; exit 1; {name}", r"tried 3 times: half a word"),
         ("pipe:echo {name}", "manifest.json is damaged"),
+        ("pipe:echo ' <!DOCTYPE html>' {name}", "manifest.json is a web page and no manifest"),
         ("s3://bucket/shards", "read by the program aws, which is not there; install it"),
         ("gs://bucket/shards", "read by the program gsutil, which is not there; install it"),
         ("strange://bucket/shards", r"cannot be opened .*no gopen handler"),

@@ -13,7 +13,7 @@ from distill.models.backbones import BNEXTS, stage_ends
 from distill.models.heads import MccgHead
 from distill.models.import_weights import find_network, import_network, their_names
 from distill.teacher.source import class_places, load_teacher
-from distill.weights_file import load_student
+from distill.weights_file import TrainingData, load_student
 from launch.main import main
 from tests.distill.conftest import run_alone
 from tests.distill.models.authors import (
@@ -190,7 +190,9 @@ def test_a_student_is_evaluated_teaches_and_is_started_from(
     assert code == 0, sentence
     loaded = load_student(out)
     assert (loaded.places, loaded.image_size, loaded.role) == (places, 64, "alone")
-    assert loaded.layout == "university1652" and loaded.resampling == "pillow-bicubic"
+    assert (
+        loaded.trained_on == TrainingData.of(tiny_shards) and loaded.resampling == "pillow-bicubic"
+    )
     images = IMAGES.float()
     expected = imported(state).float().describe(images)
     assert torch.equal(loaded.model.describe(images), expected)
@@ -198,7 +200,7 @@ def test_a_student_is_evaluated_teaches_and_is_started_from(
     assert "net.pth (sha256 " in card and "licence: not stated" in card and "elsewhere" in card
 
     assert main(["evaluate", "--checkpoint", str(out), "--shards", shards]) == 0
-    assert "bnext_micro" in (out.parent / "evaluation.json").read_text()
+    assert "bnext_micro" in next(out.parent.glob("evaluations/*/report.json")).read_text()
     recipe = {"method": "bicrossnet", "objectives": {"info_nce": {"weight": 0.0}}}
     recipe["model"] = {"arch": "bnext_micro", "attention_map": "pooled", "bottleneck": 512}
     recipe["objectives"]["triplet"] = {"weight": 1.0}

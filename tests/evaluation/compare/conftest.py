@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.efficiency.cost import Cost, Speed
+from evaluation.efficiency import Cost, Speed
 from evaluation.report import Report, Result
 from launch.main import main
+from tests.evaluation.conftest import with_measurement
 
 WORDS = {"d2s": "drone to satellite", "s2d": "satellite to drone"}
 
@@ -52,8 +53,6 @@ def make_report(
         "role": "distilled",
         "arch": "convnext_tiny",
         "step": 1000,
-        "dataset": "university1652",
-        "trained_on": "university1652",
         "image_size": 224,
         "descriptor_width": 768,
         "flip": False,
@@ -79,7 +78,7 @@ def make_report(
         seed=seed,
         results=university_results() if results is None else results,
         cost=cost,
-        **values,
+        **with_measurement(values),
     )
 
 
@@ -104,10 +103,10 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run folder with a report, and a recipe if one is given."""
 
     def write(
-        folder: str, report: Report, *, recipe: str = "", name: str = "evaluation.json"
+        folder: str, report: Report, *, recipe: str = "", name: str = "university1652"
     ) -> Path:
         path = tmp_path / folder
-        report.write(path / name)
+        report.write(path / "evaluations" / name / "report.json")
         if recipe:
             (path / "recipe.yaml").write_text(recipe)
         return path

@@ -107,12 +107,11 @@ def test_zero_shot_stands_beside_zero_shot(compare, run_folder) -> None:
 
 def test_published_numbers_need_the_public_test_set(compare, run_folder) -> None:
     tiny = (result("d2s", 0.5, 0.4, (400, 80)), result("s2d", 0.5, 0.4, (60, 400)))
-    table = compare(run_folder("a", make_report(results=tiny)), "--json").table
+    report = make_report(results=tiny, is_official=False, dataset="my city")
+    table = compare(run_folder("a", report), "--json").table
     assert not any(row["is_published"] for row in table["rows"])
-    assert any(
-        "published numbers are left out: d2s has 400 queries and 80 images" in note
-        for note in table["notes"]
-    )
+    said = "published numbers are left out: my city is not the official test set"
+    assert said in table["notes"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_published_numbers_need_the_public_test_set(compare, run_folder) -> None
         ({"flip": True}, r"flip no in .*a.* but yes in .*b.*--dataset"),
         ({"resampling": "pillow-bicubic"}, "resampling opencv-linear in .* but pillow-bicubic in"),
         ({"shards_fingerprint": "e" * 64}, "shards fingerprint f{12} in .* but e{12} in"),
-        ({"trained_on": "sues200"}, "trained on university1652 in .* but sues200 in"),
+        ({"trained_on": "sues200"}, "trained on University-1652 in .* but SUES-200 in"),
         ({"dataset": "sues200", "flip": True}, r"alike do not compare: dataset .*a.* but [^;]*;"),
         ({"distractors": ("d" * 64,)}, "distractors none in .* but dddd"),
         ({"decoder": "another", "ties": "x"}, "decoder .* but another .*; ties pess.* but x in"),
@@ -136,7 +135,7 @@ def test_reports_measured_differently_are_refused(compare, run_folder, change, s
 def test_re_ranked_rows_compare_only_with_the_same_parameters(compare, run_folder) -> None:
     for name, words in (("a", "top 100"), ("b", "top 50")):
         rows = (*university_results(), *university_results(rerank=words))
-        folder = run_folder(f"runs/{name}", make_report(name, results=rows)).parent
+        folder = run_folder(f"runs/{name}", make_report(name, results=rows, rerank=words)).parent
     assert compare(folder).code == 0, "they are not among the rows by default"
     told = compare(folder, "--results", "d2s/reranked").sentence
     assert "rerank top 100 in" in told
@@ -159,8 +158,8 @@ def test_weather_of_two_versions_is_not_the_same_weather(compare, run_folder) ->
 def test_data_sets_are_chosen_and_rows_too(compare, run_folder) -> None:
     run_folder("runs/a", make_report("a"))
     sues = make_report("a", dataset="sues200", results=sues_results())
-    folder = run_folder("runs/a", sues, name="evaluation_sues200.json").parent
-    table = compare(folder, "--dataset", "sues200", "--json", "--results", "s2d/150m").table
+    folder = run_folder("runs/a", sues, name="sues200").parent
+    table = compare(folder, "--dataset", "SUES-200", "--json", "--results", "s2d/150m").table
     assert set(numbers(table, "a")) == {
         ("s2d/150m", "recall@1"),
         ("s2d/150m", "ap"),
@@ -168,8 +167,8 @@ def test_data_sets_are_chosen_and_rows_too(compare, run_folder) -> None:
         ("", "parameters"),
         ("", "ops"),
     }
-    assert "did you mean 'sues200'" in compare(folder, "--dataset", "sues").sentence
-    told = compare(folder, "--dataset", "sues200", "--results", "d2s/150").sentence
+    assert "did you mean 'SUES-200'" in compare(folder, "--dataset", "SUES").sentence
+    told = compare(folder, "--dataset", "SUES-200", "--results", "d2s/150").sentence
     assert "did you mean 'd2s/150m'" in told
     assert "did you mean 'recall@1'" in compare(folder, "--metrics", "recall1").sentence
 
@@ -215,11 +214,12 @@ def test_two_evaluations_of_one_model_are_one_row(compare, run_folder) -> None:
     fog, again = (replace(plain, condition="fog"), replace(plain, rerank="k-reciprocal"))
     one = make_report("a", results=(plain, fog), conditions_version=1)
     folder = run_folder("runs/a", one).parent
-    run_folder("runs/a", replace(one, results=(plain, again)), name="evaluation_again.json")
+    other = make_report("a", results=(plain, again), rerank="k-reciprocal")
+    run_folder("runs/a", other, name="again")
     told = compare(folder, "--json", "--no-published", "--results", "d2s/fog", "d2s/reranked")
     assert numbers(told.table, "a").keys() >= {("d2s/fog", "ap"), ("d2s/reranked", "ap")}
-    other = replace(one, conditions_version=2, results=(plain,))
-    run_folder("runs/a", other, name="evaluation_again.json")
+    other = make_report("a", results=(plain,), conditions_version=2)
+    run_folder("runs/a", other, name="again")
     assert compare(folder, "--no-published", "--results", "d2s/fog").code == 0
 
 
@@ -260,7 +260,7 @@ def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
     ids=["words", "no metrics", "a metric missing", "a word for a metric", "no cost", "no MACs"],
 )
 def test_a_damaged_report_is_told(compare, run_folder, break_it) -> None:
-    path = run_folder("a", make_report()) / "evaluation.json"
+    path = run_folder("a", make_report()) / "evaluations/university1652/report.json"
     values = json.loads(path.read_text())
     break_it(values)
     path.write_text(json.dumps(values))
@@ -313,8 +313,8 @@ def test_runs_of_mlflow_are_compared_and_those_without_evaluation_named(
         tracker.start(name=name, experiment="E", uri=uri, params=params, tags={})
         if name != "teacher":
             report = make_report(name, seed=seed, results=university_results(0.9 + seed / 50))
-            report.write(tmp_path / "evaluation.json")
-            tracker.log_artifact(tmp_path / "evaluation.json", folder="evaluation")
+            report.write(tmp_path / "report.json")
+            tracker.log_artifact(tmp_path / "report.json", folder="evaluations/test")
         tracker.finish("FINISHED" if name != "teacher" else "KILLED")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -325,9 +325,9 @@ def test_runs_of_mlflow_are_compared_and_those_without_evaluation_named(
 
     client = MlflowClient(uri)
     (run, *_) = client.search_runs([client.get_experiment_by_name("E").experiment_id])
-    (tmp_path / "evaluation_2.json").write_text('{"schema_version": 2, "resu')
-    client.log_artifact(run.info.run_id, str(tmp_path / "evaluation_2.json"), "evaluation")
+    (tmp_path / "report.json").write_text('{"schema_version": 3, "resu')
+    client.log_artifact(run.info.run_id, str(tmp_path / "report.json"), "evaluations/cut")
     told = compare("--experiment", "E", "--json", "--no-published")
     assert numbers(told.table, "student")["d2s", "recall@1"]["runs"] == 2
-    assert "evaluation_2.json of MLflow run" in told.err and "is no report" in told.err
+    assert "cut of MLflow run" in told.err and "is no report" in told.err
     assert "'F' is unknown" in compare("--experiment", "F", "--tracking-uri", uri).sentence

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from evaluation.compare.collect import Entry, group_runs
-from evaluation.compare.comparison import measured, metric_of, search_column
+from evaluation.compare.comparison import measured, search_column, value_of
 from tests.evaluation.compare.conftest import make_report, result, university_results
 
 RECIPE = {"data.image_size": "224", "optimizer.learning_rate": "0.001"}
@@ -21,7 +21,7 @@ def entry(name: str, seed: int, recipe: dict[str, str] | None = None, **more) ->
 
 
 def labels(*entries: Entry) -> dict[str, list[int]]:
-    return {group.label: group.seeds for group in group_runs(entries)}
+    return {label: [run.report.seed for run in runs] for label, runs in group_runs(entries)}
 
 
 @pytest.mark.parametrize(
@@ -70,23 +70,22 @@ def test_mean_and_sample_deviation_of_a_group() -> None:
         entry(f"a_seed{seed}", seed, results=university_results(recall))
         for seed, recall in enumerate((0.90, 0.91, 0.94))
     ]
-    (group,) = group_runs(runs)
+    ((_, runs),) = group_runs(runs)
     d2s, _ = university_results()
-    cell = measured(group.reports, search_column(d2s, "recall@1"))
-    assert cell is not None and cell.count == 3
+    (cell,) = measured([run.report for run in runs], [search_column(d2s, "recall@1")]).values()
+    assert cell.runs == 3
     assert cell.low == cell.high == pytest.approx(275 / 3)
     squares = sum((value - 275 / 3) ** 2 for value in (90, 91, 94))
     assert cell.deviation == pytest.approx(math.sqrt(squares / 2))
     fog = search_column(replace(d2s, condition="fog"), "ap")
-    assert measured(group.reports, fog) is None
+    assert measured([run.report for run in runs], [fog]) == {}
 
 
 def test_a_single_run_has_no_deviation_and_half_evaluated_ones_are_counted() -> None:
     fog = (*university_results(), result("d2s", 0.5, 0.4, (37_855, 951), condition="fog"))
-    (group,) = group_runs([entry("a", 0), entry("a", 1, results=fog)])
-    cell = measured(group.reports, search_column(fog[-1], "recall@1"))
-    assert cell is not None
-    assert (cell.low, cell.deviation, cell.count) == (50, None, 1)
+    ((_, runs),) = group_runs([entry("a", 0), entry("a", 1, results=fog)])
+    (cell,) = measured([run.report for run in runs], [search_column(fog[-1], "recall@1")]).values()
+    assert (cell.low, cell.deviation, cell.runs) == (50, None, 1)
 
 
 def test_draws_of_one_kind_are_one_number_of_a_report() -> None:
@@ -94,4 +93,5 @@ def test_draws_of_one_kind_are_one_number_of_a_report() -> None:
         result("d2s", recall, 0.5, (701, 951), views="random-10", seed=seed)
         for seed, recall in enumerate((0.2, 0.4))
     )
-    assert metric_of(make_report(results=draws), "d2s/random-10", "recall@1") == pytest.approx(0.3)
+    found = value_of(make_report(results=draws), search_column(draws[1], "recall@1"))
+    assert found == pytest.approx(0.3)

@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evaluation.compare import charts
-from evaluation.compare.config import CompareConfig
-from evaluation.compare.table import WIDTH
+from evaluation.compare import page
+from evaluation.compare.tables import WIDTH
+from evaluation.config import CompareConfig
 from evaluation.report import Report
 from tests.evaluation.compare.conftest import make_report, sues_results
 
@@ -61,7 +61,7 @@ def test_csv_has_a_line_per_number(compare, two_models) -> None:
         if (line["label"], line["row"], line["metric"]) == ("small", "d2s", "ap")
     ]
     assert float(one["low"]) == pytest.approx(90)
-    assert one["runs"] == "3" and one["trained_on"] == "university1652"
+    assert one["runs"] == "3" and one["trained_on"] == "University-1652"
     assert one["flip"] == "False" and one["shards_fingerprint"] == "f" * 64
     printed = {line["metric"]: line for line in lines if line["label"] == "PFED"}
     assert printed["ap"]["source"] == "PFED / MobileGeo (arXiv 2510.22582), Tables I to III"
@@ -91,6 +91,10 @@ def test_markdown_and_latex(compare, two_models, tmp_path) -> None:
     assert "| small | 3 | full | 91.00 ±1.00 |" in text and "**94.00 ±1.41**" in text
     assert "*DAC [2]*" in text
 
+    shown = compare(two_models).out
+    compare(two_models, "--out", tmp_path / "table.txt")
+    assert (tmp_path / "table.txt").read_text() == shown
+
     text = compare(two_models, "--format", "latex").out
     assert r"\textbf{94.00 $\pm$1.41}" in text and r"\textcolor{gray}{DAC [2]}" in text
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") >= 1
@@ -106,7 +110,7 @@ def test_figures_have_the_points_of_the_table(compare, two_models, tmp_path) -> 
     told = compare(two_models, "--figures", tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {
-        f"university1652_{way}_recall_at_1_against_{cost}.png"
+        f"University-1652_{way}_recall_at_1_against_{cost}.png"
         for way in ("d2s", "s2d")
         for cost in ("ops", "speed")
     }
@@ -124,7 +128,7 @@ def test_figures_say_what_is_grey_and_whose_gallery_is_another(
             drawn[path.stem.rpartition("_")[2]] = " ".join(" ".join(words).split())
         return path
 
-    monkeypatch.setattr(charts, "save_figure", keep)
+    monkeypatch.setattr(page, "save_figure", keep)
     compare(two_models, "--figures", "nowhere")
     assert all(label in drawn["ops"] for label in ("MEAN† [2]", "PFED [1]", "MCCG [2]"))
     assert "in-domain; grey: as published; † another gallery; bars: ±" in drawn["ops"]

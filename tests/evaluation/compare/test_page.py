@@ -75,8 +75,9 @@ def page(compare, run_folder, tmp_path) -> Path:
         folder = run_folder(f"runs/{name}{seed}", report)
     lines = [{"step": step, "metrics": {"train/triplet": 1 / step}} for step in range(1, 9)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "figures").mkdir()
-    Image.new("RGB", (1500, 1200)).save(folder / "figures" / "retrieval_d2s.png")
+    drawn = folder / "evaluations/university1652/figures"
+    drawn.mkdir()
+    Image.new("RGB", (1500, 1200)).save(drawn / "retrieval_d2s.png")
     (folder.parent / "small0" / "metrics.jsonl").write_text('{"step": 1, "metr')
     file = tmp_path / "pages" / "comparison.html"
     told = compare(folder.parent, "--html", file)
@@ -114,7 +115,7 @@ def test_a_click_sorts_and_a_phone_sees_the_whole_width(page) -> None:
 
 
 def test_a_report_is_not_replaced_by_a_page(compare, two_models) -> None:
-    report = two_models / "small0" / "evaluation.json"
+    report = two_models / "small0/evaluations/university1652/report.json"
     before = report.read_bytes()
     assert "give another --html" in compare(two_models, "--html", report, "--json").err
     assert report.read_bytes() == before

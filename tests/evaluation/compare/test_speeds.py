@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.efficiency.cost import Speed
+from evaluation.efficiency import Speed
 from tests.evaluation.compare.conftest import make_report, make_speed
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB"

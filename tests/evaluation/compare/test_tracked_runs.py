@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from data_shards.errors import TrackingError
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
-from evaluation.compare.tracked_runs import read_runs
+from evaluation.compare.collect import read_runs
 from tests.distill.conftest import NO_SERVER
 
 
@@ -18,7 +18,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Two runs as training and evaluation record them: one evaluated twice, one never."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    for name, files in (("student", ("evaluation", "evaluation_sues200")), ("teacher", ())):
+    for name, files in (("student", ("university1652", "sues200")), ("teacher", ())):
         paths = RunPaths(folder / name)
         paths.folder.mkdir()
         tracker = Tracker(paths)
@@ -26,26 +26,31 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
         tracker.start(name=name, experiment="E", uri=uri, params=params, tags={"role": "alone"})
         tracker.log(7, {"test/d2s/recall_at_1": 0.25})
         for file in files:
-            path = paths.folder / f"{file}.json"
+            path = paths.folder / file / "report.json"
+            path.parent.mkdir()
             path.write_text(json.dumps({"from": file}))
-            tracker.log_artifact(path, folder="evaluation")
+            tracker.log_artifact(path, folder=f"evaluations/{file}")
         figure = paths.folder / "figure.png"
         figure.write_bytes(b"no JSON")
-        tracker.log_artifact(figure, folder="evaluation" if files else "")
+        tracker.log_artifact(figure, folder="evaluations/sues200" if files else "")
         tracker.finish("FINISHED")
     return uri
 
 
 def test_runs_come_with_recipe_metrics_tags_and_every_evaluation(store: str) -> None:
-    student, teacher = read_runs(store, experiment="E")
-    assert (student.name, teacher.name) == ("student", "teacher")
-    assert student.params == {"seed": "3", "model.arch": "convnext_tiny"}
-    assert student.status == "FINISHED"
-    assert student.evaluations == {
-        "evaluation.json": {"from": "evaluation"},
-        "evaluation_sues200.json": {"from": "evaluation_sues200"},
+    (student, evaluations), (teacher, none) = read_runs(store, experiment="E")
+    assert (student.info.run_name, teacher.info.run_name) == ("student", "teacher")
+    assert student.data.params == {"seed": "3", "model.arch": "convnext_tiny"}
+    assert student.info.status == "FINISHED"
+    assert evaluations == {
+        "university1652": {"from": "university1652"},
+        "sues200": {"from": "sues200"},
     }
-    assert teacher.evaluations == {}
+    assert none == {}
+
+
+def names_in(store: str) -> list[str]:
+    return [run.info.run_name for run, _ in read_runs(store, experiment="E")]
 
 
 def test_deleted_runs_are_left_out_and_a_second_page_is_read(
@@ -55,12 +60,12 @@ def test_deleted_runs_are_left_out_and_a_second_page_is_read(
     monkeypatch.setattr(
         MlflowClient, "search_runs", lambda *args, **asked: search(*args, **asked, max_results=1)
     )
-    assert [run.name for run in read_runs(store, experiment="E")] == ["student", "teacher"]
+    assert names_in(store) == ["student", "teacher"]
     client = MlflowClient(store)
     (newest,) = client.search_runs([client.get_experiment_by_name("E").experiment_id])
     client.delete_run(newest.info.run_id)
     try:
-        assert [run.name for run in read_runs(store, experiment="E")] == ["student"]
+        assert names_in(store) == ["student"]
     finally:
         client.restore_run(newest.info.run_id)
 

@@ -15,8 +15,8 @@ from distill.config import ModelConfig
 from distill.methods import METHODS
 from distill.models import RetrievalModel, binary_parameters
 from distill.models.binary import BinaryConv2d
-from evaluation.efficiency.cli import models
-from evaluation.efficiency.cost import Cost
+from evaluation.cli import models
+from evaluation.efficiency import Cost
 from evaluation.efficiency.measure import cost
 
 MIB = 2**20

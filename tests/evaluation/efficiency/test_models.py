@@ -7,7 +7,7 @@ import pytest
 
 from data_shards.errors import RecipeError
 from distill.models import ARCHS
-from evaluation.efficiency.cli import models
+from evaluation.cli import models
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
