@@ -11,6 +11,7 @@ from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfi
 from data_shards.errors import ShardError
 from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
 from data_shards.manifest import PLACES, Manifest, ShardSummary
+from data_shards.packing.image_facts import image_size_advice, total
 from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
@@ -55,26 +56,7 @@ def shard(argv: Sequence[str]) -> int:
     """Write shards, indexes and manifest from raw folders."""
     config = parse_command(ShardConfig, argv, prog="skydistill shard", positionals=["raw", "out"])
     if config.out is None or config.index_only:
-        roles = roles_of([word for word in config.roles.split(",") if word])
-        if config.dry_run:
-            tars = len(list(config.raw.glob("*.tar")))
-            _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-            log.info("would index %d tars of %s", tars, config.raw)
-            return 0
-        with show_progress("indexing tars", unit="tars") as progress:
-            done = index_tars(
-                config.raw,
-                roles=roles,
-                workers=config.workers,
-                progress=progress,
-                name=config.name,
-                layout=WEBDATASET if config.layout == AUTO else config.layout,
-                coordinates=config.coordinates,
-                is_decoded=not config.no_decode,
-                skip_unreadable=config.skip_unreadable,
-            )
-        _report(config, config.raw, done)
-        return 0
+        return _index(config)
     dataset = read_layout(
         config.raw,
         layout=config.layout,
@@ -115,6 +97,30 @@ def shard(argv: Sequence[str]) -> int:
             _tell(found_lines(dataset))
             done = write(dataset)
     _report(config, config.out, done)
+    return 0
+
+
+def _index(config: ShardConfig) -> int:
+    """Write indexes and a manifest beside tars of others."""
+    roles = roles_of([word for word in config.roles.split(",") if word])
+    if config.dry_run:
+        tars = len(list(config.raw.glob("*.tar")))
+        _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
+        log.info("would index %d tars of %s", tars, config.raw)
+        return 0
+    with show_progress("indexing tars", unit="tars") as progress:
+        done = index_tars(
+            config.raw,
+            roles=roles,
+            workers=config.workers,
+            progress=progress,
+            name=config.name,
+            layout=WEBDATASET if config.layout == AUTO else config.layout,
+            coordinates=config.coordinates,
+            is_decoded=not config.no_decode,
+            skip_unreadable=config.skip_unreadable,
+        )
+    _report(config, config.raw, done)
     return 0
 
 
@@ -166,6 +172,10 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
         of_roles += images
     if of_roles > done.images:
         log.info("  %d images have two roles and are stored once", of_roles - done.images)
+    facts = total(read_source_notes(out).facts.values())
+    _tell(facts.lines())
+    if facts.are_large and manifest.profile == Profile().facts and not done.was_complete:
+        _tell([image_size_advice(ShardSet.open(out))])
 
 
 def verify(argv: Sequence[str]) -> int:

@@ -1,22 +1,27 @@
-"""The commands `skydistill evaluate`, alone or by `accelerate launch`, `compare` and `models`."""
+"""The commands of evaluation; `evaluate` and `index` alone or under `accelerate launch`."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_shards.errors import RecipeError, SkyDistillError, require_known
+from data_shards.errors import DescriptorError, RecipeError, SkyDistillError
 from data_shards.layouts.published import PUBLISHED
+from data_shards.manifest import write_text_aside
 from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
 from distill.collectives import destroy_process_group, is_first_to_fail
 from distill.launched import launched_rank, launched_world_size
 from evaluation.config import CompareConfig, EvaluateConfig, ModelsConfig
-from evaluation.report import METRICS
+from evaluation.own_map.config import IndexConfig, QueryConfig
+from evaluation.report import read_report
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 BUG = 1
 """Exit code of a mistake of ours."""
@@ -52,12 +57,48 @@ def compare(argv: Sequence[str]) -> int:
                 raise RecipeError(
                     f"{word} was taken for a word of --{name}; give reports before the options"
                 )
-    for metric in config.metrics:
-        require_known(metric, METRICS, what="metric", error=RecipeError)
-    from evaluation.compare.comparison import write_comparison
+    from evaluation.compare.collect import collect
+    from evaluation.compare.comparison import compare_runs
+    from evaluation.compare.tables import written
 
-    write_comparison(config)
+    entries, left_out = collect(config)
+    table = compare_runs(entries, config, left_out)
+    is_styled = config.out is None and sys.stdout.isatty()
+    text = written(table, config.chosen_format, left_out=left_out, is_styled=is_styled)
+    if config.out is None:
+        sys.stdout.write(text)
+    else:
+        _write_file(text, config.out, option="--out")
+    if config.html is not None:
+        from evaluation.compare.page import html
+
+        _write_file(html(table, config.metrics[0], left_out), config.html, option="--html")
+    for line in left_out:
+        log.info("%s", line)
+    if config.figures is not None:
+        from evaluation.compare.page import draw
+
+        draw(table, config.metrics[0], folder=config.figures)
     return 0
+
+
+def _write_file(text: str, path: Path, *, option: str) -> None:
+    """Write a comparison to a file, aside first; never over a report.
+
+    Raises:
+        SkyDistillError: the file is a report, or cannot be written.
+    """
+    with suppress(DescriptorError):  # which says that it is none
+        read_report(path)
+        raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_aside(path, text)
+    except OSError as error:
+        raise DescriptorError(
+            f"{path} cannot be written ({error.strerror}); give another place with {option}"
+        ) from error
+    log.info("comparison: %s", path)
 
 
 def models(argv: Sequence[str]) -> int:
@@ -66,6 +107,31 @@ def models(argv: Sequence[str]) -> int:
     from evaluation.efficiency.models import list_models
 
     list_models(config)
+    return 0
+
+
+def index(argv: Sequence[str]) -> int:
+    """Describe the tiles of maps, for `query`."""
+    with one_rank_speaks():
+        names = ["maps", "out"]
+        config = parse_command(IndexConfig, argv, prog="skydistill index", positionals=names)
+        from evaluation.own_map.index import index_maps
+
+        index_maps(config, join_launched_ranks())
+        destroy_process_group()
+    return 0
+
+
+def query(argv: Sequence[str]) -> int:
+    """Say where photographs were taken, by an index of the map."""
+    # A latitude in the south looks like an option.
+    words = [f"{a}={b}" if a == "--near" else a for a, b in zip(argv, [*argv[1:], ""], strict=True)]
+    words = [word for word, before in zip(words, ["", *argv], strict=False) if before != "--near"]
+    names = ["index", "photos"]
+    config = parse_command(QueryConfig, words, prog="skydistill query", positionals=names)
+    from evaluation.own_map.answers import tell_places
+
+    tell_places(config, join_launched_ranks())
     return 0
 
 

@@ -79,10 +79,10 @@ def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
         store = store or f"sqlite:///{USUAL_STORE}"
         entries += _from_mlflow(store, config.experiment or EXPERIMENT, left_out)
     known = sorted({entry.report.measurement.dataset for entry in entries})
-    wanted = [
-        require_known(name, known, what="data set", error=RecipeError) for name in config.dataset
-    ]
-    chosen = [entry for entry in entries if entry.report.measurement.dataset in (wanted or known)]
+    wanted = config.dataset or known
+    for name in wanted:
+        require_known(name, known, what="data set", error=RecipeError)
+    chosen = [entry for entry in entries if entry.report.measurement.dataset in wanted]
     kept: dict[tuple[object, ...], Entry] = {}
     for entry in chosen:
         report = entry.report
@@ -206,11 +206,9 @@ def _joined(one: Entry, other: Entry) -> Entry:
         one, other = other, one
     report, further = one.report, other.report
     names = {result.name for result in report.results}
-    ways = {
-        name: (getattr(report.measurement, name), getattr(further.measurement, name))
-        for name in OF_SOME_ROWS
-    }
-    networks = report.gallery_network, further.gallery_network
+    both = report.measurement, further.measurement
+    ways = {name: [getattr(how, name) for how in both] for name in OF_SOME_ROWS}
+    networks = [report.gallery_network, further.gallery_network]
     if any(all(pair) and pair[0] != pair[1] for pair in (*ways.values(), networks)):
         return one  # rows of one name would mean two things
     joined = replace(
@@ -218,9 +216,7 @@ def _joined(one: Entry, other: Entry) -> Entry:
         results=report.results + tuple(r for r in further.results if r.name not in names),
         speed=report.speed or further.speed,
         gallery_network=networks[0] or networks[1],
-        measurement=replace(
-            report.measurement, **{name: pair[0] or pair[1] for name, pair in ways.items()}
-        ),
+        measurement=replace(both[0], **{name: pair[0] or pair[1] for name, pair in ways.items()}),
     )
     return replace(one, report=joined)
 
@@ -270,7 +266,7 @@ def in_words(value: object) -> str:
     """Return one field of a measurement as people read it; fingerprints by their beginning."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         return ", ".join(map(in_words, value)) or "none"
     return str(value)[:12] if len(str(value)) == 64 else str(value) or "unknown"
 

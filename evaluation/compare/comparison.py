@@ -1,55 +1,21 @@
 """Rows of reports become one table beside the published numbers: mean and deviation over seeds."""
 
-import io
-import logging
 import math
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 
-from data_shards.errors import DescriptorError, RecipeError, require_known
-from data_shards.manifest import write_text_aside
-from evaluation.compare.collect import (
-    Entry,
-    collect,
-    group_runs,
-    in_words,
-    listed,
-    shared_measurement,
-)
+from data_shards.errors import RecipeError, require_known
+from evaluation.compare.collect import Entry, group_runs, in_words, listed, shared_measurement
 from evaluation.compare.published import ends, published, why_not_beside
-from evaluation.compare.tables import (
-    OF_THE_TEST,
-    SPEED,
-    Column,
-    Key,
-    Number,
-    Row,
-    Table,
-    row_name,
-    write_table,
-)
+from evaluation.compare.tables import OF_THE_TEST, SPEED, Column, Key, Number, Row, Table, row_name
 from evaluation.config import CompareConfig
-from evaluation.report import SINGLE, Measurement, Report, Result, read_report
-
-log = logging.getLogger(__name__)
+from evaluation.report import METRICS, SINGLE, Measurement, Report, Result
 
 ALL = "all"
 
 USUAL = ("d2s", "s2d")
 """Directions that are compared unless others are named: rows from the street are for who asks."""
-
-METRIC_WORDS = {
-    "recall@1": "R@1",
-    "recall@5": "R@5",
-    "recall@10": "R@10",
-    "recall@1%": "R@1%",
-    "ap": "AP",
-}
-"""As columns of papers are headed."""
 
 COSTS = (
     Column(head=("model", "px"), metric="px"),
@@ -58,55 +24,14 @@ COSTS = (
 )
 
 
-def write_comparison(config: CompareConfig) -> None:
-    """Write the table, and the page and the charts if they are asked for."""
-    entries, left_out = collect(config)
-    table = compare_runs(entries, config, left_out)
-    form, metric = config.chosen_format, config.metrics[0]
-    if config.out is None:
-        write_table(table, form, sys.stdout, left_out=left_out)
-    else:
-        text = io.StringIO()
-        write_table(table, form, text, left_out=left_out)
-        _write_file(text.getvalue(), config.out, option="--out")
-    if config.html is not None:
-        from evaluation.compare.page import html
-
-        _write_file(html(table, metric, left_out), config.html, option="--html")
-    for line in left_out:
-        log.info("%s", line)
-    if config.figures is not None:
-        from evaluation.compare.page import draw
-
-        for path in draw(table, metric, folder=config.figures):
-            log.info("figure: %s", path)
-
-
-def _write_file(text: str, path: Path, *, option: str) -> None:
-    """Write a comparison to a file, aside first; never over a report.
-
-    Raises:
-        SkyDistillError: the file is a report, or cannot be written.
-    """
-    with suppress(DescriptorError):  # which says that it is none
-        read_report(path)
-        raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_aside(path, text)
-    except OSError as error:
-        raise DescriptorError(
-            f"{path} cannot be written ({error.strerror}); give another place with {option}"
-        ) from error
-    log.info("comparison: %s", path)
-
-
 def compare_runs(entries: Sequence[Entry], config: CompareConfig, left_out: list[str]) -> Table:
     """Return the table of all reports; name in `left_out` those that have none of its rows.
 
     Raises:
-        RecipeError: a row that nobody has, or reports that were measured differently.
+        RecipeError: an unknown metric or row, or reports that were measured differently.
     """
+    for metric in config.metrics:
+        require_known(metric, METRICS, what="metric", error=RecipeError)
     searches = chosen_searches(entries, config.results)
     compared, without = [], []
     for entry in entries:
@@ -193,7 +118,7 @@ def search_column(search: Result, metric: str) -> Column:
     head = [search.direction.upper(), *(part for part in kind_of(search).split("/") if part)]
     if search.altitude_m is not None:
         head.insert(1, f"{search.altitude_m} m")
-    return Column(head=(*head, METRIC_WORDS[metric]), metric=metric, search=search)
+    return Column(head=(*head, metric.upper().replace("RECALL", "R")), metric=metric, search=search)
 
 
 def value_of(report: Report, column: Column) -> float | None:

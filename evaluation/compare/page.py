@@ -2,12 +2,15 @@
 
 import base64
 import io
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -18,9 +21,9 @@ from data_shards.errors import DescriptorError
 from distill.run_folder import RunPaths
 from evaluation.compare.collect import in_words
 from evaluation.compare.comparison import kind_of
-from evaluation.compare.published import published
+from evaluation.compare.published import ends, published
 from evaluation.compare.tables import BEST, SPEED, Column, Row, Table
-from evaluation.figures.bubbles import Point, accuracy_against_cost, accuracy_axis
+from evaluation.figures.bubbles import accuracy_against_cost, accuracy_axis
 from evaluation.figures.curves import read_curves, training_curves
 from evaluation.figures.style import (
     COLUMN,
@@ -33,7 +36,10 @@ from evaluation.figures.style import (
     save_figure,
     styled,
 )
+from evaluation.report import Result
 from evaluation.tables import short
+
+log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -62,17 +68,8 @@ def html(table: Table, metric: str, left_out: list[str]) -> str:
     """
     ours = [row for row in table.rows if row.entries]
     curves = run_curves(ours, left_out)
-    heads = [
-        (" ".join(head), list(same))
-        for head, same in groupby(table.columns, key=lambda column: column.head[:-1])
-    ]
-    rows = []
-    for row in table.rows:
-        lead = table.lead(row)
-        about = [f"{lead['runs']} runs"] if lead.get("runs") else []
-        about += [f"{row.gallery} gallery"] if row.gallery else []
-        about += [row.note] if row.note else []
-        rows.append((row, lead[""], ", ".join(about)))
+    by_head = groupby(table.columns, key=lambda column: column.head[:-1])
+    heads = [(" ".join(head), list(same)) for head, same in by_head]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
         table=table,
@@ -81,18 +78,18 @@ def html(table: Table, metric: str, left_out: list[str]) -> str:
         num_runs=sum(len(row.entries) for row in ours),
         heads=heads,
         firsts=[columns[0] for _, columns in heads],
-        rows=rows,
         legend=[line for line in table.legend() if not line.startswith(BEST)],
         charts=[_picture(figure) for figure in table_charts(table, metric).values()],
         curves=_picture(curves) if curves else None,
         panels={row.label: panels for row in ours if (panels := _panels(row))},
         measured={
             name.replace("_", " "): in_words(value)
-            for name, value in table.facts.items()
+            for name, value in asdict(table.measurement).items()
             if name not in IN_THE_TITLE and (value or value is False)
         },
         costs=published().costs if table.sources else (),
         short=short,
+        ends=ends,
         left_out=left_out,
     )
 
@@ -127,7 +124,7 @@ def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def draw(table: Table, metric: str, *, folder: Path) -> Iterator[Path]:
+def draw(table: Table, metric: str, *, folder: Path) -> None:
     """Draw every chart of the table into a folder.
 
     Raises:
@@ -138,7 +135,7 @@ def draw(table: Table, metric: str, *, folder: Path) -> Iterator[Path]:
     for name, figure in table_charts(table, metric).items():
         path = folder / f"{kind}_{name}.png"
         try:
-            yield save_figure(figure, path)
+            log.info("figure: %s", save_figure(figure, path))
         except OSError as error:
             raise DescriptorError(
                 f"figure {path} cannot be written ({error.strerror}); give another place with "
@@ -153,77 +150,64 @@ def table_charts(table: Table, metric: str) -> dict[str, Figure]:
     machine, so never of theirs.
     """
     figures = {}
-    shown = [column for column in table.columns if column.search and column.metric == metric]
-    shown = [one for one in shown if _kind(one) == _kind(shown[0])]
+    searches = [(one.search, one) for one in table.columns if one.search and one.metric == metric]
+    first = searches[0][0]
+    shown = [(search, one) for search, one in searches if kind_of(search) == kind_of(first)]
     costs = {"ops": ("operations", "OPs per image (MACs + BOPs / 64)", "")}
     for column in table.columns:
         if column.metric == SPEED:
             costs[SPEED] = ("speed", "images per second", f"; {column.measured_on}")
-    for column in shown:
-        search, first = column.search, shown[0].search
-        assert search and first, "chosen above"
+    for search, column in shown:
         if search.altitude_m is not None and search.direction != first.direction:
             continue  # the altitudes have a chart of their own, in both directions
         stem = f"{column.key[0]}_{metric}".replace("/", "_").replace("@", "_at_")
         stem = stem.replace("%", "_percent")
         for cost, (word, what, where) in costs.items():
-            if points := _points(table, column, cost):
-                name = f"{stem}_against_{'ops' if cost == 'ops' else 'speed'}"
-                figures[name] = accuracy_against_cost(
-                    points,
-                    title=f"{' '.join(column.head[:-1])}: accuracy against {word}",
-                    subtitle=_subtitle(table, points) + where,
-                    metric=column.head[-1],
-                    what=what,
+            models = _models(table, column, cost, gallery=search.gallery)
+            if len(models):
+                figures[f"{stem}_against_{'ops' if cost == 'ops' else word}"] = (
+                    accuracy_against_cost(
+                        models,
+                        title=f"{' '.join(column.head[:-1])}: accuracy against {word}",
+                        subtitle=_subtitle(table, models) + where,
+                        metric=column.head[-1],
+                        what=what,
+                    )
                 )
-    if len({one.search.altitude_m for one in shown if one.search and one.search.altitude_m}) > 1:
+    if len({search.altitude_m for search, _ in shown} - {None}) > 1:
         figures["altitudes"] = _altitude_lines(table, shown)
     return figures
 
 
-def _kind(column: Column) -> str:
-    return kind_of(column.search) if column.search else ""
-
-
-def _subtitle(table: Table, points: Sequence[Point]) -> str:
-    """Say what was tested, and what the marks of the points mean, if there are any."""
+def _subtitle(table: Table, models: pd.DataFrame) -> str:
+    """Say what was tested, and what the marks of the bubbles mean, if there are any."""
+    published = models[models.source != ""]
     words = {
         table.title: True,
-        "grey: as published": any(point.is_published for point in points),
-        f"{ELSEWHERE} another gallery": any(
-            point.is_published and point.label.endswith(ELSEWHERE) for point in points
-        ),
-        "bars: ± standard deviation over seeds": any(point.deviation for point in points),
+        "grey: as published": len(published) > 0,
+        f"{ELSEWHERE} another gallery": published.label.str.endswith(ELSEWHERE).any(),
+        "bars: ± standard deviation over seeds": models.deviation.any(),
     }
     return "; ".join(word for word, is_told in words.items() if is_told)
 
 
-def _points(table: Table, accuracy: Column, cost: str) -> list[Point]:
-    """Return the rows that have an accuracy, a cost and a number of parameters."""
-    assert accuracy.search, "columns of costs have no chart"
-    points = []
+def _models(table: Table, accuracy: Column, cost: str, *, gallery: str) -> pd.DataFrame:
+    """Return the rows that have an accuracy, a cost and a number of parameters, as bubbles."""
+    models = []
     for row in table.rows:
         keys = (accuracy.key, ("", cost), ("", "parameters"))
-        if not set(keys) <= row.cells.keys():
-            continue
-        found, x, size = (row.cells[key] for key in keys)
-        is_elsewhere = row.source and row.gallery not in ("unstated", accuracy.search.gallery)
-        points.append(
-            Point(
-                label=f"{row.label}{ELSEWHERE}" if is_elsewhere else row.label,
-                x=x.middle,
-                accuracy=found.middle / 100,
-                parameters=size.middle,
-                is_published=row.source is not None,
-                source=row.source.cite if row.source else "",
-                deviation=(found.deviation or 0.0) / 100,
-            )
-        )
-    return points
+        if set(keys) <= row.cells.keys():
+            found, x, size = (row.cells[key] for key in keys)
+            is_elsewhere = row.source and row.gallery not in ("unstated", gallery)
+            label = f"{row.label}{ELSEWHERE}" if is_elsewhere else row.label
+            source, deviation = row.source.cite if row.source else "", found.deviation or 0.0
+            models.append((label, x.middle, found.middle, deviation, size.middle, source))
+    names = ["label", "x", "accuracy", "deviation", "parameters", "source"]
+    return pd.DataFrame(models, columns=names)
 
 
 @styled
-def _altitude_lines(table: Table, shown: Sequence[Column]) -> Figure:
+def _altitude_lines(table: Table, shown: Sequence[tuple[Result, Column]]) -> Figure:
     """Draw the accuracy of every row over the height of the drone, a chart per direction.
 
     Published rows are grey.
@@ -232,33 +216,31 @@ def _altitude_lines(table: Table, shown: Sequence[Column]) -> Figure:
     looks = list(zip(colours(len(ours)), dashes(len(ours)), strict=True))
     is_beside = len(ours) < len(table.rows)
     names = [*(row.label for row in ours), *(["as published"] if is_beside else [])]
-    by_title: dict[str, list[tuple[int, Column]]] = {}
-    for column in shown:
-        if column.search and column.search.altitude_m:
-            here = by_title.setdefault(column.search.title, [])
-            here.append((column.search.altitude_m, column))
+    titles = list(dict.fromkeys(search.title for search, _ in shown))
     figure, all_axes = charts(
-        list(by_title), title="Accuracy over altitude", subtitle=table.title, legend=names
+        titles, title="Accuracy over altitude", subtitle=table.title, legend=names
     )
-    cells = [row.cells[one.key] for row in table.rows for one in shown if one.key in row.cells]
-    spreads = [(cell.middle, cell.deviation or 0.0) for cell in cells]
-    ends = [middle + sign * spread for middle, spread in spreads for sign in (-1, 1)]
-    for axes, here in zip(all_axes, by_title.values(), strict=True):
-        here.sort(key=lambda one: one[0])
-        for row in table.rows:
-            known = [(height, row.cells[one.key]) for height, one in here if one.key in row.cells]
-            x, y = [height for height, _ in known], [cell.middle for _, cell in known]
-            if row.source is not None:
-                axes.plot(x, y, color=PUBLISHED_LINE, linewidth=1, marker="o", markersize=2)
-                continue
-            colour, dashed = looks[ours.index(row)]
-            spread = [cell.deviation or 0.0 for _, cell in known]
-            bars = axes.errorbar(x, y, yerr=spread, color=colour, marker="o", zorder=3)
-            bars.lines[0].set(linestyle=dashed, linewidth=1.5, markersize=3.5)
-        axes.set_xticks([height for height, _ in here])
-        name_axes(axes, x="altitude (m)", y=accuracy_axis(axes, shown[0].head[-1], ends))
-    keys = [*looks, (PUBLISHED_LINE, "-")][: len(names)]
-    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in keys]
+    points = [
+        (number, search.title, search.altitude_m, cell.middle, cell.deviation or 0.0)
+        for number, row in enumerate(table.rows)
+        for search, column in shown
+        if (cell := row.cells.get(column.key))
+    ]
+    frame = pd.DataFrame(points, columns=["row", "title", "height", "middle", "spread"])
+    ends = [*(frame.middle - frame.spread), *(frame.middle + frame.spread)]
+    for axes, title in zip(all_axes, titles, strict=True):
+        for number, line in frame[frame.title == title].sort_values("height").groupby("row"):
+            row = table.rows[number]
+            is_ours = row.source is None
+            colour, dashed = looks[ours.index(row)] if is_ours else (PUBLISHED_LINE, "-")
+            spread = line.spread if is_ours else None
+            bars = axes.errorbar(line.height, line.middle, spread, color=colour, marker="o")
+            bars.lines[0].set(linestyle=dashed, linewidth=1 + is_ours / 2, zorder=2 + is_ours)
+            bars.lines[0].set_markersize(2 + 1.5 * is_ours)
+        axes.set_xticks(sorted({search.altitude_m or 0 for search, _ in shown}))
+        name_axes(axes, x="altitude (m)", y=accuracy_axis(axes, shown[0][1].head[-1], ends))
+    drawn = [*looks, (PUBLISHED_LINE, "-")][: len(names)]
+    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in drawn]
     add_legend(figure, handles, names)
     return figure
 
@@ -267,7 +249,7 @@ def run_curves(rows: Sequence[Row], left_out: list[str]) -> Figure | None:
     """Draw how the first run of each row learned, where its folder is at hand.
 
     Args:
-        rows: have files beside which `metrics.jsonl` lies.
+        rows: with the run folders in which `metrics.jsonl` lies.
         left_out: gets a line where one cannot be read.
     """
     curves = {}

@@ -1,15 +1,16 @@
 """A comparison as rows and columns, and how it is written: terminal, Markdown, LaTeX, CSV, JSON."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any, TextIO
+from typing import Any
 
 import pandas as pd
-from rich import box
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -28,9 +29,7 @@ MOST_LABEL = 30
 
 BEST = "*"
 
-OF_THE_TEST = (
-    *("dataset", "protocol", "is_official", "trained_on", "trained_official", "zero_shot"),
-)
+OF_THE_TEST = "dataset protocol is_official trained_on trained_official zero_shot".split()
 """What is known of published numbers too; how they were measured is not."""
 
 Key = tuple[str, str]
@@ -131,12 +130,6 @@ class Table:
     notes: tuple[str, ...]
     """What a reader must know, a sentence each."""
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """How the numbers of our rows were measured, as plain values."""
-        facts = asdict(self.measurement)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
-
     @cached_property
     def sources(self) -> list[Source]:
         """Of the published rows, then of single numbers in them; numbered from 1 in this order."""
@@ -149,14 +142,11 @@ class Table:
         """How the best number of our runs reads, in each column where two compete."""
         found = {}
         for column in self.columns:
-            ours = [
-                row.cells[column.key].low
-                for row in self.rows
-                if not row.source and column.key in row.cells
-            ]
-            _, best = COSTS.get(column.metric, (None, max))
-            if best and len(ours) > 1:
-                found[column.key] = column.form(best(ours))
+            ours = [row.cells.get(column.key) for row in self.rows if not row.source]
+            lows = [cell.low for cell in ours if cell]
+            best = COSTS[column.metric][1] if column.metric in COSTS else max
+            if best and len(lows) > 1:
+                found[column.key] = column.form(best(lows))
         return found
 
     def is_best(self, row: Row, column: Column) -> bool:
@@ -215,24 +205,22 @@ def row_name(result: Result) -> str:
     return replace(result, seed=None).name
 
 
-def write_table(table: Table, form: TableFormat, file: TextIO, *, left_out: Sequence[str]) -> None:
-    """Write a table in a format; JSON says what was left out too."""
-    if form == "table":
-        wide = max(Console(file=sys.stdout).width, WIDTH)
-        print_table(table, Console(file=file, width=wide))
-    elif form == "json":
-        file.write(to_json(table, left_out=left_out))
-    else:
-        file.write({"markdown": markdown, "latex": latex, "csv": to_csv}[form](table))
+def written(table: Table, form: TableFormat, *, left_out: Sequence[str], is_styled: bool) -> str:
+    """Return a table in a format; JSON says what was left out too."""
+    if form == "json":
+        return to_json(table, left_out=left_out)
+    if form != "table":
+        return {"markdown": markdown, "latex": latex, "csv": to_csv}[form](table)
+    text, wide = io.StringIO(), max(Console(file=sys.stdout).width, WIDTH)
+    print_table(table, Console(file=text, width=wide, force_terminal=is_styled))
+    return text.getvalue()
 
 
 def print_table(table: Table, console: Console) -> None:
     """Write a table to a terminal, in parts that fit."""
     console.print(Text(table.title, style="bold"))
     for columns, rows in _parts(table, WIDTH):
-        shown = RichTable(
-            box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
-        )
+        shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for head in table.lead(table.rows[0]):
             width = None if head else MOST_LABEL
             shown.add_column(head, max_width=width, vertical="top", overflow="fold")
@@ -291,63 +279,53 @@ def latex(table: Table) -> str:
         ]
         frame = pd.DataFrame(cells, columns=pd.MultiIndex.from_tuples(heads))
         tabular = frame.to_latex(index=False, column_format=layout, multicolumn_format="c")
-        lines += [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(f'{table.title}: {caption}.')}}}",
-            SMALL,
-            rf"{SHRUNK}{{%",
-            tabular.strip(),
-            "}",
-            r"\end{table}",
-        ]
+        caption = escape(f"{table.title}: {caption}.")
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", SMALL]
+        lines += [rf"{SHRUNK}{{%", tabular.strip(), "}", r"\end{table}"]
         caption = "continued"
     return "\n".join(lines) + "\n"
 
 
 def to_csv(table: Table) -> str:
     """Return a line per number: metrics in percent, costs in units."""
-    facts = {k: ";".join(v) if isinstance(v, list) else v for k, v in table.facts.items()}
+    how = asdict(table.measurement)
+    facts = {k: ";".join(v) if isinstance(v, tuple) else v for k, v in how.items()}
     of_published = {name: facts[name] if name in OF_THE_TEST else "" for name in facts}
     lines = [
         {**(of_published if row["is_published"] else facts), **row, "measured_on": "", **number}
-        for row, numbers in _plain_values(table)
-        for number in numbers
+        for row in _plain_rows(table)
+        for number in row["numbers"]
     ]
-    frame = pd.DataFrame(lines, dtype=object)
+    frame = pd.DataFrame(lines, dtype=object).drop(columns=["seeds", "note", "numbers"])
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def to_json(table: Table, *, left_out: Sequence[str]) -> str:
     """Return everything as one line: metrics in percent, costs in units."""
-    rows = [
-        {**told, "seeds": row.seeds, "note": row.note, "numbers": numbers}
-        for row, (told, numbers) in zip(table.rows, _plain_values(table), strict=True)
-    ]
-    said = {"unit": "percent", "title": table.title, **table.facts, "notes": table.notes}
-    return json.dumps({**said, "rows": rows, "left_out": left_out}) + "\n"
+    said = {"unit": "percent", "title": table.title, **asdict(table.measurement)}
+    said |= {"notes": table.notes, "rows": _plain_rows(table), "left_out": left_out}
+    return json.dumps(said) + "\n"
 
 
-def _plain_values(table: Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yield what is known of every row, and its numbers with what is their own."""
+def _plain_rows(table: Table) -> list[dict[str, Any]]:
+    """Return the rows as plain values, their numbers with what is their own."""
 
     def cited(source: Source | None) -> dict[str, Any]:
         return {"source": source.cite, "is_unverified": source.unverified} if source else {}
 
-    columns = {column.key: column for column in table.columns}
+    rows = []
     for row in table.rows:
         told = {"label": row.label, "is_published": bool(row.source), "gallery": row.gallery}
-        numbers = [
-            {
-                **cited(cell.source),
-                **({"measured_on": on} if (on := columns[key].measured_on) else {}),
-                **{"row": key[0], "metric": key[1], "low": cell.low, "high": cell.high},
-                **{"deviation": cell.deviation, "runs": cell.runs},
-                "is_best": table.is_best(row, columns[key]),
-            }
-            for key, cell in row.cells.items()
-        ]
-        yield {**told, "source": "", "is_unverified": False, **cited(row.source)}, numbers
+        told |= {"source": "", "is_unverified": False} | cited(row.source)
+        numbers = []
+        for column in table.columns:
+            if cell := row.cells.get(column.key):
+                where = {"measured_on": column.measured_on} if column.measured_on else {}
+                own = cited(cell.source) | where | {"row": column.key[0], "metric": column.metric}
+                own |= {"low": cell.low, "high": cell.high, "deviation": cell.deviation}
+                numbers.append(own | {"runs": cell.runs, "is_best": table.is_best(row, column)})
+        rows.append(told | {"seeds": row.seeds, "note": row.note, "numbers": numbers})
+    return rows
 
 
 def _parts(table: Table, width: int) -> Iterator[tuple[list[Column], list[Row]]]:
@@ -357,21 +335,18 @@ def _parts(table: Table, width: int) -> Iterator[tuple[list[Column], list[Row]]]
     """
 
     def needed(columns: Iterable[Column]) -> int:
-        texts = [
-            [*one.head, *(table.written(row, one, between="\n ") for row in table.rows)]
-            for one in columns
-        ]
-        return sum(3 + max(map(len, "\n".join(of_one).split("\n"))) for of_one in texts)
+        total = 0
+        for one in columns:
+            texts = [*one.head, *(table.written(row, one, between="\n ") for row in table.rows)]
+            total += 3 + max(map(len, "\n".join(texts).split("\n")))
+        return total
 
     leads = pd.DataFrame([table.lead(row) for row in table.rows])
-    room = width - sum(
-        2 + max(len(head), min(leads[head].str.len().max(), MOST_LABEL)) for head in leads
-    )
+    widths = (min(leads[head].str.len().max(), MOST_LABEL) for head in leads)
+    room = width - sum(2 + max(len(head), w) for head, w in zip(leads, widths, strict=True))
     parts: list[list[Column]] = [[]]
-    for _, of_direction in groupby(
-        table.columns, key=lambda one: one.search and one.search.direction
-    ):
-        block = list(of_direction)
+    directions = groupby(table.columns, key=lambda one: one.search and one.search.direction)
+    for block in [list(columns) for _, columns in directions]:
         searches = [list(same) for _, same in groupby(block, key=lambda one: one.key[0])]
         for unit in [block] if needed(block) <= room else searches:
             if parts[-1] and needed([*parts[-1], *unit]) > room:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,11 +14,10 @@ from rich.table import Table
 from data_shards.errors import RecipeError, require_known
 from distill.config import ModelConfig
 from distill.methods import METHODS
-from distill.models import ARCHS
+from distill.models import ARCHS, RetrievalModel
 from distill.models.backbones import patch_of
 from distill.models.weights import origin_at_timm
 from evaluation.config import ModelsConfig
-from evaluation.efficiency import Cost, Speed
 from evaluation.efficiency.measure import MIB, RUNS, cost, measure_speed
 
 CONVENTION = """\
@@ -26,45 +25,6 @@ Parameters in millions, operations in billions per image (1 MAC = 2 FLOPs).
 Convolutions, matrix products and attention count; OPs = BOPs/64 + MACs.
 A pair is a drone image and a satellite tile; class heads, which only train, are
 left out. MiB are those of a file with one bit per binary parameter, 32 for others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListedModel:
-    """One line of the list."""
-
-    name: str
-    """As `model.arch` of a recipe."""
-
-    method: str
-    """Whose head it has."""
-
-    descriptor_width: int
-    source: str
-    """Where timm's pretrained weights come from; empty where there are none."""
-
-    licence: str
-    """Of these weights."""
-
-    cost: Cost
-    speed: Speed | None
-    """None unless it was asked for."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; operations per image and per pair, in both conventions."""
-        values = asdict(self)
-        values["cost"] |= {
-            "flops": self.cost.flops,
-            "ops": self.cost.ops,
-            "ops_per_pair": self.cost.ops_per_pair,
-            "ptflops": self.cost.ptflops,
-            "ptflops_per_pair": 2 * self.cost.ptflops,
-            "stored_bytes": self.cost.stored_bytes,
-            "packed_bytes": self.cost.packed_bytes(),
-            "packed_float16_bytes": self.cost.packed_bytes(real=2),
-        }
-        if self.speed is not None:
-            values["speed"]["images_per_second"] = self.speed.images_per_second
-        return values
 
 
 def list_models(config: ModelsConfig) -> None:
@@ -76,32 +36,33 @@ def list_models(config: ModelsConfig) -> None:
     chosen = [require_known(name, ARCHS, what="model", error=RecipeError) for name in config.names]
     listed = [model for name in chosen or ARCHS if (model := listed_model(name, config))]
     if not chosen:
-        listed.sort(key=lambda model: model.cost.parameters)
+        listed.sort(key=lambda model: model["cost"]["parameters"])
     if config.json:
-        sys.stdout.write(json.dumps([model.to_json() for model in listed]) + "\n")
+        sys.stdout.write(json.dumps(listed) + "\n")
         return
     sources: dict[str, list[str]] = {}
     for model in listed:
-        if model.licence:
-            sources.setdefault(model.licence, []).append(model.source)
+        if model["licence"]:
+            sources.setdefault(model["licence"], []).append(model["source"])
     width = None if sys.stdout.isatty() else 100
     console = Console(file=sys.stdout, highlight=False, width=width)
     console.print(models_table(listed))
     console.print(CONVENTION)
     for licence, of in sources.items():
         console.print(f"Weights of timm under {licence}: {', '.join(of)}.")
-    if (speed := listed[0].speed) is not None:
+    if speed := listed[0]["speed"]:
         console.print(
-            f"Measured on {speed.machine}, batch {speed.batch_size}:\n"
+            f"Measured on {speed['machine']}, batch {config.batch_size}:\n"
             f"median of at most {RUNS} batches of images in memory, normalization included;\n"
             "peak: MiB of memory at most in use above the model."
         )
 
 
-def listed_model(name: str, config: ModelsConfig) -> ListedModel | None:
+def listed_model(name: str, config: ModelsConfig) -> dict[str, Any] | None:
     """Count what a model costs, where no weight takes memory, and time it if that is asked for.
 
-    None where its patches do not divide the size, and nobody asked for this model.
+    As plain values, with operations per image and per pair, in both conventions. None where its
+    patches do not divide the size, and nobody asked for this model.
     """
     build, model_config = METHODS[config.method].build, ModelConfig(arch=name, weights="none")
     with torch.device("meta"):
@@ -109,49 +70,62 @@ def listed_model(name: str, config: ModelsConfig) -> ListedModel | None:
     if not config.names and config.image_size % patch_of(model.backbone):
         return None
     model.refuse_size(config.image_size, key="--image-size")
-    speed = None
-    if config.measure_speed:
-        network = build(model_config, num_places=2)
-        network.to("cuda" if torch.cuda.is_available() else "cpu")
-        network.to(memory_format=torch.channels_last)
-        speed = measure_speed(
-            network,
-            image_size=config.image_size,
-            batch_size=config.batch_size,
-            precision=config.precision,
-            threads=config.threads,
-            most_seconds=config.most_seconds,
-        )
-    origin = origin_at_timm(name)
-    return ListedModel(
-        name=name,
-        method=config.method,
-        descriptor_width=model.width,
-        source=origin.source,
-        licence=origin.licence,
-        cost=cost(model, image_size=config.image_size),
-        speed=speed,
+    origin, counted = origin_at_timm(name), cost(model, image_size=config.image_size)
+    speed = _speed(build(model_config, num_places=2), config) if config.measure_speed else None
+    return {
+        "name": name,
+        "method": config.method,
+        "descriptor_width": model.width,
+        "source": origin.source,
+        "licence": origin.licence,
+        "cost": {
+            **asdict(counted),
+            "flops": counted.flops,
+            "ops": counted.ops,
+            "ops_per_pair": counted.ops_per_pair,
+            "ptflops": counted.ptflops,
+            "ptflops_per_pair": 2 * counted.ptflops,
+            "stored_bytes": counted.stored_bytes,
+            "packed_bytes": counted.packed_bytes(),
+            "packed_float16_bytes": counted.packed_bytes(real=2),
+        },
+        "speed": speed,
+    }
+
+
+def _speed(network: RetrievalModel, config: ModelsConfig) -> dict[str, Any]:
+    """Measure with fresh weights, on the GPU where there is one."""
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(memory_format=torch.channels_last)
+    speed = measure_speed(
+        network,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        precision=config.precision,
+        threads=config.threads,
+        most_seconds=config.most_seconds,
     )
+    return asdict(speed) | {"machine": speed.machine, "images_per_second": speed.images_per_second}
 
 
-def models_table(models: Sequence[ListedModel]) -> Table:
+def models_table(models: Sequence[dict[str, Any]]) -> Table:
     """Return the list as people read it."""
-    is_binary = any(model.cost.bops for model in models)
-    title = f"Models of {models[0].method} at {models[0].cost.image_size} px"
+    is_binary = any(model["cost"]["bops"] for model in models)
+    title = f"Models of {models[0]['method']} at {models[0]['cost']['image_size']} px"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("model.arch", no_wrap=True)
     headers = ["width", "params", "MiB", "MACs", *(["BOPs"] if is_binary else ()), "OPs", "/ pair"]
-    headers += ["ms/batch", "images/s", "peak"] if models[0].speed else []
+    headers += ["ms/batch", "images/s", "peak"] if models[0]["speed"] else []
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for model in models:
-        counted, speed = model.cost, model.speed
-        cells = [str(model.descriptor_width), f"{counted.parameters / 1e6:.2f}"]
-        cells.append(f"{counted.packed_bytes() / MIB:.1f}")
-        counts = [counted.macs, *([counted.bops] if is_binary else ())]
-        cells += [f"{count / 1e9:.3f}" for count in (*counts, counted.ops, counted.ops_per_pair)]
+        counted, speed = model["cost"], model["speed"]
+        cells = [str(model["descriptor_width"]), f"{counted['parameters'] / 1e6:.2f}"]
+        cells.append(f"{counted['packed_bytes'] / MIB:.1f}")
+        counts = ["macs", *(["bops"] if is_binary else ()), "ops", "ops_per_pair"]
+        cells += [f"{counted[count] / 1e9:.3f}" for count in counts]
         if speed:
-            told = (speed.median_ms, speed.images_per_second, speed.peak_memory_mib)
+            told = [speed[name] for name in ("median_ms", "images_per_second", "peak_memory_mib")]
             cells += ["" if value is None else f"{value:,.1f}" for value in told]
-        table.add_row(model.name, *cells)
+        table.add_row(model["name"], *cells)
     return table

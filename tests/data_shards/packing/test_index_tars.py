@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset as wds
+from PIL import Image
 
+from data_shards.index import ENCODINGS, read_index
 from data_shards.layouts import read_layout
 from data_shards.schema import ImageRecord, Role, View
 from data_shards.shards import ShardSet
@@ -155,6 +157,18 @@ def test_plain_suffixes_do_when_the_key_names_the_view(skydistill, tiny_raw, tmp
     assert ShardSet.open(folder).manifest.counts["train"]["satellite"] == 10
 
 
+def test_a_format_in_disguise_is_known_by_its_bytes(skydistill, tmp_path: Path) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    views = ("drone", "satellite")
+    made = ({"__key__": f"0001/{view}/a", "jpg": png.getvalue()} for view in views)
+    folder = write_tars(tmp_path / "tars", "train", made)
+    assert skydistill("shard", folder, "--index-only").code == 0
+    (entry,) = ShardSet.open(folder).manifest.shards
+    index = read_index(folder / entry.index_name, tar=None, sha256=entry.index_sha256)
+    assert {ENCODINGS[row["encoding"]] for row in index.rows} == {"png"}
+
+
 def one_sample(tmp_path: Path, **members: Any) -> Path:
     key = members.pop("key", "0001/drone/a")
     return write_tars(tmp_path / "tars", "train", iter([{"__key__": key, **members}]))
@@ -233,12 +247,12 @@ def test_places_are_checked_as_those_of_raw_folders(
     assert not list(folder.glob("*.index"))
 
 
-def test_a_place_without_one_view_is_refused(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
+def test_a_place_without_one_view_is_named(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
     trained = samples(tiny_raw, role=Role.TRAIN)
     lacking = (one for one in trained if one["__key__"] != "0003/satellite/0003")
     folder = write_tars(tmp_path / "tars", "train", lacking)
-    told = skydistill("shard", folder, "--index-only").sentence
-    assert "train place 0003 has no satellite image; add it" in told
+    told = skydistill("shard", folder, "--index-only").err
+    assert "no satellite image to train on: 1 place (0003), not trained on" in told
 
 
 def test_all_unreadable_images_are_named_or_left_out(
