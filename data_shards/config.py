@@ -1,10 +1,11 @@
 """What the data stage can be told. No torch: a login node reads these in a blink."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter, ge, gt, le, lt
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data_shards.errors import RecipeError
 
@@ -16,9 +17,6 @@ ORBIT_VIEWS = {"university1652": 54, "sues200": 50}
 
 USUAL_DISTRACTORS = 20
 
-MOST = 2**31 - 1
-"""Largest count of anything; larger ones are slips of the keyboard, and overflow arithmetic."""
-
 Resampling = Literal["opencv-linear", "opencv-area", "pillow-bilinear", "pillow-bicubic"]
 """How images come to the size of a model's input; see `docs/training.md`."""
 
@@ -29,41 +27,83 @@ Aspect = Literal["squeeze", "crop", "pad"]
 LOCAL_CACHE_GIB = 50.0
 """University-1652 in original bytes many times over, and still a modest part of a node's disk."""
 
-Bounds = tuple[float | None, bool, str]
-"""A number, whether it is allowed, and what is allowed in words."""
+
+MOST = 2**31 - 1
+"""Largest number of anything; larger ones are slips of the keyboard, and overflow arithmetic."""
+
+MOST_SEED = 2**32 - 1
+"""Largest seed that every library that draws numbers takes."""
 
 
-def between(value: float, low: float, high: float) -> Bounds:
-    return value, low <= value <= high, f"between {low} and {high}"
+LIMITS = {"at least": ge, "above": gt, "at most": le, "below": lt}
+"""How an allowed number stands to each kind of limit; NaN stands to none so."""
 
 
-def at_least(value: int, low: int) -> Bounds:
-    words = f"at least {low}" if value < low else f"at most {MOST}"
-    return value, low <= value <= MOST, words
+def bounded(
+    default: float | str | tuple[float, ...] | None,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    needs: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+) -> Any:
+    """Declare a field whose numbers have limits; None or a word, where allowed, is never outside.
+
+    `needs` are dotted keys of the recipe that must be set when this one is not 0, and `methods` the
+    only ones that look at it; all if empty.
+    """
+    given = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    limits = {words: limit for words, limit in given.items() if limit is not None}
+    metadata = {"limits": limits, "needs": needs, "methods": methods}
+    return field(default=default, metadata=metadata)
 
 
-def seed_bounds(value: int) -> Bounds:
-    """Return the bounds of a seed: what every library that draws numbers takes."""
-    return between(value, 0, 2**32 - 1)
+def seed(default: int = 0) -> Any:
+    return bounded(default, at_least=0, at_most=MOST_SEED)
 
 
-def room_bounds(value: float) -> Bounds:
-    return value, 0 < value <= MOST, "above 0"
+def field_problems(recipe: object, *, before: str = "") -> Iterator[str]:
+    """Report every number outside its bounds, and every key that another one lacks, at once.
+
+    `before` stands before the keys; `--` makes options of them.
+    """
+    for name, value, default, metadata in _values(recipe):
+        key = f"--{name.replace('_', '-')}" if before == "--" else before + name
+        methods = metadata.get("methods")
+        if methods and value != default and recipe.method not in methods:  # type: ignore[attr-defined]
+            yield f"{key} ({value}) is nothing that {recipe.method} has; leave it out"  # type: ignore[attr-defined]
+        limits, values = metadata.get("limits", {}), value if isinstance(value, tuple) else (value,)
+        numbers = [number for number in values if isinstance(number, int | float)]
+        if not {"at most", "below"} & limits.keys() and max(numbers, default=0) > MOST:
+            limits = {"at most": MOST}
+        if not all(LIMITS[word](one, limit) for word, limit in limits.items() for one in numbers):
+            allowed = " and ".join(f"{word} {limit}" for word, limit in limits.items())
+            yield f"{key} ({value}) must be {allowed}"
+        for needed in metadata.get("needs", ()) if value else ():
+            if not attrgetter(needed)(recipe):
+                yield f"{key} ({value}) needs {needed}; set it, or {key} to 0"
 
 
-def refuse_out_of_bounds(numbers: Mapping[str, Bounds]) -> None:
+def refuse_out_of_bounds(config: object, *, before: str = "--") -> None:
     """Refuse every number outside its bounds, all at once, under the names a user types.
 
     Raises:
-        RecipeError: every such number, with what is allowed.
+        RecipeError: there is one.
     """
-    problems = [
-        f"{name} ({value}) must be {words}"
-        for name, (value, is_allowed, words) in numbers.items()
-        if not is_allowed
-    ]
-    if problems:
+    if problems := list(field_problems(config, before=before)):
         raise RecipeError("; ".join(problems))
+
+
+def _values(part: object, below: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
+    """Yield dotted key, value, default and metadata of all fields of a config and of its parts."""
+    for one in fields(part):  # type: ignore[arg-type]
+        value = getattr(part, one.name)
+        if is_dataclass(value):
+            yield from _values(value, f"{below}{one.name}.")
+        else:
+            yield f"{below}{one.name}", value, one.default, one.metadata
 
 
 def _as_typed(names: Iterable[str]) -> str:
@@ -80,27 +120,27 @@ class SynthConfig:
     layout: str = "university1652"
     """Folder layout to imitate: university1652 or sues200."""
 
-    places: int = 200
+    places: int = bounded(200, at_least=1, at_most=MOST_PLACES)
     """Training places."""
 
-    test_places: int = 60
+    test_places: int = bounded(60, at_least=1, at_most=MOST_PLACES)
     """Places that are queried in the test set, and stand in its galleries."""
 
-    distractors: int | None = None
+    distractors: int | None = bounded(None, at_least=0, at_most=MOST_PLACES - 1)
     """Further places that stand only in the test galleries: 20, and none for sues200, whose
     galleries hold the training places."""
 
-    views: int | None = None
+    views: int | None = bounded(None, at_least=1, at_most=999)
     """Drone views per place, on the flight of the data set: 54 on the helix of university1652, 50
     at each of the four altitudes of sues200."""
 
-    image_size: int = 512
+    image_size: int = bounded(512, at_least=16, at_most=4096)
     """Width and height of every image in pixels."""
 
-    seed: int = 0
+    seed: int = seed()
     """The world is a pure function of this seed and the counts above."""
 
-    workers: int = 0
+    workers: int = bounded(0, at_least=0, at_most=4096)
     """Processes that render; 0 means one per processor."""
 
     dry_run: bool = False
@@ -112,22 +152,11 @@ class SynthConfig:
         Raises:
             RecipeError: every such number, as its option.
         """
-        refuse_out_of_bounds(
-            {
-                "--places": between(self.places, 1, MOST_PLACES),
-                "--test-places": between(self.test_places, 1, MOST_PLACES),
-                "--distractors": between(self.num_distractors, 0, MOST_PLACES - 1),
-                "--test-places and --distractors together": (
-                    self.test_places + self.num_distractors,
-                    self.test_places + self.num_distractors <= MOST_PLACES,
-                    f"at most {MOST_PLACES}",
-                ),
-                "--views": between(self.num_views, 1, 999),
-                "--image-size": between(self.image_size, 16, 4096),
-                "--seed": seed_bounds(self.seed),
-                "--workers": between(self.workers, 0, 4096),
-            }
-        )
+        refuse_out_of_bounds(self)
+        if (tested := self.test_places + self.num_distractors) > MOST_PLACES:
+            raise RecipeError(
+                f"--test-places and --distractors together ({tested}) must be at most {MOST_PLACES}"
+            )
         if self.layout == "sues200" and self.num_distractors:
             raise RecipeError(
                 f"--distractors ({self.num_distractors}) must be 0 for sues200, whose galleries "
@@ -162,21 +191,25 @@ class ShardConfig:
     shards that OUT holds already."""
 
     layout: str = "auto"
-    """How the raw folders are arranged: auto (look and say), university1652, sues200 or
-    university160k. With --index-only, the data set that the tars hold, if it is one of these."""
+    """How the raw folders are arranged: auto (look and say), university1652, sues200,
+    university160k, or folders (satellite/PLACE and drone/PLACE/ALTITUDE of your own). With
+    --index-only, the data set that the tars hold, if it is one of these."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
-    not say which places train: raw SUES-200 without all 200 ids."""
+    not say which places train: raw SUES-200 without all 200 ids, or folders, which are all to test
+    on by default. The words train and test mean all places."""
 
     coordinates: Path | None = None
-    """CSV file of place,latitude,longitude in degrees; kept in the manifest."""
+    """CSV file of place,latitude,longitude in degrees, kept in the manifest; or of
+    image,latitude,longitude and, if wanted, altitude_m, heading_deg and gimbal_pitch_deg, kept with
+    each image and taken before what stands in its file."""
 
     image_size: Literal[0, 256, 384, 512] = 0
     """Store JPEGs of this width and height, at which students are trained; 0 keeps the original
     bytes."""
 
-    quality: int = 95
+    quality: int = bounded(95, at_least=50, at_most=100)
     """JPEG quality of resized images, 50 to 100; goes with --image-size."""
 
     resampling: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"
@@ -194,7 +227,7 @@ class ShardConfig:
     """What images are for whose JSON does not tell, with --index-only: train, query, gallery or
     query,gallery; without it, the first word of the tar's name counts."""
 
-    workers: int = 0
+    workers: int = bounded(0, at_least=0, at_most=4096)
     """Threads that read and write; 0 means one per processor."""
 
     no_decode: bool = False
@@ -212,12 +245,7 @@ class ShardConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be, and options that speak of different things."""
-        refuse_out_of_bounds(
-            {
-                "--workers": between(self.workers, 0, 4096),
-                "--quality": between(self.quality, 50, 100),
-            }
-        )
+        refuse_out_of_bounds(self)
         if self.name and not re.fullmatch(r"[\w(][\w ().+-]{0,63}", self.name):
             raise RecipeError(
                 f"--name {self.name!r} must be at most 64 letters, digits, blanks and any of "
@@ -263,7 +291,7 @@ class VerifyConfig:
     decode: bool = False
     """Decode every image too: damage that was there when the shards were written is found."""
 
-    workers: int = 0
+    workers: int = bounded(0, at_least=0, at_most=4096)
     """Threads that read and hash; 0 means one per processor."""
 
     json: bool = False
@@ -271,7 +299,7 @@ class VerifyConfig:
 
     def __post_init__(self) -> None:
         """Refuse a number of workers that cannot be."""
-        refuse_out_of_bounds({"--workers": between(self.workers, 0, 4096)})
+        refuse_out_of_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,22 +314,22 @@ class PlanConfig:
     """Folder on a disk of this node for shards from an address; by default $SKYDISTILL_CACHE, else
     $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
 
-    local_cache_gib: float = LOCAL_CACHE_GIB
+    local_cache_gib: float = bounded(LOCAL_CACHE_GIB, above=0)
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
-    world_size: int = 1
+    world_size: int = bounded(1, at_least=1)
     """Ranks that share each global batch."""
 
-    global_batch: int = 64
+    global_batch: int = bounded(64, at_least=1)
     """Rows (places) per step over all ranks."""
 
-    seed: int = 0
+    seed: int = seed()
     """Seed of the run."""
 
-    epoch: int = 0
+    epoch: int = bounded(0, at_least=0)
     """Which epoch, counted from 0."""
 
-    drones_per_row: int = 1
+    drones_per_row: int = bounded(1, at_least=1)
     """Drone views beside each satellite tile."""
 
     third_view: Literal["none", "street", "google"] = "none"
@@ -313,10 +341,10 @@ class PlanConfig:
     neighbours: Path | None = None
     """Table of hard samples to bring together: the neighbours.npz of a checkpoint, or a .npy."""
 
-    validation_fraction: float = 0.0
+    validation_fraction: float = bounded(0.0, at_least=0, below=1)
     """Part of the training places held out; 0 plans over all of them."""
 
-    validation_seed: int = 0
+    validation_seed: int = bounded(0, at_least=0, at_most=MOST_SEED)
     """Which places are held out."""
 
     json: bool = False
@@ -324,19 +352,4 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers for which there is no plan."""
-        refuse_out_of_bounds(
-            {
-                "--local-cache-gib": room_bounds(self.local_cache_gib),
-                "--world-size": at_least(self.world_size, 1),
-                "--global-batch": at_least(self.global_batch, 1),
-                "--seed": seed_bounds(self.seed),
-                "--epoch": at_least(self.epoch, 0),
-                "--drones-per-row": at_least(self.drones_per_row, 1),
-                "--validation-fraction": (
-                    self.validation_fraction,
-                    0 <= self.validation_fraction < 1,
-                    "at least 0 and below 1",
-                ),
-                "--validation-seed": seed_bounds(self.validation_seed),
-            }
-        )
+        refuse_out_of_bounds(self)

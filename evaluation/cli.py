@@ -1,4 +1,4 @@
-"""The commands `skydistill evaluate`, alone or by `accelerate launch`, `compare` and `models`."""
+"""The commands of evaluation; `evaluate` and `index` alone or under `accelerate launch`."""
 
 import logging
 import sys
@@ -15,6 +15,7 @@ from data_shards.verbs import run_verb
 from distill.collectives import destroy_process_group, is_first_to_fail
 from distill.launched import launched_rank, launched_world_size
 from evaluation.config import CompareConfig, EvaluateConfig, ModelsConfig
+from evaluation.own_map.config import IndexConfig, QueryConfig
 from evaluation.report import read_report
 
 if TYPE_CHECKING:
@@ -106,6 +107,31 @@ def models(argv: Sequence[str]) -> int:
     from evaluation.efficiency.models import list_models
 
     list_models(config)
+    return 0
+
+
+def index(argv: Sequence[str]) -> int:
+    """Describe the tiles of maps, for `query`."""
+    with one_rank_speaks():
+        names = ["maps", "out"]
+        config = parse_command(IndexConfig, argv, prog="skydistill index", positionals=names)
+        from evaluation.own_map.index import index_maps
+
+        index_maps(config, join_launched_ranks())
+        destroy_process_group()
+    return 0
+
+
+def query(argv: Sequence[str]) -> int:
+    """Say where photographs were taken, by an index of the map."""
+    # A latitude in the south looks like an option.
+    words = [f"{a}={b}" if a == "--near" else a for a, b in zip(argv, [*argv[1:], ""], strict=True)]
+    words = [word for word, before in zip(words, ["", *argv], strict=False) if before != "--near"]
+    names = ["index", "photos"]
+    config = parse_command(QueryConfig, words, prog="skydistill query", positionals=names)
+    from evaluation.own_map.answers import tell_places
+
+    tell_places(config, join_launched_ranks())
     return 0
 
 

@@ -5,14 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from data_shards.config import (
-    LOCAL_CACHE_GIB,
-    Resampling,
-    at_least,
-    between,
-    refuse_out_of_bounds,
-    room_bounds,
-)
+from data_shards.config import LOCAL_CACHE_GIB, Resampling, bounded, refuse_out_of_bounds
 from data_shards.errors import RecipeError
 
 Information = Literal["entropy", "distance", "agreement"]
@@ -86,7 +79,7 @@ class EvaluateConfig:
     """Folder on a disk of this node for shards from an address; by default $SKYDISTILL_CACHE, else
     $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
 
-    local_cache_gib: float = LOCAL_CACHE_GIB
+    local_cache_gib: float = bounded(LOCAL_CACHE_GIB, above=0)
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     out: Path | None = None
@@ -98,7 +91,7 @@ class EvaluateConfig:
     """Replace that folder, whole, where it is there already; without it nothing is described
     then."""
 
-    image_size: int = 0
+    image_size: int = bounded(0, at_least=0, at_most=4096)
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at, as
     the network of `--gallery-checkpoint` always does."""
 
@@ -112,7 +105,7 @@ class EvaluateConfig:
     """Further shard folders, all of whose satellite and drone images join the galleries as places
     that nobody asks for."""
 
-    multi_view: int = 0
+    multi_view: int = bounded(0, at_least=0)
     """Also describe each place by this many of its drone views, chosen and fused (PFED's
     refinement), beside its controls; 0 leaves it out, the paper's number is 10."""
 
@@ -130,16 +123,16 @@ class EvaluateConfig:
     rerank: bool = False
     """Also rank again by k-reciprocal neighbours, as labelled rows."""
 
-    rerank_top: int = 100
+    rerank_top: int = bounded(100, at_least=1)
     """Neighbours of each image that re-ranking looks at."""
 
-    rerank_k1: int = 20
+    rerank_k1: int = bounded(20, at_least=1)
     """Neighbours that must know each other."""
 
-    rerank_k2: int = 6
+    rerank_k2: int = bounded(6, at_least=1)
     """Neighbours whose sets are averaged."""
 
-    rerank_lambda: float = 0.3
+    rerank_lambda: float = bounded(0.3, at_least=0, at_most=1)
     """Share of the original distance in the new one."""
 
     descriptors: bool = False
@@ -152,10 +145,10 @@ class EvaluateConfig:
     measure_speed: bool = False
     """Also measure latency, images per second and peak memory, at batch 1 and `--batch-size`."""
 
-    batch_size: int = 64
+    batch_size: int = bounded(64, at_least=1)
     """Images described at once."""
 
-    threads: int = 0
+    threads: int = bounded(0, at_least=0, at_most=4096)
     """Decode threads; 0 means one per processor."""
 
     json: bool = False
@@ -210,19 +203,7 @@ class EvaluateConfig:
             if is_so:
                 raise RecipeError(sentence)
         refuse_idle_options(self, NEEDED_BY)
-        refuse_out_of_bounds(
-            {
-                "--local-cache-gib": room_bounds(self.local_cache_gib),
-                "--image-size": between(self.image_size, 0, 4096),
-                "--multi-view": at_least(self.multi_view, 0),
-                "--rerank-top": at_least(self.rerank_top, 1),
-                "--rerank-k1": at_least(self.rerank_k1, 1),
-                "--rerank-k2": at_least(self.rerank_k2, 1),
-                "--rerank-lambda": between(self.rerank_lambda, 0, 1),
-                "--batch-size": at_least(self.batch_size, 1),
-                "--threads": between(self.threads, 0, 4096),
-            }
-        )
+        refuse_out_of_bounds(self)
 
 
 def refuse_idle_options(config: Any, needed_by: Mapping[str, str]) -> None:
@@ -310,22 +291,22 @@ class ModelsConfig:
     method: Literal["pfed", "bicrossnet"] = "pfed"
     """Whose head stands on the backbone; that of a recipe's `method`."""
 
-    image_size: int = PAPER_IMAGE_SIZE
+    image_size: int = bounded(PAPER_IMAGE_SIZE, at_least=LEAST_IMAGE_SIZE, at_most=4096)
     """Width and height of model inputs in pixels."""
 
     measure_speed: bool = False
     """Also measure latency, images per second and peak memory, with fresh weights."""
 
-    batch_size: int = 1
+    batch_size: int = bounded(1, at_least=1)
     """Images described at once, when measured."""
 
-    threads: int = 0
+    threads: int = bounded(0, at_least=0, at_most=4096)
     """Threads that describe on a CPU, when measured; 0 means one per processor."""
 
     precision: Precision = "float32"
     """What to measure in."""
 
-    most_seconds: float = 60.0
+    most_seconds: float = bounded(60.0, at_least=0, at_most=86400)
     """Longest measurement of one model; as many batches as fit, at most 200."""
 
     json: bool = False
@@ -337,12 +318,5 @@ class ModelsConfig:
         Raises:
             RecipeError: every such number, as its option, or the option that needs another one.
         """
-        refuse_out_of_bounds(
-            {
-                "--image-size": between(self.image_size, LEAST_IMAGE_SIZE, 4096),
-                "--batch-size": at_least(self.batch_size, 1),
-                "--threads": between(self.threads, 0, 4096),
-                "--most-seconds": between(self.most_seconds, 0, 86400),
-            }
-        )
+        refuse_out_of_bounds(self)
         refuse_idle_options(self, dict.fromkeys(OF_SPEED, "measure_speed"))

@@ -14,7 +14,8 @@ from data_shards.shards import ImageTable, RowNumbers
 from evaluation.joined_shards import JoinedShards
 from evaluation.report import Gallery
 
-SUES200_ALTITUDES_M = (150, 200, 250, 300)
+MOST_HEIGHTS = 10
+"""Heights at which a data set is evaluated one by one; where there are more, a flight descends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,31 +73,40 @@ def _direction(name: str, query: View, gallery: View, altitude_m: int | None = N
 DRONE_TO_SATELLITE = _direction("d2s", View.DRONE, View.SATELLITE)
 SATELLITE_TO_DRONE = _direction("s2d", View.SATELLITE, View.DRONE)
 
+BOTH_WAYS = (DRONE_TO_SATELLITE, SATELLITE_TO_DRONE)
+
 PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
     "university1652": (
-        DRONE_TO_SATELLITE,
-        SATELLITE_TO_DRONE,
+        *BOTH_WAYS,
         _direction("street2s", View.STREET, View.SATELLITE),
         _direction("s2street", View.SATELLITE, View.STREET),
         _direction("street2d", View.STREET, View.DRONE),
         _direction("d2street", View.DRONE, View.STREET),
     ),
     "university160k": (DRONE_TO_SATELLITE,),
-    "sues200": tuple(
-        _direction(name, *views, altitude_m)
-        for name, views in (
-            ("d2s", (View.DRONE, View.SATELLITE)),
-            ("s2d", (View.SATELLITE, View.DRONE)),
-        )
-        for altitude_m in SUES200_ALTITUDES_M
-    ),
+    "denseuav": BOTH_WAYS,
 }
-"""Layout of the raw data set to its directions of search."""
+"""Layout of the raw data set to its directions of search, where heights are not told apart."""
 
 
-def protocols_of(layout: str) -> tuple[Protocol, ...]:
-    """Return the protocols of a layout; of one without any, every direction between views."""
-    return PROTOCOLS.get(layout, PROTOCOLS["university1652"])
+def protocols_of(layout: str, images: ImageTable) -> tuple[Protocol, ...]:
+    """Return the directions of a layout; of any other, those of its views, height by height."""
+    if layout in PROTOCOLS:
+        return PROTOCOLS[layout]
+    street = [
+        one
+        for one in PROTOCOLS["university1652"]
+        if one not in BOTH_WAYS and all(len(side.rows(images)) for side in one.sides)
+    ]
+    is_drone = (images.view == View.DRONE) & (images.roles & (Role.QUERY | Role.GALLERY) != 0)
+    heights = np.unique(images.altitude_m[is_drone])
+    if not (0 < len(heights) <= MOST_HEIGHTS and (heights == heights.round()).all()):
+        return (*BOTH_WAYS, *street)
+    return tuple(
+        _direction(one.direction, one.query.view, one.gallery.view, int(height))
+        for one in BOTH_WAYS
+        for height in heights
+    ) + tuple(street)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +172,7 @@ def find_searches(shards: JoinedShards) -> Searches:
     Raises:
         DescriptorError: no test image is there.
     """
-    images, protocols = shards.main.images, protocols_of(shards.manifest.layout)
+    images, protocols = shards.main.images, protocols_of(shards.manifest.layout, shards.main.images)
     is_there = {
         protocol: all(len(side.rows(images)) for side in protocol.sides) for protocol in protocols
     }

@@ -73,12 +73,13 @@ def sweep(argv: Sequence[str]) -> int:
     if asked - {"--local", "--dry-run"}:
         return _sweep_on_cluster(Path(words[0]), words[1:], *actions)
     config = load_recipe(SweepConfig, Path(words[0]), words[1:])
+    from launch.slurm import stages_of_kind
     from launch.sweep import run_sweep, sweep_stages
 
     stages = sweep_stages(config)
     if "--dry-run" not in argv:
         return run_sweep(config, stages, name=Path(words[0]).stem)
-    for stage in stages:
+    for stage in stages_of_kind(stages, config.only):
         sys.stdout.write(f"# {stage.title}\n{stage.typed}\n")
     return 0
 

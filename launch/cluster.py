@@ -32,7 +32,18 @@ class ClusterSweep:
     path: Path
     config: SweepConfig
     site: SiteConfig
-    arrays: list[JobArray]
+    all_arrays: list[JobArray]
+
+    @property
+    def arrays(self) -> list[JobArray]:
+        """Return those of the kind that is asked for, or all."""
+        kind = self.config.only
+        return [array for array in self.all_arrays if kind in (None, array.kind)]
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether a comparison is asked for."""
+        return self.config.only in (None, "comparison")
 
     @property
     def paths(self) -> SlurmPaths:
@@ -44,7 +55,9 @@ class ClusterSweep:
         where: dict[str, Any] = {"sweep": self.path.stem, "out": self.config.out}
         where["root"] = Path.cwd()
         texts = {array.name: array_script(array, self.site, **where) for array in self.arrays}
-        return {**texts, "comparison": comparison_script(self.site, **where)}
+        if self.is_compared:
+            texts["comparison"] = comparison_script(self.site, **where)
+        return texts
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -89,7 +102,7 @@ def open_cluster_sweep(path: Path, words: Sequence[str]) -> ClusterSweep:
             f"({site.ranks}) on a cluster; change {SITE}"
         )
     arrays = job_arrays(sweep_stages(config))
-    return ClusterSweep(path=path, config=config, site=site, arrays=arrays)
+    return ClusterSweep(path=path, config=config, site=site, all_arrays=arrays)
 
 
 def print_table(sweep: ClusterSweep) -> None:
@@ -99,13 +112,14 @@ def print_table(sweep: ClusterSweep) -> None:
         for index, stage in array.rows.items():
             done = " (done)" if is_done(stage) else ""
             sys.stdout.write(f"  {index:>3}  {stage.title}{done}\n")
-    sys.stdout.write("comparison: one table; waits for all\n")
+    if sweep.is_compared:
+        sys.stdout.write("comparison: one table; waits for all\n")
 
 
 def _task(sweep: ClusterSweep, array: JobArray) -> str:
     """Return how large an array and each of its rows is."""
     nodes, gpus = sweep.site.nodes, sweep.site.gpus_per_node
-    if array.is_evaluation:
+    if array.kind == "evaluations":
         nodes, gpus = 1, min(gpus, 1)
     return f"{len(array.rows)} rows, each on {nodes} node(s) with {gpus} GPU(s)"
 
@@ -157,23 +171,13 @@ def submit(sweep: ClusterSweep, *, resume: bool) -> int:
             "no Slurm controller answers here (scontrol ping); --dry-run shows the jobs, --local "
             "does the rows on this machine"
         )
-    paths = sweep.paths
-    if alive := job_states(submitted(paths)):
-        raise RecipeError(
-            f"{sweep.path.stem} has {len(alive)} jobs in the queue; give --status or --cancel"
-        )
-    if paths.jobs.is_file() and not resume:
-        raise RecipeError(
-            f"{paths.jobs} lists jobs that were submitted earlier and are gone; give --resume to "
-            "submit what is not finished"
-        )
+    paths, ids = sweep.paths, _queued_before(sweep, resume=resume)
     paths.folder.mkdir(parents=True, exist_ok=True)
     (paths.out / "logs").mkdir(exist_ok=True)
-    stages = [stage for array in sweep.arrays for stage in array.rows.values()]
+    stages = [stage for array in sweep.all_arrays for stage in array.rows.values()]
     uri = sweep.site.tracking_uri or "spool"
     begin_sweep(sweep.config, stages, name=sweep.path.stem, uri=uri)
-    scripts, ids = sweep.scripts(), dict[str, str]()
-    for name, text in scripts.items():
+    for name, text in sweep.scripts().items():
         paths.script(name).write_text(text)
     for array in sweep.arrays:
         paths.table(array.name).write_text(array_table(array))
@@ -188,13 +192,43 @@ def submit(sweep: ClusterSweep, *, resume: bool) -> int:
             f"job {ids[array.name]}: {array.name}, {_task(sweep, array)}; waits for {waits}\n"
         )
         paths.jobs.write_text(json.dumps(ids, indent=1))
-    if ids or not Path(sweep.config.out, "comparison.html").is_file():
+    is_there = Path(sweep.config.out, "comparison.html").is_file()
+    if sweep.is_compared and (ids or sweep.config.only or not is_there):
         dependency = ":".join(["afterany", *ids.values()]) if ids else ""
         ids["comparison"] = _sbatch(paths, "comparison", dependency)
         sys.stdout.write(f"job {ids['comparison']}: comparison; waits for the end of all\n")
         paths.jobs.write_text(json.dumps(ids, indent=1))
     sys.stdout.write(f"state: skydistill sweep {sweep.path} --status    (or: squeue --me)\n")
     return 0
+
+
+def _queued_before(sweep: ClusterSweep, *, resume: bool) -> dict[str, str]:
+    """Return the jobs of this sweep that are in the queue: of other kinds than is asked for.
+
+    Raises:
+        RecipeError: what is asked for was submitted, or builds on what is neither there nor queued.
+    """
+    paths, name = sweep.paths, sweep.path.stem
+    alive = {job for job, _ in job_states(submitted(paths))}
+    ids = {name: job for name, job in submitted(paths).items() if job in alive}
+    if not ids.keys().isdisjoint(sweep.scripts()):
+        raise RecipeError(f"{name} has jobs in the queue; give --status or --cancel")
+    if sweep.config.only is None and paths.jobs.is_file() and not resume:
+        raise RecipeError(
+            f"{paths.jobs} lists jobs that were submitted earlier and are gone; give --resume to "
+            "submit what is not finished"
+        )
+    submitted_now = {array.name for array in sweep.arrays}
+    needed = {name for array in sweep.arrays for name in array.waits_for}
+    for array in sweep.all_arrays:
+        for stage in array.rows.values() if array.name in needed - submitted_now - {*ids} else ():
+            is_cached = stage.makes is not None and (stage.makes / "cache.json").is_file()
+            if not is_cached and not is_done(stage):
+                raise RecipeError(
+                    f"{sweep.config.only} of {name} build on {array.name}, and {stage.makes} is "
+                    f"neither finished nor in the queue; submit {array.kind} first, or all"
+                )
+    return ids
 
 
 def _sbatch(paths: SlurmPaths, name: str, dependency: str) -> str:
@@ -247,6 +281,8 @@ def print_status(sweep: ClusterSweep) -> int:
             last = f"ended with {ended['code']}: {ended['reason']}" if ended else "not in the queue"
             state = "done" if is_done(stage) else states.get((job, str(index)), last)
             sys.stdout.write(f"  {index:>3}  {stage.title}: {state}\n")
+    if not sweep.is_compared:
+        return 0
     job = ids.get("comparison", "-")
     waiting = [state for (one, _), state in states.items() if one == job]
     sys.stdout.write(f"comparison, job {job}: {(waiting or ['not in the queue'])[0]}\n")
@@ -255,7 +291,7 @@ def print_status(sweep: ClusterSweep) -> int:
 
 def cancel(sweep: ClusterSweep) -> int:
     """Take all jobs of the sweep from the queue; runs save first, and --resume goes on."""
-    ids = submitted(sweep.paths)
+    ids = {name: job for name, job in submitted(sweep.paths).items() if name in sweep.scripts()}
     alive = job_states(ids)
     if alive:
         code, said = run_captured(["scancel", *ids.values()])

@@ -56,6 +56,9 @@ class DoctorConfig:
     """Print the findings as JSON."""
 
 
+Kind = Literal["teachers", "caches", "students", "evaluations", "comparison"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepRow:
     """One row of a sweep: a run of a recipe, or the teacher cache of one."""
@@ -104,6 +107,9 @@ class SweepConfig:
 
     options: dict[str, Any] = field(default_factory=dict)
     """Keys of every row's recipe to values."""
+
+    only: Kind | None = None
+    """The one kind of rows that is done; what these build on must be there, or in the queue."""
 
 
 @dataclass(frozen=True, kw_only=True)

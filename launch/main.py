@@ -69,6 +69,18 @@ def evaluate(words: Sequence[str]) -> int:
     return evaluate(words)
 
 
+def index(words: Sequence[str]) -> int:
+    from evaluation.cli import index
+
+    return index(words)
+
+
+def query(words: Sequence[str]) -> int:
+    from evaluation.cli import query
+
+    return query(words)
+
+
 def models(words: Sequence[str]) -> int:
     from evaluation.cli import models
 
@@ -115,6 +127,8 @@ VERBS: dict[str, tuple[Verb, str]] = {
         evaluate,
         "both retrieval directions on the test set, as table, JSON and MLflow metrics",
     ),
+    "index": (index, "a map of your own cut into tiles and described, for query"),
+    "query": (query, "where photographs were taken, on a map of your own: coordinates, a page"),
     "compare": (
         compare,
         "finished runs in one table, mean and deviation over seeds, beside the published numbers",

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from launch.config import SiteConfig
+from launch.config import Kind, SiteConfig
 from launch.demo import ACCELERATE_LAUNCH, SKYDISTILL, Stage, comparison_stage, verb_argv
 from launch.demo_paths import DemoPaths
 
@@ -90,9 +91,11 @@ class JobArray:
     """Whether a row waits only for the rows of its own index: those it builds on."""
 
     @property
-    def is_evaluation(self) -> bool:
-        """Whether its rows are evaluated, on one GPU each, and nothing is made."""
-        return self.name.startswith("evaluate-")
+    def kind(self) -> Kind:
+        """What its rows are; evaluations take one GPU each, and make nothing."""
+        if self.name.startswith("evaluate-"):
+            return "evaluations"
+        return cast(Kind, self.name.partition("-")[0])
 
     @property
     def dependency(self) -> str:
@@ -169,6 +172,13 @@ def job_arrays(stages: Sequence[Stage]) -> list[JobArray]:
     return [*arrays, *_evaluations(arrays, stages)]
 
 
+def stages_of_kind(stages: Sequence[Stage], kind: Kind | None) -> list[Stage]:
+    """Return the rows of one kind, or all, in their order."""
+    arrays = [array for array in job_arrays(stages) if kind in (None, array.kind)]
+    rows = {stage.name for array in arrays for stage in array.rows.values()}
+    return [stage for stage in stages if stage.name in rows]
+
+
 def _evaluations(arrays: Iterable[JobArray], stages: Iterable[Stage]) -> list[JobArray]:
     """Return an array per array that trains, of the same indexes."""
     evaluated = {_same(stage.uses[0]): stage for stage in stages if stage.makes is None}
@@ -194,7 +204,7 @@ def _uses(stage: Stage) -> set[str]:
 def array_table(array: JobArray) -> str:
     """Return the rows of an array: index, name, verb, folder and the words of its command."""
     lines = ["index\tname\tverb\tfolder\tcommand"]
-    started = len(SKYDISTILL if array.is_evaluation else ACCELERATE_LAUNCH)
+    started = len(SKYDISTILL if array.kind == "evaluations" else ACCELERATE_LAUNCH)
     for index, stage in array.rows.items():
         verb = "evaluate" if stage.makes is None else "train" if stage.run else "cache"
         folder, command = stage.makes or stage.uses[0], shlex.join(stage.argv[started:])
@@ -213,7 +223,7 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
         root: where it was submitted, where relative paths begin.
     """
     nodes, gpus = site.nodes, site.gpus_per_node
-    if array.is_evaluation:
+    if array.kind == "evaluations":
         nodes, gpus = 1, min(1, site.gpus_per_node)
     options = {
         "array": f"{','.join(map(str, array.rows))}%{site.throttle}",
@@ -226,7 +236,7 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
         "signal": "B:USR1@300",
     }
     threads = max(1, site.cpus_per_node // max(1, gpus))
-    start = shlex.join([*SKYDISTILL]) if array.is_evaluation else " ".join(LAUNCHER)
+    start = shlex.join([*SKYDISTILL]) if array.kind == "evaluations" else " ".join(LAUNCHER)
     return (
         _head(f"{sweep}-{array.name}", site, options, out=out, log="%x-%A_%a.out", root=root)
         + f"table={shlex.quote(str(SlurmPaths(out=out).table(array.name)))}\n"

@@ -21,6 +21,7 @@ from launch.demo import (
 )
 from launch.demo_paths import EVALUATED, DemoPaths
 from launch.demo_view import open_view
+from launch.slurm import stages_of_kind
 from launch.tracking import begin_sweep, sync
 
 
@@ -116,7 +117,7 @@ def run_sweep(config: SweepConfig, stages: Sequence[Stage], *, name: str) -> int
     """
     begin_sweep(config, stages, name=name)
     try:
-        return _do_rows(config, stages)
+        return _do_rows(config, stages_of_kind(stages, config.only))
     finally:
         try:
             *_, view = sync(config.out)
@@ -147,7 +148,9 @@ def _do_rows(config: SweepConfig, stages: Sequence[Stage]) -> int:
             f"{cache}: {seconds:.0f} teacher seconds for {count} students, {seconds / count:.0f} "
             "each\n"
         )
-    if any(stage.makes is None for stage in stages):
+    if config.only == "comparison" or (
+        config.only is None and any(stage.makes is None for stage in stages)
+    ):
         comparison = comparison_stage(paths)
         try:
             with open_view([comparison.title]) as view, view.stage(0):

@@ -7,12 +7,5 @@
 # University-1652: PFED and BiCrossNet; teachers, caches, students, evaluations, comparison.
 # Submits the jobs and ends. From the root of the checkout, after slurm/site.env was made of slurm/site.env.example:
 #   sbatch slurm/university1652.sh    or, where nodes may not submit:    bash slurm/university1652.sh [--dry-run | --status | --cancel | --resume]
-set -eo pipefail
-
-cd "${SLURM_SUBMIT_DIR:-.}"
-if [[ -f slurm/site.env ]]; then
-  # shellcheck source=/dev/null
-  source slurm/site.env # it may load the environment that has skydistill
-fi
-set -u
-exec skydistill sweep configs/sweeps/university1652.yaml --slurm "$@"
+cd "${SLURM_SUBMIT_DIR:-.}" || exit
+exec bash slurm/submit.sh configs/sweeps/university1652.yaml "$@"

@@ -35,7 +35,7 @@ ENTRY_POINTS["evaluation.run"] = "evaluation.cli"
 LIGHT = {f"data_shards.{name}" for name in ("errors", "progress", "recipe", "usable_cpus", "verbs")}
 # Libraries that a login node must not wait for, and those that the data stage never needs.
 HEAVY = {"torch", "torchvision", "timm", "scipy", "matplotlib", "webdataset"}
-HEAVY |= {"accelerate", "deepspeed", "transformers", "mlflow"}
+HEAVY |= {"accelerate", "deepspeed", "transformers", "mlflow", "pyproj", "rasterio"}
 NOT_IN_DATA = {"accelerate", "deepspeed", "mlflow"}
 
 
@@ -376,6 +376,8 @@ def test_the_entry_point_exists(entry_point: str) -> None:
         "import torch.distributed as dist",
         "from torch import distributed",
         "import webdataset as wds",
+        "import rasterio",
+        "from pyproj import Geod",
         "print(1)",
     ],
 )

@@ -1,9 +1,8 @@
-"""The commands that the README prints, run on a tiny world: raw folders to a compared student."""
+"""Every command of docs/tutorial.md, in its order, on a tiny world: raw folders to a comparison."""
 
 import json
 import os
-import re
-import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,37 +11,45 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from launch.main import main
+from tests.documents import ROOT, blocks, commands, file_named_in
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 TINY_WORLD = ("--places", "24", "--test-places", "6", "--distractors", "4", "--views", "4")
-TINY_RECIPE = (
-    *("--data.image_size", "48", "--data.global_batch", "8", "--augment.slots", "2"),
-    *("--schedule.num_steps", "10", "--schedule.warmup_steps", "2", "--probe_every_steps", "5"),
-    *("--log_every_steps", "2", "--data.validation_fraction", "0.2"),
-)
+TINY = {
+    "data.image_size": 48,
+    "data.global_batch": 8,
+    "data.validation_fraction": 0.2,
+    "augment.slots": 2,
+    "schedule.num_steps": 10,
+    "schedule.warmup_steps": 2,
+    "probe_every_steps": 5,
+    "log_every_steps": 2,
+}
+TINY_RECIPE = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
 
-
-def readme_commands() -> list[list[str]]:
-    """Return the commands under the README's heading `By hand`, as words."""
-    text = (ROOT / "README.md").read_text()
-    block = re.search(r"## By hand.*?```sh\n(.*?)```", text, re.S)
-    assert block, "the README shows the journey by hand"
-    return [
-        shlex.split(line) for line in block[1].replace("\\\n", " ").splitlines() if line.strip()
-    ]
+SLURM = {
+    "scontrol": "echo up",
+    "squeue": "",
+    "sinfo": "echo main",
+    "sbatch": "echo $$ >> jobs; echo $$",
+}
+"""A controller that takes every job and runs none; tests/launch has a real one."""
 
 
 def shrunk(words: list[str]) -> list[str]:
-    """Return a command of the README for the tiny world; the last value of an option wins."""
+    """Return a command for the tiny world; the last value of an option wins."""
     if words[:2] == ["skydistill", "synth"]:
         kept = words[: words.index("--places")]
         return [*kept, *TINY_WORLD, "--image-size", "48", "--workers", "1"]
-    return [*words, *TINY_RECIPE] if words[0] == "accelerate" else words
+    if words[:2] == ["skydistill", "plan"]:
+        return [*words, "--global-batch", "8"]
+    is_training = words[0] == "accelerate" or words[:2] == ["skydistill", "train"]
+    return [*words, *TINY_RECIPE] if is_training else words
 
 
 def run_here(words: list[str]) -> int:
@@ -68,22 +75,74 @@ def run_on_two_ranks(words: list[str]) -> int:
     ).returncode
 
 
+def run(words: list[str]) -> int:
+    """Run a command, shrunk: only the student's training is launched; a sweep launches its rows."""
+    if words[0] == "cp":
+        return subprocess.run(words, check=False).returncode
+    is_student = "distill/run.py" in words and "configs/pfed/demo.yaml" in words
+    return (run_on_two_ranks if is_student else run_here)(shrunk(words))
+
+
+def save(name: str, text: str) -> None:
+    """Save a file that the tutorial shows: a sweep with tiny rows, or lines behind those there."""
+    if name.endswith(".yaml"):
+        text = yaml.safe_dump(yaml.safe_load(text) | {"options": TINY})
+    with Path(name).open("a") as file:
+        file.write(text)
+
+
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Walk the whole journey in an empty folder; only the student's training is launched twice."""
+    """Walk through the tutorial in an empty folder that has what lies in a checkout's `slurm/`."""
     folder = tmp_path_factory.mktemp("journey")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        for words in readme_commands():
-            if words[0] not in ("skydistill", "accelerate"):
-                continue
-            is_student = "distill/run.py" in words and "configs/pfed/demo.yaml" in words
-            code = (run_on_two_ranks if is_student else run_here)(shrunk(words))
-            assert code == 0, " ".join(words)
-    finally:
-        os.chdir(before)
+    shutil.copytree(ROOT / "slurm", folder / "slurm")
+    (folder / "bin").mkdir()
+    for name, body in SLURM.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / "bin" / name).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+        for language, text in blocks(ROOT / "docs/tutorial.md"):
+            if name := file_named_in(text):
+                save(name, text)
+            for words in commands(text) if language == "sh" else ():
+                # That it serves is tested in tests/launch/test_mlflow_server.py.
+                assert words[:2] == ["mlflow", "ui"] or run(words) == 0, " ".join(words)
     yield folder
+
+
+def test_the_journey_of_the_readme_is_that_of_the_tutorial() -> None:
+    tutorial = [
+        words
+        for language, text in blocks(ROOT / "docs/tutorial.md")
+        if language == "sh"
+        for words in commands(text)
+    ]
+    (journey,) = (
+        commands(text) for _, text in blocks(ROOT / "README.md") if "skydistill synth" in text
+    )
+    assert [words for words in tutorial if words in journey] == journey[1:], "behind activate"
+
+
+def test_a_sweep_puts_alone_and_distilled_side_by_side(journey: Path) -> None:
+    out = journey / "outputs/my_sweep"
+    for name in ("alone-0", "distilled-0"):
+        assert json.loads((out / "runs" / name / "exit.json").read_text())["code"] == 0
+        environment = json.loads((out / "runs" / name / "environment.json").read_text())
+        assert environment["world_size"] == 2
+    page = (out / "comparison.html").read_text()
+    assert "alone" in page and "distilled" in page
+
+
+def test_the_cluster_is_given_the_same_rows(journey: Path) -> None:
+    out = journey / "outputs/on_cluster"
+    jobs = json.loads((out / "slurm/jobs.json").read_text())
+    assert list(jobs) == ["students", "evaluate-students", "comparison"]
+    assert "--gpus-per-node=2" in (out / "slurm/students.sh").read_text()
+    assert "--num_processes 2" in (out / "slurm/students.tsv").read_text()
+    assert (out / "mlflow.db").is_file(), "synced, though no row began"
 
 
 def test_raw_images_become_a_report(journey: Path) -> None:

@@ -20,7 +20,7 @@ BUDGETS = {  # what a package may hold; raised only by an issue
     "data_shards": {"lines": 12_915, "files": 86},
     # 7,500, options of issue 12 (150), tracking and stops of 13 (440), replaced images of 15 (60)
     "distill": {"lines": 8_230},
-    "evaluation": {"lines": 9_632, "files": 57},
+    "evaluation": {"lines": 10_950, "files": 58},  # 8,500, issues 10 (150), 13 (600), 15 (200), 16
     "launch": {"lines": 2_600},  # 600 more by issue 13, clusters
 }
 MAX_USED_ONCE = 0.15

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
-from data_shards.layouts.coordinates import read_coordinates
+from data_shards.layouts.coordinates import Table, read_table
 from data_shards.layouts.folders import gaps, subfolders
 from data_shards.layouts.left_out import left_out
+from data_shards.layouts.own_folders import LAYOUT as FOLDERS
+from data_shards.layouts.own_folders import find_folders, read_folders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
@@ -55,7 +57,9 @@ LAYOUTS = {
     "university160k": Layout(
         find_university160k, read_university160k, "gallery_satellite_160k and query_drone_160k"
     ),
+    FOLDERS: Layout(find_folders, read_folders, "satellite/PLACE and drone/PLACE/ALTITUDE"),
 }
+"""Those of public data sets, and the one that people make of their own photographs."""
 
 
 class _Place(NamedTuple):
@@ -97,7 +101,7 @@ def read_layout(
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
         dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
-        strangers = left_out(found.folder, dataset.folders) if dataset.folders else ""
+        strangers = left_out(found.folder, dataset.folders)
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
@@ -115,12 +119,17 @@ def with_facts(dataset: RawDataset, *, name: str, coordinates: Path | None) -> R
     Raises:
         LayoutError: `coordinates` is no such table of these places.
     """
-    places = {record.place for record in dataset.records}
+    records, table = dataset.records, Table(places=dataset.coordinates, images={})
+    if coordinates:
+        table = read_table(coordinates, records)
+        told = ((record, table.images.get(record.key)) for record in records)
+        records = tuple(replace(r, camera=camera) if camera else r for r, camera in told)
     return replace(
         dataset,
+        records=records,
         name=name,
-        deviations=_deviations(dataset.layout, dataset.records),
-        coordinates=read_coordinates(coordinates, places) if coordinates else {},
+        deviations=_deviations(dataset.layout, records),
+        coordinates=dataset.coordinates | table.places,
     )
 
 
@@ -162,21 +171,18 @@ def _locate(raw: Path, layouts: list[str]) -> _Place:
     """Return the one folder, at or below `raw`, that is in one of `layouts`."""
     if not raw.is_dir():
         raise LayoutError(f"{raw} is not a folder; give the folder that holds the data set")
-    folders, closed = [raw], list[Path]()
+    folders, closed, around = [raw], list[Path](), list[Path]()
     for depth in range(DEPTH + 1):
         if depth:
             below = [path for folder in folders for path in subfolders(folder)]
             closed += [path for path in below if not _is_open(path)]  # a disk's `lost+found`
             folders = [path for path in below if path not in closed]
-        found = [place for folder in folders for place in _found(folder, layouts)]
-        if len(found) > 1:
-            names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
-            raise LayoutError(
-                f"{raw} holds several data sets: {names}; give the folder of one, or its --layout"
-            )
-        if found:
-            return found[0]
+        around += folders
+        if found := _one_of(raw, folders, [name for name in layouts if name != FOLDERS]):
+            return found
     _point_elsewhere(raw, layouts)
+    if FOLDERS in layouts and (found := _one_of(raw, around, [FOLDERS])):
+        return found
     if len(layouts) == 1:
         return _Place(folder=raw, layout=layouts[0], form="as told")
     examples = "; ".join(f"{name}: {LAYOUTS[name].example}" for name in layouts)
@@ -187,21 +193,32 @@ def _locate(raw: Path, layouts: list[str]) -> _Place:
     )
 
 
+def _one_of(raw: Path, folders: Sequence[Path], layouts: list[str]) -> _Place | None:
+    found = [place for folder in folders for place in _found(folder, layouts)]
+    if len(found) > 1:
+        names = ", ".join(f"{place.folder} ({place.layout})" for place in found)
+        raise LayoutError(
+            f"{raw} holds several data sets: {names}; give the folder of one, or its --layout"
+        )
+    return found[0] if found else None
+
+
 def _point_elsewhere(raw: Path, layouts: list[str]) -> None:
     """Name the folder or the layout that was most likely meant, if there is one.
 
     Raises:
         LayoutError: `raw` is in another layout, or lies inside a data set.
     """
-    if others := list(_found(raw, [name for name in LAYOUTS if name not in layouts])):
-        raise LayoutError(
-            f"{raw} is in layout {others[0].layout} ({others[0].form}); leave out --layout"
-        )
-    for parent in filter(_is_open, raw.absolute().parents[:DEPTH]):
-        if outer := list(_found(parent, list(LAYOUTS))):
+    for likely in ([name for name in LAYOUTS if name != FOLDERS], [FOLDERS]):
+        if others := list(_found(raw, [name for name in likely if name not in layouts])):
             raise LayoutError(
-                f"{raw} lies inside {outer[0].layout} ({outer[0].form}); give {parent}"
+                f"{raw} is in layout {others[0].layout} ({others[0].form}); leave out --layout"
             )
+        for parent in filter(_is_open, raw.absolute().parents[:DEPTH]):
+            if outer := list(_found(parent, likely)):
+                raise LayoutError(
+                    f"{raw} lies inside {outer[0].layout} ({outer[0].form}); give {parent}"
+                )
 
 
 def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:

@@ -19,7 +19,11 @@ def left_out(raw: Path, read: Set[str]) -> str:
         read: its folders whose images were all taken.
     """
     strangers, others, heic, empty = Counter[str](), Counter[str](), 0, set[str]()
-    known = read | {os.fspath(parent) for folder in read for parent in Path(folder).parents}
+    known = (
+        {os.fspath(raw)}
+        | read
+        | {os.fspath(parent) for folder in read for parent in Path(folder).parents}
+    )
     for folder, folders, files in os.walk(raw):
         folders[:] = filter(is_shown, folders)
         suffixes = Counter(suffix_of(file) for file in files if is_shown(file))

@@ -1,4 +1,4 @@
-"""Which places train and which are queried, where the folders do not say it: SUES-200 as raw."""
+"""Which places train and which are queried, where the folders do not say it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,16 +24,21 @@ class Split:
     """The ids of two sides, without leading zeros; `1` and `0001` are one place."""
 
     name: str
-    """`official`, or the name of a file."""
+    """`official`, the name of a file, or what all places are for: `train` or `test`."""
 
     train: frozenset[str]
 
     test: frozenset[str] | None
     """None means all places that do not train."""
 
+    @property
+    def named(self) -> frozenset[str]:
+        """Ids of both sides."""
+        return self.train | (self.test or frozenset())
+
     def names_exactly(self, places: Iterable[str]) -> bool:
         """Tell whether these are all the places that both sides name, and no others."""
-        return self.train | (self.test or frozenset()) == {same_id(place) for place in places}
+        return self.named == {same_id(place) for place in places}
 
     def train_of(self, places: Iterable[str]) -> set[str]:
         return {place for place in places if same_id(place) in self.train}
@@ -49,43 +54,48 @@ def official_split(layout: str) -> Split | None:
 def choose_split(raw: Path, places: Iterable[str], *, file: Path | None, layout: str) -> Split:
     """Return the split to use: `file`, else `split.yaml` in `raw`, else the official one.
 
-    A file that says what the official split says is called official.
+    Where a data set has no official split, all of its places are to test on. `file` may be one of
+    the words `train` and `test`: all places are for that. One that says what the official split
+    says is called official.
 
     Raises:
         LayoutError: the file is wrong or names other places; or there is none, and the places are
             not all those of the official split.
     """
     known = sorted(places)
-    official = official_split(layout)
-    assert official is not None
-    is_whole = official.names_exactly(known)
+    there, official = frozenset(map(same_id, known)), official_split(layout)
+    is_whole = official is not None and official.names_exactly(known)
     beside = raw / SPLIT_NAME
     if file is None and beside.is_file():
         file = beside
     if file is None:
+        if official is None:
+            return Split(name="test", train=frozenset(), test=there)
         if not is_whole:
             ids = len(official.train) + len(official.test or ())
             raise LayoutError(
                 f"{raw} has {len(known)} places and not the ids 1 to {ids} of the official split; "
-                "say with --split FILE (YAML: a list of ids under train) which places train"
+                "say with --split FILE (YAML: a list of ids under train) which places train, or "
+                "with --split train or test that all do or none"
             )
         return official
+    if str(file) in SIDES:
+        return Split(
+            name=str(file), train=there if str(file) == "train" else frozenset(), test=None
+        )
     split = read_split(file, name=file.name)
-    there, named = {same_id(place) for place in known}, split.train | (split.test or frozenset())
-    if gone := sorted(named - there, key=lambda place: (len(place), place)):
+    if gone := sorted(split.named - there, key=lambda place: (len(place), place)):
         raise LayoutError(
             f"{file} names place {gone[0]} ({len(gone)} in all), which has no folder; correct the "
             "file or restore the place"
         )
-    left = [place for place in known if same_id(place) not in named]
+    left = [place for place in known if same_id(place) not in split.named]
     if split.test is not None and left:
         raise LayoutError(
             f"{file} does not say whether place {left[0]} ({len(left)} in all) is train or test; "
             "add it, or leave out test to test on all places that do not train"
         )
-    if split.test is None and not left:
-        raise LayoutError(f"{file} lets every place train; leave some to test on")
-    return official if is_whole and split.train == official.train else split
+    return official if official and is_whole and split.train == official.train else split
 
 
 def read_split(path: Path, *, name: str) -> Split:

@@ -9,7 +9,7 @@ train as well (spec bicrossnet 1.2).
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def find_sues200(folder: Path) -> str | None:
     if any(_fits(path, pattern) for path in names for pattern in RAW_PATTERNS.values()):
         return "raw: satellite-view/ID, drone_view_512/ID/HEIGHT"
     for path in names:
-        if any(_fits(path, pattern) for pattern, _ in SPLIT_SIDES) and _heights(path):
+        if any(_fits(path, pattern) for pattern, _ in SPLIT_SIDES) and heights_in(path):
             return "already split: Training/HEIGHT/VIEW/ID, Testing/HEIGHT/ROLE_VIEW/ID"
     return None
 
@@ -75,7 +75,7 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
     """
     is_raw = any(child_like(raw, pattern) for pattern in RAW_PATTERNS.values())
     is_split = any(
-        (side := child_like(raw, pattern)) and _heights(side) for pattern, _ in SPLIT_SIDES
+        (side := child_like(raw, pattern)) and heights_in(side) for pattern, _ in SPLIT_SIDES
     )
     if is_raw and is_split:
         raise LayoutError(
@@ -109,24 +109,29 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
 
     comparisons = Comparisons(compared)
     records = merge_duplicates(found, apart=apart, comparisons=comparisons)
-    # Images of a place and view count from 1: altitude by altitude, then as files are called. So an
-    # altitude is contiguous in a tar, and place, view and position name one image.
+    return RawDataset(
+        layout=LAYOUT,
+        records=numbered(records),
+        split=name,
+        folders=folders_of(found),
+        compared=comparisons.made,
+    )
+
+
+def numbered(records: Iterable[ImageRecord]) -> tuple[ImageRecord, ...]:
+    """Count the images of a place and view from 1: altitude by altitude, then as files are called.
+
+    So an altitude is contiguous in a tar, and place, view and position name one image.
+    """
     groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)
     for record in sorted(
         records, key=lambda record: (record.altitude_m or 0, natural(record.name))
     ):
         groups[record.place, record.view].append(record)
-    numbered = tuple(
+    return tuple(
         replace(record, position=position)
         for group in groups.values()
         for position, record in enumerate(group, start=1)
-    )
-    return RawDataset(
-        layout=LAYOUT,
-        records=numbered,
-        split=name,
-        folders=folders_of(found),
-        compared=comparisons.made,
     )
 
 
@@ -134,23 +139,23 @@ def _raw_records(raw: Path) -> Iterator[ImageRecord]:
     for view, pattern in RAW_PATTERNS.items():
         root = child_like(raw, pattern)
         for place in subfolders(root) if root else ():
-            heights = {None: place} if view is View.SATELLITE else _heights(place)
+            heights = {None: place} if view is View.SATELLITE else heights_in(place)
             for height, folder in heights.items():
-                yield from _records(folder, place.name, view, height)
+                yield from records_in(folder, place.name, view, height)
 
 
 def _split_records(raw: Path) -> Iterator[ImageRecord]:
     for pattern, folders in SPLIT_SIDES:
         side = child_like(raw, pattern)
-        for height, folder in _heights(side).items() if side else ():
+        for height, folder in heights_in(side).items() if side else ():
             for name, view, role in folders:
                 root = child(folder, name)
                 for place in subfolders(root) if root else ():
-                    for record in _records(place, place.name, view, height):
+                    for record in records_in(place, place.name, view, height):
                         yield replace(record, roles=role)
 
 
-def _heights(folder: Path) -> dict[int, Path]:
+def heights_in(folder: Path) -> dict[int, Path]:
     """Return the folders of altitudes in metres, lowest first."""
     found: dict[int, Path] = {}
     for path in subfolders(folder):
@@ -163,7 +168,7 @@ def _heights(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _records(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
+def records_in(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
     """Yield the images of one folder; the roles are not known yet and stand as none."""
     altitude = height if view is View.DRONE else None
     before = "" if altitude is None else f"{altitude}-"

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_shards.errors import LayoutError
+from data_shards.layouts.duplicates import folders_of
 from data_shards.layouts.folders import child, child_like, image_names, key_name, stem, subfolders
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 from data_shards.text_files import read_text
@@ -56,7 +57,7 @@ def read_university160k(raw: Path, *, split: Path | None = None, compared: str =
         while not image_names(queries) and len(inner := subfolders(queries)) == 1:
             queries = inner[0]
         records += _queries(queries, raw / ORDER)
-    return RawDataset(layout=LAYOUT, records=tuple(records))
+    return RawDataset(layout=LAYOUT, records=tuple(records), folders=folders_of(records))
 
 
 def _tiles(folder: Path) -> Iterator[ImageRecord]:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_shards.config import LOCAL_CACHE_GIB, MOST, Aspect, Resampling
-from distill.config.fields import bounded, seed
+from data_shards.config import LOCAL_CACHE_GIB, Aspect, Resampling, bounded, seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class DataConfig:
     """Folder on a disk of each node for shards from an address and for `stage`; by default
     $SKYDISTILL_CACHE, else $SLURM_TMPDIR/skydistill, else ~/.cache/skydistill."""
 
-    local_cache_gib: float = bounded(LOCAL_CACHE_GIB, above=0, at_most=MOST)
+    local_cache_gib: float = bounded(LOCAL_CACHE_GIB, above=0)
     """Most that the local cache may hold, in GiB; what was not used for longest goes first."""
 
     stage: bool = False

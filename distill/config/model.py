@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from distill.config.fields import bounded
+from data_shards.config import bounded
 
 CodecName = Literal["float32", "float16", "int8"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distill.config.fields import bounded
+from data_shards.config import bounded
 
 
 @dataclass(frozen=True, kw_only=True)

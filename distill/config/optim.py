@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from distill.config.fields import bounded
+from data_shards.config import bounded
 
 Rule = Literal["adamw", "adam", "lion", "sgd"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from data_shards.augment.config import AugmentConfig
+from data_shards.config import bounded, field_problems, seed
 from data_shards.errors import RecipeError
 from distill.config.data import DataConfig
-from distill.config.fields import bounded, field_problems, seed
 from distill.config.model import ModelConfig, TeacherConfig
 from distill.config.objectives import ObjectivesConfig
 from distill.config.optim import OptimizerConfig, PhaseConfig, ScheduleConfig

@@ -249,7 +249,7 @@ def run_curves(rows: Sequence[Row], left_out: list[str]) -> Figure | None:
     """Draw how the first run of each row learned, where its folder is at hand.
 
     Args:
-        rows: have files beside which `metrics.jsonl` lies.
+        rows: with the run folders in which `metrics.jsonl` lies.
         left_out: gets a line where one cannot be read.
     """
     curves = {}

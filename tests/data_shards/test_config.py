@@ -18,29 +18,33 @@ REQUIRED = {
 @pytest.mark.parametrize(
     ("config", "values", "sentence"),
     [
-        (SynthConfig, {"places": 0}, "--places (0) must be between 1 and 4999"),
-        (SynthConfig, {"test_places": 0}, "--test-places (0) must be between 1 and 4999"),
-        (SynthConfig, {"distractors": -1}, "--distractors (-1) must be between 0 and 4998"),
+        (SynthConfig, {"places": 0}, "--places (0) must be at least 1 and at most 4999"),
+        (SynthConfig, {"test_places": 0}, "--test-places (0) must be at least 1 and at most 4999"),
+        (
+            SynthConfig,
+            {"distractors": -1},
+            "--distractors (-1) must be at least 0",
+        ),
         (
             SynthConfig,
             {"test_places": 4000, "distractors": 1000},
             "--test-places and --distractors together (5000) must be at most 4999",
         ),
-        (SynthConfig, {"views": 0}, "--views (0) must be between 1 and 999"),
+        (SynthConfig, {"views": 0}, "--views (0) must be at least 1 and at most 999"),
         (
             SynthConfig,
             {"layout": "sues200", "distractors": 5},
             "--distractors (5) must be 0 for sues200, whose galleries hold the training places",
         ),
-        (SynthConfig, {"image_size": 8}, "--image-size (8) must be between 16 and 4096"),
-        (SynthConfig, {"seed": -1}, "--seed (-1) must be between 0 and 4294967295"),
-        (SynthConfig, {"workers": -1}, "--workers (-1) must be between 0 and 4096"),
+        (SynthConfig, {"image_size": 8}, "--image-size (8) must be at least 16 and at most 4096"),
+        (SynthConfig, {"seed": -1}, "--seed (-1) must be at least 0 and at most 4294967295"),
+        (SynthConfig, {"workers": -1}, "--workers (-1) must be at least 0 and at most 4096"),
         (
             SynthConfig,
             {"places": 0, "image_size": 0},
-            "--places (0) must be between 1 and 4999; --image-size (0) must be between 16 and 4096",
+            "--places (0) must be at least 1 and at most 4999; --image-size (0) must be at least",
         ),
-        (ShardConfig, {"workers": -1}, "--workers (-1) must be between 0 and 4096"),
+        (ShardConfig, {"workers": -1}, "--workers (-1) must be at least 0 and at most 4096"),
         (PlanConfig, {"world_size": 0}, "--world-size (0) must be at least 1"),
         (PlanConfig, {"global_batch": 0}, "--global-batch (0) must be at least 1"),
         (PlanConfig, {"drones_per_row": 0}, "--drones-per-row (0) must be at least 1"),
@@ -49,11 +53,15 @@ REQUIRED = {
             {"drones_per_row": 10**20},
             "--drones-per-row (100000000000000000000) must be at most 2147483647",
         ),
-        (PlanConfig, {"seed": 2**32}, "--seed (4294967296) must be between 0 and 4294967295"),
+        (
+            PlanConfig,
+            {"seed": 2**32},
+            "--seed (4294967296) must be at least 0 and",
+        ),
         (
             PlanConfig,
             {"validation_seed": -1},
-            "--validation-seed (-1) must be between 0 and 4294967295",
+            "--validation-seed (-1) must be at least 0 and at most 4294967295",
         ),
         (PlanConfig, {"epoch": -1}, "--epoch (-1) must be at least 0"),
         *(
@@ -65,10 +73,18 @@ REQUIRED = {
             for value in (-0.5, 1, 2, float("nan"))
         ),
         (AugmentConfig, {"slots": 0}, "augment.slots (0) must be at least 1"),
-        (AugmentConfig, {"seed": -1}, "augment.seed (-1) must be between 0 and 4294967295"),
+        (
+            AugmentConfig,
+            {"seed": -1},
+            "augment.seed (-1) must be at least 0 and",
+        ),
         (AugmentConfig, {"min_crop_area": 0}, "augment.min_crop_area (0) must be above 0 and"),
-        (AugmentConfig, {"flip_probability": 2}, "augment.flip_probability (2) must be between"),
-        (AugmentConfig, {"brightness": -0.1}, "augment.brightness (-0.1) must be between 0 and 1"),
+        (AugmentConfig, {"flip_probability": 2}, "augment.flip_probability (2) must be at least"),
+        (
+            AugmentConfig,
+            {"brightness": -0.1},
+            "augment.brightness (-0.1) must be at least 0 and",
+        ),
     ],
 )
 def test_a_number_out_of_bounds_is_told_as_typed(config, values, sentence: str) -> None:

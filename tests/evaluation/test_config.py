@@ -11,11 +11,11 @@ from evaluation.config import EvaluateConfig
     ("values", "sentence"),
     [
         ({"batch_size": 0}, "--batch-size (0) must be at least 1"),
-        ({"image_size": -1}, "--image-size (-1) must be between 0 and 4096"),
-        ({"threads": -1}, "--threads (-1) must be between 0 and 4096"),
+        ({"image_size": -1}, "--image-size (-1) must be at least 0 and at most 4096"),
+        ({"threads": -1}, "--threads (-1) must be at least 0 and at most 4096"),
         (
             {"batch_size": -2, "threads": -1},
-            "--batch-size (-2) must be at least 1; --threads (-1) must be between 0 and 4096",
+            "--batch-size (-2) must be at least 1; --threads (-1) must be at least 0",
         ),
     ],
 )

@@ -96,7 +96,8 @@ def test_images_become_square_as_they_did_in_training(
     assert inputs.gallery is not None
     assert inputs.shards.aspect == inputs.gallery.shards.aspect == "crop"
     assert evaluated()["measurement"]["aspect"] == "crop"
-    assert "32 px, opencv-linear, crop" in (run.folder / "evaluation.md").read_text()
+    table = (run.folder / "evaluations/university1652/report.md").read_text()
+    assert "32 px, opencv-linear, crop" in table
 
 
 def test_flip_adds_before_it_scales(run: RunPaths) -> None:
@@ -200,7 +201,7 @@ def test_a_submission_follows_the_ranking_that_was_asked_for(
         best = top_k(query_QD, gallery_GD, k=len(gallery_GD))
         return replace(best, index_QK=best.index_QK.flip(1))
 
-    monkeypatch.setattr("evaluation.exports.reorder", backwards)
+    monkeypatch.setattr("evaluation.feature_files.reorder", backwards)
     evaluated(*words)
     names = [line.split("\t") for line in plain.read_text().splitlines()]
     assert again.read_text() == "".join("\t".join(line[::-1]) + "\n" for line in names)

@@ -15,7 +15,8 @@ from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from evaluation.joined_shards import JoinedShards
-from evaluation.protocols import PROTOCOLS, find_searches
+from evaluation.protocols import find_searches
+from tests.evaluation.conftest import sharded, write_sues
 
 
 def counts(shards: JoinedShards) -> dict[str, tuple[int, int]]:
@@ -33,8 +34,7 @@ def test_sues_is_searched_at_each_height_in_galleries_of_all_places(sues_shards:
         "s2d/300m": (3, 7 * 2),
     }
     searches = find_searches(shards)
-    absent = [protocol.name for protocol in searches.absent]
-    assert absent == ["d2s/200m", "d2s/250m", "s2d/200m", "s2d/250m"]
+    assert searches.absent == ()  # no height of which the shards hold nothing
     high = next(search for search in searches.found if search.protocol.name == "s2d/300m")
     assert set(shards.images.altitude_m[high.gallery_rows].tolist()) == {300.0}
     trained_on = shards.images.roles[high.gallery_rows] & Role.TRAIN != 0
@@ -44,9 +44,17 @@ def test_sues_is_searched_at_each_height_in_galleries_of_all_places(sues_shards:
     assert len(asked.gallery_rows) == 3 * 2
 
 
-def test_the_official_shape_of_sues_has_eight_searches() -> None:
-    names = [protocol.name for protocol in PROTOCOLS["sues200"]]
-    assert names == [f"{way}/{high}m" for way in ("d2s", "s2d") for high in (150, 200, 250, 300)]
+def test_heights_of_ones_own_are_searched_one_by_one(tmp_path: Path) -> None:
+    raw = write_sues(tmp_path / "raw")
+    for place in (raw / "drone_view_512").iterdir():
+        for height, own in ((150, "80"), (300, "100m")):
+            (place / str(height)).rename(place / own)
+        shutil.copytree(place / "80", place / "90")
+    shards = sharded(raw, "sues200", split=raw / "split.yaml")
+    assert counts(JoinedShards(shards)) == {
+        **{f"d2s/{height}m": (3 * 2, 7) for height in (80, 90, 100)},
+        **{f"s2d/{height}m": (3, 7 * 2) for height in (80, 90, 100)},
+    }
 
 
 def test_street_images_are_searched_where_there_are_some(

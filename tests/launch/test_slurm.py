@@ -13,7 +13,7 @@ import pytest
 
 from data_shards.errors import RecipeError
 from data_shards.recipe import load_recipe
-from launch.cluster import open_cluster_sweep, read_site
+from launch.cluster import open_cluster_sweep, print_table, read_site
 from launch.config import SiteConfig, SweepConfig
 from launch.slurm import JobArray, array_script, array_table, comparison_script, job_arrays
 from launch.sweep import sweep_stages
@@ -111,6 +111,53 @@ def test_a_script_asks_for_what_the_site_has_and_passes_the_checks(tmp_path: Pat
     assert folder == "outputs/sues_all/runs/bicrossnet_student_150-0"
     assert "--num_processes 8 -m distill.run" in command
     assert "--model.weights data/weights/bnext_tiny.safetensors" in command
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "slurm").glob("*.sh")), ids=lambda path: path.stem)
+def test_a_script_of_the_checkout_submits_what_its_name_says(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm/site.env").write_text(f"PATH={tmp_path}:$PATH\n")
+    shutil.copy(ROOT / "slurm/submit.sh", tmp_path / "slurm")
+    (tmp_path / "skydistill").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "skydistill").chmod(0o755)
+    (tmp_path / "spool.sh").write_text(path.read_text())  # sbatch copies a script away
+    words = ["bash", str(tmp_path / "spool.sh"), "--dry-run"]
+    words += ["configs/sweeps/pfed.yaml"] * (path.stem == "submit")
+    variables = {**os.environ, "SLURM_SUBMIT_DIR": str(tmp_path)}
+    said = subprocess.run(
+        words, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    assert said[0] == "sweep" and {"--slurm", "--dry-run"} <= {*said}
+    rest = [word for word in said[1:] if word not in ("--slurm", "--dry-run")]
+    (sweep,) = (word for word in rest if word.endswith(".yaml"))
+    config = load_recipe(SweepConfig, ROOT / sweep, [word for word in rest if word != sweep])
+    wholes = {"sues_all": "sues_all", "university1652": "university1652", "submit": "pfed"}
+    assert Path(sweep).stem == wholes.get(path.stem, "sues_all")
+    assert config.only == (None if path.stem in wholes else path.stem)
+
+
+def test_one_kind_of_rows_is_asked_for_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm/site.env").write_text("SITE_GPUS_PER_NODE=2\n")
+    for folder in ("configs", "data"):
+        if (ROOT / folder).exists():
+            (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    path = Path("configs/sweeps/sues_all.yaml")
+    for only, found in {
+        "caches": ["caches"],
+        "students": ["students", "students-2", "students-3"],
+        "comparison": ["comparison"],
+    }.items():
+        sweep = open_cluster_sweep(path, ["--only", only])
+        assert list(sweep.scripts()) == found
+        print_table(sweep)
+        listed = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+        assert [line for line in listed if line[0] != " "] == found
+    with pytest.raises(RecipeError, match="only"):
+        open_cluster_sweep(path, ["--only", "teacher"])
 
 
 RANKS = """#!/usr/bin/env bash

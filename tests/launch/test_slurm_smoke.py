@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from data_shards.shards import ShardSet
 from distill.run_folder import read_exit
-from tests.launch.conftest import Cluster
+from tests.launch.conftest import ROOT, Cluster
 
 SMALL = {
     "model.arch": "convnext_micro",
@@ -116,6 +116,23 @@ def test_what_is_finished_is_not_done_again(cluster: Cluster) -> None:
     assert sum("finished before" in log for log in logs) == 1
     assert (cluster.folder / "out/runs/short-0/evaluations/test/report.json").is_file()
     assert cluster.skydistill("sweep", "smoke.yaml", "--status").count(": done") == 5
+
+
+@pytest.mark.slow
+def test_a_stage_alone_waits_for_what_it_builds_on(cluster: Cluster) -> None:
+    words = ("sweep", "smoke.yaml", "--slurm", "--only", "evaluations")
+    said = cluster.skydistill(*words, "--out", "elsewhere", code=2)
+    assert "build on students, and elsewhere/runs/long-0 is neither finished nor" in said
+    for script in ("submit.sh", "evaluations.sh", "comparison.sh"):
+        shutil.copy(ROOT / "slurm" / script, cluster.folder / "slurm")
+    shutil.rmtree(cluster.folder / "out/runs/short-0/evaluations")
+    (cluster.folder / "out/comparison.html").unlink()
+    for script in ("evaluations.sh", "comparison.sh"):
+        cluster.run("env", "SWEEP=smoke.yaml", "bash", f"slurm/{script}")
+    jobs = json.loads((cluster.folder / "out/slurm/jobs.json").read_text())
+    assert jobs.keys() == {"evaluate-students", "comparison"}
+    cluster.wait(lambda: not cluster.queue(), seconds=300)
+    assert "short" in (cluster.folder / "out/comparison.html").read_text()
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def test_one_sbatch_brings_four_heights_and_two_methods_to_a_comparison(cluster:
     cluster.skydistill("synth", "raw", "--layout", "sues200", *world)
     cluster.skydistill("shard", "raw", "shards")
     write_small_sweep(cluster.folder)
-    for script in ("sues_all.sh", "university1652.sh"):
+    for script in ("sues_all.sh", "submit.sh"):
         (cluster.folder / "slurm").mkdir(exist_ok=True)
         shutil.copy(ROOT / "slurm" / script, cluster.folder / "slurm")
     cluster.run("sbatch", "slurm/sues_all.sh")

@@ -100,6 +100,10 @@ def test_rows_are_done_in_order_and_once(
     assert "step1" in (tmp_path / "out/comparison.html").read_text()
     assert sweep([str(table), "--local"]) == 0
     assert "0 commands done, 3 were done before" in capsys.readouterr().out
+    (tmp_path / "out/comparison.html").unlink()
+    assert sweep([str(table), "--local", "--only", "students"]) == 0
+    assert "0 commands done, 2 were done before" in capsys.readouterr().out
+    assert not (tmp_path / "out/comparison.html").exists()
     report = json.loads((runs / "step1-3/evaluations/test/report.json").read_text())
     report["measurement"]["flip"] = True
     other = runs / "step2-3/evaluations/test"
@@ -128,6 +132,10 @@ def test_a_dry_run_lists_commands_and_starts_none(
     ]
     assert "--schedule '{num_steps: 2, warmup_steps: 1}'" in listed[1]
     assert not (tmp_path / "out").exists()
+    for only, titles in (("evaluations", ["evaluate step1, seed 3"]), ("teachers", [])):
+        assert sweep([str(table), "--dry-run", "--only", only]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert [line[2:] for line in said if line.startswith("#")] == titles
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset as wds
+from PIL import Image
 
+from data_shards.index import ENCODINGS, read_index
 from data_shards.layouts import read_layout
 from data_shards.schema import ImageRecord, Role, View
 from data_shards.shards import ShardSet
@@ -153,6 +155,18 @@ def test_plain_suffixes_do_when_the_key_names_the_view(skydistill, tiny_raw, tmp
     folder = write_tars(tmp_path / "tars", "train", plain)
     assert skydistill("shard", folder, "--index-only").code == 0
     assert ShardSet.open(folder).manifest.counts["train"]["satellite"] == 10
+
+
+def test_a_format_in_disguise_is_known_by_its_bytes(skydistill, tmp_path: Path) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    views = ("drone", "satellite")
+    made = ({"__key__": f"0001/{view}/a", "jpg": png.getvalue()} for view in views)
+    folder = write_tars(tmp_path / "tars", "train", made)
+    assert skydistill("shard", folder, "--index-only").code == 0
+    (entry,) = ShardSet.open(folder).manifest.shards
+    index = read_index(folder / entry.index_name, tar=None, sha256=entry.index_sha256)
+    assert {ENCODINGS[row["encoding"]] for row in index.rows} == {"png"}
 
 
 def one_sample(tmp_path: Path, **members: Any) -> Path:

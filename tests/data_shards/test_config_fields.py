@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 
-from distill.config.fields import bounded, field_problems, seed
+from data_shards.config import bounded, field_problems, seed
 
 
 @dataclass(frozen=True, kw_only=True)

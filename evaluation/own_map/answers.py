@@ -1,0 +1,292 @@
+"""What a query found, as JSON and files, by the templates beside this one; how far off it was."""
+
+import base64
+import csv
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jinja2 import Environment, StrictUndefined
+
+from data_shards.errors import LayoutError
+from data_shards.manifest import write_text_aside
+from evaluation.output_files import refuse_unfit, writing
+from evaluation.own_map.confidence import LEVELS
+from evaluation.own_map.config import QueryConfig
+from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
+from evaluation.own_map.index import Index
+from evaluation.own_map.query import Answer, answer_photos, near
+
+log = logging.getLogger(__name__)
+
+WITHIN_M = (10, 25, 50, 100)
+SDM_AT = (1, 3, 5, 10)
+SDM_PER_DEGREE = 5e3
+"""Spatial distance metric of DenseUAV (Dai et al., IEEE TIP 2024; `evaluateDistance.py` of their
+code): the first K tiles weigh 1, 1 - 1/K, ..., and each counts exp(-5000 * degrees off)."""
+
+Truth = Mapping[str, Place]
+
+MAP_PIXELS, PICTURE_PIXELS, PICTURES = 1400, 160, 5
+"""Sides of the map and of a tile on the page, and tiles of a photograph."""
+
+
+def tell_places(config: QueryConfig, device: torch.device) -> None:
+    """Look for photographs, write what was asked for, and print what was found.
+
+    Raises:
+        SkyDistillError: something cannot be read, or a file cannot be written.
+    """
+    options = ("csv", "geojson", "kml", "html")
+    files = {path: name for name in options if (path := getattr(config, name))}
+    names = {path: f"--{name}" for path, name in files.items()}
+    for path, option in names.items():
+        refuse_unfit(path, overwrite=config.overwrite, option=option, is_folder=False)
+    truth = read_truth(config.truth) if config.truth else None
+    index, answers = answer_photos(config, device)
+    told = in_values(index, answers, config, truth)
+    for path, name in files.items():
+        with writing(path, option=names[path]):
+            write_text_aside(path, FORMS[name](told, index, answers))
+        log.info("wrote %s", path)
+    shown = json.dumps(told) if config.json else rendered("answers.txt", told=told, within=WITHIN_M)
+    sys.stdout.write(shown + "\n")
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a CSV of photo,latitude,longitude in degrees; photos of one place may have one line.
+
+    Raises:
+        LayoutError: it cannot be read, or a line is wrong.
+    """
+    found: dict[str, Place] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for cells in csv.DictReader(file):
+                name = next(iter(cells.values()))
+                found[name] = (float(cells["latitude"]), float(cells["longitude"]))
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise LayoutError(
+            f"{path}, line {len(found) + 2} of its table is not photo,latitude,longitude in "
+            f"degrees ({error}); correct it"
+        ) from error
+    return found
+
+
+def truth_of(answer: Answer, truth: Truth) -> Place | None:
+    """Return where a photograph shows the ground: by its name, with suffix or without, or place."""
+    path = answer.photo.path
+    names = (path.name, path.stem, path.absolute().parent.name)
+    return next((truth[name] for name in names if name in truth), None)
+
+
+def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth) -> Any:
+    """Return how far answers lie from the truth, and what guessing and the prior alone would get.
+
+    `tiles` are the first tiles, `answers` what is answered where some are matched; a photograph
+    without any answer lies infinitely far.
+    """
+    pairs = [(one, place) for one in answers if (place := truth_of(one, truth))]
+    told: dict[str, Any] = {
+        "num_known": len(pairs),
+        "num_unknown": len(answers) - len(pairs),
+        "num_not_on_map": sum(not one.is_on_map for one, _ in pairs),
+    }
+    ways: dict[str, list[Place | None]] = {
+        "answers": [one.place for one, _ in pairs if config.refine],
+        "tiles": [one.tile_place for one, _ in pairs],
+        "prior": [one.prior for one, _ in pairs if config.near],
+    }
+    for name, places in ways.items():
+        if places:
+            both = zip(places, pairs, strict=True)
+            far = [distance_m(at, to)[0] if at else np.inf for at, (_, to) in both]
+            told[name] = _shares(np.array(far))
+    if pairs:
+        for count in SDM_AT:
+            told["tiles"][f"sdm@{count}"] = float(np.mean([_sdm(*one, count) for one in pairs]))
+        tiles = index.tiles
+        centres = np.column_stack([tiles["lat"], tiles["lon"]])
+        guesses = [
+            distance_m(to, centres[near(tiles, one.prior, config.within)] if one.prior else centres)
+            for one, to in pairs
+        ]
+        told["guessing"] = _shares(np.concatenate(guesses))
+    return told
+
+
+def _shares(metres: Numbers) -> dict[str, float]:
+    shares = {f"within_{most}m": float((metres <= most).mean()) for most in WITHIN_M}
+    return {"median_m": float(np.median(metres)), **shares}
+
+
+def _sdm(answer: Answer, place: Place, count: int) -> float:
+    tiles = answer.found.tiles[:count]
+    degrees = np.hypot(tiles["lat"] - place[0], tiles["lon"] - place[1])
+    weights = 1 - np.arange(count) / count
+    return float((np.exp(-SDM_PER_DEGREE * degrees) * weights[: len(tiles)]).sum() / weights.sum())
+
+
+def in_values(
+    index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth | None
+) -> dict[str, Any]:
+    """Return everything that was found, in plain values, as `--json` prints it."""
+    calibration = None
+    for used in index.manifest.calibrations:
+        if used.rotations == answers[0].rotations:
+            calibration = asdict(used) | {"least_confidence": config.least_confidence}
+            for name in ("accepted_here", "accepted_elsewhere"):
+                calibration[name] = float(
+                    np.interp(config.least_confidence, LEVELS, getattr(used, name))
+                )
+    return {
+        "index": str(index.folder),
+        "model": index.manifest.model,
+        "tiles": len(index.tiles),
+        "photos": [_photo(one, truth or {}, top=config.top) for one in answers],
+        "calibration": calibration,
+        "truth": None if truth is None else measured(index, answers, config, truth),
+    }
+
+
+def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
+    found, match, place = answer.found, answer.match, answer.place
+    tiles = []
+    for number, tile in enumerate(found.tiles[:top]):
+        centre, side = (float(tile["lat"]), float(tile["lon"])), float(tile["footprint_m"])
+        square = ground_here(centre, width=1, height=1, footprint_m=side)
+        tiles.append(
+            {
+                "place": centre,
+                "footprint_m": side,
+                "score": float(found.scores[number]),
+                "heading_deg": float(found.headings_deg[number]),
+                "corners": square.lat_lon([(0, 0), (1, 0), (1, 1), (0, 1)]).tolist(),
+            }
+        )
+    true_place = truth_of(answer, truth)
+    return {
+        "photo": answer.photo.path.name,
+        "on_map": answer.is_on_map,
+        "by": "match" if match else "tile" if place else "nothing",
+        "latitude": place and place[0],
+        "longitude": place and place[1],
+        "confidence": answer.confidence,
+        "inliers": match and match.inliers,
+        "error_m": match and match.error_m,
+        "heading_deg": match and match.heading_deg,
+        "corners": match and match.corners.tolist(),
+        "tiles": tiles,
+        "gps": answer.photo.gps,
+        "truth": true_place,
+        "distance_m": float(distance_m(place, true_place)[0]) if place and true_place else None,
+    }
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Fill one of the templates beside this file."""
+    environment = Environment(
+        autoescape=not template.endswith(".txt"), undefined=StrictUndefined, trim_blocks=True
+    )
+    text = Path(__file__).with_name(template).read_text()
+    return environment.from_string(text).render(**values)
+
+
+def to_csv(told: Mapping[str, Any]) -> str:
+    """Return a line per photograph; what holds several numbers is left to the other forms."""
+    names = [name for name in told["photos"][0] if name not in ("corners", "tiles", "gps", "truth")]
+    writer = csv.DictWriter(text := io.StringIO(), names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(told["photos"])
+    return text.getvalue()
+
+
+def to_geojson(told: Mapping[str, Any]) -> str:
+    """Return a point per photograph, its footprint, and the tiles found."""
+
+    def feature(kind: str, places: Any, **facts: Any) -> dict[str, Any]:
+        geometry = {"type": kind, "coordinates": places}
+        return {"type": "Feature", "geometry": geometry, "properties": facts}
+
+    features = []
+    for photo in told["photos"]:
+        facts = {
+            name: value for name, value in photo.items() if not isinstance(value, list | tuple)
+        }
+        if photo["by"] != "nothing":
+            point = [photo["longitude"], photo["latitude"]]
+            features.append(feature("Point", point, what="photo", **facts))
+        areas = [("footprint", photo["corners"], photo["error_m"])] if photo["corners"] else []
+        areas += [("tile", tile["corners"], tile["score"]) for tile in photo["tiles"]]
+        for what, corners, number in areas:
+            ring = [[lon, lat] for lat, lon in (*corners, corners[0])]
+            unit = "error_m" if what == "footprint" else "score"
+            more = {"what": what, "photo": photo["photo"], unit: number}
+            features.append(feature("Polygon", [ring], **more))
+    return json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
+
+
+def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
+    """Return one page that fetches nothing: the map with what was found, and panels."""
+    centres = np.column_stack([index.tiles["lat"], index.tiles["lon"]])
+    middle = (float(centres[:, 0].mean()), float(centres[:, 1].mean()))
+
+    def drawn(places: Any) -> Any:
+        return (in_metres(places, around=middle) * (1, -1)).round(2).tolist()
+
+    maps = []
+    for number in range(len(index.manifest.maps)):
+        of_map = index.tiles[index.tiles["source"] == number]
+        if len(of_map) and not of_map["picture"].any():
+            one = index.map_of(of_map[0])
+            pixels, ground = one.around((0, 0, one.width, one.height), margin=0, side=MAP_PIXELS)
+            size = pixels.shape[1::-1]
+            corners = drawn(ground.lat_lon([(0, 0), (size[0], 0), (0, size[1]), size]))
+            maps.append({"source": _jpeg(pixels), "size": size, "corners": corners})
+    around = np.array([*drawn(centres), *(corner for one in maps for corner in one["corners"])])
+    return rendered(
+        "page.html",
+        told=told,
+        drawn=drawn,
+        maps=maps,
+        low=around.min(axis=0).tolist(),
+        size=np.ptp(around, axis=0).clip(1).tolist(),
+        panels=[panel(one, index) for one in answers],
+        within=WITHIN_M,
+    )
+
+
+def panel(answer: Answer, index: Index) -> str:
+    """Return a photograph beside the first tiles found."""
+    parts = [answer.photo.pixels]
+    for tile in answer.found.tiles[:PICTURES]:
+        window = [int(tile[name]) for name in ("col", "row", "width", "height")]
+        parts.append(index.map_of(tile).around(window, margin=0, side=PICTURE_PIXELS)[0])
+    shown = []
+    for part in parts:
+        size = (round(PICTURE_PIXELS * part.shape[1] / part.shape[0]), PICTURE_PIXELS)
+        shown += [cv2.resize(part, size, interpolation=cv2.INTER_AREA)]
+        shown += [np.full((PICTURE_PIXELS, 6, 3), 255, dtype=np.uint8)]
+    return _jpeg(np.hstack(shown[:-1]))
+
+
+def _jpeg(pixels: Any) -> str:
+    _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
+FORMS: dict[str, Callable[[Any, Index, Sequence[Answer]], str]] = {
+    "csv": lambda told, *_: to_csv(told),
+    "geojson": lambda told, *_: to_geojson(told),
+    "kml": lambda told, *_: rendered("answers.kml", photos=told["photos"]),
+    "html": to_html,
+}
+"""Option to what makes its file."""

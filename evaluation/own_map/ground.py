@@ -1,0 +1,80 @@
+"""Places on the ground: pixels of a map to degrees and metres; the only file that speaks pyproj."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from pyproj import CRS, Geod, Transformer
+
+Numbers = npt.NDArray[np.float64]
+Place = tuple[float, float]
+"""(Latitude, longitude) in degrees, WGS 84."""
+
+GEOD = Geod(ellps="WGS84")
+
+BASE_PIXELS = 64
+"""Pixels over which a map's scale is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """A coordinate system, and how pixels lie in it."""
+
+    crs: str
+    """As WKT or PROJ text."""
+
+    matrix: tuple[float, ...]
+    """`x = a * column + b * row + c`, `y = d * column + e * row + f`."""
+
+    @cached_property
+    def _to_degrees(self) -> Transformer:
+        return Transformer.from_crs(CRS.from_user_input(self.crs), 4326, always_xy=True)
+
+    def lat_lon(self, pixel_N2: npt.ArrayLike) -> Numbers:
+        """Return (latitude, longitude) in degrees [N, 2] of (column, row) [N, 2]."""
+        column, row = np.atleast_2d(np.asarray(pixel_N2, dtype=np.float64)).T
+        a, b, c, d, e, f = self.matrix
+        lon, lat = self._to_degrees.transform(a * column + b * row + c, d * column + e * row + f)
+        return np.column_stack([lat, lon])
+
+    def pixel(self, lat_lon_N2: npt.ArrayLike) -> Numbers:
+        """Return (column, row) [N, 2] of (latitude, longitude) in degrees [N, 2]."""
+        lat, lon = np.atleast_2d(np.asarray(lat_lon_N2, dtype=np.float64)).T
+        x, y = self._to_degrees.transform(lon, lat, direction="INVERSE")
+        a, b, c, d, e, f = self.matrix
+        return np.linalg.solve([[a, b], [d, e]], np.vstack([x - c, y - f])).T
+
+    def scale(self, column: float, row: float) -> tuple[float, float, float]:
+        """Return metres on the ground per column and per row at a pixel, and where its top points.
+
+        The last in degrees from north, clockwise: -180 to 180.
+        """
+        right, up = (column + BASE_PIXELS, row), (column, row - BASE_PIXELS)
+        here, *there = self.lat_lon([(column, row), right, up])
+        (across_m, along_m) = distance_m(here, there) / BASE_PIXELS
+        top_deg, *_ = GEOD.inv(here[1], here[0], there[1][1], there[1][0])
+        return float(across_m), float(along_m), float(top_deg)
+
+
+def ground_here(place: Place, *, width: int, height: int, footprint_m: float) -> Ground:
+    """Return how a picture lies that looks straight down, north up, its width on the ground."""
+    metres = footprint_m / width
+    crs = f"+proj=aeqd +lat_0={place[0]!r} +lon_0={place[1]!r} +datum=WGS84 +units=m"
+    matrix = (metres, 0.0, -footprint_m / 2, 0.0, -metres, metres * height / 2)
+    return Ground(crs=crs, matrix=matrix)
+
+
+def distance_m(from_N2: npt.ArrayLike, to_N2: npt.ArrayLike) -> Numbers:
+    """Return metres on the ellipsoid between pairs of (latitude, longitude) in degrees [N]."""
+    one, other = np.broadcast_arrays(np.atleast_2d(from_N2), np.atleast_2d(to_N2))
+    return np.asarray(GEOD.inv(one[:, 1], one[:, 0], other[:, 1], other[:, 0])[2])
+
+
+def in_metres(lat_lon_N2: npt.ArrayLike, *, around: Place) -> Numbers:
+    """Return (east, north) in metres [N, 2] of (latitude, longitude), seen from `around`."""
+    lat, lon = np.atleast_2d(np.asarray(lat_lon_N2, dtype=np.float64)).T
+    from_lat, from_lon = (np.full(len(lat), angle) for angle in around)
+    azimuth, _, metres = GEOD.inv(from_lon, from_lat, lon, lat)
+    towards = np.array([np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))])
+    return np.asarray((towards * metres).T)

@@ -1,0 +1,296 @@
+"""Photographs looked for among the tiles of an index."""
+
+# Shapes: R = rotations, N = tiles, K = places found, D = descriptor width, S = image size.
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from data_shards.config import Resampling
+from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, exif_orientation, resize
+from data_shards.errors import DescriptorError
+from data_shards.positions import Position, photo_position
+from distill.models import RetrievalModel, inference, normalize, to_device
+from distill.weights_file import load_student
+from evaluation.own_map.config import OWN_PLACE, QueryConfig
+from evaluation.own_map.ground import Numbers, Place, distance_m
+from evaluation.own_map.index import Index, open_index, read_manifest, refuse_other_model
+from evaluation.own_map.maps import FINER, Tiles
+from evaluation.own_map.refine import Match, match_best
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif")
+
+UNKNOWN_HEADING = 8
+"""Directions in which a photograph is looked for when it does not say which way it looks."""
+
+MOST_TURNED_DEG = 5.0
+"""A heading is of use on maps whose top points no further away from north."""
+
+LOOKED_AT = 1024
+"""Best tiles among which places are told apart."""
+
+MATCHED = 20
+"""Best places that are matched with the map."""
+
+FILM_DIAGONAL_MM = 43.27
+"""Of the film that `FocalLengthIn35mmFilm` speaks of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """One photograph, upright, and what its camera says of it."""
+
+    path: Path
+    pixels: Pixels
+    gps: Place | None
+    heading_deg: float | None
+    """Where its top points, from north, clockwise."""
+
+    footprint_m: float | None
+    """Short side of what it shows, where height and field of view are known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Tiles of different places, best first [K]."""
+
+    tiles: Tiles
+    scores: Numbers
+    """Cosines, of the best rotation."""
+
+    headings_deg: Numbers
+    """Where the top of the photograph points in that rotation."""
+
+    margin: float
+    """By how much the first is better than the best tile elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Where one photograph was taken."""
+
+    photo: Photo
+    found: Found
+    """Without any tile where there is none around `--near`."""
+
+    confidence: float | None
+    """Chance that the first tile is right; None where nothing was calibrated."""
+
+    match: Match | None
+    """How it lies on the map pixel by pixel, with `--refine`."""
+
+    is_on_map: bool
+    prior: Place | None
+    """Where `--near` looked."""
+
+    rotations: int
+    """Directions in which it was looked for."""
+
+    @property
+    def tile_place(self) -> Place | None:
+        """Centre of the first tile."""
+        tiles = self.found.tiles
+        return (float(tiles["lat"][0]), float(tiles["lon"][0])) if len(tiles) else None
+
+    @property
+    def place(self) -> Place | None:
+        """Where the photograph's centre was matched, else the centre of the first tile."""
+        return self.match.centre if self.match else self.tile_place
+
+
+def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, list[Answer]]:
+    """Describe photographs in every direction, search, and match if asked.
+
+    Raises:
+        SkyDistillError: index, model or a photograph cannot be read, or `--near` is off the map.
+    """
+    manifest = read_manifest(config.index)
+    loaded = load_student(config.checkpoint or Path(manifest.checkpoint))
+    refuse_other_model(config.index, manifest, loaded)
+    to_device(loaded.model, device)
+    index = open_index(config.index, manifest, device)
+    if config.near_degrees and not near(index.tiles, config.near_degrees, config.within).any():
+        raise DescriptorError(
+            f"no tile of {config.index} lies within {config.within:g} m of --near {config.near}: "
+            "the circle is off the map; give another place or --within"
+        )
+    photos = (read_photo(path, config) for path in photo_files(config.photos))
+    return index, [answer_one(photo, index, loaded.model, config) for photo in photos]
+
+
+def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryConfig) -> Answer:
+    """Look for one photograph."""
+    prior = photo.gps if config.near == OWN_PLACE else config.near_degrees
+    is_wanted_N = np.ones(len(index.tiles), dtype=np.bool_)
+    if prior:
+        is_wanted_N &= near(index.tiles, prior, config.within)
+    if photo.footprint_m:
+        side_N = index.tiles["footprint_m"]
+        sides = np.unique(side_N)
+        is_wanted_N &= side_N == sides[np.abs(np.log(sides / photo.footprint_m)).argmin()]
+    is_turned = np.abs(index.tiles["top_deg"]).max() > MOST_TURNED_DEG
+    heading_deg = None if is_turned else photo.heading_deg
+    count = config.rotations or (UNKNOWN_HEADING if heading_deg is None else 1)
+    headings = [(heading_deg or 0.0) + 360 * number / count for number in range(count)]
+    manifest = index.manifest
+    descriptor_RD = describe_rotations(
+        photo.pixels,
+        headings,
+        model,
+        image_size=manifest.image_size,
+        resampling=manifest.resampling,
+    )
+    wanted = max(config.top, MATCHED if config.refine else 0)
+    found = search(index, descriptor_RD, headings, is_wanted_N, count=wanted)
+    confidence = next(
+        (
+            one.confidence(float(found.scores[0]), found.margin)
+            for one in manifest.calibrations
+            if one.rotations == count and len(found.tiles)
+        ),
+        None,
+    )
+    match = None
+    if config.refine:
+        windows = [(index.map_of(tile), tile) for tile in found.tiles]
+        match = match_best(photo.pixels, windows)
+    is_sure = not config.refine if confidence is None else confidence >= config.least_confidence
+    return Answer(
+        photo=photo,
+        found=found,
+        confidence=confidence,
+        match=match,
+        is_on_map=match is not None or (is_sure and len(found.tiles) > 0),
+        prior=prior,
+        rotations=count,
+    )
+
+
+def photo_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield photographs, and those in folders.
+
+    Raises:
+        DescriptorError: a folder holds none.
+    """
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise DescriptorError(f"{path} holds no photograph ({', '.join(SUFFIXES)}); give some")
+        yield from inside
+
+
+def read_photo(path: Path, config: QueryConfig) -> Photo:
+    """Read one photograph, and what it says of height, heading and field of view.
+
+    Raises:
+        DescriptorError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+        pixels = decode(content, orientation=exif_orientation(content))
+    except (OSError, DecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DescriptorError(
+            f"photograph {path} cannot be read ({reason}); mend it or leave it out"
+        ) from error
+    position = photo_position(content) or Position()
+    height, width = pixels.shape[:2]
+    try:
+        with Image.open(path) as image:
+            exif = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        focal_mm = float(exif.get(ExifTags.Base.FocalLengthIn35mmFilm) or 0)
+    except BAD_HEADER:
+        focal_mm = 0.0
+    # Metres that the photograph is wide, per metre of height.
+    wide = 2 * math.tan(math.radians(config.fov_deg / 2))
+    if focal_mm > 0:
+        wide = FILM_DIAGONAL_MM / focal_mm * width / math.hypot(width, height)
+    footprint_m = (position.altitude_m or config.altitude_m) * wide * min(height, width) / width
+    is_known = position.lat is not None and position.lon is not None
+    return Photo(
+        path=path,
+        pixels=pixels,
+        gps=(position.lat or 0.0, position.lon or 0.0) if is_known else None,
+        heading_deg=position.heading_deg,
+        footprint_m=footprint_m if footprint_m > 0 else None,
+    )
+
+
+def describe_rotations(
+    pixels: Pixels,
+    headings_deg: Sequence[float],
+    model: RetrievalModel,
+    *,
+    image_size: int,
+    resampling: Resampling,
+) -> Tensor:
+    """Return unit descriptors [R, D] of a photograph laid with north up, for each heading.
+
+    Its middle square is looked at, as tiles are square; corners that turning leaves open show what
+    lies beside the square, and else its mirror image.
+    """
+    shrink = min(1.0, FINER * image_size / min(pixels.shape[:2]))
+    size = (round(pixels.shape[1] * shrink), round(pixels.shape[0] * shrink))
+    shown = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    side = min(size)
+    images = np.empty((len(headings_deg), image_size, image_size, 3), dtype=np.uint8)
+    for heading, image in zip(headings_deg, images, strict=True):
+        turn = cv2.getRotationMatrix2D(((size[0] - 1) / 2, (size[1] - 1) / 2), -heading, 1.0)
+        turn[:, 2] += (side - size[0]) / 2, (side - size[1]) / 2
+        square: Any = cv2.warpAffine(shown, turn, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+        resize(square, size=image_size, resampling=resampling, into=image)
+    device = next(model.parameters()).device
+    with inference(model):
+        return model.describe(normalize(torch.from_numpy(images).to(device))).float()
+
+
+def search(
+    index: Index,
+    descriptor_RD: Tensor,
+    headings_deg: Sequence[float],
+    is_wanted_N: npt.NDArray[np.bool_],
+    *,
+    count: int,
+) -> Found:
+    """Return the best `count` tiles of different places among those wanted.
+
+    Two tiles are of one place where the centre of one lies in the inner half of the other.
+    """
+    score_N, rotation_N = (descriptor_RD @ index.descriptor_ND.T).max(dim=0)
+    score_N[torch.from_numpy(~is_wanted_N).to(score_N.device)] = -torch.inf
+    best = score_N.topk(min(LOOKED_AT, int(is_wanted_N.sum())))
+    scores, numbers = best.values.cpu().numpy(), best.indices.cpu().numpy()
+    tiles = index.tiles[numbers]
+    centres = np.column_stack([tiles["lat"], tiles["lon"]])
+    chosen: list[int] = []
+    is_free, margin = np.ones(len(tiles), dtype=np.bool_), 0.0
+    while is_free.any() and len(chosen) < count:
+        one = int(is_free.argmax())
+        metres, sides = distance_m(centres[one], centres), tiles["footprint_m"]
+        elsewhere = scores[metres > np.maximum(sides, sides[one]) / 2]
+        if not chosen and len(elsewhere):
+            margin = float(scores[0] - elsewhere[0])
+        chosen.append(one)
+        is_free &= metres > np.minimum(sides, sides[one]) / 2
+    turned = np.asarray(headings_deg)[rotation_N.cpu().numpy()[numbers[chosen]]]
+    return Found(
+        tiles=tiles[chosen],
+        scores=scores[chosen].astype(np.float64),
+        headings_deg=(turned + tiles["top_deg"][chosen]) % 360,
+        margin=margin,
+    )
+
+
+def near(tiles: Tiles, place: Place, within_m: float) -> npt.NDArray[np.bool_]:
+    return distance_m(place, np.column_stack([tiles["lat"], tiles["lon"]])) <= within_m

@@ -1,0 +1,151 @@
+"""A photograph matched pixel by pixel with the map around the tiles it is most like."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from data_shards.decode import Pixels
+from evaluation.own_map.ground import Ground, Numbers, Place, in_metres
+from evaluation.own_map.maps import Map
+
+PHOTO_SIDE, WINDOW_SIDE, LAST_SIDE = 1000, 1000, 1600
+"""Most pixels of a photograph, of the map around a tile, and around the place that was found."""
+
+MARGIN, LAST_MARGIN = 0.5, 0.2
+"""Part of the footprint that is added on each side."""
+
+FEATURES = 6000
+MOST_ALIKE = 0.8
+"""Lowe's ratio: how much nearer the best feature must be than the next one."""
+
+OFF_PIXELS = 5.0
+"""A pair of features further from where the others put it is no inlier."""
+
+LEAST_INLIERS = 12
+"""With fewer, features that happen to be alike agree as well."""
+
+MOST_TIMES = 64.0
+"""The area of a photograph may be so many times that of the window, or as much smaller."""
+
+DRAWN_AGAIN = 50
+
+Points = npt.NDArray[np.float32]
+
+Agreement = tuple[Any, Points, Points]
+"""The homography from photograph to window, and the pairs of features that agree with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """How a photograph lies on the ground."""
+
+    centre: Place
+    corners: Numbers
+    """(Latitude, longitude), the left upper one first, clockwise [4, 2]."""
+
+    heading_deg: float
+    """Where its top points, from north, clockwise."""
+
+    inliers: int
+    """Pairs of features that agree."""
+
+    error_m: float
+    """The centre stays within so many metres in 95 % of the times when the pairs are drawn again;
+    the error of the map itself is not in it."""
+
+
+class _Features:
+    """SIFT features of a picture of (width, height) `size`."""
+
+    def __init__(self, pixels: Any) -> None:
+        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        found, self.descriptors = cv2.SIFT.create(FEATURES).detectAndCompute(gray, None)
+        self.points = np.array([one.pt for one in found], dtype=np.float32).reshape(-1, 2)
+        self.size = pixels.shape[1::-1]
+        width, height = self.size[0] - 1, self.size[1] - 1
+        self.outline: Points = np.array(
+            [(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32
+        )
+
+
+def match_best(photo: Pixels, windows: Sequence[tuple[Map, Any]]) -> Match | None:
+    """Match a photograph with the map around each tile, and again around where it agrees best.
+
+    Returns None where it agrees nowhere.
+    """
+    shrink = min(1.0, PHOTO_SIDE / max(photo.shape[:2]))
+    size = (round(photo.shape[1] * shrink), round(photo.shape[0] * shrink))
+    seen = _Features(cv2.resize(photo, size, interpolation=cv2.INTER_AREA))
+    found: list[tuple[Agreement, Ground, Map]] = []
+    for one, tile in windows:
+        window = [int(tile[name]) for name in ("col", "row", "width", "height")]
+        pixels, ground = one.around(window, margin=MARGIN, side=WINDOW_SIDE)
+        if agreement := _agreement(seen, _Features(pixels)):
+            found.append((agreement, ground, one))
+    if not found:
+        return None
+    best, ground, one = max(found, key=lambda each: len(each[0][1]))
+    # Once more where it lies, as fine as the map is.
+    corners = one.ground.pixel(ground.lat_lon(_moved(best[0], seen.outline) + 0.5))
+    window = [*corners.min(axis=0), *np.ptp(corners, axis=0)]
+    pixels, finer = one.around(window, margin=LAST_MARGIN, side=LAST_SIDE)
+    again = _agreement(seen, _Features(pixels))
+    if again and len(again[1]) >= len(best[1]):
+        best, ground = again, finer
+    return _placed(seen, best, ground)
+
+
+def _agreement(photo: _Features, window: _Features) -> Agreement | None:
+    """Return how the photograph lies in the window; None if it does not."""
+    if len(photo.points) < LEAST_INLIERS or len(window.points) < LEAST_INLIERS:
+        return None
+    pairs = cv2.BFMatcher().knnMatch(photo.descriptors, window.descriptors, k=2)
+    alike = [one for one, other in pairs if one.distance < MOST_ALIKE * other.distance]
+    if len(alike) < LEAST_INLIERS:
+        return None
+    source = photo.points[[one.queryIdx for one in alike]]
+    target = window.points[[one.trainIdx for one in alike]]
+    cv2.setRNGSeed(0)
+    matrix, agrees = cv2.findHomography(source, target, cv2.USAC_MAGSAC, OFF_PIXELS)
+    is_inlier = agrees.ravel() > 0
+    if matrix is None or is_inlier.sum() < LEAST_INLIERS:
+        return None
+    outline = _moved(matrix, photo.outline).astype(np.float32)
+    # Of the same sign where the ground is seen from above, not mirrored.
+    times = cv2.contourArea(outline, oriented=True) / (window.size[0] * window.size[1])
+    if not cv2.isContourConvex(outline) or not 1 / MOST_TIMES <= times <= MOST_TIMES:
+        return None
+    return matrix, source[is_inlier], target[is_inlier]
+
+
+def _placed(photo: _Features, agreement: Agreement, ground: Ground) -> Match:
+    """Bring what was found in pixels to the ground."""
+    matrix, source, target = agreement
+    middle, top = photo.outline.mean(axis=0), photo.outline[:2].mean(axis=0)
+    # Pixels of features are counted from the middle of the first, those of maps from its corner.
+    moved = _moved(matrix, np.vstack([middle, top, photo.outline])) + 0.5
+    degrees = ground.lat_lon(moved)
+    centre = (float(degrees[0, 0]), float(degrees[0, 1]))
+    east, north = in_metres(degrees[1], around=centre)[0]
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(DRAWN_AGAIN):
+        chosen = random.integers(0, len(source), len(source))
+        other, _ = cv2.findHomography(source[chosen], target[chosen], 0)
+        drawn += [_moved(other, middle)[0] + 0.5] if other is not None else []
+    metres = np.linalg.norm(in_metres(ground.lat_lon(drawn), around=centre), axis=1)
+    return Match(
+        centre=centre,
+        corners=degrees[2:],
+        heading_deg=float(np.degrees(np.arctan2(east, north)) % 360),
+        inliers=len(source),
+        error_m=float(np.percentile(metres, 95)),
+    )
+
+
+def _moved(matrix: Any, points: Points) -> Numbers:
+    moved = cv2.perspectiveTransform(points.reshape(1, -1, 2).astype(np.float64), matrix)
+    return np.asarray(moved[0], dtype=np.float64)

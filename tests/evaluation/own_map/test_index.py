@@ -1,0 +1,148 @@
+"""Indexes: what they hold, killed and gone on with, added to, shared by ranks, and refused."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_shards.errors import DescriptorError
+from evaluation.own_map import index as module
+from evaluation.own_map.index import Index, open_index, read_manifest
+from tests.distill.conftest import launch
+from tests.evaluation.own_map.conftest import (
+    as_bands,
+    born,
+    ground_picture,
+    index_of,
+    write_map,
+)
+
+CPU = torch.device("cpu")
+
+
+def opened(folder: Path) -> Index:
+    return open_index(folder, read_manifest(folder), CPU)
+
+
+def test_an_index_has_the_tiles_of_every_footprint_and_their_descriptors(indexed: Path) -> None:
+    index = opened(indexed)
+    assert np.unique(index.tiles["footprint_m"]).tolist() == [60, 120]
+    assert index.descriptor_ND.shape[0] == len(index.tiles)
+    assert torch.allclose(index.descriptor_ND.norm(dim=1), torch.ones(()), atol=2e-3)
+    assert index.manifest.maps[0]["tiles"] == len(index.tiles)
+
+
+def test_nearly_empty_tiles_are_left_out_and_counted(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = ground_picture(400, 200)
+    picture[:, 200:] = 255
+    with caplog.at_level(logging.INFO):
+        tif = write_map(tmp_path / "half.tif", as_bands(picture))
+        assert index_of(tif, tmp_path / "index", weights, **{"footprint-m": 50, "overlap": 0}) == 0
+    assert "4 tiles, 4 nearly empty ones left out" in caplog.text
+    assert opened(tmp_path / "index").tiles["col"].tolist() == [0, 100] * 2
+
+
+def test_another_map_is_added_and_the_first_is_not_described_again(
+    indexed: Path, tif: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "index"
+    shutil.copytree(indexed, out)
+    before = opened(out)
+    other = write_map(tmp_path / "other.tif", as_bands(ground_picture(300, 300, seed=1)))
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, other, out, weights) == 0
+    assert f"{tif} is in {out} already" in caplog.text
+    after = opened(out)
+    assert np.array_equal(after.tiles[: len(before.tiles)], before.tiles)
+    assert set(after.tiles["source"][len(before.tiles) :].tolist()) == {1}
+    assert after.map_of(after.tiles[-1]).path == other
+
+
+def test_a_killed_indexing_goes_on_where_it_was(
+    tif: Path, weights: Path, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_TILES", 16)
+    whole = module._described
+    described: list[int] = []
+
+    def killed(*arguments: object) -> object:
+        if len(described) == 2:
+            raise KeyboardInterrupt
+        described.append(1)
+        return whole(*arguments)
+
+    monkeypatch.setattr(module, "_described", killed)
+    out = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        index_of(tif, out, weights)
+    assert len(list((out / "parts").iterdir())) == 2
+    assert not read_manifest(out).maps
+    again: list[int] = []
+    monkeypatch.setattr(module, "_described", lambda *a: again.append(1) or whole(*a))
+    assert index_of(tif, out, weights) == 0
+    parts = read_manifest(out).maps[0]["parts"]
+    assert len(again) == parts - 2
+    assert np.array_equal(opened(out).tiles, opened(indexed).tiles)
+
+
+def test_eight_bits_say_nearly_the_same(
+    tif: Path, weights: Path, indexed: Path, tmp_path: Path
+) -> None:
+    assert index_of(tif, tmp_path / "index", weights, codec="int8") == 0
+    one, other = opened(indexed).descriptor_ND, opened(tmp_path / "index").descriptor_ND
+    assert (one * other).sum(dim=1).min() > 0.999
+
+
+def test_two_ranks_write_what_one_writes(
+    tif: Path, weights: Path, indexed: Path, tmp_path: Path
+) -> None:
+    second = write_map(tmp_path / "b.tif", as_bands(ground_picture(200, 200, seed=3)))
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    words = ["--checkpoint", weights, "--footprint-m", 60, 120, "--threads", "1"]
+    assert index_of(tif, second, alone, weights) == 0
+    ended = launch("-m", "launch.main", "index", tif, second, together, *words)
+    assert ended.code == 0, ended.output
+    assert read_manifest(together).maps == read_manifest(alone).maps
+    one, other = opened(alone), opened(together)
+    assert np.array_equal(one.tiles, other.tiles)
+    assert torch.equal(one.descriptor_ND, other.descriptor_ND)
+    assert ended.output.count("nearly empty ones left out") == 2, "each map is told once"
+
+
+def test_what_does_not_fit_an_index_is_refused_in_a_sentence(
+    tif: Path, weights: Path, indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "index"
+    shutil.copytree(indexed, out)
+    other = born(tmp_path / "other.safetensors", seed=1)
+    small = write_map(tmp_path / "small.tif", as_bands(ground_picture(60, 60)))
+    cases = {
+        "was made with another model (newborn, ": (tif, out, other),
+        "is smaller than every footprint of 60, 120 m; give a smaller": (small, out, weights),
+    }
+    for sentence, words in cases.items():
+        with pytest.raises(DescriptorError) as told:
+            index_of(*words)
+        assert sentence in str(told.value)
+    with pytest.raises(DescriptorError, match=r"was made with footprints_m \(60.0, 120.0\)"):
+        index_of(tif, out, weights, **{"footprint-m": 70})
+    with pytest.raises(DescriptorError, match="no index at .*; make one with skydistill index"):
+        read_manifest(tmp_path)
+    (out / "index.json").write_text(json.dumps({"version": 99}))
+    with pytest.raises(DescriptorError, match="its version is 99, not 1"):
+        read_manifest(out)
+
+
+def test_a_map_that_changed_since_is_not_matched_with(weights: Path, tmp_path: Path) -> None:
+    tif = write_map(tmp_path / "a.tif", as_bands(ground_picture(200, 200)))
+    assert index_of(tif, tmp_path / "index", weights) == 0
+    write_map(tif, as_bands(ground_picture(210, 200)))
+    index = opened(tmp_path / "index")
+    with pytest.raises(DescriptorError, match="changed since it was indexed"):
+        index.map_of(index.tiles[0])

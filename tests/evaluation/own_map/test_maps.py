@@ -1,0 +1,233 @@
+"""Maps of every kind: where tiles lie, how wide they are on the ground, and what shows nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.shutil import copy
+from rasterio.transform import from_origin
+
+from data_shards.decode import resize
+from data_shards.errors import LayoutError
+from evaluation.own_map.ground import distance_m
+from evaluation.own_map.maps import Map, open_map, open_sources
+from tests.evaluation.own_map.conftest import as_bands, ground_picture, write_map
+
+PICTURE = ground_picture(300, 260)
+HALF_DEGREE_PIXELS = 1 / 111_320 / 2
+TURNED = Affine.translation(587_500, 3_338_300) @ Affine.rotation(-30) @ Affine.scale(0.5, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:32614", None),
+        ("EPSG:32614", TURNED),
+        ("EPSG:3857", from_origin(1_000_000, 8_400_000, 1, 1)),  # 60 degrees north, twice too wide
+        ("EPSG:4326", from_origin(10, 60, HALF_DEGREE_PIXELS, HALF_DEGREE_PIXELS)),
+        ("EPSG:2263", from_origin(980_000, 200_000, 2, 2)),  # feet
+    ],
+)
+def test_a_tile_has_its_footprint_on_the_ground(tmp_path: Path, crs: str, transform: Any) -> None:
+    one = open_map(write_map(tmp_path / "a.tif", as_bands(PICTURE), crs=crs, transform=transform))
+    tiles = one.tiles(40, overlap=0.5)
+    assert len(tiles) > 4
+    for tile in tiles[:: len(tiles) // 4]:
+        left, top = int(tile["col"]), int(tile["row"])
+        right, bottom = left + int(tile["width"]), top + int(tile["height"])
+        corner, along, down, across = one.ground.lat_lon(
+            [(left, top), (right, top), (left, bottom), (right, bottom)]
+        )
+        assert distance_m(corner, along)[0] == pytest.approx(40, abs=0.6)
+        assert distance_m(corner, down)[0] == pytest.approx(40, abs=0.6)
+        halfway = distance_m((tile["lat"], tile["lon"]), [corner, across])
+        assert halfway == pytest.approx(40 / 2**0.5, abs=0.6)
+
+
+def test_pixels_come_back_from_degrees(the_map: Map) -> None:
+    pixels = np.array([(0, 0), (17.5, 400), (600, 480)])
+    back = the_map.ground.pixel(the_map.ground.lat_lon(pixels))
+    assert np.allclose(back, pixels, atol=1e-4)
+
+
+def test_tiles_cover_the_map_to_its_edges(the_map: Map) -> None:
+    tiles = the_map.tiles(50, overlap=0.3)
+    covered = np.zeros((the_map.height, the_map.width), dtype=np.int64)
+    for tile in tiles:
+        col, row = int(tile["col"]), int(tile["row"])
+        covered[row : row + int(tile["height"]), col : col + int(tile["width"])] += 1
+    assert covered.min() == 1
+    assert (tiles["col"] + tiles["width"]).max() == the_map.width
+    assert not len(the_map.tiles(260, overlap=0.5)), "the map is 240 m high"
+
+
+def test_the_pictures_of_tiles_are_those_of_the_file(tif: Path, the_map: Map) -> None:
+    tiles = the_map.tiles(50, overlap=0.5)
+    row = tiles[tiles["row"] == tiles["row"][0]]
+    images, content = the_map.images(row, image_size=64, resampling="opencv-linear")
+    with rasterio.open(tif) as file:
+        picture = file.read().transpose(1, 2, 0)
+    for tile, image in zip(row, images, strict=True):
+        col, top = int(tile["col"]), int(tile["row"])
+        cut = picture[top : top + int(tile["height"]), col : col + int(tile["width"])]
+        cut = np.ascontiguousarray(cut)
+        assert np.array_equal(image, resize(cut, size=64, resampling="opencv-linear"))
+    assert (content == 1).all()
+
+
+def test_tiles_much_finer_than_the_model_sees_are_read_smaller_and_look_the_same(
+    tif: Path, the_map: Map
+) -> None:
+    tiles = the_map.tiles(120, overlap=0.5)[:3]
+    images, _ = the_map.images(tiles, image_size=16, resampling="opencv-area")
+    with rasterio.open(tif) as file:
+        picture = file.read().transpose(1, 2, 0)
+    for tile, image in zip(tiles, images, strict=True):
+        col, side = int(tile["col"]), int(tile["width"])
+        cut = np.ascontiguousarray(picture[:side, col : col + side])
+        told = resize(cut, size=16, resampling="opencv-area").astype(int)
+        assert np.abs(told - image).mean() < 1.5
+
+
+EMPTY = np.s_[:, :130]
+"""The left part, of which nothing is shown."""
+
+
+def emptied(fill: int) -> np.ndarray:
+    picture = PICTURE.copy()
+    picture[EMPTY] = fill
+    return as_bands(picture)
+
+
+def with_transparency(*, value: int = 255) -> np.ndarray:
+    """Four bands, the last of them 0 on the left; what lies there is not black."""
+    last = np.full((1, *PICTURE.shape[:2]), value, dtype=np.uint8)
+    last[0][EMPTY] = 0
+    return np.concatenate([as_bands(PICTURE), last])
+
+
+GRAY_TWICE = {"photometric": "MINISBLACK", "alpha": "unspecified"}
+RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+MORE: dict[str, Any] = {"photometric": "RGB", "alpha": "unspecified"}
+"""As a fourth band is written of which nobody says what it is."""
+
+
+@pytest.mark.parametrize(
+    ("bands", "profile"),
+    [
+        (emptied(0), {}),
+        (emptied(255), {}),
+        (emptied(7), {"nodata": 7}),
+        (with_transparency(), {"colorinterp": RGBA}),
+        (with_transparency(), MORE),
+        (emptied(0)[:1], {}),
+        (
+            np.concatenate([as_bands(PICTURE)[:1], with_transparency()[3:]]),
+            GRAY_TWICE,
+        ),
+        (emptied(0).astype(np.uint16) * 40, {"nodata": 0}),
+        (
+            np.where(emptied(0) == 0, np.nan, emptied(0) / 255).astype(np.float32),
+            {"nodata": np.nan},
+        ),
+    ],
+    ids=[
+        "black",
+        "white",
+        "nodata",
+        "alpha",
+        "unlabelled",
+        "gray",
+        "gray and alpha",
+        "16 bits",
+        "floats",
+    ],
+)
+def test_ground_is_told_from_nothing(tmp_path: Path, bands: np.ndarray, profile: Any) -> None:
+    one = open_map(write_map(tmp_path / "a.tif", bands, **profile))
+    assert (one.bands.transparency is not None) == (profile in (MORE, GRAY_TWICE))
+    pixels, shows = one.read((0, 0, 300, 260), (300, 260))
+    assert not shows[EMPTY].any()
+    assert shows[:, 130:].mean() > 0.95
+    assert pixels.shape == (260, 300, 3)
+    assert pixels[:, 130:].std() > 20, "levels of any depth become a picture"
+
+
+def test_a_fourth_band_of_values_is_no_transparency(tmp_path: Path) -> None:
+    infrared = np.concatenate([as_bands(PICTURE), as_bands(PICTURE)[:1] // 2])
+    one = open_map(write_map(tmp_path / "a.tif", infrared, **MORE))
+    pixels, shows = one.read((0, 0, 300, 260), (300, 260))
+    assert shows.all()
+    assert np.array_equal(pixels, PICTURE)
+
+
+def test_labelled_colours_are_found_in_any_order(tmp_path: Path) -> None:
+    order = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+    path = write_map(tmp_path / "a.tif", as_bands(PICTURE)[::-1].copy(), colorinterp=order)
+    pixels, _ = open_map(path).read((0, 0, 300, 260), (300, 260))
+    assert np.array_equal(pixels, PICTURE)
+
+
+def test_a_palette_becomes_colours(tmp_path: Path) -> None:
+    numbers = np.ones((1, 60, 60), dtype=np.uint8)
+    path = write_map(tmp_path / "a.tif", numbers, colorinterp=(ColorInterp.palette,))
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0), 1: (10, 200, 30)})
+    pixels, _ = open_map(path).read((0, 0, 60, 60), (60, 60))
+    assert (pixels == (10, 200, 30)).all()
+
+
+def test_mbtiles_are_a_map(tmp_path: Path) -> None:
+    at = from_origin(-10_919_000, 3_526_000, 0.5971642834779395, 0.5971642834779395)
+    path = write_map(tmp_path / "a.tif", as_bands(PICTURE), crs="EPSG:3857", transform=at)
+    copy(path, tmp_path / "a.mbtiles", driver="MBTiles", TILE_FORMAT="PNG")
+    (one,) = open_sources(tmp_path / "a.mbtiles", footprint_m=40)
+    tiles = one.tiles((40,), overlap=0)
+    here = open_map(path).tiles(40, overlap=0)
+    assert distance_m((tiles["lat"][0], tiles["lon"][0]), (here["lat"][0], here["lon"][0]))[0] < 60
+
+
+def test_a_folder_of_tiles_has_their_places(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png"):
+        Image.fromarray(PICTURE[:100, :100]).save(tmp_path / name)
+    lines = "file,latitude,longitude,footprint_m\na.jpg,30.1,-98.2,50\nb.png,-30.2,98.1,\n"
+    (tmp_path / "tiles.csv").write_text(lines)
+    (source,) = open_sources(tmp_path, footprint_m=70)
+    tiles = source.tiles((70,), overlap=0.5)
+    assert tiles["footprint_m"].tolist() == [50, 70]
+    assert np.allclose(tiles["lat"], [30.1, -30.2])
+    assert np.allclose(tiles["lon"], [-98.2, 98.1])
+    images, _ = source.maps[1].images(tiles[1:], image_size=100, resampling="opencv-linear")
+    assert np.array_equal(images[0], PICTURE[:100, :100])
+    ends = source.maps[0].ground.lat_lon([(0, 50), (100, 50)])
+    assert distance_m(*ends)[0] == pytest.approx(50, abs=0.01)
+
+
+def test_a_folder_of_maps_is_each_of_them(tmp_path: Path) -> None:
+    for name in ("b.tif", "a.tif"):
+        write_map(tmp_path / name, as_bands(PICTURE))
+    (tmp_path / "notes.txt").write_text("not a map")
+    assert [one.path.name for one in open_sources(tmp_path, footprint_m=40)] == ["a.tif", "b.tif"]
+
+
+def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "a.tif", as_bands(PICTURE), crs=None)
+    with pytest.raises(LayoutError, match="has no coordinate system, so nothing on it has a place"):
+        open_map(path)
+    (tmp_path / "b.tif").write_bytes(b"no map")
+    with pytest.raises(LayoutError, match=r"b\.tif cannot be read as a map"):
+        open_map(tmp_path / "b.tif")
+    with pytest.raises(LayoutError, match=r"c\.tif cannot be read as a map"):
+        open_sources(tmp_path / "c.tif", footprint_m=40)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LayoutError, match="holds neither maps"):
+        open_sources(tmp_path / "empty", footprint_m=40)
+    table = tmp_path / "empty/tiles.csv"
+    table.write_text("file,latitude,longitude\na.jpg,north,3\n")
+    with pytest.raises(LayoutError, match=r"tiles\.csv, line 2 is not file,latitude"):
+        open_sources(tmp_path / "empty", footprint_m=40)

@@ -1,0 +1,290 @@
+"""Photographs cut out of a map and found on it again, and everything that is told of them."""
+
+import json
+import math
+import os
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from data_shards.errors import DescriptorError, LayoutError, RecipeError
+from evaluation.cli import query
+from evaluation.own_map.ground import distance_m
+from evaluation.own_map.maps import Map
+from tests.evaluation.own_map.conftest import (
+    MakePhoto,
+    as_bands,
+    asked,
+    born,
+    ground_picture,
+    index_of,
+    write_map,
+)
+
+Capture = pytest.CaptureFixture[str]
+SIDE = 120
+"""Pixels of a tile of 60 m, and of a photograph."""
+
+
+def test_a_photograph_of_a_tile_is_found_there_whichever_way_it_lies(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    places = {
+        f"{heading}.png": make_photo(
+            tmp_path / f"{heading}.png", col=180, row=240, heading_deg=heading
+        )
+        for heading in (0, 90, 225)
+    }
+    told = asked(capsys, indexed, tmp_path)
+    assert [photo["photo"] for photo in told["photos"]] == sorted(places)
+    for photo in told["photos"]:
+        first = photo["tiles"][0]
+        assert distance_m(first["place"], places[photo["photo"]])[0] < 1
+        assert first["footprint_m"] == 60
+        assert first["heading_deg"] == pytest.approx(int(photo["photo"][:-4]), abs=0.5)
+        assert (photo["by"], photo["on_map"]) == ("tile", True)
+        assert (photo["latitude"], photo["longitude"]) == tuple(first["place"])
+        scores = [tile["score"] for tile in photo["tiles"]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_matching_says_where_the_centre_lies_which_way_it_looks_and_what_it_shows(
+    indexed: Path, the_map: Map, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    place = make_photo(tmp_path / "a.jpg", col=311.5, row=207.25, heading_deg=37, side=150)
+    (photo,) = asked(capsys, indexed, tmp_path / "a.jpg", "--refine")["photos"]
+    assert photo["by"] == "match"
+    assert distance_m((photo["latitude"], photo["longitude"]), place)[0] < 0.25
+    assert photo["error_m"] < 0.5
+    assert photo["heading_deg"] == pytest.approx(37, abs=1.5)
+    sides = distance_m(photo["corners"], np.roll(photo["corners"], -1, axis=0))
+    assert sides == pytest.approx(75, abs=1.5), "150 pixels of half a metre"
+
+
+def test_a_photograph_of_other_ground_is_not_on_this_map(
+    indexed: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for seed in (8, 9):
+        Image.fromarray(ground_picture(200, 150, seed=seed)).save(tmp_path / f"{seed}.png")
+    for photo in asked(capsys, indexed, tmp_path, "--refine")["photos"]:
+        assert not photo["on_map"]
+    assert query([str(indexed), str(tmp_path), "--refine"]) == 0
+    assert capsys.readouterr().out.count("not on this map") == 2
+
+
+def test_what_the_camera_says_narrows_the_search(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 24
+    heading = b'<x drone-dji:FlightYawDegree="+90.0" drone-dji:RelativeAltitude="+60.0"/>'
+    path = tmp_path / "a.jpg"
+    place = make_photo(path, col=180, row=240, heading_deg=90, exif=exif, xmp=heading)
+    photo = asked(capsys, indexed, path)["photos"][0]
+    headings = {round(tile["heading_deg"]) for tile in photo["tiles"]}
+    assert headings == {90}, "one rotation; the grid of the map lies half a degree off north"
+    # 60 m high, the short side of a square at 24 mm is 60 * 43.27 / 24 / sqrt(2) = 76 m.
+    assert {tile["footprint_m"] for tile in photo["tiles"]} == {60.0}
+    assert distance_m(photo["tiles"][0]["place"], place)[0] < 1
+    plain = tmp_path / "b.png"
+    make_photo(plain, col=180, row=240)
+    wide = asked(capsys, indexed, plain, "--altitude-m", "80", "--fov-deg", "70")["photos"][0]
+    assert {tile["footprint_m"] for tile in wide["tiles"]} == {120.0}
+    turned = asked(capsys, indexed, path, "--rotations", "2")["photos"][0]
+    assert {round(tile["heading_deg"]) for tile in turned["tiles"]} <= {90, 270}
+
+
+def gps(lat: float, lon: float) -> Image.Exif:
+    exif = Image.Exif()
+    one = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    one[ExifTags.GPS.GPSLatitudeRef], one[ExifTags.GPS.GPSLatitude] = "N", (lat, 0.0, 0.0)
+    one[ExifTags.GPS.GPSLongitudeRef], one[ExifTags.GPS.GPSLongitude] = "W", (-lon, 0.0, 0.0)
+    return exif
+
+
+def test_only_tiles_around_a_place_are_looked_among(
+    indexed: Path, the_map: Map, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    corner = the_map.ground.lat_lon([(500, 400)])[0].tolist()
+    path = tmp_path / "a.jpg"
+    make_photo(path, col=180, row=240, exif=gps(*corner))
+    near = f"--near={corner[0]},{corner[1]}"
+    for words in ((near,), ("--near", f"{corner[0]}, {corner[1]}"), ("--near", "photo")):
+        (photo,) = asked(capsys, indexed, path, *words, "--within", "60")["photos"]
+        assert all(distance_m(tile["place"], corner)[0] <= 60 for tile in photo["tiles"])
+    (free,) = asked(capsys, indexed, path)["photos"]
+    assert distance_m(free["tiles"][0]["place"], corner)[0] > 100, "GPS is not used unless asked"
+
+
+def test_a_circle_off_the_map_is_refused_and_a_photo_that_lies_off_it_is_not_found(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "a.jpg"
+    make_photo(path, col=180, row=240, exif=gps(31.0, -98.0))
+    with pytest.raises(DescriptorError, match="no tile of .* lies within 500 m of --near -31,98"):
+        query([str(indexed), str(path), "--near", "-31,98"])
+    (photo,) = asked(capsys, indexed, path, "--near", "photo", "--refine")["photos"]
+    assert (photo["by"], photo["on_map"], photo["latitude"]) == ("nothing", False, None)
+
+
+def write_truth(path: Path, places: dict[str, Any]) -> Path:
+    lines = [f"{name},{lat!r},{lon!r}" for name, (lat, lon) in places.items()]
+    path.write_text("\n".join(["photo,latitude,longitude", *lines]) + "\n")
+    return path
+
+
+def test_distances_from_the_truth_are_measured(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    places = {
+        name: make_photo(photos / name, col=col, row=240)
+        for name, col in (("a.png", 180), ("b.png", 360), ("c.png", 420))
+    }
+    off = (places["b.png"][0] + 30 / 111_000, places["b.png"][1])
+    truth = write_truth(tmp_path / "t.csv", {"a": places["a.png"], "b.png": off})
+    told = asked(capsys, indexed, photos, "--truth", truth)
+    found = told["truth"]
+    assert (found["num_known"], found["num_unknown"], found["num_not_on_map"]) == (2, 1, 0)
+    off_m = [photo["distance_m"] for photo in told["photos"]]
+    assert off_m[0] < 1
+    assert off_m[1] == pytest.approx(30, abs=1)
+    assert off_m[2] is None
+    tiles = found["tiles"]
+    assert tiles["median_m"] == pytest.approx(np.median(off_m[:2]))
+    assert [tiles[f"within_{most}m"] for most in (10, 25, 50, 100)] == [0.5, 0.5, 1.0, 1.0]
+    assert tiles["sdm@1"] == pytest.approx((1 + math.exp(-5000 * 30 / 111_000)) / 2, abs=0.01)
+    # The second of three tiles weighs 2/3, by the truth of each photograph.
+    by_hand = []
+    for photo, place in zip(told["photos"], (places["a.png"], off), strict=False):
+        degrees = [math.dist(tile["place"], place) for tile in photo["tiles"][:3]]
+        parts = [w * math.exp(-5000 * d) for w, d in zip((1, 2 / 3, 1 / 3), degrees, strict=True)]
+        by_hand.append(sum(parts) / 2)
+    assert tiles["sdm@3"] == pytest.approx(np.mean(by_hand))
+    assert found["guessing"]["within_25m"] < 0.2
+    assert "prior" not in found
+    assert "answers" not in found, "nothing was matched"
+    near = ("--near", f"{off[0]},{off[1]}", "--within", 100, "--refine")
+    narrowed = asked(capsys, indexed, photos, "--truth", truth, *near)["truth"]
+    assert narrowed["prior"]["within_10m"] == 0.5, "it is the truth of one of both"
+    assert narrowed["guessing"]["median_m"] < found["guessing"]["median_m"]
+    assert narrowed["answers"]["median_m"] <= 16
+
+
+def test_files_for_other_programs_and_the_page_hold_what_was_found(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    place = make_photo(tmp_path / "a & b.png", col=180, row=240)
+    truth = write_truth(tmp_path / "t.csv", {"a & b.png": place})
+    forms = {form: tmp_path / f"out.{form}" for form in ("csv", "geojson", "kml", "html")}
+    words = [word for form, path in forms.items() for word in (f"--{form}", path)]
+    told = asked(capsys, indexed, tmp_path / "a & b.png", "--refine", "--truth", truth, *words)
+    (photo,) = told["photos"]
+    header, line = forms["csv"].read_text().splitlines()
+    assert dict(zip(header.split(","), line.split(","), strict=True))["latitude"] == str(
+        photo["latitude"]
+    )
+    features = json.loads(forms["geojson"].read_text())["features"]
+    kinds = [one["properties"]["what"] for one in features]
+    assert kinds == ["photo", "footprint", *["tile"] * len(photo["tiles"])]
+    assert features[0]["geometry"]["coordinates"] == [photo["longitude"], photo["latitude"]]
+    ring = features[1]["geometry"]["coordinates"][0]
+    assert (len(ring), ring[0]) == (5, ring[-1])
+    kml = ElementTree.fromstring(forms["kml"].read_text())
+    point = next(kml.iter("{http://www.opengis.net/kml/2.2}Point"))
+    assert point[0].text == f"{photo['longitude']},{photo['latitude']}"
+    page = forms["html"].read_text()
+    assert "a &amp; b.png" in page
+    assert page.count("data:image/jpeg") == 2, "the map and the panel"
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    with pytest.raises(DescriptorError, match=r"out\.csv exists; give --overwrite"):
+        query([str(indexed), str(tmp_path), "--csv", str(forms["csv"])])
+
+
+def test_photographs_are_found_in_a_folder_of_tiles(
+    the_map: Map, weights: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    folder, lines = tmp_path / "tiles", ["file,latitude,longitude,footprint_m"]
+    folder.mkdir()
+    for number, col in enumerate((100, 300, 500)):
+        lat, lon = make_photo(folder / f"{number}.png", col=col, row=240)
+        lines.append(f"{number}.png,{lat!r},{lon!r},60")
+    (folder / "tiles.csv").write_text("\n".join(lines))
+    assert index_of(folder, tmp_path / "index", weights) == 0
+    place = make_photo(tmp_path / "a.png", col=310, row=236, heading_deg=180)
+    page = tmp_path / "page.html"
+    words = (tmp_path / "index", tmp_path / "a.png", "--refine", "--html", page)
+    (photo,) = asked(capsys, *words)["photos"]
+    assert distance_m((photo["latitude"], photo["longitude"]), place)[0] < 0.5
+    assert page.read_text().count("data:image/jpeg") == 1, "a panel; there is no whole map"
+
+
+def test_what_cannot_be_asked_is_refused_in_a_sentence(
+    indexed: Path, weights: Path, make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    make_photo(tmp_path / "a.png", col=180, row=240)
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff no photograph")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "t.csv").write_text("photo,latitude,longitude\na.png,1,2\nb.png,north,3\n")
+    other = born(tmp_path / "other.safetensors", seed=1)
+    photo = tmp_path / "a.png"
+    cases: list[tuple[type[Exception], str, tuple[object, ...]]] = [
+        (DescriptorError, r"photograph .*cut\.jpg cannot be read", (tmp_path / "cut.jpg",)),
+        (DescriptorError, r"absent\.jpg cannot be read \(No such", (tmp_path / "absent.jpg",)),
+        (DescriptorError, "holds no photograph", (tmp_path / "empty",)),
+        (DescriptorError, "was made with another model", (photo, "--checkpoint", other)),
+        (
+            LayoutError,
+            r"t\.csv, line 3 of its table is not",
+            (photo, "--truth", tmp_path / "t.csv"),
+        ),
+        (RecipeError, "--near 'here' must be LATITUDE,LONGITUDE", (photo, "--near", "here")),
+        (RecipeError, "--near '95,3' must be", (photo, "--near", "95,3")),
+        (RecipeError, "--top", (photo, "--top", "0")),
+        (RecipeError, "say which photographs", ()),
+    ]
+    for error, sentence, words in cases:
+        with pytest.raises(error, match=sentence):
+            query([str(indexed), *map(str, words)])
+
+
+REAL_PHOTOS = os.environ.get("SKYDISTILL_REAL_PHOTOS", "")
+
+
+@pytest.mark.skipif(not REAL_PHOTOS, reason="SKYDISTILL_REAL_PHOTOS names no folder")
+def test_real_photographs_are_matched_with_a_real_map(
+    weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    real = Path(REAL_PHOTOS, "own_map")
+    assert index_of(real / "map.tif", tmp_path / "index", weights) == 0
+    words = ("--refine", "--truth", real / "truth.csv")
+    told = asked(capsys, tmp_path / "index", real / "photos", *words)
+    assert told["truth"]["num_known"] == 12
+    assert told["truth"]["answers"]["within_10m"] == 1.0
+    elsewhere = sorted(Path(REAL_PHOTOS, "university1652/test/query_drone").rglob("*.JPG"))[:3]
+    for photo in asked(capsys, tmp_path / "index", *elsewhere, "--refine")["photos"]:
+        assert not photo["on_map"]
+
+
+def test_a_map_far_from_north_is_searched_in_every_direction(
+    weights: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    from tests.evaluation.own_map.test_maps import TURNED
+
+    picture = ground_picture(400, 400, seed=5)
+    tif = write_map(tmp_path / "map.tif", as_bands(picture), transform=TURNED)
+    assert index_of(tif, tmp_path / "index", weights) == 0
+    cut = np.rot90(picture[120:240, 120:240], -1).copy()  # its top where the map's left is
+    heading = b'<x drone-dji:FlightYawDegree="+10.0"/>'
+    Image.fromarray(cut).save(tmp_path / "a.png")
+    Image.fromarray(cut).save(tmp_path / "b.jpg", quality=95, xmp=heading)
+    for path in (tmp_path / "a.png", tmp_path / "b.jpg"):
+        (photo,) = asked(capsys, tmp_path / "index", path, "--refine")["photos"]
+        assert photo["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
+        assert photo["tiles"][0]["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
