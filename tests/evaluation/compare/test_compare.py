@@ -239,6 +239,8 @@ def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert "nothing to compare: give reports" in compare().sentence
+    (tmp_path / "University-1652").mkdir()  # a raw folder gives its data set its name
+    assert "nothing to compare" in compare("--dataset", "University-1652").sentence
     (tmp_path / "run").mkdir()
     assert "run holds no report" in compare("run").sentence
     assert "cannot be read" in compare("nowhere.json").sentence
