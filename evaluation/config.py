@@ -234,7 +234,7 @@ class CompareConfig:
     """MLflow experiment that holds the runs, `skydistill` by default."""
 
     dataset: tuple[str, ...] = ()
-    """Only reports on these data sets, by layout: university1652, sues200; all by default."""
+    """Only reports on data sets of these names; all by default."""
 
     results: tuple[str, ...] = ()
     """Rows of the reports to compare, such as d2s, s2d/150m, d2s/no-distractors, d2s/refined-10 or
