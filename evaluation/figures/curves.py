@@ -204,26 +204,23 @@ def draw_distances(
     legend = [*dict.fromkeys(label or FOUND for _, label in curves), GUESSING]
     figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
     known = np.concatenate([found.metres_N for found in curves.values()])
-    end_m = 1.1 * max(*known[np.isfinite(known)], WITHIN_M[-1])
+    end_m = 1.1 * max([WITHIN_M[-1], *known[np.isfinite(known)]])
     shown_M = GUESSED_M[(GUESSED_M >= LEAST_M) & (GUESSED_M <= end_m)]
     for name, axes in zip(titles, all_axes, strict=True):
         here = {label: found for (way, label), found in curves.items() if way == name}
         for (label, found), colour in zip(here.items(), tones(len(here)), strict=True):
-            metres_N = found.metres_N
-            share_N = np.arange(1, len(metres_N) + 1) / len(metres_N)
-            num_known = len(metres_N) - found.num_unknown
+            metres_N = found.metres_N[np.isfinite(found.metres_N)]
+            share_N = np.arange(1, len(metres_N) + 1) / len(found.metres_N)
             least, most = map(found.share_within, (LEAST_M, end_m))
             axes.step(
-                np.concatenate([[LEAST_M], metres_N[:num_known].clip(LEAST_M), [end_m]]),
-                100 * np.concatenate([[least], share_N[:num_known], [most]]),
+                np.concatenate([[LEAST_M], metres_N.clip(LEAST_M), [end_m]]),
+                100 * np.concatenate([[least], share_N, [most]]),
                 where="post",
                 color=colour,
                 label=label or FOUND,
             )
-        guessed_M = next(iter(here.values())).guessing_M[np.isin(GUESSED_M, shown_M)]
-        axes.plot(
-            shown_M, 100 * guessed_M, color=QUIET, linewidth=1, linestyle=DASHED, label=GUESSING
-        )
+        guessed_M = 100 * next(iter(here.values())).guessing_M[np.isin(GUESSED_M, shown_M)]
+        axes.plot(shown_M, guessed_M, color=QUIET, lw=1, linestyle=DASHED, label=GUESSING)
         # Over and under a single line in turn: the marks are too close for one side.
         for number, metres in enumerate(MARKED_M if len(here) == 1 else ()):
             share, is_above = 100 * found.share_within(metres), number % 2 == 0

@@ -192,3 +192,5 @@ def test_the_curve_of_distances_climbs_from_the_right_answers_to_all() -> None:
     assert [text.get_text() for text in axes.texts] == ["40.0", "60.0", "60.0", "60.0"]
     assert axes.get_xlabel().endswith("; 1 of unknown position")
     assert axes.lines[1].get_label() == "guessing"
+    lost = replace(found, metres_N=np.array([np.inf]))
+    assert draw_distances({("drone to satellite", ""): lost}, **WORDS).axes, "none is known"
