@@ -19,6 +19,7 @@ ANSWERS = 10
 """Names that a submission gives per query."""
 
 NEEDED_BY = {
+    "normalize": "features",
     "gallery_checkpoint": "checkpoint",
     "information": "multi_view",
     "view_distance": "multi_view",
@@ -183,9 +184,6 @@ class EvaluateConfig:
             ),
             "--checkpoint needs --shards, and --features needs none": (
                 (self.checkpoint is None) != (not self.shards)
-            ),
-            "--normalize is about --features: a model's descriptors are scaled": (
-                self.normalize and self.features is None
             ),
             "--descriptors and --submission are written into a folder; give one with --out": (
                 is_exported and self.features is not None and self.out is None
