@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
 
-from data_shards.errors import LayoutError
+from data_shards.errors import DescriptorError, LayoutError
 from data_shards.manifest import write_text_aside
-from evaluation.output_files import refuse_unfit, writing
 from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
 from evaluation.own_map.index import Index
-from evaluation.own_map.query import Answer, answer_photos, near
+from evaluation.own_map.query import Answer, answer_photos
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,7 @@ SDM_PER_DEGREE = 5e3
 """Spatial distance metric of DenseUAV (Dai et al., IEEE TIP 2024; `evaluateDistance.py` of their
 code): the first K tiles weigh 1, 1 - 1/K, ..., and each counts exp(-5000 * degrees off)."""
 
+ANTIPODE_M = 2e7
 Truth = Mapping[str, Place]
 
 MAP_PIXELS, PICTURE_PIXELS, PICTURES = 1400, 160, 5
@@ -45,17 +45,18 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     Raises:
         SkyDistillError: something cannot be read, or a file cannot be written.
     """
-    options = ("csv", "geojson", "kml", "html")
-    files = {path: name for name in options if (path := getattr(config, name))}
-    names = {path: f"--{name}" for path, name in files.items()}
-    refuse_unfit(names, overwrite=config.overwrite)
     truth = read_truth(config.truth) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
-    for path, name in files.items():
-        with writing(path, option=names[path]):
-            write_text_aside(path, FORMS[name](told, index, answers))
-        log.info("wrote %s", path)
+    for name, form in FORMS.items():
+        if path := getattr(config, name):
+            try:
+                write_text_aside(path, form(told, index, answers))
+            except OSError as error:
+                raise DescriptorError(
+                    f"{path} cannot be written ({error.strerror}); give another --{name}"
+                ) from error
+            log.info("wrote %s", path)
     shown = json.dumps(told) if config.json else rendered("answers.txt", told=told, within=WITHIN_M)
     sys.stdout.write(shown + "\n")
 
@@ -90,8 +91,8 @@ def truth_of(answer: Answer, truth: Truth) -> Place | None:
 def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth) -> Any:
     """Return how far answers lie from the truth, and what guessing and the prior alone would get.
 
-    `tiles` are the first tiles, `answers` what is answered where some are matched; a photograph
-    without any answer lies infinitely far.
+    `tiles` are the first tiles, `answers` what is answered where they are matched; a photograph
+    without an answer counts as on the other side of the Earth.
     """
     pairs = [(one, place) for one in answers if (place := truth_of(one, truth))]
     told: dict[str, Any] = {
@@ -107,15 +108,16 @@ def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth
     for name, places in ways.items():
         if places:
             both = zip(places, pairs, strict=True)
-            far = [distance_m(at, to)[0] if at else np.inf for at, (_, to) in both]
+            far = [distance_m(at, to)[0] if at else ANTIPODE_M for at, (_, to) in both]
             told[name] = _shares(np.array(far))
     if pairs:
         for count in SDM_AT:
             told["tiles"][f"sdm@{count}"] = float(np.mean([_sdm(*one, count) for one in pairs]))
-        tiles = index.tiles
-        centres = np.column_stack([tiles["lat"], tiles["lon"]])
+        centres = index.tiles["place"]
         guesses = [
-            distance_m(to, centres[near(tiles, one.prior, config.within)] if one.prior else centres)
+            distance_m(to, centres)[distance_m(one.prior, centres) <= config.within]
+            if one.prior
+            else distance_m(to, centres)
             for one, to in pairs
         ]
         told["guessing"] = _shares(np.concatenate(guesses))
@@ -129,7 +131,7 @@ def _shares(metres: Numbers) -> dict[str, float]:
 
 def _sdm(answer: Answer, place: Place, count: int) -> float:
     tiles = answer.found.tiles[:count]
-    degrees = np.hypot(tiles["lat"] - place[0], tiles["lon"] - place[1])
+    degrees = np.linalg.norm(tiles["place"] - place, axis=1)
     weights = 1 - np.arange(count) / count
     return float((np.exp(-SDM_PER_DEGREE * degrees) * weights[: len(tiles)]).sum() / weights.sum())
 
@@ -138,14 +140,14 @@ def in_values(
     index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth | None
 ) -> dict[str, Any]:
     """Return everything that was found, in plain values, as `--json` prints it."""
-    calibration = None
-    for used in index.manifest.calibrations:
-        if used.rotations == answers[0].rotations:
-            calibration = asdict(used) | {"least_confidence": config.least_confidence}
-            for name in ("accepted_here", "accepted_elsewhere"):
-                calibration[name] = float(
-                    np.interp(config.least_confidence, LEVELS, getattr(used, name))
-                )
+    calibration, least = None, config.least_confidence
+    if used := answers[0].calibration:
+        shares = {
+            "accepted_here": used.accepted_here,
+            "accepted_elsewhere": used.accepted_elsewhere,
+        }
+        told = {name: float(np.interp(least, LEVELS, share)) for name, share in shares.items()}
+        calibration = asdict(used) | told | {"least_confidence": least}
     return {
         "index": str(index.folder),
         "model": index.manifest.model,
@@ -160,7 +162,7 @@ def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
     found, match, place = answer.found, answer.match, answer.place
     tiles = []
     for number, tile in enumerate(found.tiles[:top]):
-        centre, side = (float(tile["lat"]), float(tile["lon"])), float(tile["footprint_m"])
+        centre, side = tuple(tile["place"].tolist()), float(tile["footprint_m"])
         square = ground_here(centre, width=1, height=1, footprint_m=side)
         tiles.append(
             {
@@ -193,7 +195,7 @@ def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
 def rendered(template: str, **values: Any) -> str:
     """Fill one of the templates beside this file."""
     environment = Environment(
-        autoescape=not template.endswith(".txt"), undefined=StrictUndefined, trim_blocks=True
+        autoescape=template.endswith(("html", "kml")), undefined=StrictUndefined, trim_blocks=True
     )
     text = Path(__file__).with_name(template).read_text()
     return environment.from_string(text).render(**values)
@@ -208,35 +210,10 @@ def to_csv(told: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def to_geojson(told: Mapping[str, Any]) -> str:
-    """Return a point per photograph, its footprint, and the tiles found."""
-
-    def feature(kind: str, places: Any, **facts: Any) -> dict[str, Any]:
-        geometry = {"type": kind, "coordinates": places}
-        return {"type": "Feature", "geometry": geometry, "properties": facts}
-
-    features = []
-    for photo in told["photos"]:
-        facts = {
-            name: value for name, value in photo.items() if not isinstance(value, list | tuple)
-        }
-        if photo["by"] != "nothing":
-            point = [photo["longitude"], photo["latitude"]]
-            features.append(feature("Point", point, what="photo", **facts))
-        areas = [("footprint", photo["corners"], photo["error_m"])] if photo["corners"] else []
-        areas += [("tile", tile["corners"], tile["score"]) for tile in photo["tiles"]]
-        for what, corners, number in areas:
-            ring = [[lon, lat] for lat, lon in (*corners, corners[0])]
-            unit = "error_m" if what == "footprint" else "score"
-            more = {"what": what, "photo": photo["photo"], unit: number}
-            features.append(feature("Polygon", [ring], **more))
-    return json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
-
-
 def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
     """Return one page that fetches nothing: the map with what was found, and panels."""
-    centres = np.column_stack([index.tiles["lat"], index.tiles["lon"]])
-    middle = (float(centres[:, 0].mean()), float(centres[:, 1].mean()))
+    centres = index.tiles["place"]
+    middle = tuple(centres.mean(axis=0).tolist())
 
     def drawn(places: Any) -> Any:
         return (in_metres(places, around=middle) * (1, -1)).round(2).tolist()
@@ -284,7 +261,7 @@ def _jpeg(pixels: Any) -> str:
 
 FORMS: dict[str, Callable[[Any, Index, Sequence[Answer]], str]] = {
     "csv": lambda told, *_: to_csv(told),
-    "geojson": lambda told, *_: to_geojson(told),
+    "geojson": lambda told, *_: rendered("answers.geojson", photos=told["photos"]),
     "kml": lambda told, *_: rendered("answers.kml", photos=told["photos"]),
     "html": to_html,
 }
