@@ -97,7 +97,7 @@ def calibrate(
         if not known:
             log.info("no confidence: the shards of the training are not there; give --calibrate")
         return known
-    shards = ShardSet.open(folder).shown("crop")  # as photographs are
+    shards = ShardSet.open(folder).shown(loaded.aspect)
     if any(one.shards_fingerprint == shards.fingerprint for one in known):
         return known
     images = shards.images
