@@ -67,9 +67,11 @@ def inputs_of(tar: TarContent, profile: Profile, *, is_decoded: bool) -> str:
     names += ["decoded"] * is_decoded
     facts = bytearray()
     for record in tar.records:
-        path, stamp = record.path, NO_FILE
-        with suppress(OSError):  # whoever reads it tells
+        path = record.path
+        try:
             stamp = file_stamp(path)
+        except OSError:
+            stamp = NO_FILE  # whoever reads it tells
         names.append(f"{record.place} {record.name} {path[path.rfind('/') + 1 :]}")
         names += [str(record.camera)] * (record.camera is not None)
         altitude_m = math.nan if record.altitude_m is None else record.altitude_m
