@@ -143,6 +143,11 @@ class SynthConfig:
     workers: int = bounded(0, at_least=0, at_most=4096)
     """Processes that render; 0 means one per processor."""
 
+    map: bool = False
+    """Write a map of the test places (map.tif), a photograph straight down on each with what a
+    drone's camera says of where it was (photos), and where their centres lie (truth.csv) instead of
+    a data set; needs skydistill[maps]."""
+
     dry_run: bool = False
     """Say what would be written, and stop."""
 
@@ -201,7 +206,9 @@ class ShardConfig:
     on by default. The words train and test mean all places."""
 
     coordinates: Path | None = None
-    """CSV file of place,latitude,longitude in degrees; kept in the manifest."""
+    """CSV file of place,latitude,longitude in degrees, kept in the manifest; or of
+    image,latitude,longitude and, if wanted, altitude_m, heading_deg and gimbal_pitch_deg, kept with
+    each image and taken before what stands in its file."""
 
     image_size: Literal[0, 256, 384, 512] = 0
     """Store JPEGs of this width and height, at which students are trained; 0 keeps the original

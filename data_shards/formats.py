@@ -15,6 +15,7 @@ HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognizes and cannot read by itself."""
 
+Image.preinit()  # first, so that JPEG is tried before others that do not look at the first bytes
 Image.init()
 SUFFIXES = frozenset(
     suffix

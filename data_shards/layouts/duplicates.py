@@ -29,7 +29,8 @@ def file_stamp(path: str | Path) -> tuple[int, int, int]:
         OSError: there is no such file, or it is a pipe or device, which may never end.
     """
     stat = os.stat(path)
-    _require_plain(stat, path)
+    if not S_ISREG(stat.st_mode):
+        raise no_file(path)
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
@@ -40,13 +41,13 @@ def read_plain_file(path: str | Path) -> bytes:
         OSError: it cannot be read, or it is a pipe or device, which may never end.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        _require_plain(os.fstat(file.fileno()), path)
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise no_file(path)
         return file.read()
 
 
-def _require_plain(stat: os.stat_result, path: str | Path) -> None:
-    if not S_ISREG(stat.st_mode):
-        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+def no_file(path: str | Path) -> OSError:
+    return OSError(errno.EINVAL, "it is no plain file", str(path))
 
 
 READERS_PER_PROCESSOR = 4

@@ -13,10 +13,9 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import compress, groupby
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +74,13 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class WalkedTar:
-    """All images of one tar, in its order."""
+    """All readable images of one tar, in its order."""
 
     path: Path
     records: list[ImageRecord]
     rows: Rows
     unreadable: list[tuple[ImageRecord, str]]
-    """Those that cannot be decoded, each with a sentence."""
+    """The others, each with a sentence."""
 
     sha256: bytes
     num_bytes: int
@@ -118,23 +117,20 @@ def index_tars(
         LayoutError: the places are not what those of raw folders must be.
     """
     require_known(layout, (WEBDATASET, *LAYOUTS), what="layout", error=LayoutError)
-    old: Manifest | None = None
-    with suppress(ShardError):  # none yet, or a damaged one
-        old = read_manifest(folder)
-    if old is not None and TARS_OF_OTHERS not in old.profile:
-        raise ShardError(
-            f"{folder} was written by skydistill shard and has its indexes; check it with "
-            f"skydistill verify {folder}"
-        )
+    old = _earlier(folder)
     tars, walk = [], partial(_walk, roles=roles, is_decoded=is_decoded)
     with ThreadPoolExecutor(workers or usable_cpus()) as pool:
         for tar in pool.map(walk, paths := _tars_in(folder)):
             tars.append(tar)
             progress(len(tars), len(paths))
-    dataset = _checked(tars, folder, layout)
+    unreadable = [problem for tar in tars for problem in tar.unreadable]
+    for _, sentence in unreadable:
+        log.info("%s", sentence)
+    if unreadable and not skip_unreadable:
+        raise UnreadableError(unreadable)
     name = name or (old.name if old else "") or folder.resolve().name
-    dataset = with_facts(dataset, name=name, coordinates=coordinates)
-    tars, dataset = _readable(tars, dataset, folder, is_skipped=skip_unreadable)
+    dataset = with_facts(_checked(tars, folder, layout), name=name, coordinates=coordinates)
+    dataset = leave_out(dataset, [record for record, _ in unreadable], raw=folder)
     for line in found_lines(dataset):
         log.info("%s", line)
     try:
@@ -159,6 +155,20 @@ def roles_of(words: Sequence[str]) -> Role | None:
     for word in words:
         roles |= ROLES[require_known(word, ROLES, what="role", error=ShardError)]
     return roles or None
+
+
+def _earlier(folder: Path) -> Manifest | None:
+    """Return the manifest of the run before; none yet, or a damaged one, is None."""
+    try:
+        old = read_manifest(folder)
+    except ShardError:
+        return None
+    if TARS_OF_OTHERS not in old.profile:
+        raise ShardError(
+            f"{folder} was written by skydistill shard and has its indexes; check it with "
+            f"skydistill verify {folder}"
+        )
+    return old
 
 
 def _tars_in(folder: Path) -> list[Path]:
@@ -187,24 +197,6 @@ def _checked(tars: Sequence[WalkedTar], folder: Path, layout: str) -> RawDataset
     train, test = (places_of(records, role) for role in (Role.TRAIN, Role.QUERY))
     refuse_shared_places(folder, train=train, test=test)
     return RawDataset(layout=layout, records=records, split="tars")
-
-
-def _readable(
-    tars: Sequence[WalkedTar], dataset: RawDataset, folder: Path, *, is_skipped: bool
-) -> tuple[list[WalkedTar], RawDataset]:
-    """Name every unreadable image, and return what is left without them if they are skipped."""
-    unreadable = [problem for tar in tars for problem in tar.unreadable]
-    for _, sentence in unreadable:
-        log.info("%s", sentence)
-    if unreadable and not is_skipped:
-        raise UnreadableError(unreadable)
-    left = leave_out(dataset, [record for record, _ in unreadable], raw=folder)
-    gone, rest = {record.key for record, _ in unreadable}, []
-    for tar in tars:
-        is_kept = [record.key not in gone for record in tar.records]
-        records = list(compress(tar.records, is_kept))
-        rest.append(replace(tar, records=records, rows=tar.rows[is_kept]))
-    return rest, left
 
 
 def _write_indexes(tars: Sequence[WalkedTar], dataset: RawDataset) -> Manifest:
@@ -261,7 +253,6 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
                 encoding = STORED.get(header.format, IMAGE_SUFFIXES[f".{named}"])
                 row["encoding"], row["orientation"] = ENCODINGS.index(encoding), header.orientation
                 row["digest"] = np.void(hashlib.sha256(content).digest()[:16])
-                rows.append(row)
                 altitude_m = float(row["altitude_m"][0])
                 record = ImageRecord(
                     place=place,
@@ -272,19 +263,21 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
                     path=str(path),
                     name=sample.key.rpartition("/")[2],
                 )
-                records.append(record)
                 if problem := check_image(content, is_decoded=is_decoded):
                     told = f"{path}: {sample.key} is not a readable image ({problem})"
                     unreadable.append((record, f"{told}; write the tar again"))
+                else:
+                    rows.append(row)
+                    records.append(record)
             sha256 = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error.strerror}); restore it") from error
-    if not rows:
+    if not (rows or unreadable):
         raise ShardError(f"{path} holds no images; remove it")
     return WalkedTar(
         path=path,
         records=records,
-        rows=np.concatenate(rows),
+        rows=np.concatenate([np.zeros(0, dtype=ROW), *rows]),
         unreadable=unreadable,
         sha256=sha256,
         num_bytes=path.stat().st_size,

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
 
-from data_shards.errors import DescriptorError, LayoutError
+from data_shards.errors import LayoutError
 from data_shards.manifest import write_text_aside
+from evaluation.output_files import refuse_unfit, writing
 from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
@@ -45,18 +46,16 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     Raises:
         SkyDistillError: something cannot be read, or a file cannot be written.
     """
+    files = {name: path for name in FORMS if (path := getattr(config, name))}
+    for name, path in files.items():
+        refuse_unfit(path, overwrite=config.overwrite, option=f"--{name}", is_folder=False)
     truth = read_truth(config.truth) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
-    for name, form in FORMS.items():
-        if path := getattr(config, name):
-            try:
-                write_text_aside(path, form(told, index, answers))
-            except OSError as error:
-                raise DescriptorError(
-                    f"{path} cannot be written ({error.strerror}); give another --{name}"
-                ) from error
-            log.info("wrote %s", path)
+    for name, path in files.items():
+        with writing(path, option=f"--{name}"):
+            write_text_aside(path, FORMS[name](told, index, answers))
+        log.info("wrote %s", path)
     shown = json.dumps(told) if config.json else rendered("answers.txt", told=told, within=WITHIN_M)
     sys.stdout.write(shown + "\n")
 

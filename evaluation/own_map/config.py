@@ -83,14 +83,14 @@ class QueryConfig:
     near: str = ""
     """Look only around LATITUDE,LONGITUDE, or around the GPS of each photograph: `photo`."""
 
-    within: float = bounded(500.0, above=0)
+    within: float = bounded(500.0, at_least=1, at_most=1e7)
     """Metres around `--near`."""
 
     rotations: Rotations | None = None
     """Directions in which a photograph may lie on the map; by default 8, and 1 where it says which
     way it looks."""
 
-    altitude_m: float = bounded(0.0, at_least=0)
+    altitude_m: float = bounded(0.0, at_least=0, at_most=1e5)
     """Height above ground, where photographs do not say theirs; with the field of view it tells
     which footprint to look among. 0 is unknown."""
 
@@ -124,6 +124,9 @@ class QueryConfig:
 
     html: Path | None = None
     """File for one page that needs no network: map, places, tiles found."""
+
+    overwrite: bool = False
+    """Replace those files where they are there already."""
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.

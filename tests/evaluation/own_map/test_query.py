@@ -203,8 +203,8 @@ def test_files_for_other_programs_and_the_page_hold_what_was_found(
     assert page.count("data:image/jpeg") == 2, "the map and the panel"
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    with pytest.raises(DescriptorError, match="cannot be written .*; give another --csv"):
-        query([str(indexed), str(tmp_path), "--csv", str(tmp_path / "absent" / "a.csv")])
+    with pytest.raises(DescriptorError, match=r"out\.csv exists; give --overwrite"):
+        query([str(indexed), str(tmp_path), "--csv", str(forms["csv"])])
 
 
 def test_photographs_are_found_in_a_folder_of_tiles(
