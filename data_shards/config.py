@@ -143,6 +143,11 @@ class SynthConfig:
     workers: int = bounded(0, at_least=0, at_most=4096)
     """Processes that render; 0 means one per processor."""
 
+    map: bool = False
+    """Write a map of the test places (map.tif), a photograph straight down on each with what a
+    drone's camera says of where it was (photos), and where their centres lie (truth.csv) instead of
+    a data set; needs skydistill[maps]."""
+
     dry_run: bool = False
     """Say what would be written, and stop."""
 
