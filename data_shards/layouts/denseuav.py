@@ -6,25 +6,23 @@ three heights, which the names tell; the galleries hold the places that train to
 and evaluateDistance.py of Dmmm1997/DenseUAV.
 """
 
-import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import Comparisons, folders_of, merge_duplicates
+from data_shards.layouts.duplicates import joined
 from data_shards.layouts.folders import (
     PAIRED,
     child,
     image_names,
-    key_name,
     places_of,
+    record_of,
     refuse_shared_places,
-    refuse_two_spellings,
     stem,
     subfolders,
 )
-from data_shards.layouts.sues200 import numbered
 from data_shards.layouts.university1652 import FOLDERS, find_university1652
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 from data_shards.text_files import read_text
@@ -49,25 +47,11 @@ def read_denseuav(raw: Path, *, split: Path | None = None, compared: str = "") -
     if split is not None:
         raise LayoutError(f"{raw} is DenseUAV, whose folders are its split; leave out --split")
     found = list(_records(raw))
-    places = {record.place for record in found}
-    refuse_two_spellings(raw, places)
     train, query = (places_of(found, role) for role in (Role.TRAIN, Role.QUERY))
     refuse_shared_places(raw, train=train, test=query)
-    comparisons = Comparisons(compared)
-    records = merge_duplicates(
-        found,
-        apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
-        comparisons=comparisons,
-    )
-    tables = sorted(raw.glob(GPS_PATTERN))
-    lying = {place: at for table in tables for place, at in _positions(table) if place in places}
-    return RawDataset(
-        layout="denseuav",
-        records=numbered(records),
-        folders=folders_of(found),
-        compared=comparisons.made,
-        coordinates=lying,
-    )
+    there, tables = {record.place for record in found}, sorted(raw.glob(GPS_PATTERN))
+    lying = {place: at for table in tables for place, at in _positions(table) if place in there}
+    return replace(joined(raw, "denseuav", found, compared=compared), coordinates=lying)
 
 
 def _records(raw: Path) -> Iterator[ImageRecord]:
@@ -77,14 +61,9 @@ def _records(raw: Path) -> Iterator[ImageRecord]:
         for place in subfolders(root) if root else ():
             for file in image_names(place):
                 height = HEIGHT.fullmatch(stem(file)) if view is View.DRONE else None
-                yield ImageRecord(
-                    place=place.name,
-                    view=view,
-                    roles=role,
-                    position=1,
-                    altitude_m=float(height[1]) if height else None,
-                    path=os.path.join(place, file),
-                    name=key_name(stem(file)),
+                altitude_m = float(height[1]) if height else None
+                yield record_of(
+                    place, file, place=place.name, view=view, roles=role, altitude_m=altitude_m
                 )
 
 

@@ -8,14 +8,13 @@ Yux1angJi/GTA-UAV.
 """
 
 import json
-import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError, require_known
-from data_shards.layouts.duplicates import folders_of
-from data_shards.layouts.folders import child, image_names, key_name, stem
-from data_shards.layouts.sues200 import numbered
+from data_shards.layouts.duplicates import joined
+from data_shards.layouts.folders import child, image_names, record_of, stem
 from data_shards.schema import ImageRecord, Position, RawDataset, Role, View
 from data_shards.text_files import read_text
 
@@ -40,12 +39,11 @@ def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") ->
     Args:
         raw: the folder that holds the lists.
         split: `cross-area`, by default, or `same-area`.
-        compared: unused, because no image stands in two folders.
+        compared: `RawDataset.compared` of an earlier run.
 
     Raises:
         LayoutError: the split is unknown, or a list is damaged.
     """
-    del compared
     name = require_known(str(split or SPLITS[0]), SPLITS, what="split", error=LayoutError)
     photos = [record for side in SIDES for record in _photos(raw, name, side)]
     roles = dict[str, Role]()
@@ -55,19 +53,13 @@ def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") ->
     folder = child(raw, "satellite")
     for file in image_names(folder) if folder else ():
         place = stem(file)
-        tile = _record(f"{folder}/{file}", place, View.SATELLITE, roles.get(place, Role.GALLERY))
-        tiles.append(tile)
+        role = roles.get(place, Role.GALLERY)
+        tiles.append(record_of(folder or "", file, place=place, view=View.SATELLITE, roles=role))
         zoom, x, y = (int(part) for part in place.split("_"))
         side_m = MAP_SIDE_M / 2**zoom
         coordinates[place] = _degrees(side_m * (x + 0.5), side_m * (y + 0.5))
-    records = (*photos, *tiles)
-    return RawDataset(
-        layout="gta_uav",
-        records=numbered(records),
-        split=name,
-        folders=folders_of(records),
-        coordinates=coordinates,
-    )
+    dataset = joined(raw, "gta_uav", photos + tiles, compared=compared, split=name)
+    return replace(dataset, coordinates=coordinates)
 
 
 def _photos(raw: Path, split: str, side: str) -> Iterator[ImageRecord]:
@@ -78,29 +70,19 @@ def _photos(raw: Path, split: str, side: str) -> Iterator[ImageRecord]:
             weights = entry["pair_pos_sate_weight_list"]
             pairs = zip(weights, entry["pair_pos_sate_img_list"], strict=True)
             if weights:
-                file = os.path.join(raw, entry["drone_img_dir"], entry["drone_img_name"])
                 lat, lon = _degrees(*entry["drone_loc_x_y"])
                 height_m = float(entry["drone_metadata"]["height"])
-                camera = Position(lat=lat, lon=lon, altitude_m=height_m)
-                place = stem(max(pairs)[1])
-                yield _record(file, place, View.DRONE, SIDES[side], camera=camera)
+                yield record_of(
+                    raw / entry["drone_img_dir"],
+                    entry["drone_img_name"],
+                    place=stem(max(pairs)[1]),
+                    view=View.DRONE,
+                    roles=SIDES[side],
+                    altitude_m=height_m,
+                    camera=Position(lat=lat, lon=lon, altitude_m=height_m),
+                )
     except (ValueError, KeyError, TypeError) as error:
         raise LayoutError(f"{path} is no list of GTA-UAV ({error}); copy it again") from error
-
-
-def _record(
-    path: str, place: str, view: View, roles: Role, *, camera: Position | None = None
-) -> ImageRecord:
-    return ImageRecord(
-        place=place,
-        view=view,
-        roles=roles,
-        position=1,
-        altitude_m=camera.altitude_m if camera else None,
-        path=path,
-        name=key_name(stem(os.path.basename(path))),
-        camera=camera,
-    )
 
 
 def _degrees(x_m: float, y_m: float) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import folders_of
-from data_shards.layouts.folders import child, image_names, key_name, stem, subfolders
+from data_shards.layouts.duplicates import joined
+from data_shards.layouts.folders import child, image_names, key_name, record_of, stem, subfolders
 from data_shards.schema import ImageRecord, Position, RawDataset, Role, View
 from data_shards.text_files import read_text
 
@@ -30,30 +30,27 @@ def read_visloc(raw: Path, *, split: Path | None = None, compared: str = "") -> 
     Args:
         raw: the folder that holds the regions.
         split: there is none to choose.
-        compared: unused, because no image stands in two folders.
+        compared: `RawDataset.compared` of an earlier run.
 
     Raises:
         LayoutError: a table is damaged, or a split was given.
     """
-    del compared
     if split is not None:
         raise LayoutError(f"{raw} is UAV-VisLoc, where no place trains; leave out --split")
-    records = tuple(record for region in subfolders(raw) for record in _photos(region))
-    return RawDataset(layout="visloc", records=records, folders=folders_of(records))
+    found = [record for region in subfolders(raw) for record in _photos(region)]
+    return joined(raw, "visloc", found, compared=compared)
 
 
 def _photos(region: Path) -> Iterator[ImageRecord]:
     table, folder = region / f"{region.name}.csv", child(region, "drone")
     cameras = _positions(table) if table.is_file() else {}
     for file in image_names(folder) if folder else ():
-        yield ImageRecord(
+        yield record_of(
+            folder or "",
+            file,
             place=key_name(stem(file)),
             view=View.DRONE,
             roles=Role.QUERY | Role.GALLERY,
-            position=1,
-            altitude_m=None,
-            path=os.path.join(region, "drone", file),
-            name=key_name(stem(file)),
             camera=cameras.get(file),
         )
 
