@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_shards.config import at_least, between, refuse_out_of_bounds
+from data_shards.config import bounded, refuse_out_of_bounds
 from data_shards.errors import RecipeError
 
 Rotations = Literal[1, 2, 4, 8]
@@ -34,26 +34,26 @@ class IndexConfig:
     checkpoint: Path
     """Run folder of a finished training, or a weight file (`.safetensors`)."""
 
-    footprint_m: tuple[float, ...] = (40.0, 80.0, 160.0)
+    footprint_m: tuple[float, ...] = bounded((40.0, 80.0, 160.0), at_least=1, at_most=1e6)
     """Sides of the tiles on the ground, in metres: about what photographs show."""
 
-    overlap: float = 0.5
+    overlap: float = bounded(0.5, at_least=0, at_most=0.9)
     """Part of a tile that the next one shows again."""
 
     codec: Literal["float16", "int8"] = "float16"
     """How numbers of descriptors are kept."""
 
-    image_size: int = 0
+    image_size: int = bounded(0, at_least=0, at_most=4096)
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at."""
 
     calibrate: Path | None = None
     """Shard folder on whose test pairs the confidence is calibrated; by default that of the model's
     training, where it is still there."""
 
-    batch_size: int = 64
+    batch_size: int = bounded(64, at_least=1)
     """Tiles described at once."""
 
-    threads: int = 0
+    threads: int = bounded(0, at_least=0, at_most=4096)
     """Threads that read the map; 0 means one per processor."""
 
     def __post_init__(self) -> None:
@@ -64,16 +64,7 @@ class IndexConfig:
         """
         if not self.maps:
             raise RecipeError("say which map: skydistill index MAP OUT --checkpoint RUN")
-        sides = {f"--footprint-m {side:g}": between(side, 1, 1e6) for side in self.footprint_m}
-        refuse_out_of_bounds(
-            {
-                **sides,
-                "--overlap": between(self.overlap, 0, 0.9),
-                "--image-size": between(self.image_size, 0, 4096),
-                "--batch-size": at_least(self.batch_size, 1),
-                "--threads": between(self.threads, 0, 4096),
-            }
-        )
+        refuse_out_of_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,28 +83,28 @@ class QueryConfig:
     near: str = ""
     """Look only around LATITUDE,LONGITUDE, or around the GPS of each photograph: `photo`."""
 
-    within: float = 500.0
+    within: float = bounded(500.0, at_least=1, at_most=1e7)
     """Metres around `--near`."""
 
     rotations: Rotations | None = None
     """Directions in which a photograph may lie on the map; by default 8, and 1 where it says which
     way it looks."""
 
-    altitude_m: float = 0.0
+    altitude_m: float = bounded(0.0, at_least=0, at_most=1e5)
     """Height above ground, where photographs do not say theirs; with the field of view it tells
     which footprint to look among. 0 is unknown."""
 
-    fov_deg: float = 0.0
+    fov_deg: float = bounded(0.0, at_least=0, at_most=170)
     """Horizontal field of view of the camera, where photographs do not say theirs; 0 is unknown."""
 
-    top: int = 5
+    top: int = bounded(5, at_least=1)
     """Places to answer with, best first."""
 
     refine: bool = False
     """Match the best places pixel by pixel with the map: the answer becomes the ground position of
     the photograph's centre, its footprint, and an estimate of the error."""
 
-    least_confidence: float = 0.5
+    least_confidence: float = bounded(0.5, at_least=0, at_most=1)
     """An answer less sure than this is called "not on this map", unless it was matched."""
 
     truth: Path | None = None
@@ -149,15 +140,7 @@ class QueryConfig:
             raise RecipeError(
                 f"--near {self.near!r} must be LATITUDE,LONGITUDE in degrees, or {OWN_PLACE}"
             )
-        refuse_out_of_bounds(
-            {
-                "--within": between(self.within, 1, 1e7),
-                "--altitude-m": between(self.altitude_m, 0, 1e5),
-                "--fov-deg": between(self.fov_deg, 0, 170),
-                "--top": at_least(self.top, 1),
-                "--least-confidence": between(self.least_confidence, 0, 1),
-            }
-        )
+        refuse_out_of_bounds(self)
 
     @property
     def near_degrees(self) -> tuple[float, float] | None:
