@@ -11,6 +11,7 @@ from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfi
 from data_shards.errors import ShardError
 from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
 from data_shards.manifest import PLACES, Manifest, ShardSummary
+from data_shards.packing.image_facts import image_size_advice, total
 from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
@@ -171,6 +172,10 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
         of_roles += images
     if of_roles > done.images:
         log.info("  %d images have two roles and are stored once", of_roles - done.images)
+    facts = total(read_source_notes(out).facts.values())
+    _tell(facts.lines())
+    if facts.are_large and manifest.profile == Profile().facts and not done.was_complete:
+        _tell([image_size_advice(ShardSet.open(out))])
 
 
 def verify(argv: Sequence[str]) -> int:

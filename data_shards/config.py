@@ -201,7 +201,9 @@ class ShardConfig:
     on by default. The words train and test mean all places."""
 
     coordinates: Path | None = None
-    """CSV file of place,latitude,longitude in degrees; kept in the manifest."""
+    """CSV file of place,latitude,longitude in degrees, kept in the manifest; or of
+    image,latitude,longitude and, if wanted, altitude_m, heading_deg and gimbal_pitch_deg, kept with
+    each image and taken before what stands in its file."""
 
     image_size: Literal[0, 256, 384, 512] = 0
     """Store JPEGs of this width and height, at which students are trained; 0 keeps the original

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
-from data_shards.layouts.coordinates import read_coordinates
+from data_shards.layouts.coordinates import Table, read_table
 from data_shards.layouts.folders import gaps, subfolders
 from data_shards.layouts.left_out import left_out
 from data_shards.layouts.own_folders import LAYOUT as FOLDERS
@@ -119,12 +119,17 @@ def with_facts(dataset: RawDataset, *, name: str, coordinates: Path | None) -> R
     Raises:
         LayoutError: `coordinates` is no such table of these places.
     """
-    places = {record.place for record in dataset.records}
+    records, table = dataset.records, Table(places=dataset.coordinates, images={})
+    if coordinates:
+        table = read_table(coordinates, records)
+        told = ((record, table.images.get(record.key)) for record in records)
+        records = tuple(replace(r, camera=camera) if camera else r for r, camera in told)
     return replace(
         dataset,
+        records=records,
         name=name,
-        deviations=_deviations(dataset.layout, dataset.records),
-        coordinates=read_coordinates(coordinates, places) if coordinates else {},
+        deviations=_deviations(dataset.layout, records),
+        coordinates=dataset.coordinates | table.places,
     )
 
 

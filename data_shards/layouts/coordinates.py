@@ -1,50 +1,69 @@
-"""Where on Earth the places lie, from a table that a person keeps beside the data set."""
+"""Where on Earth places or images lie, from a table that a person keeps beside the data set."""
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.folders import same_id
+from data_shards.schema import ImageRecord, Position
 from data_shards.text_files import read_text
 
-COLUMNS = {
-    "place": ("place", "id"),
-    "latitude": ("latitude", "lat"),
-    "longitude": ("longitude", "lon", "lng"),
-}
-"""What a column means to the names it may have, in any case."""
+SUBJECTS = {"place": ("place", "id"), "image": ("image", "photo", "file", "filename")}
+"""What the rows are of, to the names that its column may have, in any case."""
 
-LARGEST = {"latitude": 90.0, "longitude": 180.0}
-"""Bounds of both angles in degrees, on either side of 0."""
+COLUMNS = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon", "lng")}
+"""Field of a `Position` to the names that its column may have, in any case."""
+
+OPTIONAL = {
+    "altitude_m": ("altitude_m", "altitude", "height"),
+    "heading_deg": ("heading_deg", "heading", "yaw"),
+    "gimbal_pitch_deg": ("gimbal_pitch_deg", "gimbal_pitch", "pitch"),
+}
+
+LARGEST = {"lat": 90.0, "lon": 180.0, "heading_deg": 360.0, "gimbal_pitch_deg": 180.0}
+"""Bounds in degrees, on either side of 0."""
 
 Coordinates = dict[str, tuple[float, float]]
 
 
-def read_coordinates(path: Path, places: Iterable[str]) -> Coordinates:
-    """Read a CSV of `place,latitude,longitude` in degrees (WGS 84) for some or all of `places`.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a table tells: one of both."""
+
+    places: Coordinates
+    """Place to latitude and longitude in degrees."""
+
+    images: dict[str, Position]
+    """Key of an image to where it was taken."""
+
+
+def read_table(path: Path, records: Sequence[ImageRecord]) -> Table:
+    """Read a CSV of `place,latitude,longitude` in degrees (WGS 84), or of `image` instead of place.
+
+    Rows of images may also tell `altitude_m` above ground, `heading_deg` and `gimbal_pitch_deg`. An
+    image is called by its file name, by the end of its path, or by its key.
 
     Raises:
         LayoutError: it cannot be read, a column is missing, or a line is wrong: its number is told.
     """
-    known = {same_id(place): place for place in places}
-    found: Coordinates = {}
+    found: dict[str, Position] = {}
+    subject, names = "place", dict[str, list[str]]()
     try:
         for line, cells in _rows(path, read_text(path).splitlines(keepends=True)):
-            place = known.get(same_id(cells["place"]))
-            if place is None:
+            if not names:
+                subject = "image" if "image" in cells else "place"
+                names = _names(subject, records)
+            name = _name(path, line, subject, cells.pop(subject), names)
+            if name in found:
                 raise LayoutError(
-                    f"{path}, line {line}: there is no place {cells['place']!r} in the raw "
-                    "folders; correct or remove the line"
+                    f"{path}, line {line}: {subject} {name} stands there twice; keep one line"
                 )
-            if place in found:
-                raise LayoutError(
-                    f"{path}, line {line}: place {place} stands there twice; keep one line"
-                )
-            found[place] = (
-                _angle(path, line, "latitude", cells["latitude"]),
-                _angle(path, line, "longitude", cells["longitude"]),
+            given = {column: text for column, text in cells.items() if column in COLUMNS or text}
+            found[name] = Position(
+                **{column: _number(path, line, column, text) for column, text in given.items()}
             )
     except OSError as error:
         raise LayoutError(
@@ -54,37 +73,76 @@ def read_coordinates(path: Path, places: Iterable[str]) -> Coordinates:
         raise LayoutError(
             f"{path} is not a CSV file of text ({error}); save it as UTF-8 with commas"
         ) from error
-    return dict(sorted(found.items()))
+    if subject == "image":
+        return Table(places={}, images=found)
+    places = {place: (at.lat or 0.0, at.lon or 0.0) for place, at in sorted(found.items())}
+    return Table(places=places, images={})
+
+
+def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, list[str]]:
+    """Return what rows may call a place, or the last part of what they may call an image."""
+    names: dict[str, list[str]] = {}
+    if subject == "place":
+        return {same_id(record.place): [record.place] for record in records}
+    for record in records:
+        for path in {record.path, record.key}:
+            names.setdefault(path.rpartition("/")[2], []).append(f"{record.key}\n/{path}")
+    return names
+
+
+def _name(path: Path, line: int, subject: str, cell: str, names: dict[str, list[str]]) -> str:
+    """Return the place, or the key of the one image, that a row is of."""
+    if subject == "place":
+        found = names.get(same_id(cell), [])
+    else:
+        ends = names.get(cell.rpartition("/")[2], [])
+        found = [end.partition("\n")[0] for end in ends if end.endswith(f"/{cell}")]
+    if not found:
+        raise LayoutError(
+            f"{path}, line {line}: there is no {subject} {cell!r} in the raw folders; correct or "
+            "remove the line"
+        )
+    if len(found) > 1:
+        raise LayoutError(
+            f"{path}, line {line}: {len(found)} images are called {cell!r}; write the folders too"
+        )
+    return found[0]
 
 
 def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the named cells of every row that is not blank."""
     reader = csv.reader(file)
     header = [name.strip().lower() for name in next(reader, [])]
+    is_of_images = not set(header).isdisjoint(SUBJECTS["image"])
+    subject = "image" if is_of_images else "place"
+    required = {subject: SUBJECTS[subject]} | COLUMNS
     columns = {}
-    for meaning, names in COLUMNS.items():
+    for meaning, names in (required | (OPTIONAL if is_of_images else {})).items():
         found = [at for at, name in enumerate(header) if name in names]
-        if len(found) != 1:
+        if len(found) > 1 or (not found and meaning in required):
             raise LayoutError(
                 f"{path}, line 1: {'no' if not found else 'more than one'} column is called "
-                f"{' or '.join(names)}; the first line must be place,latitude,longitude"
+                f"{' or '.join(names)}; the first line must be {subject},latitude,longitude"
             )
-        columns[meaning] = found[0]
+        if found:
+            columns[meaning] = found[0]
     for row in reader:
         if any(cell.strip() for cell in row):
             cells = dict(enumerate(row))
             yield reader.line_num, {name: cells.get(at, "").strip() for name, at in columns.items()}
 
 
-def _angle(path: Path, line: int, meaning: str, text: str) -> float:
-    largest = LARGEST[meaning]
+def _number(path: Path, line: int, column: str, text: str) -> float:
+    largest = LARGEST.get(column, math.inf)
     try:
-        angle = float(text)
+        number = float(text)
     except ValueError:
-        angle = math.nan
-    if not -largest <= angle <= largest:
+        number = math.nan
+    if not -largest <= number <= largest or math.isinf(number):
+        what = (*COLUMNS, *OPTIONAL).index(column)
+        called = (*COLUMNS.values(), *OPTIONAL.values())[what][0]
+        within = f" of degrees between {-largest:g} and {largest:g}" if column in LARGEST else ""
         raise LayoutError(
-            f"{path}, line {line}: {meaning} {text!r} is not a number of degrees between "
-            f"{-largest:g} and {largest:g}; correct it"
+            f"{path}, line {line}: {called} {text!r} is not a number{within}; correct it"
         )
-    return angle
+    return number

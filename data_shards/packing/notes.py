@@ -22,6 +22,7 @@ from data_shards.errors import ShardError
 from data_shards.index import Index, read_index, write_index
 from data_shards.layouts.duplicates import file_stamp
 from data_shards.manifest import Manifest, ShardEntry, write_json
+from data_shards.packing.image_facts import ImageFacts, total
 from data_shards.packing.pack import PackedTar
 from data_shards.packing.shard_layout import TarContent
 from data_shards.packing.stored_image import Profile
@@ -48,6 +49,9 @@ class SourceNotes:
 
     inputs: dict[str, str] = field(default_factory=dict)
     """Tar to the digest of `inputs_of`."""
+
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Tar to what is known of its image files; empty where an earlier version wrote it."""
 
     compared: str = ""
     """`RawDataset.compared`: the raw files that were found equal."""
@@ -93,24 +97,26 @@ def read_source_notes(out: Path) -> SourceNotes:
 
 
 def write_source_notes(folder: Path, notes: SourceNotes) -> None:
-    write_json(folder / SOURCE_NAME, asdict(notes))
+    write_json(folder / SOURCE_NAME, vars(notes))
 
 
-def write_tar_note(folder: Path, entry: ShardEntry, *, inputs: str, profile: Profile) -> None:
+def write_tar_note(folder: Path, packed: PackedTar, *, inputs: str, profile: Profile) -> None:
     """Say that a tar is finished and on the disk, and what it was made from."""
-    path = (folder / entry.name).with_suffix(NOTE_SUFFIX)
-    write_json(path, {"inputs": inputs, "profile": profile.facts, "entry": asdict(entry)})
+    path = (folder / packed.entry.name).with_suffix(NOTE_SUFFIX)
+    told = {"inputs": inputs, "profile": profile.facts, "entry": asdict(packed.entry)}
+    write_json(path, told | {"facts": vars(packed.facts)})
 
 
 def read_tar_note(
     folder: Path, tar: TarContent, *, inputs: str, profile: Profile
-) -> ShardEntry | None:
-    """Return the entry of a tar finished earlier from these very inputs, if there is one."""
+) -> tuple[ShardEntry, ImageFacts] | None:
+    """Return what is known of a tar finished earlier from these very inputs, if there is one."""
     try:
         note: dict[str, Any] = json.loads((folder / tar.name).with_suffix(NOTE_SUFFIX).read_text())
         entry = ShardEntry(**note["entry"])
         made_from = entry.name, note["inputs"], note["profile"]
-        return entry if made_from == (tar.name, inputs, profile.facts) else None
+        is_same = made_from == (tar.name, inputs, profile.facts)
+        return (entry, total([note["facts"]])) if is_same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -125,13 +131,14 @@ class FinishedTar:
     """Where its index was read; perhaps not in the folder that is written."""
 
     index: Index
+    facts: ImageFacts
 
     def renumbered(self, folder: Path, number: Mapping[str, int]) -> PackedTar:
         """Write the index into `folder` with the numbers that the places have now."""
         path, rows = folder / self.entry.index_name, self.index.rows.copy()
         rows["place"] = np.array([number[record.place] for record in self.tar.records])
         if self.path == path and bool((rows == self.index.rows).all()):
-            return PackedTar(entry=self.entry, rows=rows)
+            return PackedTar(entry=self.entry, rows=rows, facts=self.facts)
         digest = write_index(
             path,
             rows,
@@ -139,7 +146,8 @@ class FinishedTar:
             tar_bytes=self.entry.bytes,
             tar_sha256=bytes.fromhex(self.entry.sha256),
         )
-        return PackedTar(entry=replace(self.entry, index_sha256=digest.hex()), rows=rows)
+        entry = replace(self.entry, index_sha256=digest.hex())
+        return PackedTar(entry=entry, rows=rows, facts=self.facts)
 
 
 def finished_tars(
@@ -148,15 +156,20 @@ def finished_tars(
     """Return the tars that an interrupted run finished, and whose files nobody touched since."""
     found = {}
     for tar in tars:
-        entry = read_tar_note(partial, tar, inputs=notes.inputs[tar.name], profile=profile)
-        if entry is not None:
+        note = read_tar_note(partial, tar, inputs=notes.inputs[tar.name], profile=profile)
+        if note is not None:
             with suppress(ShardError):  # damaged since: it is made again
-                found[tar.name] = _finished(tar, entry, partial, index_in=partial)
+                found[tar.name] = _finished(tar, *note, partial, index_in=partial)
     return found
 
 
 def linked_tars(
-    out: Path, partial: Path, tars: Sequence[TarContent], *, manifest: Manifest
+    out: Path,
+    partial: Path,
+    tars: Sequence[TarContent],
+    *,
+    manifest: Manifest,
+    notes: SourceNotes,
 ) -> dict[str, FinishedTar]:
     """Bring finished tars from `out` into `partial`, as further names of the same files.
 
@@ -167,14 +180,17 @@ def linked_tars(
     found = {}
     for tar in tars:
         link_or_copy(out / tar.name, partial / tar.name)
-        found[tar.name] = _finished(tar, entries[tar.name], partial, index_in=out)
+        facts = total([notes.facts[tar.name]] if tar.name in notes.facts else [])
+        found[tar.name] = _finished(tar, entries[tar.name], facts, partial, index_in=out)
     return found
 
 
-def _finished(tar: TarContent, entry: ShardEntry, folder: Path, *, index_in: Path) -> FinishedTar:
+def _finished(
+    tar: TarContent, entry: ShardEntry, facts: ImageFacts, folder: Path, *, index_in: Path
+) -> FinishedTar:
     path = index_in / entry.index_name
     index = read_index(path, tar=folder / tar.name, sha256=entry.index_sha256)
-    return FinishedTar(tar=tar, entry=entry, path=path, index=index)
+    return FinishedTar(tar=tar, entry=entry, path=path, index=index, facts=facts)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from data_shards.index import ROW, Rows, write_index
 from data_shards.manifest import ShardEntry
+from data_shards.packing.image_facts import ImageFacts
 from data_shards.packing.shard_layout import TarContent
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.tar_chunk import TAR_END, Chunk, pack_chunk
@@ -40,6 +41,7 @@ class PackedTar:
 
     entry: ShardEntry
     rows: Rows
+    facts: ImageFacts
 
 
 class GrowingTar:
@@ -47,7 +49,7 @@ class GrowingTar:
 
     def __init__(self, name: str, path: Path | None) -> None:
         self.name, self.path, self.rows = name, path, list[Rows]()
-        self.size, self.sha256 = 0, hashlib.sha256()
+        self.size, self.sha256, self.facts = 0, hashlib.sha256(), ImageFacts()
         self.file = path.open("xb") if path is not None else None
 
     def append(self, chunk: Chunk) -> None:
@@ -55,6 +57,7 @@ class GrowingTar:
         rows = np.frombuffer(chunk.rows, dtype=ROW)
         rows["offset"] += self.size
         self.rows.append(rows)
+        self.facts.add(chunk.facts)
         self._write(chunk.content)
 
     def end(self) -> None:
@@ -89,7 +92,7 @@ class GrowingTar:
             sha256=self.sha256.hexdigest(),
             index_sha256=index_sha256,
         )
-        packed = PackedTar(entry=entry, rows=rows)
+        packed = PackedTar(entry=entry, rows=rows, facts=self.facts)
         settled(packed)
         return packed
 

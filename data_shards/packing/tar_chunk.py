@@ -15,8 +15,9 @@ from data_shards.errors import ShardError
 from data_shards.index import ENCODINGS
 from data_shards.layouts.duplicates import read_plain_file
 from data_shards.manifest import WORDS_OF_ROLES
+from data_shards.packing.image_facts import ImageFacts, is_nearly_empty
 from data_shards.packing.stored_image import Profile, StoredImage, stored_image, unreadable
-from data_shards.schema import SCHEMA_VERSION, ImageRecord
+from data_shards.schema import SCHEMA_VERSION, ImageRecord, View
 
 TAR_BLOCK = tarfile.BLOCKSIZE
 TAR_END = bytes(2 * TAR_BLOCK)
@@ -38,6 +39,7 @@ class Chunk:
     """Rows of the index, with offsets counted from the start of the chunk."""
 
     num_images: int
+    facts: ImageFacts
     unreadable: list[tuple[ImageRecord, str]]
     """Images that are not in it, each with a sentence that says why."""
 
@@ -56,7 +58,7 @@ def pack_chunk(
     """
     members: list[bytes] = []
     problems: list[tuple[ImageRecord, str]] = []
-    rows, end = bytearray(), 0
+    rows, end, facts = bytearray(), 0, ImageFacts()
     for record in records:
         try:
             content = read_plain_file(record.path)
@@ -67,6 +69,8 @@ def pack_chunk(
         except ShardError as error:
             problems.append((record, str(error)))
             continue
+        is_tile = record.view is View.SATELLITE and is_decoded
+        facts.note(record, image, is_empty=is_tile and is_nearly_empty(image.content))
         sha256 = hashlib.sha256(image.content)
         rows += PACKED_ROW.pack(
             end + TAR_BLOCK,
@@ -88,7 +92,13 @@ def pack_chunk(
         members += tar_member(f"{key}.json", described)
         end += sum(map(len, members[-6:]))
     count = len(records) - len(problems)
-    return Chunk(content=b"".join(members), rows=rows, num_images=count, unreadable=problems)
+    return Chunk(
+        content=b"".join(members),
+        rows=rows,
+        num_images=count,
+        facts=facts,
+        unreadable=problems,
+    )
 
 
 def tar_member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:

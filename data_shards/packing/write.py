@@ -19,6 +19,7 @@ from pathlib import Path
 
 from data_shards.errors import ShardError
 from data_shards.index import check_tar, checked_content
+from data_shards.layouts.coordinates import Coordinates
 from data_shards.lock import only_writer
 from data_shards.manifest import (
     MANIFEST_NAME,
@@ -29,6 +30,7 @@ from data_shards.manifest import (
     read_manifest,
     write_manifest,
 )
+from data_shards.packing.image_facts import total
 from data_shards.packing.notes import (
     NOTE_SUFFIX,
     SOURCE_NAME,
@@ -141,6 +143,14 @@ class Task:
         source, compared = source_folder(self.dataset.records), self.dataset.compared
         return SourceNotes(source=source, inputs=inputs, compared=compared)
 
+    def notes_with(self, packed: Sequence[PackedTar]) -> SourceNotes:
+        """Return the notes with what is known of the image files."""
+        return replace(self.notes, facts={tar.entry.name: vars(tar.facts) for tar in packed})
+
+    def coordinates(self, notes: SourceNotes) -> Coordinates:
+        """Place to where it lies, as a table says or else its photographs."""
+        return total(notes.facts.values()).coordinates | self.dataset.coordinates
+
     @property
     def name(self) -> str:
         """What was said, else what the shards there are called, else as the raw folder."""
@@ -191,7 +201,7 @@ class Task:
         def settled(packed: PackedTar) -> None:
             if folder is not None:
                 inputs = self.notes.inputs[packed.entry.name]
-                write_tar_note(folder, packed.entry, inputs=inputs, profile=self.profile)
+                write_tar_note(folder, packed, inputs=inputs, profile=self.profile)
 
         return pack_tars(
             tars,
@@ -239,7 +249,7 @@ def write_shards(
             with only_writer(task.partial, taken=task.taken):
                 recover(out)
         is_there = out.exists() and not (out.is_dir() and not os.listdir(out))
-        return _bring_up_to_date(task) if is_there else _write(task, old=None, made_from={})
+        return _bring_up_to_date(task) if is_there else _write(task, old=None, notes=SourceNotes())
     except (OSError, ShardError) as error:
         told = str(error)
         if isinstance(error, OSError):
@@ -279,32 +289,37 @@ def _bring_up_to_date(task: Task) -> ShardSummary:
         raise ShardError(f"{out} holds shards of {told}: choose a new folder or remove it")
     notes = read_source_notes(out)
     if notes.source != task.notes.source:  # then all images are read, to see whether they are those
-        made = [packed.entry.sha256 for packed in task.pack(task.tars, None, before=0)]
-        if made != [entry.sha256 for entry in old.shards]:
+        made = list(task.pack(task.tars, None, before=0))
+        if [packed.entry.sha256 for packed in made] != [entry.sha256 for entry in old.shards]:
             origin = f", made from {notes.source}" if notes.source else ""
             raise ShardError(
                 f"{out} holds shards of other images{origin}; choose a new folder or remove it"
             )
-        notes = task.notes
-        _remember(task)
-    same_head = replace(task.head, shards=old.shards, content_sha256=old.content_sha256)
+        notes = task.notes_with(made)
+        _remember(task, notes)
+    same_head = replace(
+        task.head,
+        shards=old.shards,
+        content_sha256=old.content_sha256,
+        coordinates=task.coordinates(notes),
+    )
     if notes.inputs != task.notes.inputs or replace(same_head, profile=old.profile) != old:
-        return _write(task, old=old, made_from=notes.inputs)
+        return _write(task, old=old, notes=notes)
     if task.partial.is_dir():  # left by a killed run
         with suppress(OSError, ShardError), only_writer(task.partial, taken=task.taken):
             shutil.rmtree(task.partial)
     return ShardSummary(manifest=old, was_complete=True, tars_kept=len(old.shards))
 
 
-def _remember(task: Task) -> None:
+def _remember(task: Task, notes: SourceNotes) -> None:
     """Note the raw folder, so that the next run need not read it."""
     try:
-        write_source_notes(task.out, task.notes)
+        write_source_notes(task.out, notes)
     except OSError as error:
         log.info("%s is right but cannot be written to (%s)", task.out, error.strerror)
 
 
-def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) -> ShardSummary:
+def _write(task: Task, *, old: Manifest | None, notes: SourceNotes) -> ShardSummary:
     """Write what is not there yet beside `out`, then let it take the place of `out`."""
     with _folder_aside(task) as partial:
         if (read_manifest(task.out) if (task.out / MANIFEST_NAME).exists() else None) != old:
@@ -315,9 +330,10 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
             same = [
                 tar
                 for tar in task.tars
-                if tar.name not in kept and made_from.get(tar.name) == task.notes.inputs[tar.name]
+                if tar.name not in kept
+                and notes.inputs.get(tar.name) == task.notes.inputs[tar.name]
             ]
-            kept |= linked_tars(task.out, partial, same, manifest=old)
+            kept |= linked_tars(task.out, partial, same, manifest=old, notes=notes)
         whole = {name: reused.renumbered(partial, task.number) for name, reused in kept.items()}
         missing = [tar for tar in task.tars if tar.name not in kept]
         before = sum(packed.entry.images for packed in whole.values())
@@ -325,17 +341,19 @@ def _write(task: Task, *, old: Manifest | None, made_from: Mapping[str, str]) ->
             whole[packed.entry.name] = packed
         packed_tars = [whole[tar.name] for tar in task.tars]
         keys = [record.key for tar in task.tars for record in tar.records]
+        notes = task.notes_with(packed_tars)
         manifest = replace(
             task.head,
             shards=tuple(packed.entry for packed in packed_tars),
             content_sha256=content_digest(keys, [packed.rows for packed in packed_tars]),
+            coordinates=task.coordinates(notes),
         )
         if manifest == old:
             shutil.rmtree(partial)
-            _remember(task)
+            _remember(task, notes)
             return ShardSummary(manifest=old, was_complete=True, tars_kept=len(old.shards))
         write_manifest(partial, manifest)
-        write_source_notes(partial, task.notes)
+        write_source_notes(partial, notes)
         for note in partial.glob(f"*{NOTE_SUFFIX}"):
             note.unlink()
         atomic_replace(partial, task.out)

@@ -4,9 +4,26 @@ import pytest
 
 from data_shards.errors import LayoutError
 from data_shards.layouts import read_layout
-from data_shards.layouts.coordinates import read_coordinates
+from data_shards.layouts.coordinates import Coordinates, read_table
+from data_shards.schema import ImageRecord, Position, Role, View
 
 PLACES = ("0001", "0002", "0003")
+
+
+def record(place: str, name: str = "a") -> ImageRecord:
+    return ImageRecord(
+        place=place,
+        view=View.DRONE,
+        roles=Role.QUERY,
+        position=1,
+        altitude_m=None,
+        path=f"/raw/drone/{place}/{name}.JPG",
+        name=name,
+    )
+
+
+def read_coordinates(path: Path, places: tuple[str, ...]) -> Coordinates:
+    return read_table(path, [record(place) for place in places]).places
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -63,3 +80,30 @@ def test_coordinates_come_with_the_data_set(sues_raw: Path, tmp_path: Path) -> N
     csv = write(tmp_path, "place,lat,lon\n0002,1,2\n")
     assert read_layout(sues_raw, coordinates=csv).coordinates == {"0002": (1.0, 2.0)}
     assert read_layout(sues_raw).coordinates == {}
+
+
+@pytest.mark.parametrize("name", ["b.JPG", "0002/b.JPG", "raw/drone/0002/b.JPG", "0002/drone/b"])
+def test_rows_may_be_of_images(tmp_path: Path, name: str) -> None:
+    text = f"photo,lat,lon,altitude_m,heading,pitch\n{name},1,2,80.5,350,\n"
+    table = read_table(write(tmp_path, text), [record("0001"), record("0002", "b")])
+    seen = Position(lat=1.0, lon=2.0, altitude_m=80.5, heading_deg=350.0)
+    assert (table.places, table.images) == ({}, {"0002/drone/b": seen})
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("image,lat,lon\na.JPG,1,2\n", "line 2: 2 images are called 'a.JPG'; write the folders"),
+        ("image,lat,lon\nz.JPG,1,2\n", "line 2: there is no image 'z.JPG' in the raw folders"),
+        ("file,lat,lon,yaw\n0001/a.JPG,1,2,north\n", "heading_deg 'north' is not a number of deg"),
+    ],
+)
+def test_a_wrong_line_of_images_is_named(tmp_path: Path, rows: str, sentence: str) -> None:
+    with pytest.raises(LayoutError, match=sentence):
+        read_table(write(tmp_path, rows), [record("0001"), record("0002")])
+
+
+def test_a_table_goes_before_what_the_files_say(sues_raw: Path, tmp_path: Path) -> None:
+    csv = write(tmp_path, "image,lat,lon\n0002/150/1.jpg,1,2\n")
+    told = {r.key: r.camera for r in read_layout(sues_raw, coordinates=csv).records if r.camera}
+    assert told == {"0002/drone/150-1": Position(lat=1.0, lon=2.0)}
