@@ -24,8 +24,7 @@ from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors, describe
 from evaluation.efficiency import Cost
 from evaluation.efficiency.measure import cost, measure_speed
-from evaluation.exports import exported_files, write_exports
-from evaluation.figures.distances import distance_to_truth
+from evaluation.feature_files import exported_files, write_exports
 from evaluation.figures.report_figures import draw_all
 from evaluation.inputs import EvaluationInputs, open_inputs, plan
 from evaluation.multi_view import multi_view_results
@@ -33,7 +32,14 @@ from evaluation.output_files import new_folder, refuse_unfit
 from evaluation.protocols import Search
 from evaluation.ranking.rerank import rank_again, reorder
 from evaluation.report import EVALUATIONS, REPORT_NAME, Pairing, Report, Result
-from evaluation.retrieval import Retrieval, rerank_settings, result_of, retrieve, tracked
+from evaluation.retrieval import (
+    Retrieval,
+    distance_to_truth,
+    rerank_settings,
+    result_of,
+    retrieve,
+    tracked,
+)
 from evaluation.tables import WIDTH, latex, markdown, terminal
 
 log = logging.getLogger(__name__)
@@ -186,8 +192,10 @@ def search_all(inputs: EvaluationInputs, described: Described) -> Searched:
     retrievals = {one.protocol.name: retrieve(one, descriptors, images) for one in searches}
     results = [result_of(one, retrievals[one.protocol.name].ranking) for one in searches]
 
-    # The same galleries without the places that nobody asks for.
+    # The same galleries without the places that nobody asks for, where there are such.
     asked = [search.without_distractors(images) for search in searches]
+    full = {one.protocol.name: len(one.gallery_rows) for one in searches}
+    asked = [one for one in asked if len(one.gallery_rows) < full[one.protocol.name]]
     results += [result_of(one, retrieve(one, descriptors, images).ranking) for one in asked]
 
     # Both galleries of a second network, by its own queries and by those of the first.

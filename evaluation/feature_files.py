@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,18 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from data_shards.errors import DescriptorError
+from data_shards.shards import RowNumbers, ShardSet
 from evaluation.config import ANSWERS
 from evaluation.ranking import Gallery, InMemory, OnDisk
+from evaluation.ranking.rerank import reorder
+from evaluation.ranking.top_k import top_k
+from evaluation.retrieval import rerank_settings
+
+if TYPE_CHECKING:
+    from evaluation.describe import Descriptors
+    from evaluation.inputs import EvaluationInputs
+    from evaluation.joined_shards import JoinedShards
+    from evaluation.protocols import Search
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +47,9 @@ ROWS_AT_ONCE = 8192
 
 MOST_BYTES = 2**31 - 1
 """Of one array: MATLAB reads no larger one from a level 5 file."""
+
+MOST_DIGITS = 15
+"""Of a label: others' tools keep it as a double."""
 
 DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, MemoryError, TypeError)
 DAMAGE += (NotImplementedError, MatReadError, zipfile.BadZipFile, zlib.error)
@@ -76,103 +89,78 @@ def read_features(path: Path, *, named: Sequence[str] = ()) -> Features:
             f"{path} is neither .npz nor .mat; save the descriptors with numpy.savez, or as a .mat "
             "with MATLAB's -v7"
         )
-    if not path.is_file():
-        raise DescriptorError(f"there is no file {path}; give a .npz or .mat with --features")
     try:
         if suffix == ".mat":
-            return _features(
-                path,
-                loadmat(path, variable_names=(*KEYS, *NAME_KEYS["query"], *NAME_KEYS["gallery"])),
-                named,
-            )
+            wanted = (*KEYS, *NAME_KEYS["query"], *NAME_KEYS["gallery"])
+            return _features(path, loadmat(path, variable_names=wanted), named)
         with np.load(path, allow_pickle=False) as archive:
             return _features(path, archive, named)
+    except NotImplementedError as error:
+        raise DescriptorError(
+            f"{path} is of version 7.3, an HDF5 file; save it again with MATLAB's -v7"
+        ) from error
     except DAMAGE as error:
-        if isinstance(error, NotImplementedError):
-            reason = "it is of version 7.3, an HDF5 file; save it again with MATLAB's -v7"
-        else:
-            reason = " ".join(str(error).split()) or "its bytes are damaged"
+        reason = " ".join(str(error).split()) or "its bytes are damaged"
         raise DescriptorError(f"{path} cannot be read ({reason})") from error
 
 
 def _features(path: Path, arrays: Mapping[str, Array], named: Sequence[str]) -> Features:
-    for key in KEYS:
-        if key not in arrays:
-            there = ", ".join(sorted(name for name in arrays if not name.startswith("__")))
-            raise DescriptorError(
-                f"{path} holds no {key}; it must hold {', '.join(KEYS)}, and holds "
-                f"{there or 'none of them'}"
-            )
-    query = _descriptors(arrays["query_f"], "query_f", path)
-    query_labels = _labels(arrays, "query_label", path, count=len(query))
-    gallery = _gallery(path, arrays)
-    if query.shape[1] != gallery.width:
+    if missing := [key for key in KEYS if key not in arrays]:
+        there = ", ".join(sorted(name for name in arrays if not name.startswith("__")))
         raise DescriptorError(
-            f"{path}: query_f has {query.shape[1]} numbers per image and gallery_f "
-            f"{gallery.width}; describe both by one model"
+            f"{path} holds no {missing[0]}; it must hold {', '.join(KEYS)}, and holds "
+            f"{there or 'none of them'}"
         )
-    counts = {"query": len(query), "gallery": len(gallery.labels_G)}
-    in_memory = InMemory(torch.from_numpy(query), torch.from_numpy(query_labels))
-    for side, one in (("query", in_memory), ("gallery", gallery)):
+    query, gallery = _side(path, arrays, "query"), _side(path, arrays, "gallery")
+    if query.width != gallery.width:
+        raise DescriptorError(
+            f"{path}: query_f has {query.width} numbers per image and gallery_f {gallery.width}; "
+            "describe both by one model"
+        )
+    counts = {"query": len(query.labels_G), "gallery": len(gallery.labels_G)}
+    for side, one in (("query", query), ("gallery", gallery)):
         bad = [
             ~block.isfinite().all(dim=1) | (block == 0).all(dim=1)
-            for block in map(one.read, row_blocks(len(one.labels_G)))
+            for block in map(one.read, row_blocks(counts[side]))
         ]
-        found = torch.cat(bad).nonzero().flatten()
-        if len(found):
+        if len(found := torch.cat(bad).nonzero().flatten()):
             raise DescriptorError(
-                f"{path}: {len(found)} of {len(one.labels_G)} rows of {side}_f, the first at "
+                f"{path}: {len(found)} of {counts[side]} rows of {side}_f, the first at "
                 f"{int(found[0])} counted from 0, are zero, NaN or infinite; describe these "
                 "images again"
             )
-    names = {f"{side}_names": _names(path, arrays, side, count=counts[side]) for side in named}
     return Features(
-        query_QD=torch.from_numpy(query),
-        query_labels_Q=torch.from_numpy(query_labels),
+        query_QD=query.read(slice(0, counts["query"])),
+        query_labels_Q=query.labels_G,
         gallery=gallery,
-        **names,
+        **{f"{side}_names": _names(path, arrays, side, count=counts[side]) for side in named},
     )
 
 
-def _descriptors(array: Array, key: str, path: Path) -> Array:
-    """Return descriptors [B, D] as floats of this machine's byte order, that may be written to."""
+def _side(path: Path, arrays: Mapping[str, Array], side: str) -> Gallery:
+    """Return labels, [N] or as MATLAB has them [1, N], and descriptors [N, D] as floats.
+
+    Those of a gallery stay in the archive, if their bytes stand there as in memory.
+    """
+    key, labels = f"{side}_label", arrays[f"{side}_label"]
+    is_row = labels.size == max(labels.shape, default=0)
+    with np.errstate(invalid="ignore"):  # NaN is not equal to what it becomes
+        whole = labels.ravel().astype(np.int64) if labels.dtype.kind in "fiu" else None
+    if not is_row or whole is None or not np.array_equal(whole, labels.ravel()):
+        raise _unfit(path, key, labels, "one whole number per descriptor, -1 for junk")
+    if side == "gallery" and path.suffix.lower() == ".npz" and labels.size:
+        with suppress(ValueError):  # compressed, column by column, empty, integers, other lengths
+            return OnDisk.npy(path / "gallery_f", torch.from_numpy(whole))
+    array = arrays[f"{side}_f"]
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
-        raise DescriptorError(
-            f"{path}: {key} holds {array.dtype} {list(array.shape)}; save one row of numbers per "
-            "image, [N, D], and at least one"
-        )
+        wanted = "one row of numbers per image, [N, D], and at least one"
+        raise _unfit(path, f"{side}_f", array, wanted)
+    if len(array) != labels.size:
+        raise _unfit(path, key, labels, f"one for each of {len(array)} descriptors, in their order")
     is_small = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     with np.errstate(over="ignore"):  # what becomes infinite is refused by its row
-        return np.require(array, np.float32 if is_small else np.float64, requirements=("C", "W"))
-
-
-def _labels(arrays: Mapping[str, Array], key: str, path: Path, *, count: int) -> Array:
-    """Return labels, [N] or as MATLAB has them [1, N], as int64."""
-    array = arrays[key]
-    is_row = array.ndim == 1 or (array.ndim == 2 and 1 in array.shape)
-    if not is_row or array.size != count or array.dtype.kind not in "fiu":
-        raise DescriptorError(
-            f"{path}: {key} holds {array.dtype} {list(array.shape)}, but there are {count} "
-            "descriptors; save one whole number per descriptor, in their order"
-        )
-    with np.errstate(invalid="ignore"):  # NaN is not equal to what it becomes
-        labels = array.ravel().astype(np.int64)
-    if not np.array_equal(labels, array.ravel()):
-        raise DescriptorError(
-            f"{path}: {key} holds what is no whole number of 64 bits; save integers, -1 for junk"
-        )
-    return labels
-
-
-def _gallery(path: Path, arrays: Mapping[str, Array]) -> Gallery:
-    """Return the gallery: where it lies in the archive, if its bytes stand there as in memory."""
-    if path.suffix.lower() == ".npz" and arrays["gallery_label"].size:
-        labels = _labels(arrays, "gallery_label", path, count=arrays["gallery_label"].size)
-        with suppress(ValueError):  # compressed, column by column, empty, integers
-            return OnDisk.npy(path / "gallery_f", torch.from_numpy(labels))
-    gallery = _descriptors(arrays["gallery_f"], "gallery_f", path)
-    labels = _labels(arrays, "gallery_label", path, count=len(gallery))
-    return InMemory(torch.from_numpy(gallery), torch.from_numpy(labels))
+        floats = np.require(array, np.float32 if is_small else np.float64, requirements=("C", "W"))
+    return InMemory(torch.from_numpy(floats), torch.from_numpy(whole))
 
 
 def _names(path: Path, arrays: Mapping[str, Array], side: str, *, count: int) -> tuple[str, ...]:
@@ -182,11 +170,13 @@ def _names(path: Path, arrays: Mapping[str, Array], side: str, *, count: int) ->
         return ()
     array = arrays[key]
     if array.dtype.kind != "U" or array.size != count:
-        raise DescriptorError(
-            f"{path}: {key} holds {array.dtype} {list(array.shape)}; save it as an array of "
-            f"strings, one for each of {count} images (char({key}) in MATLAB)"
-        )
+        wanted = f"strings, one for each of {count} images (char({key}) in MATLAB)"
+        raise _unfit(path, key, array, wanted)
     return tuple(text.rstrip() for text in array.ravel().tolist())  # MATLAB fills up with blanks
+
+
+def _unfit(path: Path, key: str, array: Array, wanted: str) -> DescriptorError:
+    return DescriptorError(f"{path}: {key} holds {array.dtype} {list(array.shape)}; save {wanted}")
 
 
 def row_blocks(length: int) -> Iterator[slice]:
@@ -259,3 +249,77 @@ def refuse_unfit_names(names: Iterable[str]) -> None:
             raise DescriptorError(
                 f"--submission cannot hold the name {name!r}; give names without blanks and tabs"
             )
+
+
+def exported_files(inputs: "EvaluationInputs") -> Mapping[str, "Search"]:
+    """Return what is written for other tools, by its place in the folder of the evaluation.
+
+    That is the `.mat` of every headline search (`d2s.mat`, `d2s_150m.mat`), and the text file of
+    the drone queries, one per height where there are several.
+
+    Raises:
+        DescriptorError: such a file cannot hold the name of an image.
+    """
+    config, searches = inputs.config, inputs.searches
+    files = {
+        f"descriptors/{_file_name(search)}.mat": search
+        for search in (searches.found if config.descriptors else ())
+    }
+    asked = searches.drone_to_satellite if config.submission else ()
+    for search in asked:
+        refuse_unfit_names(image_names(inputs.shards, search.gallery_rows))
+        apart = f"_{_file_name(search)}" if len(asked) > 1 else ""
+        files[f"submission{apart}.txt"] = search
+    return files
+
+
+def _file_name(search: "Search") -> str:
+    return search.protocol.name.replace("/", "_")
+
+
+def write_exports(inputs: "EvaluationInputs", descriptors: "Descriptors", folder: Path) -> None:
+    """Write these files."""
+    shards, images = inputs.shards, inputs.shards.images
+    label_of = torch.from_numpy(place_labels(shards))
+    for name, search in exported_files(inputs).items():
+        sides = descriptors.of(search.query_rows), descriptors.of(search.gallery_rows)
+        if name.endswith(".mat"):
+            write_mat(
+                folder / name,
+                sides[0],
+                label_of[images.place[search.query_rows]],
+                sides[1],
+                label_of[images.place[search.gallery_rows]],
+                query_paths=images.key[search.query_rows].tolist(),
+                gallery_paths=images.key[search.gallery_rows].tolist(),
+            )
+            continue
+        if inputs.config.rerank:
+            best = reorder(*sides, rerank_settings(inputs.config))
+        else:
+            best = top_k(*sides, k=ANSWERS)
+        names = image_names(shards, search.gallery_rows)
+        best_QK = best.index_QK[:, :ANSWERS].tolist()
+        write_submission(folder / name, [[names[at] for at in of_query] for of_query in best_QK])
+
+
+def place_labels(shards: "JoinedShards") -> npt.NDArray[np.int64]:
+    """Return an integer per place: its folder's name where all are integers, else its number.
+
+    Places of distractors are counted on behind the largest, so that none is taken for another.
+    """
+    own = shards.main.places
+    named = {int(place) for place in own if place.isdecimal() and len(place) <= MOST_DIGITS}
+    is_named = len(named) == len(own)
+    labels = np.array([int(place) for place in own] if is_named else range(len(own)))
+    behind = int(labels.max()) + 1 + np.arange(len(shards.places) - len(own))
+    return np.concatenate([labels, behind]).astype(np.int64)
+
+
+def image_names(shards: ShardSet, rows: RowNumbers) -> Sequence[str]:
+    """Return what each image is called: its file's name, or its place's where files share names."""
+    images = shards.images
+    names = [str(key).rpartition("/")[2] for key in images.key[rows]]
+    if len(set(names)) == len(names):
+        return names
+    return [shards.places[place] for place in images.place[rows].tolist()]

@@ -1,4 +1,4 @@
-"""What an evaluation writes: one folder, whole or not at all."""
+"""What is written, looked at before hours are spent; a folder is there whole or not at all."""
 
 import re
 import shutil
@@ -13,24 +13,26 @@ WRITTEN = {"report", "metrics", "figures", "descriptors", "submission"}
 """How the names in such a folder begin."""
 
 
-def refuse_unfit(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written or is there already; nothing is left on the disk.
+def refuse_unfit(
+    path: Path, *, overwrite: bool, option: str = "--out", is_folder: bool = True
+) -> None:
+    """Refuse a place that cannot be written or is taken already; nothing is left on the disk.
 
     Raises:
         DescriptorError: it is, or, though it may be replaced, holds what no evaluation wrote.
     """
-    with _written(folder):
-        if folder.exists() and not overwrite:
+    with writing(path, option=option):
+        if path.exists() and not overwrite:
             raise DescriptorError(
-                f"{folder} exists; give --overwrite to replace it, or another folder with --out"
+                f"{path} exists; give --overwrite to replace it, or another place with {option}"
             )
-        for path in folder.iterdir() if folder.exists() else ():
-            if re.split(r"[._]", path.name)[0] not in WRITTEN:
+        for one in path.iterdir() if is_folder and path.exists() else ():
+            if re.split(r"[._]", one.name)[0] not in WRITTEN:
                 raise DescriptorError(
-                    f"{path} was written by no evaluation and would be lost; give another folder "
-                    "with --out"
+                    f"{one} was written by no evaluation and would be lost; give another place "
+                    f"with {option}"
                 )
-        parent = next(parent for parent in folder.absolute().parents if parent.exists())
+        parent = next(parent for parent in path.absolute().parents if parent.exists())
         tempfile.TemporaryFile(dir=parent).close()
 
 
@@ -42,7 +44,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         DescriptorError: for an `OSError` within.
     """
     aside = folder.with_name(f".{folder.name}.partial")
-    with _written(folder):
+    with writing(folder, option="--out"):
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
@@ -54,10 +56,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _written(folder: Path) -> Iterator[None]:
+def writing(path: Path, *, option: str) -> Iterator[None]:
+    """Say in one sentence that a place cannot be written, and which option names another.
+
+    Raises:
+        DescriptorError: for an `OSError` within.
+    """
     try:
         yield
     except OSError as error:
         raise DescriptorError(
-            f"{folder} cannot be written ({error.strerror}); give another folder with --out"
+            f"{path} cannot be written ({error.strerror}); give another place with {option}"
         ) from error

@@ -67,6 +67,9 @@ class Result:
     """recall@1/5/10/1% and ap as fractions, num_queries, num_gallery; where K drone views are
     chosen, also num_places that are fused and, of these, num_few_views that have no more than K."""
 
+    num_unanswerable: int = 0
+    """Queries without a right image in the gallery, which score 0."""
+
     chance: float
     """Recall@1 of a random order."""
 
@@ -202,7 +205,8 @@ class Report:
     descriptor_width: int
     distances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Headline row to how far its first answers lie from the truth, where places are known: shares
-    within some metres, the median, and how many queries are known and unknown."""
+    within some metres, of guessing too, the median, and how many answers are of known and unknown
+    position (not within), and queries of unknown position (left out)."""
 
     absent: tuple[str, ...] = ()
     """Directions of the data set that the shards have no images for."""

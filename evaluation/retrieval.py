@@ -1,16 +1,18 @@
 """One search: descriptors of queries and gallery in, the ranks of the right images out."""
 
-# Shapes: Q = queries, G = gallery images, D = descriptor width.
+# Shapes: Q = queries, G = gallery images, D = descriptor width, N = queries whose place is known,
+# M = distances at which guessing is known.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data_shards.shards import ImageTable, RowNumbers
+from data_shards.shards import ImageTable, RowNumbers, ShardSet
 from distill import collectives
 from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors
@@ -19,6 +21,15 @@ from evaluation.ranking import InMemory, Ranking, metrics, rank_gallery
 from evaluation.ranking.rerank import RerankSettings
 from evaluation.ranking.top_k import top_k
 from evaluation.report import CLEAN, Result
+
+Floats = npt.NDArray[np.float64]
+
+EARTH_RADIUS_M = 6_371_008.8
+"""Mean radius of WGS 84; a sphere of it is off by less than 0.6 %."""
+
+WITHIN_M = (10, 50, 100, 250, 500, 1000)
+LEAST_M, MOST_M = 1.0, 2.1e7
+GUESSED_M = np.unique([0.0, *np.geomspace(LEAST_M, MOST_M, 200), *WITHIN_M])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +132,7 @@ def result_of(
     search: Search, ranking: Ranking, *, condition: str = CLEAN, rerank: str = ""
 ) -> Result:
     """Return the row of a report."""
+    num_positives_Q = ranking.offsets.diff()
     return Result(
         direction=search.protocol.direction,
         title=search.protocol.title,
@@ -129,6 +141,7 @@ def result_of(
         condition=condition,
         rerank=rerank,
         metrics=metrics(ranking),
+        num_unanswerable=int((num_positives_Q == 0).sum()),
         chance=chance(ranking),
     )
 
@@ -137,6 +150,83 @@ def chance(ranking: Ranking) -> float:
     """Return recall@1 of a random order: the share of right images in the gallery, on average."""
     num_queries = len(ranking.offsets) - 1
     return int(ranking.offsets[-1]) / (num_queries * ranking.num_gallery)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distances:
+    """How far the place of the first answer lies from that of the query, where this is known."""
+
+    metres_N: Floats
+    """Over the great circle, ascending; 0 where the place is right, infinite for an answer of
+    unknown position, which is wrong."""
+
+    guessing_M: Floats
+    """Share of the queries that a random answer brings within each of `GUESSED_M`."""
+
+    num_left_out: int
+    """Queries of unknown position."""
+
+    @property
+    def num_unknown(self) -> int:
+        """Queries that an image of unknown position answers."""
+        return int(np.isinf(self.metres_N).sum())
+
+    def share_within(self, metres: float) -> float:
+        """Return the share of the queries whose answer lies no further."""
+        return float(np.searchsorted(self.metres_N, metres, side="right")) / len(self.metres_N)
+
+    def numbers(self) -> dict[str, float]:
+        """Return what a report keeps: shares as fractions, those of guessing, and the counts.
+
+        There is no median where half of the answers are of unknown position.
+        """
+        shares = {f"within_{metres}m": self.share_within(metres) for metres in WITHIN_M}
+        guessed = self.guessing_M[np.searchsorted(GUESSED_M, WITHIN_M)].tolist()
+        names = [f"guessing_within_{metres}m" for metres in WITHIN_M]
+        shares |= dict(zip(names, guessed, strict=True))
+        median = float(np.median(self.metres_N))
+        if np.isfinite(median):
+            shares["median_m"] = median
+        counts = {"num_known": len(self.metres_N) - self.num_unknown}
+        counts |= {"num_unknown": self.num_unknown, "num_left_out": self.num_left_out}
+        return shares | counts
+
+
+def distance_to_truth(retrieval: Retrieval, shards: ShardSet) -> Distances | None:
+    """Measure from each query's place to that of its first answer; None if no query's is known."""
+    known = shards.manifest.coordinates
+    degrees_P2 = np.array([known.get(place, (np.nan, np.nan)) for place in shards.places])
+    place_Q = shards.images.place[retrieval.query_rows]
+    place_G = shards.images.place[retrieval.gallery_rows]
+    is_known_Q = np.isfinite(degrees_P2[place_Q]).all(axis=1)
+    if not is_known_Q.any():
+        return None
+    answer_N = place_G[retrieval.first_answers.numpy()[is_known_Q]]
+    place_N = place_Q[is_known_Q]
+    metres_N = great_circle_m(degrees_P2[place_N], degrees_P2[answer_N])
+    there, counts = np.unique(place_G, return_counts=True)
+    guessing_M = np.zeros(len(GUESSED_M))
+    for place, count in zip(*np.unique(place_N, return_counts=True), strict=True):
+        metres = great_circle_m(degrees_P2[[place]], degrees_P2[there])
+        at = np.searchsorted(GUESSED_M, metres[np.isfinite(metres)])
+        weights = count * counts[np.isfinite(metres)]
+        guessing_M += np.bincount(at, weights, minlength=len(GUESSED_M)).cumsum()
+    return Distances(
+        metres_N=np.sort(np.nan_to_num(metres_N, nan=np.inf)),
+        guessing_M=guessing_M / (len(place_N) * len(place_G)),
+        num_left_out=int((~is_known_Q).sum()),
+    )
+
+
+def great_circle_m(from_N2: Floats, to_N2: Floats) -> Floats:
+    """Return metres between pairs of (latitude, longitude) in degrees, by the haversine formula."""
+    latitude_from, longitude_from = np.radians(from_N2).T
+    latitude_to, longitude_to = np.radians(to_N2).T
+    north = np.sin((latitude_to - latitude_from) / 2) ** 2
+    east = np.sin((longitude_to - longitude_from) / 2) ** 2
+    chord = north + np.cos(latitude_from) * np.cos(latitude_to) * east
+    metres: Floats = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(chord, 0, 1)))
+    return metres
 
 
 def tracked(prefix: str, measured: Mapping[str, float]) -> dict[str, float]:

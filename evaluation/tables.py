@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Group
@@ -19,7 +19,7 @@ WIDTH = 100
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 TITLES = {
-    "headline": "official protocol, full gallery",
+    "headline": "full gallery",
     "no-distractors": "gallery without distractors",
     "gallery-network": "queries and gallery by the gallery network",
     "asymmetric": "asymmetric: queries by the query network, gallery by the gallery network",
@@ -82,16 +82,22 @@ def sections(report: Report) -> tuple[Section, ...]:
     for kind, results in ((kind, results) for kind, results in sorted_in.items() if results):
         title = TITLES[kind]
         num_draws = max(len(drawn) for drawn in _draws(results))
-        if kind == "headline" and report.measurement.distractors:
-            title = "full gallery with further distractors"
-        elif kind == "headline" and not report.measurement.is_official:
-            title = "full gallery"
+        if kind == "headline":
+            title = full_gallery(report)
+            is_official = report.measurement.is_official and not report.measurement.distractors
+            title = f"official protocol, {title}" if is_official else title
         elif kind == "views" and num_draws > 1:
             title += f"; random: mean ± standard deviation over {num_draws} draws"
         elif kind == "rerank":
             title += f": {' / '.join(dict.fromkeys(result.rerank for result in results))}"
         found.append(Section(title=title, rows=tuple(_rows(kind, results))))
     return tuple(found)
+
+
+def full_gallery(report: Report) -> str:
+    """Say what the headline rows search."""
+    further = report.measurement.distractors
+    return "full gallery with further distractors" if further else "full gallery"
 
 
 def whose(report: Report) -> str:
@@ -120,10 +126,12 @@ def notes(report: Report) -> tuple[str, ...]:
         lines.append(f"galleries with the images of {folders} more")
     lines += _few_views(report.results)
     lines += [
-        f"{name}: first answer within 50 m of the truth for {percent(numbers['within_50m'])}, "
-        f"within 250 m for {percent(numbers['within_250m'])}"
-        for name, numbers in report.distances.items()
+        f"{row.num_unanswerable:,} of {row.metrics['num_queries']:,.0f} queries of {row.name} have "
+        "no right image in the gallery, and score 0"
+        for row in report.headlines()
+        if row.num_unanswerable
     ]
+    lines += [_distance(name, numbers) for name, numbers in report.distances.items()]
     if report.absent:
         lines.append(f"no images for {', '.join(report.absent)}")
     lines.append(
@@ -145,6 +153,22 @@ def notes(report: Report) -> tuple[str, ...]:
         )
     spent = f"{report.seconds:.1f} s in all, {report.ranking_seconds:.1f} s without describing"
     return (*lines, spent)
+
+
+def _distance(name: str, numbers: Mapping[str, float]) -> str:
+    """Say how near the first answers of a row are, and of how many this is known."""
+    near = " and ".join(
+        f"within {metres} m of the truth for {percent(numbers[f'within_{metres}m'])} (guessing "
+        f"{percent(numbers[f'guessing_within_{metres}m'])})"
+        for metres in (50, 250)
+    )
+    counts = {
+        "of known position": numbers["num_known"],
+        "of unknown position, not within": numbers["num_unknown"],
+        "to queries of unknown position, left out": numbers["num_left_out"],
+    }
+    told = ", ".join(f"{count:,.0f} {words}" for words, count in counts.items() if count)
+    return f"{name}: first answer {near}; {told}"
 
 
 def _few_views(results: Sequence[Result]) -> list[str]:

@@ -60,7 +60,7 @@ def _facts(report: "Report", run: Path) -> dict[str, Any]:
 def write_figures(paths: DemoPaths, runs: Iterable[str]) -> list[Path]:
     """Draw the curves of all runs and their recall; return every figure of the demo."""
     from distill.run_folder import RunPaths
-    from evaluation.figures.bars import recall_bars
+    from evaluation.figures.charts import recall_bars
     from evaluation.figures.curves import read_curves, training_curves
     from evaluation.figures.style import save_figure
 

@@ -1,4 +1,4 @@
-"""Curves: of training, over steps; and of recall, over the number of answers looked at."""
+"""Curves: of training over steps, of recall over answers looked at, of distances to the truth."""
 
 # Shapes: Q = queries, G = gallery images, K = 1 to G answers looked at.
 
@@ -17,7 +17,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evaluation.figures.style import (
     DASHED,
+    INK,
     QUIET,
+    RUN_COLOURS,
+    VALUE,
     add_legend,
     charts,
     colours,
@@ -27,6 +30,7 @@ from evaluation.figures.style import (
     tones,
 )
 from evaluation.ranking import Ranking
+from evaluation.retrieval import GUESSED_M, LEAST_M, WITHIN_M, Distances
 
 Curve = Sequence[tuple[float, float]]
 """Points (step, value)."""
@@ -44,6 +48,8 @@ MOST_POINTS = 240
 
 FEW = 50
 """Gallery images up to which an axis has more ticks than powers of ten."""
+
+MARKED_M = (10, 50, 100, 250)
 
 FOUND, GUESSING = "found", "guessing"
 """Words for a single curve, and for what it is measured against."""
@@ -178,6 +184,76 @@ def _draw_over_k(axes: Axes, share_K: npt.NDArray[np.float64], **look: Any) -> N
     """Draw as many points as a logarithmic axis shows."""
     k_N = np.unique(np.geomspace(1, len(share_K), MOST_POINTS).round().astype(np.int64))
     axes.plot(k_N, 100 * share_K[k_N - 1], **look)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceCurve:
+    """The distances of one search; curves of one title share a chart."""
+
+    title: str
+    """Direction in words."""
+
+    label: str
+    """What sets it apart in its chart, the altitude; empty where it is alone."""
+
+    distances: Distances
+
+
+@styled
+def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str) -> Figure:
+    """Draw the share of queries whose first answer lies within a distance, a chart per direction.
+
+    What guessing reaches is dashed. Where a chart has a single curve, dots and words tell it at 10,
+    50, 100 and 250 m.
+    """
+    titles = list(dict.fromkeys(curve.title for curve in curves))
+    legend = [*dict.fromkeys(curve.label or FOUND for curve in curves), GUESSING]
+    figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
+    known = np.concatenate([curve.distances.metres_N for curve in curves])
+    end_m = 1.1 * max(*known[np.isfinite(known)], WITHIN_M[-1])
+    shown_M = GUESSED_M[(GUESSED_M >= LEAST_M) & (GUESSED_M <= end_m)]
+    for name, axes in zip(titles, all_axes, strict=True):
+        here = [curve for curve in curves if curve.title == name]
+        for curve, colour in zip(here, tones(len(here)), strict=True):
+            metres_N = curve.distances.metres_N
+            share_N = np.arange(1, len(metres_N) + 1) / len(metres_N)
+            num_known = len(metres_N) - curve.distances.num_unknown
+            least, most = map(curve.distances.share_within, (LEAST_M, end_m))
+            axes.step(
+                np.concatenate([[LEAST_M], metres_N[:num_known].clip(LEAST_M), [end_m]]),
+                100 * np.concatenate([[least], share_N[:num_known], [most]]),
+                where="post",
+                color=colour,
+                label=curve.label or FOUND,
+            )
+        guessed_M = here[0].distances.guessing_M[np.isin(GUESSED_M, shown_M)]
+        axes.plot(
+            shown_M, 100 * guessed_M, color=QUIET, linewidth=1, linestyle=DASHED, label=GUESSING
+        )
+        # Over and under a single line in turn: the marks are too close for one side.
+        for number, metres in enumerate(MARKED_M if len(here) == 1 else ()):
+            share, is_above = 100 * here[0].distances.share_within(metres), number % 2 == 0
+            axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
+            axes.annotate(
+                f"{share:.1f}",
+                (metres, share),
+                xytext=(0, 4 if is_above else -4),
+                textcoords="offset points",
+                ha="right" if is_above else "left",
+                va="bottom" if is_above else "top",
+                fontsize=VALUE,
+                color=INK,
+            )
+        log_axis(
+            axes, is_short=False, form=lambda m: f"{m / 1000:g} km" if m >= 1000 else f"{m:g} m"
+        )
+        axes.set(xlim=(LEAST_M, end_m), ylim=(-14, 116), yticks=range(0, 101, 20))
+        unknown = sum(curve.distances.num_unknown for curve in here)
+        lost = f"; {unknown:,} of unknown position" if unknown else ""
+        name_axes(axes, x=f"first answer, from the truth{lost}", y="queries within it (%)")
+    fullest = max(all_axes, key=lambda axes: len(axes.lines))
+    add_legend(figure, *fullest.get_legend_handles_labels())
+    return figure
 
 
 def log_axis(axes: Axes, *, is_short: bool, form: Any) -> None:

@@ -6,25 +6,37 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from data_shards.config import Resampling
+from data_shards.decode import resize
 from data_shards.shards import ShardSet
 from distill.models import RetrievalModel
 from distill.models.heads import PooledHead
-from evaluation.figures.bars import (
+from evaluation.figures.charts import (
     condition_bars,
     draw_altitudes,
     draw_bars,
+    draw_similarity,
     multi_view_bars,
+    similarity_counts,
 )
-from evaluation.figures.curves import draw_recall_curves, recall_curve
-from evaluation.figures.distances import DistanceCurve, distance_to_truth, draw_distances
-from evaluation.figures.heat import draw_heat_maps, heat_pairs
-from evaluation.figures.panels import draw_panel, evenly_spaced
-from evaluation.figures.similarity import draw_similarity, similarity_counts
+from evaluation.figures.curves import (
+    DistanceCurve,
+    draw_distances,
+    draw_recall_curves,
+    recall_curve,
+)
+from evaluation.figures.pictures import (
+    draw_conditions,
+    draw_heat_maps,
+    draw_panel,
+    evenly_spaced,
+    heat_pairs,
+    photograph,
+)
 from evaluation.figures.style import save_figure
 from evaluation.protocols import DRONE_TO_SATELLITE
-from evaluation.report import Report, Result
-from evaluation.retrieval import Retrieval
-from evaluation.tables import whose
+from evaluation.report import CLEAN, Report, Result
+from evaluation.retrieval import Retrieval, distance_to_truth
+from evaluation.tables import full_gallery, whose
 
 NUM_PAIRS = 6
 """Heat maps are drawn of this many pairs."""
@@ -76,6 +88,18 @@ def draw_all(
             subtitle=f"{whose(report)}; feature map {side} x {side}, {image_size} px",
         )
         save_figure(figure, folder / "heat_maps.png")
+    names = list(dict.fromkeys(row.condition for row in report.results if row.condition != CLEAN))
+    drones = [one for row, one in searched if row.direction == DRONE_TO_SATELLITE.direction]
+    if names and drones:
+        row = int(drones[0].query_rows[len(drones[0].query_rows) // 2])
+        figure = draw_conditions(
+            resize(photograph(shards, row), size=image_size, resampling=resampling),
+            str(shards.images.key[row]),
+            names,
+            title="A query in weather and light",
+            subtitle=f"{report.measurement.dataset}, {image_size} px",
+        )
+        save_figure(figure, folder / "condition_images.png")
     for name, figure in _charts(report, searched, shards):
         for suffix in CHART_FORMATS:
             save_figure(figure, folder / f"{name}.{suffix}")
@@ -113,26 +137,30 @@ def _charts(
     report: Report, searched: list[Searched], shards: ShardSet
 ) -> Iterator[tuple[str, Figure]]:
     """Draw the charts that there is something for, by name of file."""
-    words = {"subtitle": f"{whose(report)}, full gallery"}
+    words = {"subtitle": f"{whose(report)}, {full_gallery(report)}"}
     if searched:
         curves = [
             recall_curve(found.ranking, title=row.title, label=_altitude(row))
             for row, found in searched
         ]
         yield "recall_curves", draw_recall_curves(curves, title="Recall over K", **words)
-        counts = {
-            ", ".join(word for word in (row.title, _altitude(row)) if word): similarity_counts(
-                found, shards.images
-            )
-            for row, found in searched
-        }
+        pairs: dict[frozenset[bytes], list[str]] = {}
+        counts = {}
+        for row, found in searched:
+            sides = frozenset((found.query_rows.tobytes(), found.gallery_rows.tobytes()))
+            name = ", ".join(word for word in (row.title, _altitude(row)) if word)
+            if sides not in pairs:
+                counts[name] = similarity_counts(found, shards.images)
+            pairs.setdefault(sides, []).append(name)
+        titles = {both[0]: " and back: the same pairs" for both in pairs.values() if both[1:]}
+        counts = {name + titles.get(name, ""): found for name, found in counts.items()}
         num_altitudes = sum(row.direction == searched[0][0].direction for row, _ in searched)
         yield (
             "similarity",
             draw_similarity(
                 counts,
                 title="Similarity of pairs",
-                subtitle=whose(report),
+                **words,
                 columns=num_altitudes if num_altitudes > 1 else 2,
             ),
         )

@@ -201,6 +201,11 @@ def letters(inches: float, size: float) -> int:
     return max(4, int(inches * 72 / (EM * size)))
 
 
+def wrapped(text: str, inches: float, *, size: float) -> str:
+    """Return a text in lines of about so many inches, nothing left out."""
+    return "\n".join(textwrap.wrap(text, letters(inches, size)))
+
+
 def shortened(text: str, inches: float, *, size: float) -> str:
     """Return a text that fits about so many inches: the middle of a longer one is left out."""
     kept = letters(inches, size)

@@ -48,7 +48,8 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     options = ("csv", "geojson", "kml", "html")
     files = {path: name for name in options if (path := getattr(config, name))}
     names = {path: f"--{name}" for path, name in files.items()}
-    refuse_unfit(names, overwrite=config.overwrite)
+    for path, option in names.items():
+        refuse_unfit(path, overwrite=config.overwrite, option=option, is_folder=False)
     truth = read_truth(config.truth) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)

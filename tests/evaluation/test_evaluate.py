@@ -1,6 +1,7 @@
 """The retrieval on a tiny world: report, table, panels, and that nothing is described twice."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from distill.run_folder import RunPaths
 from distill.weights_file import load_student
 from evaluation.cli import evaluate
 from evaluation.describe import Descriptors, describe
+from evaluation.joined_shards import JoinedShards
 from evaluation.probe import RetrievalProbe
-from evaluation.protocols import DRONE_TO_SATELLITE
+from evaluation.protocols import DRONE_TO_SATELLITE, find_searches
+from evaluation.ranking import Ranking
 from evaluation.report import Result, read_report
-from evaluation.retrieval import tracked
+from evaluation.retrieval import result_of, tracked
+from tests.evaluation import conftest
 
 METRICS = {"recall@1", "recall@5", "recall@10", "recall@1%", "ap", "num_queries", "num_gallery"}
 
@@ -69,6 +73,25 @@ def test_the_report_has_both_directions_with_and_without_distractors(
         path.name for path in (folder / "figures").iterdir()
     }
     assert {path.suffix for path in folder.glob("report.*")} == {".json", ".md", ".tex"}
+
+
+def test_no_row_stands_twice_where_nothing_is_left_out(
+    run: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conftest, "DISTRACTORS", 0)
+    raw = conftest.write_university(tmp_path / "raw", has_street=False)
+    shards = conftest.sharded(raw, "university1652")
+    words = ["--checkpoint", run.folder, "--shards", shards.folder, "--no-figures", "--no-mlflow"]
+    assert evaluate([str(word) for word in words]) == 0
+    report = read_report(next(run.folder.glob("evaluations/*/report.json")))
+    assert [result.name for result in report.results] == ["d2s", "s2d"]
+
+
+def test_queries_without_a_right_image_are_counted(shards: ShardSet) -> None:
+    search = find_searches(JoinedShards(shards)).found[0]
+    ranks, offsets = torch.tensor([0, 3]), torch.tensor([0, 1, 1, 2, 2])
+    row = result_of(search, Ranking(ranks_P=ranks, offsets=offsets, num_gallery=5))
+    assert (row.num_unanswerable, row.metrics["recall@1"]) == (2, 0.25)
 
 
 def counts(result: Result) -> tuple[float, float]:

@@ -64,10 +64,10 @@ BAD: dict[str, Arrays] = {
     r"query_f holds .*at least one": good(query_f=np.ones((0, 4)), query_label=np.ones(0)),
     r"gallery_f holds .*at least one": good(gallery_f=np.ones((0, 4)), gallery_label=np.ones(0)),
     r"gallery_f holds complex.*row of numbers": good(gallery_f=BASE["gallery_f"] + 1j),
-    r"gallery_label holds .*4\], but there are 5": good(gallery_label=np.arange(4)),
+    r"gallery_label holds .*4\]; save one for each of 5": good(gallery_label=np.arange(4)),
     r"query_label holds float64 \[3, 3\]": good(query_label=np.eye(3)),
-    r"query_label holds what is no whole": good(query_label=[0, np.nan, 1]),
-    r"gallery_label holds what is no whole": good(gallery_label=np.full(5, 2**63, "u8")),
+    r"query_label holds float64 .*3\]; save one whole": good(query_label=[0, np.nan, 1]),
+    r"gallery_label holds uint64 .*; save one whole": good(gallery_label=np.full(5, 2**63, "u8")),
     r"2 of 5 rows of gallery_f, the first at 1 .* NaN": good(
         gallery_f=with_rows(BASE["gallery_f"], [1, 3], np.nan)
     ),
@@ -118,7 +118,7 @@ DAMAGED = [
     ("f.mat", of_version_7_3, "MATLAB's -v7"),
     ("f.mat", no_mat, "cannot be read"),
     ("f.txt", no_mat, "neither .npz nor .mat"),
-    ("f.npz", lambda path: None, "there is no file"),
+    ("f.npz", lambda path: None, "cannot be read .*No such file"),
 ]
 
 

@@ -201,7 +201,7 @@ def test_a_submission_follows_the_ranking_that_was_asked_for(
         best = top_k(query_QD, gallery_GD, k=len(gallery_GD))
         return replace(best, index_QK=best.index_QK.flip(1))
 
-    monkeypatch.setattr("evaluation.exports.reorder", backwards)
+    monkeypatch.setattr("evaluation.feature_files.reorder", backwards)
     evaluated(*words)
     names = [line.split("\t") for line in plain.read_text().splitlines()]
     assert again.read_text() == "".join("\t".join(line[::-1]) + "\n" for line in names)

@@ -187,7 +187,17 @@ def test_notes_say_what_the_model_costs_and_what_was_unusual(
                 flip=True,
                 absent=("street2s",),
                 distractors=("a",),
-                distances={"d2s": {"within_50m": 0.93875, "within_250m": 1.0}},
+                distances={
+                    "d2s": {
+                        "within_50m": 0.93875,
+                        "within_250m": 1.0,
+                        "guessing_within_50m": 0.25,
+                        "guessing_within_250m": 0.75,
+                        "num_known": 1_000,
+                        "num_unknown": 3,
+                        "num_left_out": 0,
+                    }
+                },
             )
         )
     )
@@ -196,8 +206,19 @@ def test_notes_say_what_the_model_costs_and_what_was_unusual(
         "1,022.4 images/s in batches of 64 (62.6 ms, median of 200) on a GPU" in told
         and "mirrored" in told
     )
-    assert "d2s: first answer within 50 m of the truth for 93.88, within 250 m for 100.00" in told
+    assert "d2s: first answer within 50 m of the truth for 93.88 (guessing 25.00) and" in told
+    assert "(guessing 75.00); 1,000 of known position, 3 of unknown position, not within" in told
+    assert "left out" not in told
     assert "no images for street2s" in told and "images of 1 shard folder more" in told
+
+
+def test_queries_that_nothing_can_answer_are_counted(
+    report: MakeReport, result: MakeResult
+) -> None:
+    told = notes(report(result(0.5, num_unanswerable=12), result(0.5, "s2d")))
+    assert [note for note in told if "no right image" in note] == [
+        "12 of 37,855 queries of d2s have no right image in the gallery, and score 0"
+    ]
 
 
 def test_a_gallery_with_further_distractors_is_not_called_official(

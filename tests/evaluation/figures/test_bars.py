@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.figures.bars import (
+from evaluation.figures.charts import (
     condition_bars,
     draw_altitudes,
     draw_bars,

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from evaluation.figures.bars import recall_bars
+from evaluation.figures.charts import recall_bars
 from evaluation.figures.curves import read_curves, training_curves
-from evaluation.figures.panels import Hit, PanelRow, retrieval_panel
+from evaluation.figures.pictures import Hit, PanelRow, retrieval_panel
 from evaluation.figures.style import RIGHT, WRONG, save_figure
 
 GREY = np.full((16, 16, 3), 128, dtype=np.uint8)

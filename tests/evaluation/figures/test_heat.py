@@ -11,12 +11,16 @@ from data_shards.shards import ShardSet
 from distill.models.heads import GeM, Mean
 from distill.run_folder import RunPaths
 from distill.weights_file import load_student
-from evaluation.figures.heat import (
+from evaluation.figures.pictures import (
+    HeatPair,
+    Hit,
+    PanelRow,
     contributions,
     draw_heat_maps,
     feature_maps,
     heat_pairs,
     heated,
+    retrieval_panel,
 )
 
 
@@ -65,6 +69,27 @@ def test_a_pair_is_described_as_the_search_described_it(run: RunPaths, shards: S
     figure = draw_heat_maps([pair], title="", subtitle="")
     assert [len(axes.images) for axes in figure.axes[:4]] == [1, 1, 1, 1]
     assert f"{pair.similarity:.2f}" in figure.axes[3].get_xlabel()
+
+
+def test_no_name_is_cut_short() -> None:
+    grey, heat = np.full((8, 8, 3), 128, dtype=np.uint8), np.ones((2, 2))
+    name = "place krakow-rynek-podgorski-and-a-very-long-addition-grodzyn-04"
+    pair = HeatPair(
+        drone=grey,
+        satellite=grey,
+        drone_heat=heat,
+        satellite_heat=heat,
+        place=name,
+        note="rank 1",
+        similarity=0.5,
+    )
+    hit = Hit(image=grey, place=name, similarity=0.5, is_right=True)
+    row = PanelRow(image=grey, place=name, note="first right: 1", hits=[hit])
+    words = {"title": "", "subtitle": ""}
+    for figure in (draw_heat_maps([pair], **words), retrieval_panel([row], **words)):
+        told = ["".join(axes.get_xlabel().split()) for axes in figure.axes]
+        assert sum("".join(name.split()) in caption for caption in told) >= 1
+        assert not any("…" in caption for caption in told)
 
 
 def test_the_maps_are_those_that_the_pool_sees(run: RunPaths) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import rcParams
+from matplotlib.figure import Figure
 from PIL import Image
 
 from data_shards.progress import show_progress
@@ -14,13 +15,16 @@ from data_shards.shards import ShardSet
 from distill.run_folder import RunPaths
 from distill.weights_file import LoadedModel, load_student
 from evaluation.describe import describe
-from evaluation.figures import panels, report_figures, style
-from evaluation.figures.panels import draw_panel, evenly_spaced
+from evaluation.figures import pictures as panels
+from evaluation.figures import report_figures, style
+from evaluation.figures.pictures import draw_panel, evenly_spaced
 from evaluation.figures.report_figures import draw_all
 from evaluation.joined_shards import JoinedShards
 from evaluation.protocols import find_searches
 from evaluation.report import Report, Result
 from evaluation.retrieval import Retrieval, result_of, retrieve
+from tests.evaluation import conftest
+from tests.evaluation.conftest import sharded, write_university
 
 Searched = tuple[tuple[Result, ...], Mapping[str, Retrieval]]
 MakeResult = Callable[..., Result]
@@ -130,7 +134,7 @@ def test_sues_has_lines_over_altitude_and_one_panel_per_direction(
     )
     names = {path.stem for path in paths}
     charts = {"recall_curves", "similarity", "distances", "altitudes", "conditions", "multi_view"}
-    assert names == {"retrieval_d2s", "retrieval_s2d", "heat_maps"} | charts
+    assert names == {"retrieval_d2s", "retrieval_s2d", "heat_maps", "condition_images"} | charts
 
 
 def test_a_panel_of_altitudes_has_two_queries_of_each(
@@ -144,6 +148,51 @@ def test_a_panel_of_altitudes_has_two_queries_of_each(
         assert sum(caption.endswith(f", {height}") for caption in captions) == 2
     texts = [text.get_text() for text in figure.texts]
     assert any(text.startswith("6 queries, 7 gallery images each") for text in texts)
+
+
+def test_a_panel_says_the_counts_of_each_height_where_they_differ(
+    sues_shards: ShardSet, loaded: LoadedModel
+) -> None:
+    _, retrievals = search(sues_shards, loaded)
+    found = [retrievals["d2s/150m"], retrievals["d2s/300m"]]
+    searches = {
+        f"{height} m": replace(
+            found[number // 2], metrics=found[0].metrics | {"num_queries": count}
+        )
+        for number, (height, count) in enumerate(((150, 52), (200, 53), (250, 53)))
+    }
+    figure = draw_panel(searches, sues_shards, title="newborn: drone to satellite")
+    told = " ".join(text.get_text() for text in figure.texts)
+    assert "150 m: 52 queries, 7 gallery images; 200 m, 250 m: 53 queries, 7 gallery" in told
+
+
+def test_directions_of_the_same_pairs_are_drawn_once_and_the_gallery_is_named(
+    loaded: LoadedModel,
+    report: MakeReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conftest, "DISTRACTORS", 0)
+    shards = sharded(write_university(tmp_path / "raw", has_street=False), "university1652")
+    drawn: dict[str, Figure] = {}
+    monkeypatch.setattr(
+        report_figures, "save_figure", lambda figure, path: drawn.update({path.name: figure})
+    )
+    results, retrievals = search(shards, loaded)
+    draw_all(
+        report(*results, distractors=("a",)),
+        retrievals,
+        shards,
+        loaded.model,
+        folder=tmp_path,
+        image_size=32,
+        resampling=loaded.resampling,
+    )
+    (chart,) = drawn["similarity.png"].axes
+    assert chart.get_title(loc="left") == "drone to satellite and back: the same pairs"
+    for name in ("similarity.png", "recall_curves.png"):
+        told = " ".join(text.get_text() for text in drawn[name].texts)
+        assert "full gallery with further distractors" in " ".join(told.split())
 
 
 def test_queries_are_spread_evenly_and_not_the_first_view_of_a_place() -> None:

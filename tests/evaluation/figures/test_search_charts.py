@@ -1,6 +1,7 @@
 """Recall curves, similarities and distances of searches small enough to count by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,18 +10,22 @@ import pytest
 import torch
 
 from data_shards.manifest import Manifest
-from evaluation.figures import similarity
-from evaluation.figures.curves import draw_recall_curves, recall_curve
-from evaluation.figures.distances import (
+from evaluation.figures import charts as similarity
+from evaluation.figures.charts import SimilarityCounts, draw_similarity, similarity_counts
+from evaluation.figures.curves import (
     DistanceCurve,
-    Distances,
-    distance_to_truth,
     draw_distances,
+    draw_recall_curves,
+    recall_curve,
+)
+from evaluation.ranking import Ranking
+from evaluation.retrieval import (
+    GUESSED_M,
+    Distances,
+    Retrieval,
+    distance_to_truth,
     great_circle_m,
 )
-from evaluation.figures.similarity import SimilarityCounts, draw_similarity, similarity_counts
-from evaluation.ranking import Ranking
-from evaluation.retrieval import Retrieval
 
 MakeRetrieval = Callable[..., Retrieval]
 WORDS: dict[str, Any] = {"title": "", "subtitle": ""}
@@ -144,8 +149,9 @@ def test_distance_is_that_of_the_first_answer_where_both_places_are_known(
     retrieval: MakeRetrieval,
 ) -> None:
     east, north, both, up = [1.0, 0, 0], [0, 1.0, 0], [0.6, 0.8, 0], [0, 0, 1.0]
-    # Query 0 finds its own place, query 1 place 0 one degree away, query 2 an unknown place.
-    judged = retrieval([east, east, up, north], [0, 1, 2, 3], [east, both, up], [0, 1, 2])
+    # Query 0 finds its own place, query 1 place 0 one degree away, query 3 b, where it is too;
+    # query 2 is of an unknown place, and query 4 finds that one, which is surely wrong.
+    judged = retrieval([east, east, up, north, up], [0, 1, 2, 3, 0], [east, both, up], [0, 1, 2])
     known = {"a": (0.0, 0.0), "b": (1.0, 0.0), "d": (1.0, 0.0)}
     manifest = Manifest(
         layout="university1652",
@@ -156,25 +162,35 @@ def test_distance_is_that_of_the_first_answer_where_both_places_are_known(
         coordinates=known,
     )
     shards: Any = SimpleNamespace(
-        manifest=manifest, places=manifest.places, images=images_of(0, 1, 2, 3, 0, 1, 2)
+        manifest=manifest, places=manifest.places, images=images_of(0, 1, 2, 3, 0, 0, 1, 2)
     )
     found = distance_to_truth(judged, shards)
-    assert found is not None and found.num_unknown == 1
-    np.testing.assert_allclose(found.metres_N, [0, 0, 111_195], rtol=1e-4)  # the north finds b
+    assert found is not None
+    np.testing.assert_allclose(found.metres_N, [0, 0, 111_195, np.inf], rtol=1e-4)
     numbers = found.numbers()
-    assert numbers["within_10m"] == numbers["within_1000m"] == pytest.approx(2 / 3)
-    assert (numbers["median_m"], numbers["num_known"], numbers["num_unknown"]) == (0, 3, 1)
+    assert numbers["within_10m"] == numbers["within_1000m"] == pytest.approx(2 / 4)
+    # Each of the four has one of three images at its place, the others a degree off, or unknown.
+    assert numbers["guessing_within_10m"] == numbers["guessing_within_1000m"] == 1 / 3
+    assert found.guessing_M[-1] == pytest.approx(2 / 3)
+    assert numbers["median_m"] == pytest.approx(111_195 / 2, rel=1e-4)
+    counts = [numbers[f"num_{what}"] for what in ("known", "unknown", "left_out")]
+    assert counts == [3, 1, 1]
+    lost = replace(found, metres_N=np.array([0, np.inf, np.inf]))
+    assert "median_m" not in lost.numbers()
     shards.manifest = SimpleNamespace(coordinates={})
     assert distance_to_truth(judged, shards) is None
 
 
 def test_the_curve_of_distances_climbs_from_the_right_answers_to_all() -> None:
-    metres = np.array([0.0, 0.0, 30.0, 5000.0])
-    found = Distances(metres_N=metres, num_unknown=0)
+    metres = np.array([0.0, 0.0, 30.0, 5000.0, np.inf])
+    guessing = np.linspace(0, 1, len(GUESSED_M))
+    found = Distances(metres_N=metres, guessing_M=guessing, num_left_out=0)
     curve = DistanceCurve(title="drone to satellite", label="", distances=found)
     (axes,) = draw_distances([curve], **WORDS).axes
     steps = axes.lines[0]
     x, y = steps.get_data()
     np.testing.assert_allclose(x, [1, 1, 1, 30, 5000, 5500])
-    np.testing.assert_allclose(y, [50, 25, 50, 75, 100, 100])
-    assert [text.get_text() for text in axes.texts] == ["50.0", "75.0", "75.0", "75.0"]
+    np.testing.assert_allclose(y, [40, 20, 40, 60, 80, 80])
+    assert [text.get_text() for text in axes.texts] == ["40.0", "60.0", "60.0", "60.0"]
+    assert axes.get_xlabel().endswith("; 1 of unknown position")
+    assert axes.lines[1].get_label() == "guessing"
