@@ -197,13 +197,14 @@ class ShardConfig:
 
     layout: str = "auto"
     """How the raw folders are arranged: auto (look and say), university1652, sues200,
-    university160k, or folders (satellite/PLACE and drone/PLACE/ALTITUDE of your own). With
-    --index-only, the data set that the tars hold, if it is one of these."""
+    university160k, denseuav, gta_uav, visloc, or folders (your own: satellite/PLACE and
+    drone/PLACE/ALTITUDE). With --index-only, the data set that the tars hold, if it is one."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
     not say which places train: raw SUES-200 without all 200 ids, or folders, which are all to test
-    on by default. The words train and test mean all places."""
+    on by default. The words train and test mean all places; GTA-UAV has
+    cross-area and same-area."""
 
     coordinates: Path | None = None
     """CSV file of place,latitude,longitude in degrees, kept in the manifest; or of

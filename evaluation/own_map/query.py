@@ -16,9 +16,10 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from data_shards.config import Resampling
-from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, exif_orientation, resize
+from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, resize
 from data_shards.errors import DescriptorError
 from data_shards.formats import SUFFIXES
+from data_shards.packing.stored_image import read_header
 from data_shards.positions import Position, photo_position
 from distill.models import RetrievalModel, inference, normalize, to_device
 from distill.weights_file import load_student
@@ -188,7 +189,7 @@ def read_photo(path: Path, config: QueryConfig) -> Photo:
     """
     try:
         content = path.read_bytes()
-        pixels = decode(content, orientation=exif_orientation(content))
+        pixels = decode(content, orientation=read_header(content).orientation)
     except (OSError, DecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DescriptorError(
