@@ -23,7 +23,7 @@ from evaluation.compare.collect import in_words
 from evaluation.compare.comparison import kind_of
 from evaluation.compare.published import ends, published
 from evaluation.compare.tables import BEST, SPEED, Column, Row, Table
-from evaluation.figures.bubbles import Point, accuracy_against_cost, accuracy_axis
+from evaluation.figures.bubbles import accuracy_against_cost, accuracy_axis
 from evaluation.figures.curves import read_curves, training_curves
 from evaluation.figures.style import (
     COLUMN,
@@ -163,12 +163,13 @@ def table_charts(table: Table, metric: str) -> dict[str, Figure]:
         stem = f"{column.key[0]}_{metric}".replace("/", "_").replace("@", "_at_")
         stem = stem.replace("%", "_percent")
         for cost, (word, what, where) in costs.items():
-            if points := _points(table, column, cost, gallery=search.gallery):
+            models = _models(table, column, cost, gallery=search.gallery)
+            if len(models):
                 figures[f"{stem}_against_{'ops' if cost == 'ops' else word}"] = (
                     accuracy_against_cost(
-                        points,
+                        models,
                         title=f"{' '.join(column.head[:-1])}: accuracy against {word}",
-                        subtitle=_subtitle(table, points) + where,
+                        subtitle=_subtitle(table, models) + where,
                         metric=column.head[-1],
                         what=what,
                     )
@@ -178,39 +179,31 @@ def table_charts(table: Table, metric: str) -> dict[str, Figure]:
     return figures
 
 
-def _subtitle(table: Table, points: Sequence[Point]) -> str:
-    """Say what was tested, and what the marks of the points mean, if there are any."""
-    published = [point.label for point in points if point.is_published]
+def _subtitle(table: Table, models: pd.DataFrame) -> str:
+    """Say what was tested, and what the marks of the bubbles mean, if there are any."""
+    published = models[models.source != ""]
     words = {
         table.title: True,
-        "grey: as published": bool(published),
-        f"{ELSEWHERE} another gallery": any(label.endswith(ELSEWHERE) for label in published),
-        "bars: ± standard deviation over seeds": any(point.deviation for point in points),
+        "grey: as published": len(published) > 0,
+        f"{ELSEWHERE} another gallery": published.label.str.endswith(ELSEWHERE).any(),
+        "bars: ± standard deviation over seeds": models.deviation.any(),
     }
     return "; ".join(word for word, is_told in words.items() if is_told)
 
 
-def _points(table: Table, accuracy: Column, cost: str, *, gallery: str) -> list[Point]:
-    """Return the rows that have an accuracy, a cost and a number of parameters."""
-    points = []
+def _models(table: Table, accuracy: Column, cost: str, *, gallery: str) -> pd.DataFrame:
+    """Return the rows that have an accuracy, a cost and a number of parameters, as bubbles."""
+    models = []
     for row in table.rows:
         keys = (accuracy.key, ("", cost), ("", "parameters"))
-        if not set(keys) <= row.cells.keys():
-            continue
-        found, x, size = (row.cells[key] for key in keys)
-        is_elsewhere = row.source and row.gallery not in ("unstated", gallery)
-        points.append(
-            Point(
-                label=f"{row.label}{ELSEWHERE}" if is_elsewhere else row.label,
-                x=x.middle,
-                accuracy=found.middle / 100,
-                parameters=size.middle,
-                is_published=row.source is not None,
-                source=row.source.cite if row.source else "",
-                deviation=(found.deviation or 0.0) / 100,
-            )
-        )
-    return points
+        if set(keys) <= row.cells.keys():
+            found, x, size = (row.cells[key] for key in keys)
+            is_elsewhere = row.source and row.gallery not in ("unstated", gallery)
+            label = f"{row.label}{ELSEWHERE}" if is_elsewhere else row.label
+            source, deviation = row.source.cite if row.source else "", found.deviation or 0.0
+            models.append((label, x.middle, found.middle, deviation, size.middle, source))
+    names = ["label", "x", "accuracy", "deviation", "parameters", "source"]
+    return pd.DataFrame(models, columns=names)
 
 
 @styled

@@ -3,14 +3,14 @@
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 
 from evaluation.figures.curves import log_axis
 from evaluation.figures.style import (
@@ -43,7 +43,9 @@ FEW = 6
 LEAST_BUBBLE = 2.5
 """Diameter in points below which a bubble could not be seen."""
 
-PUBLISHED_FILL, PUBLISHED_EDGE = "#d5dbe1", "#9aa5b1"
+PUBLISHED = "#d5dbe1", "#9aa5b1"
+"""Fill and edge."""
+
 DIRECTIONS = (0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240)
 """Degrees from a bubble to its label, the preferred ones first."""
 
@@ -62,31 +64,9 @@ HIGH = 50.0
 SIZES_IN_LEGEND = (1e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One model in the picture."""
-
-    label: str
-    x: float
-    """What it costs or how fast it is: OPs, or images per second; above zero."""
-
-    accuracy: float
-    """As a fraction."""
-
-    parameters: float
-    is_published: bool
-    """Whether the numbers come from print; such points are grey."""
-
-    source: str = ""
-    """Where they were printed; each source is named once below the picture, numbered if several."""
-
-    deviation: float = 0.0
-    """Standard deviation of the accuracy over seeds, as a fraction."""
-
-
 @styled
 def accuracy_against_cost(
-    points: Sequence[Point],
+    models: pd.DataFrame,
     *,
     title: str,
     subtitle: str,
@@ -96,18 +76,18 @@ def accuracy_against_cost(
     """Draw for one column if there are few models, else for the whole width of the text.
 
     Args:
-        points: the models, runs and published ones in any order.
+        models: a line each, with `label`; `x`, what it costs or how fast it is, above zero;
+            `accuracy` in percent and its `deviation` over seeds; `parameters`; and `source`, where
+            the numbers were printed, empty for runs. Published ones are grey.
         title: what is compared.
         subtitle: on what, and at which image size, or on which device.
         metric: name of the accuracy.
-        what: the operations or the speed that `x` is, in words, the same of all points.
+        what: the operations or the speed that `x` is, in words, the same of all models.
     """
-    assert points, "the caller has something to compare"
-    width = COLUMN if len(points) <= FEW else TEXT
-    height = HEIGHTS[width]
-    figure = new_figure(width, height, title=title, subtitle=subtitle, dpi=CHART_DPI)
+    width = COLUMN if len(models) <= FEW else TEXT
+    figure = new_figure(width, HEIGHTS[width], title=title, subtitle=subtitle, dpi=CHART_DPI)
     axes = figure.subplots()
-    sources = list(dict.fromkeys(point.source for point in points if point.source))
+    sources = [source for source in models.source.unique() if source]
     notes = [
         f"{f'[{number}]' if len(sources) > 1 else 'grey'}: published, {source}"
         for number, source in enumerate(sources, start=1)
@@ -116,63 +96,83 @@ def accuracy_against_cost(
     axes.set_xlabel(
         "\n".join(line for text in (what, *notes) for line in textwrap.wrap(text, room))
     )
-    logs = [math.log10(point.x) for point in points]
-    span = max(max(logs) - min(logs), 0.3)
+    low, high = np.log10([models.x.min(), models.x.max()])
+    span = max(high - low, 0.3)
     log_axis(axes, is_short=span < 2, form=short)
-    axes.set_xlim(10 ** (min(logs) - 0.17 * span), 10 ** (max(logs) + 0.17 * span))
-    ends = [100 * (p.accuracy + sign * p.deviation) for p in points for sign in (-1, 1)]
+    axes.set_xlim(10 ** (low - 0.17 * span), 10 ** (high + 0.17 * span))
+    ends = [*(models.accuracy - models.deviation), *(models.accuracy + models.deviation)]
     axes.set_ylabel(accuracy_axis(axes, metric, ends))
 
-    area = LARGEST_BUBBLES[width] ** 2 / max(point.parameters for point in points)
-    runs = [point for point in points if not point.is_published]
-    colour_of = dict(zip(map(id, runs), colours(len(runs)), strict=True))
-    sizes = [max(area * point.parameters, LEAST_BUBBLE**2) for point in points]
+    area = LARGEST_BUBBLES[width] ** 2 / models.parameters.max()
+    sizes = (area * models.parameters).clip(lower=LEAST_BUBBLE**2)
+    is_ours = models.source == ""
+    fresh = iter(colours(is_ours.sum()))
+    looks = [(next(fresh), PAPER) if ours else PUBLISHED for ours in is_ours]
+    fills, edges = zip(*looks, strict=True)
+    drawn = models.assign(size=sizes, fill=fills, edge=edges, is_ours=is_ours)
     # Large bubbles first, so that small ones lie on top of them, whoever's they are.
-    by_size = sorted(zip(sizes, points, strict=True), key=lambda one: one[1].is_published)
-    for size, point in sorted(by_size, key=lambda one: -one[0]):
-        colour = colour_of.get(id(point), PUBLISHED_FILL)
-        edge = PUBLISHED_EDGE if point.is_published else PAPER
-        x, y = point.x, 100 * point.accuracy
-        axes.scatter(x, y, s=size, color=colour, edgecolors=edge, linewidths=0.7, zorder=4)
-        if point.deviation:
-            axes.errorbar(x, y, yerr=100 * point.deviation, color=INK, linewidth=0.8, zorder=5)
-    _size_legend(figure, area, max(point.parameters for point in points))
+    drawn = drawn.sort_values(["size", "is_ours"], ascending=False, kind="stable")
+    x, y, size, fill, edge = (drawn[name] for name in ("x", "accuracy", "size", "fill", "edge"))
+    axes.scatter(x, y, s=size, color=fill, edgecolors=edge, linewidths=0.7, zorder=4)
+    for model in models[models.deviation > 0].itertuples():
+        at, spread = (model.x, model.accuracy), model.deviation
+        axes.errorbar(*at, yerr=spread, color=INK, linewidth=0.8, zorder=5)
+    _size_legend(figure, area, models.parameters.max())
     figure.draw_without_rendering()  # the layout is final then
-    place_labels(axes, points, np.sqrt(sizes) / 2, sources)
+    place_labels(axes, models, np.sqrt(sizes.to_numpy()) / 2, sources)
     return figure
 
 
+def _size_legend(figure: Figure, area: float, most: float) -> None:
+    """Show what the areas mean below the chart, by a few round numbers of parameters."""
+    sizes = [size for size in SIZES_IN_LEGEND if most / 40 <= size <= 1.2 * most][-3:] or [most]
+    keys = [Line2D([], [], linestyle="", marker="o", color=PAPER) for _ in sizes]
+    for key, size in zip(keys, sizes, strict=True):
+        key.set(markersize=math.sqrt(area * size), markeredgecolor=QUIET)
+    largest = math.sqrt(area * sizes[-1]) / SMALL
+    figure.legend(
+        keys,
+        [short(size) for size in sizes],
+        title="area: parameters",
+        title_fontsize=VALUE,
+        loc="outside lower right",
+        handleheight=largest,
+        handlelength=largest,
+        ncols=3,
+        labelcolor=QUIET,
+    )
+
+
 def place_labels(
-    axes: Axes, points: Sequence[Point], radius_N: Floats, sources: Sequence[str]
-) -> list[Annotation]:
+    axes: Axes, models: pd.DataFrame, radius_N: Floats, sources: Sequence[str]
+) -> None:
     """Write each name where it hides least, those in a crowd first; bubbles have radii in points.
 
-    The name of a published point is quiet and has its source's number, if there are several.
+    The name of a published model is quiet and has its source's number, if there are several.
     """
     scale = 72 / axes.figure.dpi
-    at = [(point.x, 100 * point.accuracy) for point in points]
-    top = [(point.x, 100 * (point.accuracy + point.deviation)) for point in points]
-    centre_N2, top_N2 = (axes.transData.transform(ends) * scale for ends in (at, top))
-    up_N = np.maximum((top_N2 - centre_N2)[:, 1], radius_N)
+    at_N2 = models[["x", "accuracy"]].to_numpy(dtype=float)
+    top_N2 = np.stack([models.x, models.accuracy + models.deviation], axis=1)
+    centre_N2, end_N2 = (axes.transData.transform(ends) * scale for ends in (at_N2, top_N2))
+    up_N = np.maximum((end_N2 - centre_N2)[:, 1], radius_N)
     around_N2 = np.stack([radius_N, up_N], axis=1)
     taken = list(np.concatenate([centre_N2 - around_N2, centre_N2 + around_N2], axis=1))
     room = np.array(axes.get_window_extent().extents) * scale
     apart_NN = np.hypot(*(centre_N2[:, None] - centre_N2[None]).transpose(2, 0, 1))
     places = [(distance, along) for distance in DISTANCES for along in UNIT_VECTORS]
-    labels = []
     for number in np.argsort(-np.exp(-apart_NN / 30).sum(axis=1), kind="stable").tolist():
-        point, centre = points[number], centre_N2[number]
-        is_numbered = point.source and len(sources) > 1
+        name, source, centre = models.label[number], models.source[number], centre_N2[number]
+        is_numbered = source and len(sources) > 1
         label = axes.annotate(
-            point.label + (f" [{sources.index(point.source) + 1}]" if is_numbered else ""),
-            at[number],
+            f"{name} [{sources.index(source) + 1}]" if is_numbered else name,
+            at_N2[number],
             xytext=(0, 0),
             textcoords="offset points",
             ha="center",
             va="center",
-            color=QUIET if point.is_published else INK,
-            fontsize=VALUE if point.is_published else SMALL,
-            fontweight="normal" if point.is_published else "bold",
+            color=QUIET if source else INK,
+            fontsize=VALUE if source else SMALL,
+            fontweight="normal" if source else "bold",
             arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": QUIET, "shrinkA": 0},
             zorder=6,
         )
@@ -198,8 +198,6 @@ def place_labels(
         assert label.arrow_patch is not None, "asked for above"
         label.arrow_patch.set_visible(places[best][0] >= DISTANCES[2])
         taken.append(boxes[best])
-        labels.append(label)
-    return labels
 
 
 def _shared(box: Floats, other: Floats) -> float:
@@ -214,32 +212,10 @@ def accuracy_axis(axes: Axes, metric: str, ends: Sequence[float]) -> str:
     The axis begins at 0, but where all are above `HIGH`: then its name says where.
     """
     low, high = min(ends), max(ends)
-    room = 0.12 * max(high - low, 1.0)
     is_whole = low < HIGH
-    begin = min(0.0, low - 0.15 * high) if is_whole else math.floor(low - room)
+    room = 0.12 * max(high - (0.0 if is_whole else low), 1.0)
+    begin = min(0.0, low - room) if is_whole else math.floor(low - room)
     axes.set_ylim(begin, high + room)
     axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
     axes.set_ylim(begin, high + room)
     return f"{metric} (%)" if is_whole else f"{metric} (%), axis from {begin}"
-
-
-def _size_legend(figure: Figure, area: float, most: float) -> None:
-    """Show what the areas mean below the chart, by a few round numbers of parameters."""
-    sizes = [size for size in SIZES_IN_LEGEND if most / 40 <= size <= 1.2 * most][-3:] or [most]
-    keys = [
-        Line2D([], [], linestyle="", marker="o", markersize=math.sqrt(area * size))
-        for size in sizes
-    ]
-    for key in keys:
-        key.set(markerfacecolor=PAPER, markeredgecolor=QUIET)
-    figure.legend(
-        keys,
-        [short(size) for size in sizes],
-        title="area: parameters",
-        title_fontsize=VALUE,
-        loc="outside lower right",
-        handleheight=math.sqrt(area * sizes[-1]) / SMALL,  # room for the largest
-        handlelength=math.sqrt(area * sizes[-1]) / SMALL,
-        ncols=3,
-        labelcolor=QUIET,
-    )
