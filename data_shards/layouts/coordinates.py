@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.folders import same_id
@@ -52,7 +53,7 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> Table:
     found: dict[str, Position] = {}
     subject, names = "place", dict[str, list[str]]()
     try:
-        for line, cells in _rows(path, read_text(path).splitlines(keepends=True)):
+        for line, cells in _rows(path, normalize("NFC", read_text(path)).splitlines(keepends=True)):
             if not names:
                 subject = "image" if "image" in cells else "place"
                 names = _names(subject, records)
@@ -85,7 +86,7 @@ def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, list[str]]
     if subject == "place":
         return {same_id(record.place): [record.place] for record in records}
     for record in records:
-        for path in {record.path, record.key}:
+        for path in {normalize("NFC", record.path), record.key}:
             names.setdefault(path.rpartition("/")[2], []).append(f"{record.key}\n/{path}")
     return names
 
