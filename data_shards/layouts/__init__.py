@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.coordinates import Table, read_table
+from data_shards.layouts.denseuav import find_denseuav, read_denseuav
 from data_shards.layouts.folders import gaps, subfolders
+from data_shards.layouts.gta_uav import find_gta_uav, read_gta_uav
 from data_shards.layouts.left_out import left_out
 from data_shards.layouts.own_folders import LAYOUT as FOLDERS
 from data_shards.layouts.own_folders import find_folders, read_folders
@@ -19,6 +21,7 @@ from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.layouts.university160k import find_university160k, read_university160k
 from data_shards.layouts.university1652 import find_university1652, read_university1652
+from data_shards.layouts.visloc import find_visloc, read_visloc
 from data_shards.schema import ImageRecord, RawDataset
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,11 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = {
+    "denseuav": Layout(
+        find_denseuav, read_denseuav, "train/drone/ID/H80.JPG and Dense_GPS_ALL.txt"
+    ),
+    "gta_uav": Layout(find_gta_uav, read_gta_uav, "cross-area-drone2sate-test.json"),
+    "visloc": Layout(find_visloc, read_visloc, "01/drone and 01/01.csv"),
     "university1652": Layout(
         find_university1652, read_university1652, "train/satellite/ID and test/query_drone/ID"
     ),
@@ -222,9 +230,11 @@ def _point_elsewhere(raw: Path, layouts: list[str]) -> None:
 
 
 def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
+    """Yield the first of `layouts` that a folder is in: DenseUAV has University-1652's folders."""
     for name in layouts:
         if form := LAYOUTS[name].find(folder):
             yield _Place(folder=folder, layout=name, form=form)
+            return
 
 
 def _is_open(folder: Path) -> bool:

@@ -4,19 +4,17 @@ Street views stand beside them, and in training those of an image search (`googl
 et al., ACM MM 2020, and the data set's README. No protocol uses the video frames, `test/4K_drone`.
 """
 
-import os
 import re
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import Comparisons, folders_of, merge_duplicates
+from data_shards.layouts.duplicates import joined
 from data_shards.layouts.folders import (
     child,
     image_names,
-    key_name,
     places_of,
+    record_of,
     refuse_shared_places,
-    refuse_two_spellings,
     stem,
     subfolders,
 )
@@ -71,22 +69,10 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
             f"{raw} is University-1652, whose folders say which places train; leave out --split"
         )
     found = [record for folder in FOLDERS for record in _folder(raw, *folder)]
-    refuse_two_spellings(raw, (record.place for record in found))
     train = places_of(found, Role.TRAIN)
     test = places_of(found, Role.GALLERY) | places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=test)
-    comparisons = Comparisons(compared)
-    records = merge_duplicates(
-        found,
-        apart=lambda record: f"{record.name}-{'-'.join(record.roles.words)}",
-        comparisons=comparisons,
-    )
-    return RawDataset(
-        layout="university1652",
-        records=tuple(records),
-        folders=folders_of(found),
-        compared=comparisons.made,
-    )
+    return joined(raw, "university1652", found, compared=compared, is_numbered=False)
 
 
 def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[ImageRecord]:
@@ -97,16 +83,15 @@ def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[Ima
         files, on_orbit = image_names(folder), 0
         if view is View.DRONE:
             files, on_orbit = _along_the_orbit(files)
-        path = os.fspath(folder)
         records += [
-            ImageRecord(
+            record_of(
+                folder,
+                file,
                 place=folder.name,
                 view=view,
                 roles=role,
                 position=position,
                 altitude_m=orbit_altitude_m(position) if position <= on_orbit else None,
-                path=f"{path}/{file}",
-                name=key_name(stem(file)),
             )
             for position, file in enumerate(files, start=1)
         ]
