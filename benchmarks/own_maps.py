@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from data_shards.recipe import load_recipe
 from distill.config import DistillConfig
 from distill.models import build_model
-from distill.weights_file import save_weights
+from distill.weights_file import TrainingData, save_weights
 
 BLOCK = 2048
 METRES = 0.25
@@ -29,7 +29,7 @@ def newborn(path: Path, recipe: Path, *, seed: int) -> Path:
     config = replace(config, model=replace(config.model, weights="none", **width))
     model = build_model(config.model, num_places=2)
     card = path.with_suffix(".md")
-    save_weights(path, card, model, config, places=["a", "b"], layout="university1652", step=1)
+    save_weights(path, card, model, config, places=["a", "b"], step=1, trained_on=TrainingData())
     return path
 
 

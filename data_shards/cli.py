@@ -12,7 +12,7 @@ from data_shards.errors import RecipeError, ShardError
 from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
 from data_shards.manifest import PLACES, Manifest, ShardSummary
 from data_shards.packing.image_facts import image_size_advice, total
-from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
+from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of, tars_in
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
@@ -122,7 +122,7 @@ def _index(config: ShardConfig) -> int:
     """Write indexes and a manifest beside tars of others."""
     roles = roles_of([word for word in config.roles.split(",") if word])
     if config.dry_run:
-        tars = len(list(config.raw.glob("*.tar")))
+        tars = len(tars_in(config.raw))
         _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
         log.info("would index %d tars of %s", tars, config.raw)
         return 0

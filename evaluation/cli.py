@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_shards.errors import DescriptorError, RecipeError, SkyDistillError
-from data_shards.layouts.published import PUBLISHED
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import parse_command
 from data_shards.verbs import run_verb
@@ -53,7 +52,8 @@ def compare(argv: Sequence[str]) -> int:
     config = parse_command(CompareConfig, argv, prog="skydistill compare", positionals=["reports"])
     for name in ("dataset", "results", "metrics"):
         for word in getattr(config, name):
-            if not config.reports and word not in PUBLISHED and Path(word).exists():
+            is_path = Path(word).exists() and ("/" in word or name != "dataset")
+            if is_path and not config.reports:
                 raise RecipeError(
                     f"{word} was taken for a word of --{name}; give reports before the options"
                 )

@@ -19,6 +19,7 @@ ANSWERS = 10
 """Names that a submission gives per query."""
 
 NEEDED_BY = {
+    "normalize": "features",
     "gallery_checkpoint": "checkpoint",
     "information": "multi_view",
     "view_distance": "multi_view",
@@ -184,9 +185,6 @@ class EvaluateConfig:
             "--checkpoint needs --shards, and --features needs none": (
                 (self.checkpoint is None) != (not self.shards)
             ),
-            "--normalize is about --features: a model's descriptors are scaled": (
-                self.normalize and self.features is None
-            ),
             "--descriptors and --submission are written into a folder; give one with --out": (
                 is_exported and self.features is not None and self.out is None
             ),
@@ -234,7 +232,7 @@ class CompareConfig:
     """MLflow experiment that holds the runs, `skydistill` by default."""
 
     dataset: tuple[str, ...] = ()
-    """Only reports on these data sets, by layout: university1652, sues200; all by default."""
+    """Only reports on data sets of these names; all by default."""
 
     results: tuple[str, ...] = ()
     """Rows of the reports to compare, such as d2s, s2d/150m, d2s/no-distractors, d2s/refined-10 or

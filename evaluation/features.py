@@ -93,6 +93,8 @@ def evaluate_features(config: EvaluateConfig) -> int:
             rows = {"as described": measured} | ({again["how"]: again} if again else {})
             frame = pd.DataFrame(rows, index=METRICS).astype(float).T
             counts = f"{measured['num_queries']} queries in {measured['num_gallery']} images"
+            if unanswerable := measured.get("num_unanswerable"):
+                counts += f", {unanswerable} of them without a right image in the gallery"
             table = (100 * frame).to_string(float_format="{:.2f}".format)
             sys.stdout.write(f"{path.name}: {counts} (percent)\n{table}\n")
     return 0
@@ -147,6 +149,8 @@ def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any],
     try:
         ranking = rank_gallery(query, features.gallery, query_labels_Q=labels)
         measured: dict[str, Any] = metrics(ranking)
+        if unanswerable := int((ranking.offsets.diff() == 0).sum()):
+            measured["num_unanswerable"] = unanswerable
         if config.rerank:
             settings = rerank_settings(config)
             if bool(wanted_G.any()):  # where all is junk, no order finds anything

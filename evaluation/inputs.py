@@ -229,11 +229,6 @@ def plan(inputs: EvaluationInputs) -> Iterator[str]:
         f"would search all of it in the gallery of {gallery}, by its queries and by "
         f"{inputs.loaded.name}'s": gallery,
         f"would describe {queries:,} drone queries again in each of {conditions}": conditions,
-        f"would rank again by the {config.rerank_top} nearest neighbours": config.rerank,
-        f"would fuse {config.multi_view} drone views of each place, beside controls": (
-            config.multi_view
-        ),
-        f"would measure speed at batch {config.batch_size} and 1": config.measure_speed,
         f"no images for: {absent}": absent,
     }
     yield from (line for line, is_asked in lines.items() if is_asked)

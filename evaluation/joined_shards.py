@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_shards.errors import DescriptorError
-from data_shards.remote.transport import is_remote
 from data_shards.schema import View
 from data_shards.shards import ImageTable, OpenTar, RowNumbers, ShardSet
 
@@ -26,7 +24,7 @@ class JoinedShards(ShardSet):
         """Join them.
 
         Raises:
-            DescriptorError: one is given twice, or two of them hold the very same images.
+            DescriptorError: two of them hold the very same images.
         """
         self.main, self.distractors = main, tuple(distractors)
         self._parts = (main, *distractors)
@@ -95,25 +93,16 @@ def _joined_images(parts: Sequence[ShardSet]) -> ImageTable:
 
 
 def _refuse_equals(parts: Sequence[ShardSet]) -> None:
-    main = parts[0]
     seen: dict[str, ShardSet] = {}
     for part in parts:
-        content = part.manifest.content_sha256
-        other = seen.setdefault(content, part)
-        if other is part:
-            continue
-        if _place(other) == _place(part):
-            how = "with --shards and with --distractors" if other is main else "with --distractors"
-            raise DescriptorError(
-                f"{part.source} is given twice, {how}; leave it out of --distractors once"
+        other = seen.setdefault(part.manifest.content_sha256, part)
+        if other is not part:
+            why = (
+                "right answers would count as wrong ones"
+                if other is parts[0]
+                else "they count twice"
             )
-        why = "right answers would count as wrong ones" if other is main else "they count twice"
-        raise DescriptorError(
-            f"{part.source} holds the very images of {other.source}, so that {why}; give other "
-            "shards with --distractors"
-        )
-
-
-def _place(part: ShardSet) -> Path | str:
-    """Return where shards were said to lie: the folder however it is written, or the address."""
-    return part.source if is_remote(part.source) else Path(part.source).resolve()
+            raise DescriptorError(
+                f"{part.source} holds the very images of {other.source}, so that {why}; leave it "
+                "out of --distractors, or give other shards"
+            )

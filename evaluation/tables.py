@@ -3,7 +3,8 @@
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -44,54 +45,34 @@ SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 SMALL = r"\footnotesize\setlength{\tabcolsep}{4pt}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One line of a table: a result, or the mean of those that differ in their draw alone."""
 
     label: str
-    values: tuple[float, ...]
-    """In the order of `COLUMNS`, as fractions."""
-
-    deviations: tuple[float, ...] = ()
-    """Standard deviation over the draws (one less in the denominator) of all but guessing; empty
-    where there was one draw."""
-
-    @property
-    def cells(self) -> list[str]:
-        """The numbers as text."""
-        texts = [percent(value) for value in self.values]
-        for number, deviation in enumerate(self.deviations):
-            texts[number] += f" ± {percent(deviation)}"
-        return texts
+    cells: tuple[str, ...]
+    """In the order of `COLUMNS`, with the standard deviation over draws (one less in the
+    denominator) of all but guessing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """Rows that were measured in the same way."""
-
-    title: str
-    rows: tuple[Row, ...]
-
-
-def sections(report: Report) -> tuple[Section, ...]:
-    """Sort every result of a report into the sections of its table; none of them is empty."""
+def sections(report: Report) -> dict[str, list[Row]]:
+    """Sort every result of a report into the sections of its table, by title; none is empty."""
     sorted_in: dict[str, list[Result]] = {kind: [] for kind in TITLES}
     for result in report.results:
         sorted_in[_kind(result)].append(result)
-    found = []
+    found = {}
     for kind, results in ((kind, results) for kind, results in sorted_in.items() if results):
         title = TITLES[kind]
         num_draws = max(len(drawn) for drawn in _draws(results))
         if kind == "headline":
-            title = full_gallery(report)
-            is_official = report.measurement.is_official and not report.measurement.distractors
+            how, title = report.measurement, full_gallery(report)
+            is_official = how.is_official and not how.distractors
             title = f"official protocol, {title}" if is_official else title
         elif kind == "views" and num_draws > 1:
             title += f"; random: mean ± standard deviation over {num_draws} draws"
         elif kind == "rerank":
             title += f": {' / '.join(dict.fromkeys(result.rerank for result in results))}"
-        found.append(Section(title=title, rows=tuple(_rows(kind, results))))
-    return tuple(found)
+        found[title] = list(_rows(kind, results))
+    return found
 
 
 def full_gallery(report: Report) -> str:
@@ -189,7 +170,7 @@ def _few_views(results: Sequence[Result]) -> list[str]:
 def terminal(report: Report) -> Group:
     """Return the table for a terminal of `WIDTH` characters."""
     found = sections(report)
-    rows = [row for section in found for row in section.rows]
+    rows = [row for of_section in found.values() for row in of_section]
     cells = {id(row): [cell.replace(" ± ", "±") for cell in row.cells] for row in rows}
     widths = [max(map(len, column)) for column in zip(COLUMNS, *cells.values(), strict=True)]
     room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), max(len(row.label) for row in rows))
@@ -208,9 +189,9 @@ def terminal(report: Report) -> Group:
         Text(),
         table([["", *COLUMNS]], "dim"),
     ]
-    for section in found:
-        shown.append(Text(section.title, style="bold"))
-        shown += [table([[row.label, *cells[id(row)]] for row in section.rows]), Text()]
+    for title, of_section in found.items():
+        shown.append(Text(title, style="bold"))
+        shown += [table([[row.label, *cells[id(row)]] for row in of_section]), Text()]
     return Group(*shown, *(Text(note, style="dim") for note in notes(report)))
 
 
@@ -218,9 +199,9 @@ def markdown(report: Report) -> str:
     """Return the table as Markdown, with a title above and notes below."""
     lines = [f"**{_plain(whose(report))} (percent)**", "", f"| | {' | '.join(COLUMNS)} |"]
     lines.append("|---" + "|---:" * len(COLUMNS) + "|")
-    for section in sections(report):
-        lines.append(f"| **{_plain(section.title)}** |" + " |" * len(COLUMNS))
-        lines += [f"| {_plain(row.label)} | {' | '.join(row.cells)} |" for row in section.rows]
+    for title, rows in sections(report).items():
+        lines.append(f"| **{_plain(title)}** |" + " |" * len(COLUMNS))
+        lines += [f"| {_plain(label)} | {' | '.join(cells)} |" for label, cells in rows]
     return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in notes(report)), ""])
 
 
@@ -239,14 +220,11 @@ def latex(report: Report) -> str:
         rf" & {columns} \\",
     ]
     span = len(COLUMNS) + 1
-    for section in sections(report):
+    for title, rows in sections(report).items():
         lines += [
             r"\midrule",
-            rf"\multicolumn{{{span}}}{{l}}{{\emph{{{escape(section.title)}}}}} \\",
-            *(
-                rf"{escape(row.label)} & {' & '.join(map(escape, row.cells))} \\"
-                for row in section.rows
-            ),
+            rf"\multicolumn{{{span}}}{{l}}{{\emph{{{escape(title)}}}}} \\",
+            *(rf"{escape(label)} & {' & '.join(map(escape, cells))} \\" for label, cells in rows),
         ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
@@ -289,11 +267,11 @@ def _rows(kind: str, results: Sequence[Result]) -> Iterator[Row]:
             one.condition: one.condition != CLEAN,
             one.gallery: one.gallery != "full" and kind != "no-distractors",
         }
-        yield Row(
-            label=", ".join(word for word, is_told in words.items() if is_told),
-            values=tuple(math.fsum(column) / len(column) for column in columns),
-            deviations=tuple(map(statistics.stdev, columns[:-1])) if len(drawn) > 1 else (),
-        )
+        cells = [percent(math.fsum(column) / len(column)) for column in columns]
+        if len(drawn) > 1:
+            for number, column in enumerate(columns[:-1]):
+                cells[number] += f" ± {percent(statistics.stdev(column))}"
+        yield Row(", ".join(word for word, is_told in words.items() if is_told), tuple(cells))
 
 
 def _counts(results: Sequence[Result]) -> list[str]:

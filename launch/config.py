@@ -137,6 +137,10 @@ class SiteConfig:
     throttle: int = 8
     """Rows of one array that run at once, at most."""
 
+    container: str | None = None
+    """Words before every command of a row, such as `apptainer exec --nv IMAGE`; inside are the
+    checkout, its environment and the folders of data, under the same paths."""
+
     shards: str | None = None
     """Shards, instead of the sweep's."""
 

@@ -237,6 +237,7 @@ def array_script(array: JobArray, site: SiteConfig, *, sweep: str, out: Path, ro
     }
     threads = max(1, site.cpus_per_node // max(1, gpus))
     start = shlex.join([*SKYDISTILL]) if array.kind == "evaluations" else " ".join(LAUNCHER)
+    start = f"{site.container} {start}" if site.container else start
     return (
         _head(f"{sweep}-{array.name}", site, options, out=out, log="%x-%A_%a.out", root=root)
         + f"table={shlex.quote(str(SlurmPaths(out=out).table(array.name)))}\n"

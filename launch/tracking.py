@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from data_shards.errors import TrackingError
 from launch.config import SweepConfig
@@ -25,9 +26,9 @@ SECONDS_FOR_A_SERVER = "60"
 PARAMETERS = ("method", "role", "model.arch", "data.altitudes", "seed")
 PROBES = ("best/d2s/recall_at_1", "best/s2d/recall_at_1")
 COSTS = ("cost/parameters", "cost/ops", "train/images_per_second")
-"""Columns of a sweep: method and height, accuracy (the test set's are added), cost."""
+"""Columns of a sweep: method and height, accuracy, cost; accuracy on test sets comes behind."""
 
-WIDTHS = {"params": 105, "metrics": 165}
+WIDTHS = {"params": 90, "metrics": 150}
 """Of such columns, in pixels."""
 
 
@@ -133,19 +134,22 @@ def _share_view(sweep: "RunInStore", *, name: str) -> str:
     runs = sweep.client.search_runs([sweep.experiment_id], ours)
     measured = {key for run in runs for key in run.data.metrics}
     accuracy = sorted(key for key in measured if re.fullmatch(r"test/\w+(/\d+m)?/recall_at_1", key))
-    numbers = [key for key in (*PROBES, *accuracy, *COSTS) if key in measured]
+    numbers = [key for key in (*PROBES, *COSTS, *accuracy) if key in measured]
+    best = next((key for key in numbers if key.endswith("/recall_at_1")), None)
     columns = [f"params.`{key}`" for key in PARAMETERS] + [f"metrics.`{key}`" for key in numbers]
     view: dict[str, Any] = {"searchFilter": ours, "selectedColumns": columns}
     view |= {
         "columnOrder": columns,
         "columnWidths": {column: WIDTHS[column.partition(".")[0]] for column in columns},
     }
-    if numbers:
-        view |= {"orderByKey": columns[len(PARAMETERS)], "orderByAsc": False}
+    if best:
+        view |= {"orderByKey": f"metrics.`{best}`", "orderByAsc": False}
     packed = base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
     tag = f"mlflow.sharedViewState.{name}"
     sweep.client.set_experiment_tag(sweep.experiment_id, tag, f"deflate;{packed}")
-    return f"/experiments/{sweep.experiment_id}/runs?viewStateShareKey={name}"
+    # A browser that is new to MLflow opens what says nothing else as that of language models.
+    page = f"/experiments/{sweep.experiment_id}/runs?workflowType=machine_learning"
+    return f"{page}&viewStateShareKey={quote(name)}"
 
 
 @contextmanager

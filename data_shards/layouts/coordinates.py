@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.folders import same_id
@@ -51,7 +52,7 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> tuple[Coordinates,
     found: Cameras = {}
     subject, names = "place", dict[str, set[str]]()
     try:
-        for line, cells in _rows(path, read_text(path).splitlines(keepends=True)):
+        for line, cells in _rows(path, normalize("NFC", read_text(path)).splitlines(keepends=True)):
             if not names:
                 subject = "image" if "image" in cells else "place"
                 names = _names(subject, records)
@@ -92,7 +93,7 @@ def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, set[str]]:
         if subject == "place":
             names[same_id(record.place)].add(record.place)
             continue
-        parts = record.path.split("/")
+        parts = normalize("NFC", record.path).split("/")
         ends = ("/".join(parts[-number:]) for number in range(1, MOST_FOLDERS + 2))
         for called in (record.key, *ends):
             names[called].add(record.key)

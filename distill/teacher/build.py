@@ -121,9 +121,9 @@ def _write_shards(
             rows.flush()
             wait_for_all()
             if rank() == 0:
-                facts = {"key": asdict(key), "begun": {final.name: end}}
                 so_far = before + time.perf_counter() - started
-                write_json(folder / KEY_NAME, {**facts, "seconds": so_far})
+                facts = {"key": asdict(key), "seconds": so_far, "begun": {final.name: end}}
+                write_json(folder / KEY_NAME, facts)
                 if end >= num_rows:
                     aside.replace(final)
             if is_stopped:
@@ -183,12 +183,8 @@ def _begin(folder: Path, key: CacheKey, shards: ShardSet) -> dict[str, int] | No
             left_over.unlink()
         earlier = {"key": asdict(key), "seconds": 0.0}
         write_json(path, earlier)
-    begun = {
-        name: count
-        for name, count in earlier.get("begun", {}).items()
-        if (folder / name).with_suffix(".partial").is_file()
-    }
-    return begun | {rows.name: WHOLE for rows in folder.glob("*.npy")}
+    whole = {rows.name: WHOLE for rows in folder.glob("*.npy")}
+    return {**earlier.get("begun", {}), **whole}
 
 
 def _map_rows(

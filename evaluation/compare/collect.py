@@ -128,10 +128,8 @@ def _from_mlflow(uri: str, experiment: str, left_out: list[str]) -> list[Entry]:
         if not evaluations:
             without.append(name if status == "FINISHED" else f"{name} ({status})")
     if without:
-        left_out.append(
-            f"{len(without)} of {len(runs)} runs of {experiment} have no evaluation: "
-            f"{listed(without)}; skydistill evaluate adds one"
-        )
+        said = f"{len(without)} of {len(runs)} runs of {experiment} have no evaluation"
+        left_out.append(f"{said}: {listed(without)}; skydistill evaluate adds one")
     if unreadable:
         left_out.append(f"reports that cannot be read: {listed(unreadable)}")
     if not entries:

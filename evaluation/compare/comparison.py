@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
+import pandas as pd
+
 from data_shards.errors import RecipeError, require_known
 from evaluation.compare.collect import Entry, group_runs, in_words, listed, shared_measurement
 from evaluation.compare.published import ends, published, why_not_beside
@@ -122,7 +124,7 @@ def search_column(search: Result, metric: str) -> Column:
 
 
 def value_of(report: Report, column: Column) -> float | None:
-    """Return a number of a report: of a search in percent, the mean over draws of one kind."""
+    """Return a number of a report: of a search a fraction, the mean over draws of one kind."""
     if column.search is None:
         cost = report.cost
         known = {"px": report.image_size, "parameters": cost.parameters, "ops": cost.ops}
@@ -152,14 +154,13 @@ def _speed(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
 
     Of several batch sizes that all were measured at, it is the fastest.
     """
-    found = [speeds for report in reports if (speeds := _speeds(report))]
-    if not found:
+    speeds = pd.DataFrame([_speeds(report) for report in reports if report.speed])
+    shared = speeds.dropna(axis=1)
+    if speeds.empty:
         return [], []
-    shared = [setup for setup in found[0] if all(setup in one for one in found)]
-    if not shared:
-        setups = list(dict.fromkeys(setup for one in found for setup in one))
-        return [], [f"images/s are left out, they were measured apart: {listed(setups)}"]
-    fastest = max(shared, key=lambda setup: math.fsum(one[setup] for one in found))
+    if shared.empty:
+        return [], [f"images/s are left out, they were measured apart: {listed(list(speeds))}"]
+    fastest = str(shared.sum().idxmax())
     column = Column(head=("measured", "images/s"), metric=SPEED, measured_on=fastest)
     return [column], [f"images/s: {fastest}"]
 

@@ -23,10 +23,10 @@ class Cost:
     """Multiply-accumulates of one-bit numbers."""
 
     elementwise: int = 0
-    """Norms, activations, pooling and biases as ptflops counts them; 0 in older reports."""
+    """Norms, activations, pooling and biases as ptflops counts them."""
 
     buffers: int = 0
-    """Numbers that are stored beside the parameters: batch statistics; 0 in older reports."""
+    """Numbers that are stored beside the parameters: batch statistics."""
 
     @property
     def flops(self) -> int:

@@ -53,16 +53,14 @@ def cost(model: nn.Module, *, image_size: int) -> Cost:
 
     Frozen parameters count, shared ones count once; the model is left as it was.
     """
-    describer: Any = model
     image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
-    counter = _Counter()
-    layers = [layer for layer in model.modules() if isinstance(layer, OneBitLayer)]
+    counter, layers = _Counter(), [one for one in model.modules() if isinstance(one, OneBitLayer)]
     with ExitStack() as hooks, inference(model):
         for layer in layers:
             hooks.callback(layer.register_forward_pre_hook(lambda *_: counter.step(1)).remove)
             hooks.callback(layer.register_forward_hook(lambda *_: counter.step(-1)).remove)
         with counter:
-            describer.describe(image)
+            cast(Any, model).describe(image)
 
     def numbers(tensors: Iterable[Tensor]) -> int:
         return sum(tensor.numel() for tensor in set(tensors) if id(tensor) in counter.seen)
@@ -143,11 +141,9 @@ def measure_speed(
     Args:
         model: what has `describe`.
         image_size: width and height in pixels.
-        batch_size: images described at once.
         precision: float32 as stored, or autocast to another type.
         threads: of torch on a CPU; 0 means one per processor.
-        warm_up: batches before the first that counts.
-        runs: batches that count.
+        warm_up: batches before the first of the `runs` that count.
         most_seconds: after this long no further batch is begun, but `LEAST_RUNS` are finished;
             a tenth of it is for the warm-up.
     """
@@ -160,15 +156,17 @@ def measure_speed(
         images = batches[number % ROTATING_INPUTS]
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             cast(Any, model).describe(normalize(images.to(device)))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     with inference(model), ExitStack() as afterwards:
         afterwards.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(threads)
         # What libraries keep from the first batch on is no part of what describing takes.
-        warmed = _timed(describe, device, 1, most_seconds / 10, least=1)
+        warmed = _timed(describe, 1, most_seconds / 10, least=1)
         with _peak(device) as peak:
-            warmed += _timed(describe, device, warm_up - 1, most_seconds / 10, least=0)
-            milliseconds = _timed(describe, device, runs, most_seconds, least=LEAST_RUNS)
+            warmed += _timed(describe, warm_up - 1, most_seconds / 10, least=0)
+            milliseconds = _timed(describe, runs, most_seconds, least=LEAST_RUNS)
     return Speed(
         device=device_name(device),
         precision=precision,
@@ -185,12 +183,7 @@ def measure_speed(
 
 
 def _timed(
-    describe: Callable[[int], None],
-    device: torch.device,
-    runs: int,
-    most_seconds: float,
-    *,
-    least: int,
+    describe: Callable[[int], None], runs: int, most_seconds: float, *, least: int
 ) -> list[float]:
     """Return the milliseconds of each batch."""
     milliseconds: list[float] = []
@@ -200,8 +193,6 @@ def _timed(
         if len(milliseconds) >= least and start - begin > most_seconds:
             break
         describe(len(milliseconds))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
         milliseconds.append(1000 * (time.perf_counter() - start))
     return milliseconds
 

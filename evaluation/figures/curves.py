@@ -186,53 +186,44 @@ def _draw_over_k(axes: Axes, share_K: npt.NDArray[np.float64], **look: Any) -> N
     axes.plot(k_N, 100 * share_K[k_N - 1], **look)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistanceCurve:
-    """The distances of one search; curves of one title share a chart."""
-
-    title: str
-    """Direction in words."""
-
-    label: str
-    """What sets it apart in its chart, the altitude; empty where it is alone."""
-
-    distances: Distances
-
-
 @styled
-def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str) -> Figure:
+def draw_distances(
+    curves: Mapping[tuple[str, str], Distances], *, title: str, subtitle: str
+) -> Figure:
     """Draw the share of queries whose first answer lies within a distance, a chart per direction.
 
     What guessing reaches is dashed. Where a chart has a single curve, dots and words tell it at 10,
     50, 100 and 250 m.
+
+    Args:
+        curves: by direction in words, and altitude where there are several.
+        title: what is drawn.
+        subtitle: whose, on what.
     """
-    titles = list(dict.fromkeys(curve.title for curve in curves))
-    legend = [*dict.fromkeys(curve.label or FOUND for curve in curves), GUESSING]
+    titles = list(dict.fromkeys(direction for direction, _ in curves))
+    legend = [*dict.fromkeys(label or FOUND for _, label in curves), GUESSING]
     figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
-    known = np.concatenate([curve.distances.metres_N for curve in curves])
-    end_m = 1.1 * max(*known[np.isfinite(known)], WITHIN_M[-1])
+    known = np.concatenate([found.metres_N for found in curves.values()])
+    end_m = 1.1 * max([WITHIN_M[-1], *known[np.isfinite(known)]])
     shown_M = GUESSED_M[(GUESSED_M >= LEAST_M) & (GUESSED_M <= end_m)]
     for name, axes in zip(titles, all_axes, strict=True):
-        here = [curve for curve in curves if curve.title == name]
-        for curve, colour in zip(here, tones(len(here)), strict=True):
-            metres_N = curve.distances.metres_N
-            share_N = np.arange(1, len(metres_N) + 1) / len(metres_N)
-            num_known = len(metres_N) - curve.distances.num_unknown
-            least, most = map(curve.distances.share_within, (LEAST_M, end_m))
+        here = {label: found for (way, label), found in curves.items() if way == name}
+        for (label, found), colour in zip(here.items(), tones(len(here)), strict=True):
+            metres_N = found.metres_N[np.isfinite(found.metres_N)]
+            share_N = np.arange(1, len(metres_N) + 1) / len(found.metres_N)
+            least, most = map(found.share_within, (LEAST_M, end_m))
             axes.step(
-                np.concatenate([[LEAST_M], metres_N[:num_known].clip(LEAST_M), [end_m]]),
-                100 * np.concatenate([[least], share_N[:num_known], [most]]),
+                np.concatenate([[LEAST_M], metres_N.clip(LEAST_M), [end_m]]),
+                100 * np.concatenate([[least], share_N, [most]]),
                 where="post",
                 color=colour,
-                label=curve.label or FOUND,
+                label=label or FOUND,
             )
-        guessed_M = here[0].distances.guessing_M[np.isin(GUESSED_M, shown_M)]
-        axes.plot(
-            shown_M, 100 * guessed_M, color=QUIET, linewidth=1, linestyle=DASHED, label=GUESSING
-        )
+        guessed_M = 100 * next(iter(here.values())).guessing_M[np.isin(GUESSED_M, shown_M)]
+        axes.plot(shown_M, guessed_M, color=QUIET, lw=1, linestyle=DASHED, label=GUESSING)
         # Over and under a single line in turn: the marks are too close for one side.
         for number, metres in enumerate(MARKED_M if len(here) == 1 else ()):
-            share, is_above = 100 * here[0].distances.share_within(metres), number % 2 == 0
+            share, is_above = 100 * found.share_within(metres), number % 2 == 0
             axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
             axes.annotate(
                 f"{share:.1f}",
@@ -248,7 +239,7 @@ def draw_distances(curves: Sequence[DistanceCurve], *, title: str, subtitle: str
             axes, is_short=False, form=lambda m: f"{m / 1000:g} km" if m >= 1000 else f"{m:g} m"
         )
         axes.set(xlim=(LEAST_M, end_m), ylim=(-14, 116), yticks=range(0, 101, 20))
-        unknown = sum(curve.distances.num_unknown for curve in here)
+        unknown = sum(found.num_unknown for found in here.values())
         lost = f"; {unknown:,} of unknown position" if unknown else ""
         name_axes(axes, x=f"first answer, from the truth{lost}", y="queries within it (%)")
     fullest = max(all_axes, key=lambda axes: len(axes.lines))

@@ -59,25 +59,12 @@ Searches = Mapping[str, Retrieval]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hit:
-    """One gallery image that a query found."""
+class Picture:
+    """A photograph in a coloured frame, and words below it."""
 
-    image: Pixels
-    place: str
-    similarity: float
-    is_right: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class PanelRow:
-    """One query and the gallery images most like it, best first."""
-
-    image: Pixels
-    place: str
-    note: str
-    """A second line under the query: where its first right image stands."""
-
-    hits: Sequence[Hit]
+    pixels: Pixels
+    edge: str
+    caption: str
 
 
 def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
@@ -107,36 +94,26 @@ def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
     return retrieval_panel(rows, title=title, subtitle=subtitle)
 
 
-def retrieval_panel(rows: Sequence[PanelRow], *, title: str, subtitle: str) -> Figure:
+def retrieval_panel(rows: Sequence[Sequence[Picture]], *, title: str, subtitle: str) -> Figure:
     """Draw one line per query: the query, then what it found, right ones green and ticked."""
-    num_hits = max(len(row.hits) for row in rows)
     subtitle += f"  ·  {SAYS[True]}same place, {SAYS[False]}another"
-    captions = [
-        [f"{_fitting(row.place)}\n{_fitting(row.note)}"]
-        + [
-            f"{_fitting(SAYS[hit.is_right] + hit.place)}\nsimilarity {hit.similarity:.2f}"
-            for hit in row.hits
-        ]
-        for row in rows
-    ]
-    most = max(caption.count("\n") + 1 for line in captions for caption in line)
+    most = max(picture.caption.count("\n") + 1 for row in rows for picture in row)
+    columns = max(map(len, rows))
     figure, cells = pictures(
-        len(rows), 1 + num_hits, title=title, subtitle=subtitle, caption=0.12 + LINE * most
+        len(rows), columns, title=title, subtitle=subtitle, caption=0.12 + LINE * most
     )
-    for row, told, line in zip(rows, captions, cells, strict=True):
-        edges = [INK, *(RIGHT if hit.is_right else WRONG for hit in row.hits)]
-        shown = [row.image, *(hit.image for hit in row.hits)]
-        for axes, pixels, edge, caption in zip(line, shown, edges, told, strict=False):
-            show(axes, pixels, edge=edge, caption=caption)
-        for axes in line[len(shown) :]:
+    for row, line in zip(rows, cells, strict=True):
+        for picture, axes in zip(row, line, strict=False):
+            show(axes, picture.pixels, edge=picture.edge, caption=picture.caption)
+        for axes in line[len(row) :]:
             axes.set_axis_off()
-    for name, axes in zip(["query", *range(1, num_hits + 1)], cells[0], strict=True):
+    for name, axes in zip(["query", *range(1, columns)], cells[0], strict=True):
         axes.set_title(str(name), loc="center", fontsize=SMALL)
     return figure
 
 
-def _fitting(text: str) -> str:
-    return wrapped(text, CELL, size=VALUE)
+def _fitting(*lines: str) -> str:
+    return "\n".join(wrapped(line, CELL, size=VALUE) for line in lines)
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
@@ -145,29 +122,21 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     return [int(middle) for middle in (np.arange(count) + 0.5) * length / count]
 
 
-def _row(found: Retrieval, shards: ShardSet, query: int, *, note: str) -> PanelRow:
-    images = shards.images
-    query_row = int(found.query_rows[query])
+def _row(found: Retrieval, shards: ShardSet, query: int, *, note: str) -> list[Picture]:
+    place, query_row = shards.images.place, int(found.query_rows[query])
     score_G = found.gallery_GD @ found.query_QD[query]
     best = score_G.topk(min(NUM_HITS, len(score_G)))
     ranks = found.ranking.of_query(query)
-    hits = [
-        Hit(
-            image=_pixels(shards, row),
-            place=place_name(shards, row),
-            similarity=similarity,
-            is_right=bool(images.place[row] == images.place[query_row]),
-        )
-        for similarity, row in zip(
-            best.values.tolist(), found.gallery_rows[best.indices.numpy()].tolist(), strict=True
-        )
-    ]
-    return PanelRow(
-        image=_pixels(shards, query_row),
-        place=", ".join(word for word in (place_name(shards, query_row), note) if word),
-        note=f"first right: {ranks[0] + 1}" if ranks else "nothing to find",
-        hits=hits,
-    )
+    first = f"first right: {ranks[0] + 1}" if ranks else "nothing to find"
+    asked = ", ".join(word for word in (place_name(shards, query_row), note) if word)
+    row = [Picture(pixels=_pixels(shards, query_row), edge=INK, caption=_fitting(asked, first))]
+    rows = found.gallery_rows[best.indices.numpy()].tolist()
+    for hit, similarity in zip(rows, best.values.tolist(), strict=True):
+        is_right = bool(place[hit] == place[query_row])
+        caption = _fitting(SAYS[is_right] + place_name(shards, hit), f"similarity {similarity:.2f}")
+        edge = RIGHT if is_right else WRONG
+        row.append(Picture(pixels=_pixels(shards, hit), edge=edge, caption=caption))
+    return row
 
 
 def place_name(shards: ShardSet, row: int) -> str:
@@ -297,10 +266,7 @@ def contributions(
 @styled
 def draw_heat_maps(pairs: Sequence[HeatPair], *, title: str, subtitle: str) -> Figure:
     """Draw a column per pair: drone image, its heat, satellite image, its heat."""
-    told = [
-        f"{_fitting(f'{pair.place}, {pair.similarity:.2f}')}\n{_fitting(pair.note)}"
-        for pair in pairs
-    ]
+    told = [_fitting(f"{pair.place}, {pair.similarity:.2f}", pair.note) for pair in pairs]
     height = LINE * (2 + max(caption.count("\n") for caption in told)) / 4
     figure, cells = pictures(4, len(pairs), title=title, subtitle=subtitle, caption=0.14 + height)
     for pair, column, caption in zip(pairs, zip(*cells, strict=True), told, strict=True):

@@ -19,7 +19,6 @@ from evaluation.figures.charts import (
     similarity_counts,
 )
 from evaluation.figures.curves import (
-    DistanceCurve,
     draw_distances,
     draw_recall_curves,
     recall_curve,
@@ -164,11 +163,11 @@ def _charts(
                 columns=num_altitudes if num_altitudes > 1 else 2,
             ),
         )
-    distances = [
-        DistanceCurve(title=row.title, label=_altitude(row), distances=distances)
+    distances = {
+        (row.title, _altitude(row)): distances
         for row, found in searched
         if (distances := distance_to_truth(found, shards))
-    ]
+    }
     if distances:
         yield "distances", draw_distances(distances, title="Distance to the truth", **words)
     by_altitude = [row for row in report.headlines() if row.altitude_m is not None]

@@ -163,6 +163,16 @@ def test_a_table_without_json_and_a_file_with_out(
     assert set(written) == {*SEVEN, "reranked"}
 
 
+def test_queries_that_no_image_answers_are_counted(
+    arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays["query_label"][:4] = 500
+    np.savez(tmp_path / "f.npz", **arrays)
+    assert printed(capsys, tmp_path / "f.npz")["num_unanswerable"] == 4
+    evaluate_features(EvaluateConfig(features=tmp_path / "f.npz"))
+    assert "30 queries in 120 images, 4 of them without a right image" in capsys.readouterr().out
+
+
 def test_the_official_file_is_read_back_to_the_bit(
     arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,5 +320,6 @@ def test_a_gallery_of_nothing_but_junk_scores_nothing_ranked_again_too(
     measured = printed(capsys, tmp_path / "f.npz", rerank=True)
     again = measured.pop("reranked")
     assert again.pop("how")
+    assert measured.pop("num_unanswerable") == 30
     assert again == measured
     assert measured["recall@1"] == 0 and measured["num_queries"] == 30

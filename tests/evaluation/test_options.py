@@ -252,7 +252,7 @@ def test_everything_asked_for_is_told_and_nothing_written(
     [
         (["--conditions", "fogg"], "'fog'"),
         (["--image-size", "8"], "larger --image-size"),
-        (["--normalize"], "--normalize is about --features"),
+        (["--normalize"], "--normalize says nothing without --features"),
         (["--distractors", "nowhere"], "no shards at nowhere"),
         (["--dry-run", "--multi-view", "1", "--view-distance", "pose"], "are not known"),
         (["--multi-view", "2"], "has more than 2 drone views; give a smaller number"),

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from data_shards.shards import ShardSet
 from distill.config.tracking import TrackingConfig
@@ -27,6 +29,7 @@ from launch.demo import Stage
 from launch.tracking import begin_sweep, sync
 from tests.distill.conftest import save_newborn
 
+PINK = (250, 10, 200)
 CHROMIUM = shutil.which("chromium")
 PROGRAMS = [Path(shutil.which("initdb") or ""), *Path("/usr/lib/postgresql").glob("*/bin/initdb")]
 
@@ -90,7 +93,7 @@ def free_port() -> int:
 
 
 def wait_until(is_ready: Callable[[], bool], server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # on a machine that is busy with other tests
     while not is_ready():
         assert server.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
@@ -104,12 +107,12 @@ def answers(url: str) -> bool:
         return False
 
 
-def text_of_page(url: str, profile: Path) -> str:
+def text_of_page(url: str, profile: Path, *, wants: str = "--dump-dom") -> str:
     """Return what headless Chromium shows, once the page's scripts have run."""
-    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", wants]
     words += ["--disable-dev-shm-usage", f"--user-data-dir={profile}", "--no-first-run"]
-    words += ["--virtual-time-budget=15000", "--window-size=1400,1000", url]
-    shown = subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
+    words += ["--virtual-time-budget=15000", "--window-size=1900,1000", url]
+    shown = subprocess.run(words, capture_output=True, text=True, timeout=180, check=True).stdout
     return re.sub(r"<[^>]+>", " ", shown)
 
 
@@ -144,6 +147,13 @@ def test_a_sweep_is_recorded_by_a_server_and_its_page_shows_it(
         tracker.start(name=tracker.paths.folder.name, experiment="heights", uri=server, **asked)
         tracker.log_dataset("sues200", "f" * 64, "shards", context="train")
         tracker.log(3, {"probe/d2s/recall_at_1": recall})
+        tracker.log(
+            3, {"cost/parameters": 650000.0 + height, f"test/d2s/{height}m/recall_at_1": 0.25}
+        )
+        Image.new("RGB", (400, 300), PINK).save(tracker.paths.folder / "found.png")
+        tracker.log_artifact(
+            tracker.paths.folder / "found.png", folder="evaluations/sues200/figures"
+        )
         width = load_student(trained.folder).model.width
         tracker.log_model(trained.weights, width=width, register=name)
         tracker.finish("FINISHED")
@@ -164,11 +174,23 @@ def test_a_sweep_is_recorded_by_a_server_and_its_page_shows_it(
         return
     if CHROMIUM is None:
         pytest.skip("chromium is not installed; make test installs it")
-    page = text_of_page(view.removeprefix("view: "), tmp_path / "profile")
+    view = view.removeprefix("view: ")
+    page = text_of_page(view, tmp_path / "profile")
     assert all(word in page for word in ("student_150", "student_300", "data.altitudes", "[300]"))
     assert page.index("0.875") < page.index("0.625"), "the best comes first"
+    assert "cost/parameters" in page and "650300" in page, "how expensive, without scrolling"
+    assert "Model registry" in page and "Judges" not in page, "model training, not GenAI"
+    charts = text_of_page(
+        f"{view.removeprefix('view: ')}&compareRunsMode=CHART", tmp_path / "profile"
+    )
+    assert all(word in charts for word in ("student_150", "student_300", "Add chart", "cost"))
     folded = text_of_page(f"{server}/#/experiments/{experiment}/runs", tmp_path / "profile")
     assert "both heights" in folded and "student_150" not in folded
     run = f"{server}/#/experiments/{experiment}/runs/{best.run_id}"
     page = text_of_page(run, tmp_path / "profile")
     assert all(word in page for word in ("best/d2s/recall_at_1", "0.875", name, "sues200"))
+    figure, seen = "artifacts/evaluations/sues200/figures/found.png", tmp_path / "seen.png"
+    text_of_page(f"{run}/{figure}", tmp_path / "profile", wants=f"--screenshot={seen}")
+    with Image.open(seen) as screen:
+        colours = np.asarray(screen.convert("RGB")).reshape(-1, 3)
+    assert (colours == PINK).all(1).sum() > 0.9 * 400 * 300, "the figure is seen inside the page"

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -104,6 +105,11 @@ def test_a_script_asks_for_what_the_site_has_and_passes_the_checks(tmp_path: Pat
     ):
         assert f"#SBATCH {line}\n" in scripts["students-3"]
     assert "#SBATCH --nodes=1\n" in scripts["evaluate-students-3"]
+    inside = replace(SITE, container="apptainer exec --nv 'my image.sif'")
+    text = array_script(arrays["students"], inside, sweep="s", out=out, root=tmp_path)
+    (start,) = (line for line in text.splitlines() if line.startswith("start="))
+    words = shlex.split(shlex.split(start)[0].removeprefix("start="))
+    assert words[:4] == ["apptainer", "exec", "--nv", "my image.sif"] and "accelerate" in words[6]
     index, name, verb, folder, command = (
         array_table(arrays["students-3"]).splitlines()[1].split("\t")
     )

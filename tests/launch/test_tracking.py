@@ -150,7 +150,9 @@ def test_a_sweep_that_spooled_is_brought_to_its_own_store_once(out: Path) -> Non
     before, ended = everything(uri, runs), runs["a"].info.end_time
     *lines, view = sync(out)
     assert all(": 0 lines sent" in line for line in lines)
-    assert view.endswith("/#/experiments/1/runs?viewStateShareKey=heights")
+    assert view.endswith(
+        "/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=heights"
+    )
     again = runs_in(uri, "sweeps")
     assert again.keys() == runs.keys() and everything(uri, again) == before
     assert again["a"].info.end_time == ended

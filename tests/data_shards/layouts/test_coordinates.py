@@ -90,6 +90,12 @@ def test_rows_may_be_of_images(tmp_path: Path, name: str) -> None:
     assert told == ({}, {"0002/drone/b": seen})
 
 
+def test_a_photo_is_known_however_its_letters_are_composed(tmp_path: Path) -> None:
+    table = write(tmp_path, "photo,lat,lon\nCafe\u0301.JPG,1,2\nThe\u0301.JPG,3,4\n")
+    found = read_table(table, [record("1", "Caf\u00e9"), record("1", "The\u0301")]).images
+    assert [(at.lat, at.lon) for at in found.values()] == [(1.0, 2.0), (3.0, 4.0)]
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [

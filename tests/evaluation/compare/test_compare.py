@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 
 from distill.run_folder import RunPaths
 from distill.tracking import Tracker
-from evaluation.report import report_of
 from tests.evaluation.compare.conftest import (
     make_report,
     result,
@@ -122,6 +121,7 @@ def test_published_numbers_need_the_public_test_set(compare, run_folder) -> None
         ({"shards_fingerprint": "e" * 64}, "shards fingerprint f{12} in .* but e{12} in"),
         ({"trained_on": "sues200"}, "trained on University-1652 in .* but SUES-200 in"),
         ({"dataset": "sues200", "flip": True}, r"alike do not compare: dataset .*a.* but [^;]*;"),
+        ({"dataset": "my city"}, "dataset University-1652 in .*a.* but my city in .*b"),
         ({"distractors": ("d" * 64,)}, "distractors none in .* but dddd"),
         ({"decoder": "another", "ties": "x"}, "decoder .* but another .*; ties pess.* but x in"),
     ],
@@ -239,6 +239,8 @@ def test_nothing_to_compare_is_told(compare, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert "nothing to compare: give reports" in compare().sentence
+    (tmp_path / "University-1652").mkdir()  # a raw folder gives its data set its name
+    assert "nothing to compare" in compare("--dataset", "University-1652").sentence
     (tmp_path / "run").mkdir()
     assert "run holds no report" in compare("run").sentence
     assert "cannot be read" in compare("nowhere.json").sentence
@@ -265,13 +267,6 @@ def test_a_damaged_report_is_told(compare, run_folder, break_it) -> None:
     break_it(values)
     path.write_text(json.dumps(values))
     assert "is a damaged report" in compare(path).sentence
-
-
-def test_a_report_from_before_elementwise_work_was_counted_is_read() -> None:
-    report = make_report()
-    values = report.to_json()
-    del values["cost"]["elementwise"], values["cost"]["buffers"]
-    assert report_of(values, where="here").cost == report.cost
 
 
 def test_what_is_no_report_or_holds_nothing_is_told(compare, run_folder, tmp_path) -> None:

@@ -9,24 +9,18 @@ from PIL import Image
 
 from evaluation.figures.charts import recall_bars
 from evaluation.figures.curves import read_curves, training_curves
-from evaluation.figures.pictures import Hit, PanelRow, retrieval_panel
+from evaluation.figures.pictures import Picture, retrieval_panel
 from evaluation.figures.style import RIGHT, WRONG, save_figure
 
 GREY = np.full((16, 16, 3), 128, dtype=np.uint8)
 
 
-def panel_row(*is_right: bool) -> PanelRow:
-    hits = [Hit(image=GREY, place="place 1", similarity=0.5, is_right=right) for right in is_right]
-    return PanelRow(image=GREY, place="place 0", note="first right: 1", hits=hits)
-
-
-def test_hits_are_framed_by_right_and_wrong(tmp_path: Path) -> None:
-    rows = [panel_row(True, False, False), panel_row(False, True, False)]
-    figure = retrieval_panel(rows, title="newborn: drone to satellite", subtitle="2 queries")
-    shown = [axes for axes in figure.axes if axes.get_xlabel().endswith("similarity 0.50")]
-    assert [axes.get_xlabel()[0] for axes in shown] == ["✓", "✗", "✗", "✗", "✓", "✗"]
-    edges = [to_hex(axes.spines["left"].get_edgecolor()) for axes in shown]
-    assert (edges.count(RIGHT), edges.count(WRONG)) == (2, 4)
+def test_a_panel_is_written_under_its_name(tmp_path: Path) -> None:
+    query = Picture(pixels=GREY, edge=RIGHT, caption="place 0\nfirst right: 1")
+    hit = Picture(pixels=GREY, edge=WRONG, caption="place 1\nsimilarity 0.50")
+    figure = retrieval_panel([[query, hit, hit], [query, hit]], title="newborn", subtitle="")
+    edges = [to_hex(axes.spines["left"].get_edgecolor()) for axes in figure.axes if axes.axison]
+    assert (edges.count(RIGHT), edges.count(WRONG)) == (2, 3)
     with Image.open(save_figure(figure, tmp_path / "figures" / "panel.png")) as image:
         assert image.width > 500
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["panel.png"]

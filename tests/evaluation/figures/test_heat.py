@@ -13,14 +13,11 @@ from distill.run_folder import RunPaths
 from distill.weights_file import load_student
 from evaluation.figures.pictures import (
     HeatPair,
-    Hit,
-    PanelRow,
     contributions,
     draw_heat_maps,
     feature_maps,
     heat_pairs,
     heated,
-    retrieval_panel,
 )
 
 
@@ -83,13 +80,10 @@ def test_no_name_is_cut_short() -> None:
         note="rank 1",
         similarity=0.5,
     )
-    hit = Hit(image=grey, place=name, similarity=0.5, is_right=True)
-    row = PanelRow(image=grey, place=name, note="first right: 1", hits=[hit])
-    words = {"title": "", "subtitle": ""}
-    for figure in (draw_heat_maps([pair], **words), retrieval_panel([row], **words)):
-        told = ["".join(axes.get_xlabel().split()) for axes in figure.axes]
-        assert sum("".join(name.split()) in caption for caption in told) >= 1
-        assert not any("…" in caption for caption in told)
+    figure = draw_heat_maps([pair], title="", subtitle="")
+    told = ["".join(axes.get_xlabel().split()) for axes in figure.axes]
+    assert any("".join(name.split()) in caption for caption in told)
+    assert not any("…" in caption for caption in told)
 
 
 def test_the_maps_are_those_that_the_pool_sees(run: RunPaths) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import rcParams
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -146,6 +147,11 @@ def test_a_panel_of_altitudes_has_two_queries_of_each(
     captions = [axes.get_xlabel().split("\n")[0] for axes in figure.axes]
     for height in searches:
         assert sum(caption.endswith(f", {height}") for caption in captions) == 2
+    for axes, caption in zip(figure.axes, captions, strict=True):
+        edge = to_hex(axes.spines["left"].get_edgecolor())
+        wanted = {style.RIGHT: "✓", style.WRONG: "✗"}.get(edge)
+        assert wanted is None or caption.startswith(wanted)
+    assert any(caption.startswith("✓") for caption in captions)
     texts = [text.get_text() for text in figure.texts]
     assert any(text.startswith("6 queries, 7 gallery images each") for text in texts)
 

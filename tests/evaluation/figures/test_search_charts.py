@@ -13,7 +13,6 @@ from data_shards.manifest import Manifest
 from evaluation.figures import charts as similarity
 from evaluation.figures.charts import SimilarityCounts, draw_similarity, similarity_counts
 from evaluation.figures.curves import (
-    DistanceCurve,
     draw_distances,
     draw_recall_curves,
     recall_curve,
@@ -185,8 +184,7 @@ def test_the_curve_of_distances_climbs_from_the_right_answers_to_all() -> None:
     metres = np.array([0.0, 0.0, 30.0, 5000.0, np.inf])
     guessing = np.linspace(0, 1, len(GUESSED_M))
     found = Distances(metres_N=metres, guessing_M=guessing, num_left_out=0)
-    curve = DistanceCurve(title="drone to satellite", label="", distances=found)
-    (axes,) = draw_distances([curve], **WORDS).axes
+    (axes,) = draw_distances({("drone to satellite", ""): found}, **WORDS).axes
     steps = axes.lines[0]
     x, y = steps.get_data()
     np.testing.assert_allclose(x, [1, 1, 1, 30, 5000, 5500])
@@ -194,3 +192,5 @@ def test_the_curve_of_distances_climbs_from_the_right_answers_to_all() -> None:
     assert [text.get_text() for text in axes.texts] == ["40.0", "60.0", "60.0", "60.0"]
     assert axes.get_xlabel().endswith("; 1 of unknown position")
     assert axes.lines[1].get_label() == "guessing"
+    lost = replace(found, metres_N=np.array([np.inf]))
+    assert draw_distances({("drone to satellite", ""): lost}, **WORDS).axes, "none is known"

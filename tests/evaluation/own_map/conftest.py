@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
 from distill.config.objectives import InfoNceConfig
 from distill.models import build_model
-from distill.weights_file import save_weights
+from distill.weights_file import TrainingData, save_weights
 from evaluation.cli import index, query
 from evaluation.own_map.ground import Place
 from evaluation.own_map.maps import Map, open_map
@@ -99,7 +99,7 @@ def born(path: Path, *, seed: int) -> Path:
     model = build_model(config.model, num_places=3)
     places = ["a", "b", "c"]
     card = path.with_suffix(".md")
-    save_weights(path, card, model, config, places=places, layout="university1652", step=10)
+    save_weights(path, card, model, config, places=places, step=10, trained_on=TrainingData())
     return path
 
 
