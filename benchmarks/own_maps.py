@@ -29,7 +29,7 @@ def newborn(path: Path, recipe: Path, *, seed: int) -> Path:
     config = replace(config, model=replace(config.model, weights="none", **width))
     model = build_model(config.model, num_places=2)
     card = path.with_suffix(".md")
-    save_weights(path, card, model, config, places=["a", "b"], trained_on=TrainingData(), step=1)
+    save_weights(path, card, model, config, places=["a", "b"], step=1, trained_on=TrainingData())
     return path
 
 

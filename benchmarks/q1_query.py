@@ -31,7 +31,8 @@ def made_index() -> Index:
     """Return an index of random descriptors over a grid of tiles, 80 m wide, 40 m apart."""
     tiles = np.zeros(TILES, dtype=TILE)
     row, column = np.divmod(np.arange(TILES), 400)
-    tiles["lat"], tiles["lon"] = 30 + row * 40 / 111_000, -98 + column * 40 / 96_000
+    places = 30 + row * 40 / 111_000, -98 + column * 40 / 96_000
+    tiles["place"] = np.column_stack(places)
     tiles["footprint_m"] = 80
     random = torch.Generator().manual_seed(SEED)
     manifest = IndexManifest(

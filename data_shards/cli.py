@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
-from data_shards.errors import ShardError
+from data_shards.errors import RecipeError, ShardError
 from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
 from data_shards.manifest import PLACES, Manifest, ShardSummary
 from data_shards.packing.image_facts import image_size_advice, total
-from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of
+from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of, tars_in
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
@@ -38,6 +38,8 @@ MOST_PROBLEMS = 20
 def synth(argv: Sequence[str]) -> int:
     """Render a synthetic world in the folder layout of a public data set."""
     config = parse_command(SynthConfig, argv, prog="skydistill synth", positionals=["out"])
+    if config.map:
+        return _synth_map(config)
     with show_progress("rendering places", unit="images") as progress:
         world = write_world(config, progress=progress)
     log.info(
@@ -49,6 +51,22 @@ def synth(argv: Sequence[str]) -> int:
         world.seconds,
         world.images_per_second,
     )
+    return 0
+
+
+def _synth_map(config: SynthConfig) -> int:
+    try:
+        from data_shards.synth.ground_map import write_map
+    except ImportError as error:
+        raise RecipeError(
+            f"--map needs {error.name}, which is not installed; install skydistill[maps]"
+        ) from error
+    if config.dry_run:
+        log.info("would write a map of %d places to %s", config.test_places, config.out)
+        return 0
+    with show_progress("rendering a map", unit="places") as progress:
+        count = write_map(config, progress=progress)
+    log.info("%s holds a map of %d places, and a photograph of each", config.out, count)
     return 0
 
 
@@ -104,7 +122,7 @@ def _index(config: ShardConfig) -> int:
     """Write indexes and a manifest beside tars of others."""
     roles = roles_of([word for word in config.roles.split(",") if word])
     if config.dry_run:
-        tars = len(list(config.raw.glob("*.tar")))
+        tars = len(tars_in(config.raw))
         _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
         log.info("would index %d tars of %s", tars, config.raw)
         return 0

@@ -143,6 +143,11 @@ class SynthConfig:
     workers: int = bounded(0, at_least=0, at_most=4096)
     """Processes that render; 0 means one per processor."""
 
+    map: bool = False
+    """Write a map of the test places (map.tif), a photograph straight down on each with what a
+    drone's camera says of where it was (photos), and where their centres lie (truth.csv) instead of
+    a data set; needs skydistill[maps]."""
+
     dry_run: bool = False
     """Say what would be written, and stop."""
 
@@ -192,13 +197,14 @@ class ShardConfig:
 
     layout: str = "auto"
     """How the raw folders are arranged: auto (look and say), university1652, sues200,
-    university160k, or folders (satellite/PLACE and drone/PLACE/ALTITUDE of your own). With
-    --index-only, the data set that the tars hold, if it is one of these."""
+    university160k, denseuav, gta_uav, visloc, or folders (your own: satellite/PLACE and
+    drone/PLACE/ALTITUDE). With --index-only, the data set that the tars hold, if it is one."""
 
     split: Path | None = None
     """YAML file that lists the ids under train (and, if wanted, under test) where the folders do
     not say which places train: raw SUES-200 without all 200 ids, or folders, which are all to test
-    on by default. The words train and test mean all places."""
+    on by default. The words train and test mean all places; GTA-UAV has
+    cross-area and same-area."""
 
     coordinates: Path | None = None
     """CSV file of place,latitude,longitude in degrees, kept in the manifest; or of

@@ -177,20 +177,11 @@ def _reason(content: Content, error: Exception) -> str:
     return "neither JPEG, PNG nor WebP" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def exif_orientation(content: Content) -> int:
+def orientation_in(image: Image.Image) -> int:
     """Return the orientation 1 to 8 by which `PIL.ImageOps.exif_transpose` would turn an image.
 
-    It stands in EXIF or XMP, in any format: 6 is a picture to be turned by a quarter clockwise, 3
-    by a half. A damaged header says nothing.
+    It stands in EXIF or XMP, in any format: 6 is a picture to be turned by a quarter clockwise.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return orientation_in(image)
-    except BAD_HEADER:
-        return UPRIGHT
-
-
-def orientation_in(image: Image.Image) -> int:
     value = image.getexif().get(ExifTags.Base.Orientation)
     return next((known for known in TURNED if known == value), UPRIGHT)  # 6.0 is 6, as for Pillow
 

@@ -15,11 +15,12 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from mmap import ACCESS_READ, ACCESS_WRITE, mmap
 from multiprocessing.connection import Connection
@@ -47,7 +48,7 @@ CHUNK = 16
 AHEAD = 2
 """Chunks that a process has, so that it decodes one while a thread here waits for the lock."""
 
-MOST_MAPPED = 64
+MOST_MAPPED = 128
 """Tars, and pieces of memory, that a process looks at: those used last."""
 
 NOT_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -263,58 +264,48 @@ def serve(descriptor: int) -> None:
     The answer to a chunk is None, or the number of an image in it and why it cannot be decoded, or
     an error of ours.
     """
-    line, scratch, pieces, tars = Connection(descriptor), Scratch(), _Mapped(), _Mapped()
+    line, scratch = Connection(descriptor), Scratch()
     with suppress(EOFError, ConnectionError):
         while True:
             chunk: Chunk | None = line.recv()
             if chunk is None:
-                pieces, tars = _Mapped(), _Mapped()
+                _mapped.cache_clear()
                 continue
             try:
-                line.send(_fill(chunk, pieces, tars, scratch))
+                line.send(_fill(chunk, scratch))
             except Exception as error:  # noqa: BLE001 - whatever it is, the training tells it
                 if not isinstance(error, SkyDistillError):
                     error.add_note(traceback.format_exc())
                 line.send(error)
 
 
-class _Mapped:
-    """Files mapped into memory, those that were asked for last."""
+@lru_cache(MOST_MAPPED)
+def _mapped(file: OpenTar | SharedPiece) -> mmap:
+    """Return a file's content, writable where it is memory.
 
-    def __init__(self) -> None:
-        self._of: OrderedDict[tuple[str, int], mmap] = OrderedDict()
-
-    def open(self, file: OpenTar | SharedPiece) -> mmap:
-        """Return a file's content, writable where it is memory.
-
-        Raises:
-            ShardError: it is another file than that which was mapped by who asks.
-        """
-        if file not in self._of:
-            inode = file.inode if isinstance(file, OpenTar) else None
-            with open(file.path, "r+b" if inode is None else "rb") as opened:
-                if inode not in (None, os.fstat(opened.fileno()).st_ino):
-                    raise ShardError(f"{file.path} was replaced while it was read; start again")
-                access = ACCESS_WRITE if inode is None else ACCESS_READ
-                self._of[file] = mmap(opened.fileno(), 0, access=access)
-        self._of.move_to_end(file)
-        while len(self._of) > MOST_MAPPED:
-            self._of.popitem(last=False)
-        return self._of[file]
+    Raises:
+        ShardError: it is another file than that which was mapped by who asks.
+    """
+    inode = file.inode if isinstance(file, OpenTar) else None
+    with open(file.path, "r+b" if inode is None else "rb") as opened:
+        if inode not in (None, os.fstat(opened.fileno()).st_ino):
+            raise ShardError(f"{file.path} was replaced while it was read; start again")
+        access = ACCESS_WRITE if inode is None else ACCESS_READ
+        return mmap(opened.fileno(), 0, access=access)
 
 
-def _fill(chunk: Chunk, pieces: _Mapped, tars: _Mapped, scratch: Scratch) -> tuple[int, str] | None:
+def _fill(chunk: Chunk, scratch: Scratch) -> tuple[int, str] | None:
     """Fill the images of a chunk; return which cannot be decoded, and why."""
     memories = []
     for piece, start, shape in chunk.into:
-        there = np.frombuffer(pieces.open(piece), np.uint8, math.prod(shape), start)
+        there = np.frombuffer(_mapped(piece), np.uint8, math.prod(shape), start)
         memories.append(there.reshape(shape))
     into = zip(*memories, strict=True)
     for at, (stored, turned, places) in enumerate(
         zip(chunk.stored, chunk.orientation, into, strict=True)
     ):
         tar, offset, size = stored
-        content = memoryview(tars.open(tar))[offset : offset + size]
+        content = memoryview(_mapped(tar))[offset : offset + size]
         try:
             bring(
                 content,

@@ -8,14 +8,16 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 
 from data_shards.errors import LayoutError
-from data_shards.schema import ImageRecord
+from data_shards.layouts.folders import natural, refuse_two_spellings
+from data_shards.schema import ImageRecord, RawDataset, View
 from data_shards.usable_cpus import usable_cpus
 
 
@@ -60,11 +62,6 @@ STAMP = struct.Struct("<qqq")
 Pair = tuple[Path, Path]
 
 
-def folders_of(records: Iterable[ImageRecord]) -> frozenset[str]:
-    """Return the folders of images, before `merge_duplicates` passes some of them over."""
-    return frozenset(os.path.dirname(record.path) for record in records)
-
-
 class Comparisons:
     """Comparisons of files, left out where the last run made them and nobody touched a file since.
 
@@ -89,6 +86,54 @@ class Comparisons:
         # Where some differ, they are few and this is rare: they are simply compared again.
         self.made = sha.hexdigest() if all(is_same) else ""
         return is_same
+
+
+def by_role(record: ImageRecord) -> str:
+    """Name an image beside another of its key after what it is for."""
+    return f"{record.name}-{'-'.join(record.roles.words)}"
+
+
+def joined(
+    raw: Path,
+    layout: str,
+    found: Sequence[ImageRecord],
+    *,
+    compared: str,
+    split: str = "folders",
+    apart: Callable[[ImageRecord], str] = by_role,
+    is_numbered: bool = True,
+) -> RawDataset:
+    """Return a data set of the images that a layout found, each of several folders once.
+
+    Args:
+        raw: where they were found.
+        layout: its name.
+        found: the images in the order of preference, see `merge_duplicates`.
+        compared: `RawDataset.compared` of an earlier run.
+        split: what decided which places train.
+        apart: see `merge_duplicates`.
+        is_numbered: whether images of a place and view count from 1: altitude by altitude, then as
+            files are called. So an altitude is contiguous in a tar.
+
+    Raises:
+        LayoutError: a place is spelled in two ways, or two images have one name.
+    """
+    refuse_two_spellings(raw, (record.place for record in found))
+    comparisons = Comparisons(compared)
+    records = merge_duplicates(found, apart=apart, comparisons=comparisons)
+    if is_numbered:
+        records.sort(key=lambda record: (record.altitude_m or 0, natural(record.name)))
+        counts = Counter[tuple[str, View]]()
+        for at, record in enumerate(records):
+            counts[record.place, record.view] += 1
+            records[at] = replace(record, position=counts[record.place, record.view])
+    return RawDataset(
+        layout=layout,
+        records=tuple(records),
+        split=split,
+        folders=frozenset(os.path.dirname(record.path) for record in found),
+        compared=comparisons.made,
+    )
 
 
 def merge_duplicates(

@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 from data_shards.errors import LayoutError
 from data_shards.formats import SUFFIXES
-from data_shards.schema import ImageRecord, Role, View
+from data_shards.schema import ImageRecord, Position, Role, View
 
 DIGITS = re.compile("([0-9]+)")
 NO_KEY = re.compile("[^0-9A-Za-z_-]+")
@@ -85,6 +85,31 @@ def suffix_of(file: str) -> str:
 def key_name(stem: str) -> str:
     """Return a file's stem as it may stand in a key: without dots, blanks and the like."""
     return NO_KEY.sub("-", normalize("NFC", stem))
+
+
+def record_of(
+    folder: str | Path,
+    file: str,
+    *,
+    place: str,
+    view: View,
+    roles: Role,
+    position: int = 1,
+    altitude_m: float | None = None,
+    camera: Position | None = None,
+    prefix: str = "",
+) -> ImageRecord:
+    """Describe an image file."""
+    return ImageRecord(
+        place=place,
+        view=view,
+        roles=roles,
+        position=position,
+        altitude_m=altitude_m,
+        path=f"{folder}/{file}",
+        name=prefix + key_name(stem(file)),
+        camera=camera,
+    )
 
 
 def same_id(place: str) -> str:

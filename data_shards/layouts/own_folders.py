@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from data_shards.layouts.duplicates import Comparisons, folders_of, merge_duplicates
-from data_shards.layouts.folders import child, refuse_two_spellings, subfolders
+from data_shards.layouts.duplicates import joined
+from data_shards.layouts.folders import child, subfolders
 from data_shards.layouts.split import choose_split
-from data_shards.layouts.sues200 import heights_in, numbered, records_in
+from data_shards.layouts.sues200 import heights_in, records_in
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 
 LAYOUT = "folders"
@@ -36,7 +36,6 @@ def read_folders(raw: Path, *, split: Path | None = None, compared: str = "") ->
     """
     found = [record for view in VIEWS for record in _records(raw, view)]
     places = {record.place for record in found}
-    refuse_two_spellings(raw, places)
     chosen = choose_split(raw, places, file=split, layout=LAYOUT)
     train = chosen.train_of(places)
     with_photos = {record.place for record in found if record.view is View.DRONE}
@@ -48,18 +47,13 @@ def read_folders(raw: Path, *, split: Path | None = None, compared: str = "") ->
         is_asked = record.place in with_photos
         return Role.GALLERY | Role.QUERY if is_asked else Role.GALLERY
 
-    comparisons = Comparisons(compared)
-    records = merge_duplicates(
+    return joined(
+        raw,
+        LAYOUT,
         [replace(record, roles=roles(record)) for record in found],
-        apart=lambda record: f"{record.name}-{record.suffix}",
-        comparisons=comparisons,
-    )
-    return RawDataset(
-        layout=LAYOUT,
-        records=numbered(records),
+        compared=compared,
         split=chosen.name,
-        folders=folders_of(found),
-        compared=comparisons.made,
+        apart=lambda record: f"{record.name}-{record.suffix}",
     )
 
 

@@ -6,25 +6,20 @@ of a place repeated under every height: `Training/HEIGHT/{drone,satellite}/ID` a
 train as well (spec bicrossnet 1.2).
 """
 
-import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import Comparisons, folders_of, merge_duplicates
+from data_shards.layouts.duplicates import by_role, joined
 from data_shards.layouts.folders import (
     child,
     child_like,
     image_names,
-    key_name,
-    natural,
     places_of,
+    record_of,
     refuse_shared_places,
-    refuse_two_spellings,
-    stem,
     subfolders,
 )
 from data_shards.layouts.split import choose_split
@@ -84,7 +79,6 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
         )
     found, name = list((_split_records if is_split else _raw_records)(raw)), "folders"
     places = {record.place for record in found}
-    refuse_two_spellings(raw, places)
     if is_split:
         if split is not None:
             raise LayoutError(
@@ -105,34 +99,9 @@ def read_sues200(raw: Path, *, split: Path | None = None, compared: str = "") ->
             return f"{record.name}-{record.suffix}"
         if record.view is View.SATELLITE:
             return f"{record.name}-{record.source.parents[2].name}"
-        return f"{record.name}-{'-'.join(record.roles.words)}"
+        return by_role(record)
 
-    comparisons = Comparisons(compared)
-    records = merge_duplicates(found, apart=apart, comparisons=comparisons)
-    return RawDataset(
-        layout=LAYOUT,
-        records=numbered(records),
-        split=name,
-        folders=folders_of(found),
-        compared=comparisons.made,
-    )
-
-
-def numbered(records: Iterable[ImageRecord]) -> tuple[ImageRecord, ...]:
-    """Count the images of a place and view from 1: altitude by altitude, then as files are called.
-
-    So an altitude is contiguous in a tar, and place, view and position name one image.
-    """
-    groups: dict[tuple[str, View], list[ImageRecord]] = defaultdict(list)
-    for record in sorted(
-        records, key=lambda record: (record.altitude_m or 0, natural(record.name))
-    ):
-        groups[record.place, record.view].append(record)
-    return tuple(
-        replace(record, position=position)
-        for group in groups.values()
-        for position, record in enumerate(group, start=1)
-    )
+    return joined(raw, LAYOUT, found, compared=compared, split=name, apart=apart)
 
 
 def _raw_records(raw: Path) -> Iterator[ImageRecord]:
@@ -171,17 +140,15 @@ def heights_in(folder: Path) -> dict[int, Path]:
 def records_in(folder: Path, place: str, view: View, height: int | None) -> Iterator[ImageRecord]:
     """Yield the images of one folder; the roles are not known yet and stand as none."""
     altitude = height if view is View.DRONE else None
-    before = "" if altitude is None else f"{altitude}-"
-    root = os.fspath(folder)
     for file in image_names(folder):
-        yield ImageRecord(
+        yield record_of(
+            folder,
+            file,
             place=place,
             view=view,
             roles=Role(0),
-            position=1,
             altitude_m=None if altitude is None else float(altitude),
-            path=f"{root}/{file}",
-            name=before + key_name(stem(file)),
+            prefix="" if altitude is None else f"{altitude}-",
         )
 
 

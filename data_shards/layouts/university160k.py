@@ -15,8 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_shards.errors import LayoutError
-from data_shards.layouts.duplicates import folders_of
-from data_shards.layouts.folders import child, child_like, image_names, key_name, stem, subfolders
+from data_shards.layouts.folders import (
+    child,
+    child_like,
+    image_names,
+    key_name,
+    record_of,
+    stem,
+    subfolders,
+)
 from data_shards.schema import ImageRecord, RawDataset, Role, View
 from data_shards.text_files import read_text
 
@@ -57,7 +64,8 @@ def read_university160k(raw: Path, *, split: Path | None = None, compared: str =
         while not image_names(queries) and len(inner := subfolders(queries)) == 1:
             queries = inner[0]
         records += _queries(queries, raw / ORDER)
-    return RawDataset(layout=LAYOUT, records=tuple(records), folders=folders_of(records))
+    folders = frozenset(os.path.dirname(record.path) for record in records)
+    return RawDataset(layout=LAYOUT, records=tuple(records), folders=folders)
 
 
 def _tiles(folder: Path) -> Iterator[ImageRecord]:
@@ -74,7 +82,7 @@ def _tiles(folder: Path) -> Iterator[ImageRecord]:
                 "one of them away"
             )
         seen[name] = file
-        yield _record(folder, file, place=name, view=View.SATELLITE, role=Role.GALLERY)
+        yield record_of(folder, file, place=name, view=View.SATELLITE, roles=Role.GALLERY)
 
 
 def _queries(folder: Path, order: Path) -> Iterator[ImageRecord]:
@@ -96,21 +104,9 @@ def _queries(folder: Path, order: Path) -> Iterator[ImageRecord]:
             )
         _told_name(folder, name)
         place = f"query-{number:06d}"
-        yield _record(folder, name, place=place, view=View.DRONE, role=Role.QUERY)
+        yield record_of(folder, name, place=place, view=View.DRONE, roles=Role.QUERY)
     if not names:
         raise LayoutError(f"{order} is empty; put the challenge's file there")
-
-
-def _record(folder: Path, file: str, *, place: str, view: View, role: Role) -> ImageRecord:
-    return ImageRecord(
-        place=place,
-        view=view,
-        roles=role,
-        position=1,
-        altitude_m=None,
-        path=os.path.join(folder, file),
-        name=stem(file),
-    )
 
 
 def _told_name(folder: Path, file: str) -> str:

@@ -120,7 +120,7 @@ def index_tars(
     old = _earlier(folder)
     tars, walk = [], partial(_walk, roles=roles, is_decoded=is_decoded)
     with ThreadPoolExecutor(workers or usable_cpus()) as pool:
-        for tar in pool.map(walk, paths := _tars_in(folder)):
+        for tar in pool.map(walk, paths := tars_in(folder)):
             tars.append(tar)
             progress(len(tars), len(paths))
     unreadable = [problem for tar in tars for problem in tar.unreadable]
@@ -171,7 +171,12 @@ def _earlier(folder: Path) -> Manifest | None:
     return old
 
 
-def _tars_in(folder: Path) -> list[Path]:
+def tars_in(folder: Path) -> list[Path]:
+    """Return the tars of a folder by their names, without what a Mac leaves beside them.
+
+    Raises:
+        ShardError: it cannot be read, or holds none.
+    """
     try:
         names = sorted(filter(is_shown, os.listdir(folder)))
     except OSError as error:

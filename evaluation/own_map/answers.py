@@ -23,7 +23,7 @@ from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
 from evaluation.own_map.index import Index
-from evaluation.own_map.query import Answer, answer_photos, near
+from evaluation.own_map.query import Answer, answer_photos
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ SDM_PER_DEGREE = 5e3
 """Spatial distance metric of DenseUAV (Dai et al., IEEE TIP 2024; `evaluateDistance.py` of their
 code): the first K tiles weigh 1, 1 - 1/K, ..., and each counts exp(-5000 * degrees off)."""
 
+ANTIPODE_M = 2e7
 Truth = Mapping[str, Place]
 
 MAP_PIXELS, PICTURE_PIXELS, PICTURES = 1400, 160, 5
@@ -45,16 +46,14 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     Raises:
         SkyDistillError: something cannot be read, or a file cannot be written.
     """
-    options = ("csv", "geojson", "kml", "html")
-    files = {path: name for name in options if (path := getattr(config, name))}
-    names = {path: f"--{name}" for path, name in files.items()}
-    for path, option in names.items():
-        refuse_unfit(path, overwrite=config.overwrite, option=option, is_folder=False)
+    files = {name: path for name in FORMS if (path := getattr(config, name))}
+    for name, path in files.items():
+        refuse_unfit(path, overwrite=config.overwrite, option=f"--{name}", is_folder=False)
     truth = read_truth(config.truth) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
-    for path, name in files.items():
-        with writing(path, option=names[path]):
+    for name, path in files.items():
+        with writing(path, option=f"--{name}"):
             write_text_aside(path, FORMS[name](told, index, answers))
         log.info("wrote %s", path)
     shown = json.dumps(told) if config.json else rendered("answers.txt", told=told, within=WITHIN_M)
@@ -91,8 +90,8 @@ def truth_of(answer: Answer, truth: Truth) -> Place | None:
 def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth) -> Any:
     """Return how far answers lie from the truth, and what guessing and the prior alone would get.
 
-    `tiles` are the first tiles, `answers` what is answered where some are matched; a photograph
-    without any answer lies infinitely far.
+    `tiles` are the first tiles, `answers` what is answered where they are matched; a photograph
+    without an answer counts as on the other side of the Earth.
     """
     pairs = [(one, place) for one in answers if (place := truth_of(one, truth))]
     told: dict[str, Any] = {
@@ -108,15 +107,16 @@ def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth
     for name, places in ways.items():
         if places:
             both = zip(places, pairs, strict=True)
-            far = [distance_m(at, to)[0] if at else np.inf for at, (_, to) in both]
+            far = [distance_m(at, to)[0] if at else ANTIPODE_M for at, (_, to) in both]
             told[name] = _shares(np.array(far))
     if pairs:
         for count in SDM_AT:
             told["tiles"][f"sdm@{count}"] = float(np.mean([_sdm(*one, count) for one in pairs]))
-        tiles = index.tiles
-        centres = np.column_stack([tiles["lat"], tiles["lon"]])
+        centres = index.tiles["place"]
         guesses = [
-            distance_m(to, centres[near(tiles, one.prior, config.within)] if one.prior else centres)
+            distance_m(to, centres)[distance_m(one.prior, centres) <= config.within]
+            if one.prior
+            else distance_m(to, centres)
             for one, to in pairs
         ]
         told["guessing"] = _shares(np.concatenate(guesses))
@@ -130,7 +130,7 @@ def _shares(metres: Numbers) -> dict[str, float]:
 
 def _sdm(answer: Answer, place: Place, count: int) -> float:
     tiles = answer.found.tiles[:count]
-    degrees = np.hypot(tiles["lat"] - place[0], tiles["lon"] - place[1])
+    degrees = np.linalg.norm(tiles["place"] - place, axis=1)
     weights = 1 - np.arange(count) / count
     return float((np.exp(-SDM_PER_DEGREE * degrees) * weights[: len(tiles)]).sum() / weights.sum())
 
@@ -139,14 +139,14 @@ def in_values(
     index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth | None
 ) -> dict[str, Any]:
     """Return everything that was found, in plain values, as `--json` prints it."""
-    calibration = None
-    for used in index.manifest.calibrations:
-        if used.rotations == answers[0].rotations:
-            calibration = asdict(used) | {"least_confidence": config.least_confidence}
-            for name in ("accepted_here", "accepted_elsewhere"):
-                calibration[name] = float(
-                    np.interp(config.least_confidence, LEVELS, getattr(used, name))
-                )
+    calibration, least = None, config.least_confidence
+    if used := answers[0].calibration:
+        shares = {
+            "accepted_here": used.accepted_here,
+            "accepted_elsewhere": used.accepted_elsewhere,
+        }
+        told = {name: float(np.interp(least, LEVELS, share)) for name, share in shares.items()}
+        calibration = asdict(used) | told | {"least_confidence": least}
     return {
         "index": str(index.folder),
         "model": index.manifest.model,
@@ -161,7 +161,7 @@ def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
     found, match, place = answer.found, answer.match, answer.place
     tiles = []
     for number, tile in enumerate(found.tiles[:top]):
-        centre, side = (float(tile["lat"]), float(tile["lon"])), float(tile["footprint_m"])
+        centre, side = tuple(tile["place"].tolist()), float(tile["footprint_m"])
         square = ground_here(centre, width=1, height=1, footprint_m=side)
         tiles.append(
             {
@@ -194,7 +194,7 @@ def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
 def rendered(template: str, **values: Any) -> str:
     """Fill one of the templates beside this file."""
     environment = Environment(
-        autoescape=not template.endswith(".txt"), undefined=StrictUndefined, trim_blocks=True
+        autoescape=template.endswith(("html", "kml")), undefined=StrictUndefined, trim_blocks=True
     )
     text = Path(__file__).with_name(template).read_text()
     return environment.from_string(text).render(**values)
@@ -209,35 +209,10 @@ def to_csv(told: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def to_geojson(told: Mapping[str, Any]) -> str:
-    """Return a point per photograph, its footprint, and the tiles found."""
-
-    def feature(kind: str, places: Any, **facts: Any) -> dict[str, Any]:
-        geometry = {"type": kind, "coordinates": places}
-        return {"type": "Feature", "geometry": geometry, "properties": facts}
-
-    features = []
-    for photo in told["photos"]:
-        facts = {
-            name: value for name, value in photo.items() if not isinstance(value, list | tuple)
-        }
-        if photo["by"] != "nothing":
-            point = [photo["longitude"], photo["latitude"]]
-            features.append(feature("Point", point, what="photo", **facts))
-        areas = [("footprint", photo["corners"], photo["error_m"])] if photo["corners"] else []
-        areas += [("tile", tile["corners"], tile["score"]) for tile in photo["tiles"]]
-        for what, corners, number in areas:
-            ring = [[lon, lat] for lat, lon in (*corners, corners[0])]
-            unit = "error_m" if what == "footprint" else "score"
-            more = {"what": what, "photo": photo["photo"], unit: number}
-            features.append(feature("Polygon", [ring], **more))
-    return json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
-
-
 def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
     """Return one page that fetches nothing: the map with what was found, and panels."""
-    centres = np.column_stack([index.tiles["lat"], index.tiles["lon"]])
-    middle = (float(centres[:, 0].mean()), float(centres[:, 1].mean()))
+    centres = index.tiles["place"]
+    middle = tuple(centres.mean(axis=0).tolist())
 
     def drawn(places: Any) -> Any:
         return (in_metres(places, around=middle) * (1, -1)).round(2).tolist()
@@ -285,7 +260,7 @@ def _jpeg(pixels: Any) -> str:
 
 FORMS: dict[str, Callable[[Any, Index, Sequence[Answer]], str]] = {
     "csv": lambda told, *_: to_csv(told),
-    "geojson": lambda told, *_: to_geojson(told),
+    "geojson": lambda told, *_: rendered("answers.geojson", photos=told["photos"]),
     "kml": lambda told, *_: rendered("answers.kml", photos=told["photos"]),
     "html": to_html,
 }

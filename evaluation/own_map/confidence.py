@@ -5,7 +5,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -98,7 +97,7 @@ def calibrate(
         if not known:
             log.info("no confidence: the shards of the training are not there; give --calibrate")
         return known
-    shards = ShardSet.open(folder)
+    shards = ShardSet.open(folder).shown(loaded.aspect)
     if any(one.shards_fingerprint == shards.fingerprint for one in known):
         return known
     images = shards.images
@@ -130,6 +129,19 @@ def calibrate(
     return tuple(fitted)
 
 
+def turned(pixels: Pixels, heading_deg: float) -> Pixels:
+    """Return the middle square of a picture whose top points to `heading_deg`, laid with north up.
+
+    Corners that turning leaves open show what lies beside the square, and else its mirror image.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -heading_deg, 1.0)
+    turn[:, 2] += (side - width) / 2, (side - height) / 2
+    border = cv2.BORDER_REFLECT_101
+    return np.asarray(cv2.warpAffine(pixels, turn, (side, side), borderMode=border), np.uint8)
+
+
 def _scores(
     config: IndexConfig,
     loaded: LoadedModel,
@@ -138,15 +150,8 @@ def _scores(
     satellite: RowNumbers,
 ) -> Scores:
     """Return cosines [R, Q, G] of drone images, turned in every direction, and tiles."""
-
-    def turned(pixels: Pixels, _: str, *, degrees: float) -> Any:
-        middle = ((pixels.shape[1] - 1) / 2, (pixels.shape[0] - 1) / 2)
-        matrix = cv2.getRotationMatrix2D(middle, degrees, 1.0)
-        border = cv2.BORDER_REFLECT_101
-        return cv2.warpAffine(pixels, matrix, pixels.shape[1::-1], borderMode=border)
-
-    angles = [-360 * number / ROTATIONS[-1] for number in range(ROTATIONS[-1])]
-    turns = [partial(turned, degrees=degrees) for degrees in angles]
+    angles = [360 * number / ROTATIONS[-1] for number in range(ROTATIONS[-1])]
+    turns = [lambda pixels, _, degrees=degrees: turned(pixels, degrees) for degrees in angles]
     parts = []
     with show_progress("calibrating", unit="images", enabled=rank() == 0) as progress:
         for rows, change in [(satellite, None), *((drone, turn) for turn in turns)]:

@@ -57,14 +57,14 @@ class IndexConfig:
     """Threads that read the map; 0 means one per processor."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which no map can be cut.
+        """Refuse numbers with which no map can be cut, and none to cut.
 
         Raises:
-            RecipeError: every such number, by its option.
+            RecipeError: which they are.
         """
+        refuse_out_of_bounds(self)
         if not self.maps:
             raise RecipeError("say which map: skydistill index MAP OUT --checkpoint RUN")
-        refuse_out_of_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +134,13 @@ class QueryConfig:
         Raises:
             RecipeError: what is wrong, by its option.
         """
+        refuse_out_of_bounds(self)
         if not self.photos:
             raise RecipeError("say which photographs: skydistill query INDEX PHOTO...")
         if self.near not in ("", OWN_PLACE) and not self.near_degrees:
             raise RecipeError(
                 f"--near {self.near!r} must be LATITUDE,LONGITUDE in degrees, or {OWN_PLACE}"
             )
-        refuse_out_of_bounds(self)
 
     @property
     def near_degrees(self) -> tuple[float, float] | None:

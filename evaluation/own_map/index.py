@@ -40,7 +40,6 @@ from evaluation.own_map.maps import TILE, Map, Source, Tiles, open_sources
 
 log = logging.getLogger(__name__)
 
-INDEX_VERSION = 1
 MANIFEST = "index.json"
 
 PART_TILES = 2048
@@ -77,7 +76,8 @@ class IndexManifest:
     calibrations: tuple[Calibration, ...] = ()
     """One for each number of rotations; none where no pairs were there to calibrate on."""
 
-    version: int = INDEX_VERSION
+    def write(self, folder: Path) -> None:
+        write_json(folder / MANIFEST, asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
     taken = DescriptorError(f"another process writes {config.out}; wait for it, or end it")
     with only_writer(config.out, taken=taken) if rank() == 0 else nullcontext():
         if rank() == 0:
-            _write(_begun(config, loaded), config.out)
+            _begun(config, loaded).write(config.out)
         wait_for_all()
         manifest = read_manifest(config.out)
         for source in sources:
@@ -138,12 +138,8 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
             manifest = _added(manifest, source, config.out, parts=parts)
         calibrations = calibrate(config, loaded, known=manifest.calibrations)
         if rank() == 0:
-            _write(replace(manifest, calibrations=calibrations), config.out)
+            replace(manifest, calibrations=calibrations).write(config.out)
     wait_for_all()
-
-
-def _write(manifest: IndexManifest, folder: Path) -> None:
-    write_json(folder / MANIFEST, asdict(manifest))
 
 
 def _begun(config: IndexConfig, loaded: LoadedModel) -> IndexManifest:
@@ -162,13 +158,12 @@ def _begun(config: IndexConfig, loaded: LoadedModel) -> IndexManifest:
         return asked
     there = read_manifest(config.out)
     refuse_other_model(config.out, there, loaded)
-    for name in ("image_size", "codec", "overlap", "footprints_m"):
-        mine, theirs = getattr(asked, name), getattr(there, name)
-        if mine != theirs:
-            raise DescriptorError(
-                f"{config.out} was made with {name} {theirs} and cannot hold tiles of {mine} too; "
-                "give the same, or another folder"
-            )
+    names = ("image_size", "codec", "footprints_m", "overlap")
+    if other := [name for name in names if getattr(asked, name) != getattr(there, name)]:
+        raise DescriptorError(
+            f"{config.out} was made with another {', '.join(other)}; give the same as then, or "
+            "another folder"
+        )
     return there
 
 
@@ -193,19 +188,20 @@ def read_manifest(folder: Path) -> IndexManifest:
         DescriptorError: there is none, it is damaged, or of another version.
     """
     path = folder / MANIFEST
+    if not path.exists():
+        raise DescriptorError(
+            f"no index at {folder}; make one with skydistill index MAP {folder} --checkpoint RUN"
+        )
     try:
         values: dict[str, Any] = json.loads(path.read_bytes())
-        if values["version"] != INDEX_VERSION:
-            raise ValueError(f"its version is {values['version']}, not {INDEX_VERSION}")
         values["calibrations"] = [Calibration.of(one) for one in values["calibrations"]]
         tuples = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
         return IndexManifest(**(values | tuples))
-    except FileNotFoundError as error:
-        raise DescriptorError(
-            f"no index at {folder}; make one with skydistill index MAP {folder} --checkpoint RUN"
-        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DescriptorError(f"{path} cannot be read ({error}); index the map again") from error
+        raise DescriptorError(
+            f"{path} does not fit this version of skydistill or is damaged ({error}); index the "
+            "map again"
+        ) from error
 
 
 def open_index(folder: Path, manifest: IndexManifest, device: torch.device) -> Index:
@@ -343,7 +339,7 @@ def _added(manifest: IndexManifest, source: Source, folder: Path, *, parts: int)
     others = [one for one in manifest.maps if one["path"] != path]
     manifest = replace(manifest, maps=(*others, added))
     if rank() == 0:
-        _write(manifest, folder)
+        manifest.write(folder)
         counts = f"{tiles:,} tiles, {left_out:,} nearly empty ones left out"
         log.info("%s: %s", source.path, counts)
     return manifest

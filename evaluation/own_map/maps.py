@@ -35,14 +35,15 @@ TILE = np.dtype(
         ("picture", "<i4"),  # number of the picture in a folder of tiles, else 0
         *((name, "<i4") for name in ("col", "row", "width", "height")),
         *((name, "<f4") for name in ("footprint_m", "top_deg")),
-        *((name, "<f8") for name in ("lat", "lon")),
+        ("place", "<f8", 2),
     ]
 )
 """A tile: its window in pixels of its map, its side on the ground, where its top points (degrees
-from north, clockwise), and its centre."""
+from north, clockwise), and the latitude and longitude of its centre."""
 
 TILES_CSV = "tiles.csv"
 COLUMNS = "file,latitude,longitude,footprint_m"
+MAPS = f"a GeoTIFF, MBTiles, a folder of them, or a folder of tiles with a {TILES_CSV} of {COLUMNS}"
 SUFFIXES = (".tif", ".tiff", ".vrt", ".mbtiles", ".jp2")
 
 STRETCHED = (2, 98)
@@ -74,7 +75,7 @@ class Bands:
     """Values that become black and white; None for 8 bits as they are."""
 
     palette: Pixels | None
-    """Colours [256, 3] of the values."""
+    """Colours [256, 3]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ class Map:
             for name, column in zip(names, np.array(windows).T, strict=True):
                 tiles[name] = column
             middles = [(col + width / 2, row + height / 2) for col, row, width, height in windows]
-            tiles["lat"], tiles["lon"] = self.ground.lat_lon(middles).T
+            tiles["place"] = self.ground.lat_lon(middles)
             tiles["footprint_m"] = footprint_m
             tiles["top_deg"] = self.ground.scale(self.width / 2, self.height / 2)[2]
         return tiles
@@ -220,8 +221,7 @@ def told_as_damage(path: Path) -> Iterator[None]:
         yield
     except (RasterioError, OSError, DecodeError) as error:
         raise LayoutError(
-            f"{path} cannot be read as a map ({' '.join(str(error).split())}); give a GeoTIFF, "
-            f"MBTiles, a folder of them, or a folder of tiles with a {TILES_CSV} of {COLUMNS}"
+            f"{path} cannot be read as a map ({' '.join(str(error).split())}); give {MAPS}"
         ) from error
 
 
@@ -240,8 +240,7 @@ def open_map(path: Path) -> Map:
             pass
     if dataset is None or dataset.crs is None:
         raise LayoutError(
-            f"{path} has no coordinate system, so nothing on it has a place; export it as a "
-            f"GeoTIFF, or give a folder of tiles with a {TILES_CSV} of {COLUMNS}"
+            f"{path} has no coordinate system, so nothing on it has a place; give {MAPS}"
         )
     with told_as_damage(path), dataset:
         ground = Ground(crs=dataset.crs.to_wkt(), matrix=tuple(dataset.transform)[:6])
@@ -319,10 +318,7 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
         files = [one for one in inside if one == path or one.suffix.lower() in SUFFIXES]
         if not files:
-            raise LayoutError(
-                f"{path} holds neither maps ({', '.join(SUFFIXES)}) nor a {TILES_CSV} of "
-                f"{COLUMNS}; give one of them"
-            )
+            raise LayoutError(f"{path} holds no map ({', '.join(SUFFIXES)}); give {MAPS}")
         return [Source(path=one, maps=(open_map(one),), key=_key(one)) for one in files]
     maps, footprints = [], []
     with told_as_damage(table), table.open(newline="", encoding="utf-8-sig") as file:
@@ -332,10 +328,7 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
                 footprints.append(float(cells.get("footprint_m") or footprint_m))
                 picture = path / cells["file"]
             except (KeyError, TypeError, ValueError) as error:
-                raise LayoutError(
-                    f"{table}, line {line} is not {COLUMNS} in degrees and metres, of which the "
-                    "last may be missing; correct it"
-                ) from error
+                raise LayoutError(f"{table}, line {line} is not {COLUMNS}; correct it") from error
             with told_as_damage(picture), Image.open(picture) as image:
                 width, height = image.size
             ground = ground_here(place, footprint_m=footprints[-1], width=width, height=height)

@@ -16,18 +16,19 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from data_shards.config import Resampling
-from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, exif_orientation, resize
+from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, resize
 from data_shards.errors import DescriptorError
+from data_shards.formats import SUFFIXES
+from data_shards.packing.stored_image import read_header
 from data_shards.positions import Position, photo_position
 from distill.models import RetrievalModel, inference, normalize, to_device
 from distill.weights_file import load_student
+from evaluation.own_map.confidence import Calibration, turned
 from evaluation.own_map.config import OWN_PLACE, QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m
 from evaluation.own_map.index import Index, open_index, read_manifest, refuse_other_model
 from evaluation.own_map.maps import FINER, Tiles
 from evaluation.own_map.refine import Match, match_best
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif")
 
 UNKNOWN_HEADING = 8
 """Directions in which a photograph is looked for when it does not say which way it looks."""
@@ -82,6 +83,7 @@ class Answer:
     found: Found
     """Without any tile where there is none around `--near`."""
 
+    calibration: Calibration | None
     confidence: float | None
     """Chance that the first tile is right; None where nothing was calibrated."""
 
@@ -92,14 +94,11 @@ class Answer:
     prior: Place | None
     """Where `--near` looked."""
 
-    rotations: int
-    """Directions in which it was looked for."""
-
     @property
     def tile_place(self) -> Place | None:
         """Centre of the first tile."""
         tiles = self.found.tiles
-        return (float(tiles["lat"][0]), float(tiles["lon"][0])) if len(tiles) else None
+        return tuple(tiles["place"][0].tolist()) if len(tiles) else None
 
     @property
     def place(self) -> Place | None:
@@ -118,7 +117,8 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
     refuse_other_model(config.index, manifest, loaded)
     to_device(loaded.model, device)
     index = open_index(config.index, manifest, device)
-    if config.near_degrees and not near(index.tiles, config.near_degrees, config.within).any():
+    around = config.near_degrees
+    if around and distance_m(around, index.tiles["place"]).min() > config.within:
         raise DescriptorError(
             f"no tile of {config.index} lies within {config.within:g} m of --near {config.near}: "
             "the circle is off the map; give another place or --within"
@@ -132,7 +132,7 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
     prior = photo.gps if config.near == OWN_PLACE else config.near_degrees
     is_wanted_N = np.ones(len(index.tiles), dtype=np.bool_)
     if prior:
-        is_wanted_N &= near(index.tiles, prior, config.within)
+        is_wanted_N &= distance_m(prior, index.tiles["place"]) <= config.within
     if photo.footprint_m:
         side_N = index.tiles["footprint_m"]
         sides = np.unique(side_N)
@@ -142,36 +142,27 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
     count = config.rotations or (UNKNOWN_HEADING if heading_deg is None else 1)
     headings = [(heading_deg or 0.0) + 360 * number / count for number in range(count)]
     manifest = index.manifest
+    size, resampling = manifest.image_size, manifest.resampling
     descriptor_RD = describe_rotations(
-        photo.pixels,
-        headings,
-        model,
-        image_size=manifest.image_size,
-        resampling=manifest.resampling,
+        photo.pixels, headings, model, image_size=size, resampling=resampling
     )
     wanted = max(config.top, MATCHED if config.refine else 0)
     found = search(index, descriptor_RD, headings, is_wanted_N, count=wanted)
-    confidence = next(
-        (
-            one.confidence(float(found.scores[0]), found.margin)
-            for one in manifest.calibrations
-            if one.rotations == count and len(found.tiles)
-        ),
-        None,
-    )
-    match = None
+    calibration = {one.rotations: one for one in manifest.calibrations}.get(count)
+    confidence = match = None
+    if calibration and len(found.tiles):
+        confidence = calibration.confidence(float(found.scores[0]), found.margin)
     if config.refine:
-        windows = [(index.map_of(tile), tile) for tile in found.tiles]
-        match = match_best(photo.pixels, windows)
+        match = match_best(photo.pixels, [(index.map_of(tile), tile) for tile in found.tiles])
     is_sure = not config.refine if confidence is None else confidence >= config.least_confidence
     return Answer(
         photo=photo,
         found=found,
+        calibration=calibration,
         confidence=confidence,
         match=match,
         is_on_map=match is not None or (is_sure and len(found.tiles) > 0),
         prior=prior,
-        rotations=count,
     )
 
 
@@ -186,7 +177,7 @@ def photo_files(paths: Sequence[Path]) -> Iterator[Path]:
         if path.is_dir():
             inside = sorted(one for one in path.iterdir() if one.suffix.lower() in SUFFIXES)
         if not inside:
-            raise DescriptorError(f"{path} holds no photograph ({', '.join(SUFFIXES)}); give some")
+            raise DescriptorError(f"{path} holds no photograph; give some")
         yield from inside
 
 
@@ -198,7 +189,7 @@ def read_photo(path: Path, config: QueryConfig) -> Photo:
     """
     try:
         content = path.read_bytes()
-        pixels = decode(content, orientation=exif_orientation(content))
+        pixels = decode(content, orientation=read_header(content).orientation)
     except (OSError, DecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DescriptorError(
@@ -237,19 +228,14 @@ def describe_rotations(
 ) -> Tensor:
     """Return unit descriptors [R, D] of a photograph laid with north up, for each heading.
 
-    Its middle square is looked at, as tiles are square; corners that turning leaves open show what
-    lies beside the square, and else its mirror image.
+    Its middle square is looked at, as tiles are square.
     """
     shrink = min(1.0, FINER * image_size / min(pixels.shape[:2]))
     size = (round(pixels.shape[1] * shrink), round(pixels.shape[0] * shrink))
-    shown = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    side = min(size)
+    shown: Any = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     images = np.empty((len(headings_deg), image_size, image_size, 3), dtype=np.uint8)
-    for heading, image in zip(headings_deg, images, strict=True):
-        turn = cv2.getRotationMatrix2D(((size[0] - 1) / 2, (size[1] - 1) / 2), -heading, 1.0)
-        turn[:, 2] += (side - size[0]) / 2, (side - size[1]) / 2
-        square: Any = cv2.warpAffine(shown, turn, (side, side), borderMode=cv2.BORDER_REFLECT_101)
-        resize(square, size=image_size, resampling=resampling, into=image)
+    for heading_deg, image in zip(headings_deg, images, strict=True):
+        resize(turned(shown, heading_deg), size=image_size, resampling=resampling, into=image)
     device = next(model.parameters()).device
     with inference(model):
         return model.describe(normalize(torch.from_numpy(images).to(device))).float()
@@ -272,12 +258,11 @@ def search(
     best = score_N.topk(min(LOOKED_AT, int(is_wanted_N.sum())))
     scores, numbers = best.values.cpu().numpy(), best.indices.cpu().numpy()
     tiles = index.tiles[numbers]
-    centres = np.column_stack([tiles["lat"], tiles["lon"]])
     chosen: list[int] = []
     is_free, margin = np.ones(len(tiles), dtype=np.bool_), 0.0
     while is_free.any() and len(chosen) < count:
         one = int(is_free.argmax())
-        metres, sides = distance_m(centres[one], centres), tiles["footprint_m"]
+        metres, sides = distance_m(tiles["place"][one], tiles["place"]), tiles["footprint_m"]
         elsewhere = scores[metres > np.maximum(sides, sides[one]) / 2]
         if not chosen and len(elsewhere):
             margin = float(scores[0] - elsewhere[0])
@@ -290,7 +275,3 @@ def search(
         headings_deg=(turned + tiles["top_deg"][chosen]) % 360,
         margin=margin,
     )
-
-
-def near(tiles: Tiles, place: Place, within_m: float) -> npt.NDArray[np.bool_]:
-    return distance_m(place, np.column_stack([tiles["lat"], tiles["lon"]])) <= within_m

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_shards.decode import decode, exif_orientation
-from data_shards.packing.stored_image import Profile, stored_image
+from data_shards.decode import decode
+from data_shards.packing.stored_image import Profile, read_header, stored_image
 from data_shards.schema import ImageRecord, Role, View
 
 ORIENTATION = 0x0112
@@ -52,7 +52,7 @@ def files_of_all_kinds() -> dict[str, bytes]:
 @pytest.mark.parametrize(("kind", "content"), files_of_all_kinds().items())
 def test_every_format_is_turned_as_pillow_turns_it(tmp_path: Path, kind, content) -> None:
     expected = upright_by_pillow(content)
-    ours = decode(content, orientation=exif_orientation(content))
+    ours = decode(content, orientation=read_header(content).orientation)
     assert ours.shape == expected.shape
     assert np.abs(ours.astype(int) - expected).max() <= 1
     path = tmp_path / f"a.{kind.partition(' ')[0].lower().replace('mpo', 'jpg')}"
@@ -78,13 +78,13 @@ def test_every_format_is_turned_as_pillow_turns_it(tmp_path: Path, kind, content
 @pytest.mark.parametrize("orientation", [None, *range(1, 9)])
 def test_the_orientation_is_the_one_that_was_written(kind, orientation) -> None:
     content = image_file(kind, orientation)
-    assert exif_orientation(content) == (orientation or 1)
-    assert exif_orientation(memoryview(content)) == (orientation or 1)
+    assert read_header(content).orientation == (orientation or 1)
+    assert read_header(memoryview(content)).orientation == (orientation or 1)
 
 
 @pytest.mark.parametrize("value", [0, 9, 300])
 def test_a_value_that_means_nothing_is_upright(value: int) -> None:
-    assert exif_orientation(image_file("JPEG", value)) == 1
+    assert read_header(image_file("JPEG", value)).orientation == 1
 
 
 def test_both_byte_orders_are_read() -> None:
@@ -95,22 +95,22 @@ def test_both_byte_orders_are_read() -> None:
         lead = b"\xff\xd8\xff\xfe\0\x06note\xff\xff\xe1"
         picture = image_file("JPEG", None)[2:]
         content = lead + (len(segment) + 2).to_bytes(2, "big") + segment + picture
-        assert exif_orientation(content) == 6
+        assert read_header(content).orientation == 6
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG"]
 )
 def test_what_is_no_image_is_upright(content: bytes) -> None:
-    assert exif_orientation(content) == 1
+    assert read_header(content).orientation == 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_no_damage_is_more_than_no_answer(kind: str) -> None:
     whole, luck = image_file(kind, 6), random.Random(0)
     for cut in range(0, min(len(whole), 400)):
-        assert exif_orientation(whole[:cut]) in (1, 6)
+        assert read_header(whole[:cut]).orientation in (1, 6)
     for _ in range(500):
         damaged = bytearray(whole)
         damaged[luck.randrange(300)] = luck.randrange(256)
-        assert 1 <= exif_orientation(bytes(damaged)) <= 8
+        assert 1 <= read_header(bytes(damaged)).orientation <= 8

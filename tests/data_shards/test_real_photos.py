@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_shards.decode import check_image, decode, exif_orientation
+from data_shards.decode import check_image, decode
 from data_shards.manifest import read_manifest
+from data_shards.packing.stored_image import read_header
 
 PHOTOS = os.environ.get("SKYDISTILL_REAL_PHOTOS", "")
 
@@ -24,7 +25,7 @@ def test_photographs_are_whole_and_turned_as_pillow_turns_them() -> None:
         assert check_image(content) == "", path
         with Image.open(path) as image:
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"), dtype=int)
-        pixels = decode(content, orientation=exif_orientation(content))
+        pixels = decode(content, orientation=read_header(content).orientation)
         assert pixels.shape == expected.shape, path
         assert np.abs(pixels - expected).mean() < 1.5, path
 

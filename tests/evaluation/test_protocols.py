@@ -132,4 +132,4 @@ def test_tars_of_others_are_searched_by_the_roles_and_views_in_their_index(
     ours = evaluated(on=street_shards)
     rows = [[(row["name"], row["metrics"]) for row in one["results"]] for one in (report, ours)]
     assert rows[0] == rows[1]
-    assert len(rows[0]) == 10
+    assert {"d2s", "s2d", "street2s", "s2street"} <= {name for name, _ in rows[0]}

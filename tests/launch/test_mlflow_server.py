@@ -83,7 +83,7 @@ def served(store: str, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, 15)
-        server.wait(20)
+        server.wait(120)
 
 
 def free_port() -> int:
@@ -174,23 +174,27 @@ def test_a_sweep_is_recorded_by_a_server_and_its_page_shows_it(
         return
     if CHROMIUM is None:
         pytest.skip("chromium is not installed; make test installs it")
-    view = view.removeprefix("view: ")
-    page = text_of_page(view, tmp_path / "profile")
-    assert all(word in page for word in ("student_150", "student_300", "data.altitudes", "[300]"))
+    runs_page = f"{server}/#/experiments/{experiment}/runs"
+    assert_pages_show_it(view.removeprefix("view: "), runs_page, best.run_id, tmp_path)
+
+
+def assert_pages_show_it(view: str, runs: str, run_id: str, folder: Path) -> None:
+    """Open the view of the sweep as table and charts, its experiment, and a run with a figure."""
+    profile, rows = folder / "profile", ("student_150", "student_300")
+    page = text_of_page(view, profile)
+    assert all(word in page for word in (*rows, "data.altitudes", "[300]"))
     assert page.index("0.875") < page.index("0.625"), "the best comes first"
     assert "cost/parameters" in page and "650300" in page, "how expensive, without scrolling"
     assert "Model registry" in page and "Judges" not in page, "model training, not GenAI"
-    charts = text_of_page(
-        f"{view.removeprefix('view: ')}&compareRunsMode=CHART", tmp_path / "profile"
-    )
-    assert all(word in charts for word in ("student_150", "student_300", "Add chart", "cost"))
-    folded = text_of_page(f"{server}/#/experiments/{experiment}/runs", tmp_path / "profile")
-    assert "both heights" in folded and "student_150" not in folded
-    run = f"{server}/#/experiments/{experiment}/runs/{best.run_id}"
-    page = text_of_page(run, tmp_path / "profile")
-    assert all(word in page for word in ("best/d2s/recall_at_1", "0.875", name, "sues200"))
-    figure, seen = "artifacts/evaluations/sues200/figures/found.png", tmp_path / "seen.png"
-    text_of_page(f"{run}/{figure}", tmp_path / "profile", wants=f"--screenshot={seen}")
+    charts = text_of_page(f"{view}&compareRunsMode=CHART", profile)
+    assert all(word in charts for word in (*rows, "Add chart", "cost"))
+    folded = text_of_page(runs, profile)
+    assert "both heights" in folded and rows[0] not in folded
+    page = text_of_page(f"{runs}/{run_id}", profile)
+    names = ("best/d2s/recall_at_1", "0.875", "tiny student", "sues200")
+    assert all(word in page for word in names)
+    figure, seen = "artifacts/evaluations/sues200/figures/found.png", folder / "seen.png"
+    text_of_page(f"{runs}/{run_id}/{figure}", profile, wants=f"--screenshot={seen}")
     with Image.open(seen) as screen:
         colours = np.asarray(screen.convert("RGB")).reshape(-1, 3)
     assert (colours == PINK).all(1).sum() > 0.9 * 400 * 300, "the figure is seen inside the page"

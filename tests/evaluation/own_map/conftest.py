@@ -99,7 +99,7 @@ def born(path: Path, *, seed: int) -> Path:
     model = build_model(config.model, num_places=3)
     places = ["a", "b", "c"]
     card = path.with_suffix(".md")
-    save_weights(path, card, model, config, places=places, trained_on=TrainingData(), step=10)
+    save_weights(path, card, model, config, places=places, step=10, trained_on=TrainingData())
     return path
 
 

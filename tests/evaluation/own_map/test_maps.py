@@ -45,7 +45,7 @@ def test_a_tile_has_its_footprint_on_the_ground(tmp_path: Path, crs: str, transf
         )
         assert distance_m(corner, along)[0] == pytest.approx(40, abs=0.6)
         assert distance_m(corner, down)[0] == pytest.approx(40, abs=0.6)
-        halfway = distance_m((tile["lat"], tile["lon"]), [corner, across])
+        halfway = distance_m(tile["place"], [corner, across])
         assert halfway == pytest.approx(40 / 2**0.5, abs=0.6)
 
 
@@ -189,7 +189,7 @@ def test_mbtiles_are_a_map(tmp_path: Path) -> None:
     (one,) = open_sources(tmp_path / "a.mbtiles", footprint_m=40)
     tiles = one.tiles((40,), overlap=0)
     here = open_map(path).tiles(40, overlap=0)
-    assert distance_m((tiles["lat"][0], tiles["lon"][0]), (here["lat"][0], here["lon"][0]))[0] < 60
+    assert distance_m(tiles["place"][0], here["place"][0])[0] < 60
 
 
 def test_a_folder_of_tiles_has_their_places(tmp_path: Path) -> None:
@@ -200,8 +200,7 @@ def test_a_folder_of_tiles_has_their_places(tmp_path: Path) -> None:
     (source,) = open_sources(tmp_path, footprint_m=70)
     tiles = source.tiles((70,), overlap=0.5)
     assert tiles["footprint_m"].tolist() == [50, 70]
-    assert np.allclose(tiles["lat"], [30.1, -30.2])
-    assert np.allclose(tiles["lon"], [-98.2, 98.1])
+    assert np.allclose(tiles["place"], [(30.1, -98.2), (-30.2, 98.1)])
     images, _ = source.maps[1].images(tiles[1:], image_size=100, resampling="opencv-linear")
     assert np.array_equal(images[0], PICTURE[:100, :100])
     ends = source.maps[0].ground.lat_lon([(0, 50), (100, 50)])
@@ -225,7 +224,7 @@ def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"c\.tif cannot be read as a map"):
         open_sources(tmp_path / "c.tif", footprint_m=40)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LayoutError, match="holds neither maps"):
+    with pytest.raises(LayoutError, match="holds no map"):
         open_sources(tmp_path / "empty", footprint_m=40)
     table = tmp_path / "empty/tiles.csv"
     table.write_text("file,latitude,longitude\na.jpg,north,3\n")

@@ -1,0 +1,90 @@
+"""GTA-UAV: `drone/images/*.png`, `satellite/ZOOM_X_Y.png` and `*-area-drone2sate-*.json`.
+
+A list names photographs, each with the tiles that overlap it enough and by how much. Here one
+belongs to the tile that overlaps it most: to find another of its tiles does not count, as it does
+in the official evaluation. The map is a game's, in metres; it is laid where the equator meets the
+zero meridian, so that distances are right. Source: README.md and game4loc/dataset/gta.py of
+Yux1angJi/GTA-UAV.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from data_shards.errors import LayoutError, require_known
+from data_shards.layouts.duplicates import joined
+from data_shards.layouts.folders import child, image_names, record_of, stem
+from data_shards.schema import ImageRecord, Position, RawDataset, Role, View
+from data_shards.text_files import read_text
+
+SPLITS = ("cross-area", "same-area")
+SIDES = {"train": Role.TRAIN, "test": Role.QUERY | Role.GALLERY}
+
+MAP_SIDE_M = 24_576 * 0.45
+"""Pixels of the whole map, and metres of each."""
+
+METRES_PER_DEGREE = 111_195.0
+
+
+def find_gta_uav(folder: Path) -> str | None:
+    """Say in words whether `folder` holds the lists of GTA-UAV."""
+    is_there = any((folder / f"{split}-drone2sate-test.json").is_file() for split in SPLITS)
+    return "drone/images, satellite, *-area-drone2sate-*.json" if is_there else None
+
+
+def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+    """List the photographs of both sides of a split, and all tiles; those of no list are galleries.
+
+    Args:
+        raw: the folder that holds the lists.
+        split: `cross-area`, by default, or `same-area`.
+        compared: `RawDataset.compared` of an earlier run.
+
+    Raises:
+        LayoutError: the split is unknown, or a list is damaged.
+    """
+    name = require_known(str(split or SPLITS[0]), SPLITS, what="split", error=LayoutError)
+    photos = [record for side in SIDES for record in _photos(raw, name, side)]
+    roles = dict[str, Role]()
+    for photo in photos:
+        roles[photo.place] = roles.get(photo.place, Role.GALLERY) | photo.roles
+    tiles, coordinates = list[ImageRecord](), dict[str, tuple[float, float]]()
+    folder = child(raw, "satellite")
+    for file in image_names(folder) if folder else ():
+        place = stem(file)
+        role = roles.get(place, Role.GALLERY)
+        tiles.append(record_of(folder or "", file, place=place, view=View.SATELLITE, roles=role))
+        zoom, x, y = (int(part) for part in place.split("_"))
+        side_m = MAP_SIDE_M / 2**zoom
+        coordinates[place] = _degrees(side_m * (x + 0.5), side_m * (y + 0.5))
+    dataset = joined(raw, "gta_uav", photos + tiles, compared=compared, split=name)
+    return replace(dataset, coordinates=coordinates)
+
+
+def _photos(raw: Path, split: str, side: str) -> Iterator[ImageRecord]:
+    """Yield the photographs of a list that have a tile."""
+    path = raw / f"{split}-drone2sate-{side}.json"
+    try:
+        for entry in json.loads(read_text(path)) if path.is_file() else ():
+            weights = entry["pair_pos_sate_weight_list"]
+            pairs = zip(weights, entry["pair_pos_sate_img_list"], strict=True)
+            if weights:
+                lat, lon = _degrees(*entry["drone_loc_x_y"])
+                height_m = float(entry["drone_metadata"]["height"])
+                yield record_of(
+                    raw / entry["drone_img_dir"],
+                    entry["drone_img_name"],
+                    place=stem(max(pairs)[1]),
+                    view=View.DRONE,
+                    roles=SIDES[side],
+                    altitude_m=height_m,
+                    camera=Position(lat=lat, lon=lon, altitude_m=height_m),
+                )
+    except (ValueError, KeyError, TypeError) as error:
+        raise LayoutError(f"{path} is no list of GTA-UAV ({error}); copy it again") from error
+
+
+def _degrees(x_m: float, y_m: float) -> tuple[float, float]:
+    """Return latitude and longitude of a point east and south of the corner of the map."""
+    return -y_m / METRES_PER_DEGREE, x_m / METRES_PER_DEGREE

@@ -1,0 +1,137 @@
+"""The data sets that come with coordinates, in folders as their own pages show them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_shards.errors import LayoutError
+from data_shards.layouts import found_lines, read_layout
+from data_shards.schema import ImageRecord, Position, Role
+from tests.data_shards.layouts.conftest import image_bytes
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(image_bytes(name.replace("gallery", "query")))
+
+
+def read(raw: Path, layout: str, **options: object) -> dict[str, ImageRecord]:
+    dataset = read_layout(raw, **options)
+    assert dataset.layout == layout
+    return {record.key: record for record in dataset.records}
+
+
+@pytest.fixture
+def denseuav(tmp_path: Path) -> Path:
+    raw, heights = tmp_path / "DenseUAV", (80, 90, 100)
+    for place, folders in {
+        "000001": ["train/{}", "test/gallery_{}"],
+        "002257": ["test/query_{}", "test/gallery_{}"],
+    }.items():
+        for folder in (f"{one}/{place}" for one in folders):
+            for height in heights:
+                write(raw, f"{folder.format('drone')}/H{height}.JPG")
+                write(
+                    raw,
+                    *(f"{folder.format('satellite')}/H{height}{age}.tif" for age in ("", "_old")),
+                )
+    lines = [
+        f"train/satellite/000001/H{height}.tif E120.5 N30.25 {height}.0\n" for height in heights
+    ]
+    (raw / "Dense_GPS_ALL.txt").write_text("".join(lines))
+    return raw
+
+
+def test_denseuav(denseuav: Path) -> None:
+    records = read(denseuav, "denseuav")
+    assert len(records) == 2 * (3 * (1 + 2)) + 9  # bytes differ between train and gallery
+    query = records["002257/drone/H90"]
+    assert (query.roles, query.altitude_m) == (Role.QUERY | Role.GALLERY, 90.0)
+    assert records["000001/satellite/H80_old"].altitude_m is None
+    assert read_layout(denseuav).coordinates == {"000001": (30.25, 120.5)}
+
+
+def test_a_damaged_table_of_denseuav_is_named(denseuav: Path) -> None:
+    (denseuav / "Dense_GPS_ALL.txt").write_text("train/satellite/000001/H80.tif east north\n")
+    with pytest.raises(LayoutError, match="Dense_GPS_ALL.txt, line 1: it is not a path, E long"):
+        read_layout(denseuav)
+
+
+def entry(photo: str, tiles: dict[str, float]) -> dict[str, object]:
+    return {
+        "drone_img_dir": "drone/images",
+        "drone_img_name": photo,
+        "drone_loc_x_y": [3633.5, 7140.5],
+        "sate_img_dir": "satellite",
+        "pair_pos_sate_img_list": list(tiles),
+        "pair_pos_sate_weight_list": list(tiles.values()),
+        "drone_metadata": {"height": 501.8125, "cam_yaw": 41.0},
+    }
+
+
+@pytest.fixture
+def gta_uav(tmp_path: Path) -> Path:
+    raw = tmp_path / "GTA-UAV"
+    write(raw, *(f"satellite/{tile}.png" for tile in ("5_10_20", "4_5_10", "6_20_41", "6_1_1")))
+    write(raw, *(f"drone/images/{photo}.png" for photo in ("500_1", "500_2", "500_3")))
+    lists = {
+        "cross-area-drone2sate-train": [entry("500_1.png", {"6_20_41.png": 0.4})],
+        "cross-area-drone2sate-test": [
+            entry("500_2.png", {"4_5_10.png": 0.4, "5_10_20.png": 0.6}),
+            entry("500_3.png", {}),
+        ],
+    }
+    for name, entries in lists.items():
+        (raw / f"{name}.json").write_text(json.dumps(entries))
+    return raw
+
+
+def test_gta_uav(gta_uav: Path) -> None:
+    records = read(gta_uav, "gta_uav")
+    assert {key: record.roles for key, record in records.items()} == {
+        "6_20_41/drone/500_1": Role.TRAIN,
+        "5_10_20/drone/500_2": Role.QUERY | Role.GALLERY,
+        "6_20_41/satellite/6_20_41": Role.TRAIN | Role.GALLERY,
+        "5_10_20/satellite/5_10_20": Role.QUERY | Role.GALLERY,
+        "4_5_10/satellite/4_5_10": Role.GALLERY,
+        "6_1_1/satellite/6_1_1": Role.GALLERY,
+    }
+    assert records["5_10_20/drone/500_2"].altitude_m == 501.8125
+    lat, lon = read_layout(gta_uav).coordinates["5_10_20"]
+    assert (lon * 111_195, -lat * 111_195) == pytest.approx((3628.8, 7084.8))  # as its page says
+    with pytest.raises(LayoutError, match="split 'same-are' is unknown .did you mean 'same-area'"):
+        read_layout(gta_uav, split=Path("same-are"))
+
+
+def test_a_damaged_list_of_gta_uav_is_named(gta_uav: Path) -> None:
+    (gta_uav / "cross-area-drone2sate-test.json").write_text("[{}]")
+    with pytest.raises(LayoutError, match="test.json is no list of GTA-UAV .*copy it again"):
+        read_layout(gta_uav)
+
+
+@pytest.fixture
+def visloc(tmp_path: Path) -> Path:
+    raw = tmp_path / "UAV-VisLoc"
+    write(raw, "01/drone/01_0001.JPG", "01/drone/01_0002.JPG", "01/satellite01.tif")
+    header = "num,filename,date,lat,lon,height,Omega,Kappa,Phi1,Phi2\n"
+    row = "1,01_0001.JPG,2018/9/1,29.7,116.0,406.1,0,0,1,1\n"
+    (raw / "01/01.csv").write_text(header + row)
+    return raw
+
+
+def test_visloc(visloc: Path) -> None:
+    records = read(visloc, "visloc")
+    assert {record.roles for record in records.values()} == {Role.QUERY | Role.GALLERY}
+    assert records["01_0001/drone/01_0001"].camera == Position(lat=29.7, lon=116.0)
+    assert records["01_0002/drone/01_0002"].camera is None
+    told = "\n".join(found_lines(read_layout(visloc)))
+    assert "no satellite gallery, so that drone to satellite cannot be searched" in told
+    assert "1 images in folders that are not of the layout (01/*)" in told
+
+
+def test_a_damaged_table_of_visloc_is_named(visloc: Path) -> None:
+    (visloc / "01/01.csv").write_text("file,lat\n01_0001.JPG,1\n")
+    with pytest.raises(LayoutError, match="01.csv is not a table of filename, lat and lon"):
+        read_layout(visloc)
