@@ -111,6 +111,8 @@ class Plan:
         """Places that lack a view, so that no row can show them."""
         self.drones, self.satellites, *thirds = (v.of(np.flatnonzero(is_whole)) for v in views)
         self.third: PlaceViews | None = thirds[0] if thirds else None
+        if not len(self.places):
+            raise PlanError("the shards hold no place to train on that has both views; give others")
         if global_batch > len(self.places):
             note = f"; {self.left_out} places that lack a view are left out"
             raise PlanError(
