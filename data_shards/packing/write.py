@@ -145,7 +145,7 @@ class Task:
 
     def notes_with(self, packed: Sequence[PackedTar]) -> SourceNotes:
         """Return the notes with what is known of the image files."""
-        return replace(self.notes, facts={tar.entry.name: vars(tar.facts) for tar in packed})
+        return replace(self.notes, facts={tar.entry.name: tar.facts for tar in packed})
 
     def coordinates(self, notes: SourceNotes) -> Coordinates:
         """Place to where it lies, as a table says or else its photographs."""
