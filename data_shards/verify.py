@@ -8,7 +8,6 @@ import hashlib
 import json
 import mmap
 import os
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ from data_shards.manifest import (
     groups_in,
     read_manifest,
 )
-from data_shards.packing.tar_chunk import TAR_BLOCK
+from data_shards.packing.tar_chunk import TAR_BLOCK, TAR_END, tar_member
 from data_shards.progress import Progress, Tally
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
@@ -50,60 +49,50 @@ def damaged_parts(
     """
     found = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-        for row, key in zip(index.rows, index.keys, strict=True):
-            start, size = int(row["offset"]), int(row["size"])
-            digest = hashlib.sha256(tar[start : start + size]).digest()
-            if digest[:16] != row["digest"].tobytes():
+        ends = [*(index.rows["offset"][1:].astype(int) - TAR_BLOCK), len(tar) - len(TAR_END)]
+        for row, key, end in zip(index.rows, index.keys, ends, strict=True):
+            image = tar[int(row["offset"]) : int(row["offset"]) + int(row["size"])]
+            if hashlib.sha256(image).digest()[:16] != row["digest"].tobytes():
                 found.append(
                     (key, "the image is not the one that was written (its digest differs)")
                 )
-            if not is_ours:
-                continue
-            suffix = f".{View(row['view']).word}.{ENCODINGS[row['encoding']]}"
-            described = start + size + -size % TAR_BLOCK
-            if not _is_header(tar[start - TAR_BLOCK : start], key + suffix):
-                found.append((key, "the header before the image is damaged"))
-            if any(tar[start + size : described]):
-                found.append((key, "the padding behind the image is damaged"))
-            if not _is_description(tar, described, key, row, places):
-                found.append((key, "the JSON is damaged"))
-        if is_ours and index.keys and any(tar[-2 * TAR_BLOCK :]):
+            around = _damaged_around(tar, image, row, key, end, places) if is_ours else ()
+            found += ((key, f"{part} is damaged") for part in around)
+        if is_ours and index.keys and tar[-len(TAR_END) :] != TAR_END:
             found.append((index.keys[-1], "what stands behind the image is damaged"))
     return found or [
         ("", "its digest is wrong, and headers, JSON or padding of no single image stand out")
     ]
 
 
-def _is_header(header: bytes, name: str) -> bool:
-    """Tell whether a tar header is intact, by its own checksum, and names this member."""
-    try:
-        return tarfile.TarInfo.frombuf(header, "utf-8", "replace").name == name
-    except tarfile.HeaderError:
-        return False
+def _damaged_around(
+    tar: mmap.mmap, image: bytes, row: np.void, key: str, end: int, places: Sequence[str]
+) -> Iterator[str]:
+    """Yield which parts of a sample are not as they are written, but for the image itself."""
+    start, view = int(row["offset"]), View(row["view"]).word
+    header, _, padding = tar_member(f"{key}.{view}.{ENCODINGS[row['encoding']]}", image)
+    if tar[start - TAR_BLOCK : start] != header:
+        yield "the header before the image"
+    behind, described = start + len(image), start + len(image) + len(padding)
+    if tar[behind:described] != padding:
+        yield "the padding behind the image"
+    text = tar[described + TAR_BLOCK : end].rstrip(b"\0")
+    said = _said(text)
+    told = [key, places[row["place"]], view, Role(row["roles"]).words, int(row["position"])]
+    told += [row["digest"].tobytes().hex(), repr(row["altitude_m"])]
+    if said != told or tar[described:end] != b"".join(tar_member(f"{key}.json", text)):
+        yield "the JSON"
 
 
-def _is_description(tar: mmap.mmap, at: int, key: str, row: np.void, places: Sequence[str]) -> bool:
-    """Tell whether header and JSON stand at `at` and say what the index says."""
-    header = tar[at : at + TAR_BLOCK]
-    if not _is_header(header, f"{key}.json"):
-        return False
-    size = int(header[124:135], 8)
-    start = at + TAR_BLOCK
-    if any(tar[start + size : start + size + -size % TAR_BLOCK]):
-        return False
+def _said(text: bytes) -> list[Any]:
+    """Return what a JSON member says, as far as the index says it too."""
     try:
-        told: dict[str, Any] = json.loads(tar[start : start + size])
+        told: dict[str, Any] = json.loads(text)
         said = [told[name] for name in ("key", "place", "view", "roles", "position")]
-        digest, altitude_m = str(told["sha256"]), told["altitude_m"]
+        altitude_m = np.nan if told["altitude_m"] is None else told["altitude_m"]
+        return [*said, str(told["sha256"])[:32], repr(np.float32(altitude_m))]
     except (ValueError, KeyError, TypeError):
-        return False
-    view, roles = View(row["view"]).word, Role(row["roles"]).words
-    height = np.float32(np.nan if altitude_m is None else altitude_m)
-    return (
-        said == [key, places[row["place"]], view, roles, int(row["position"])]
-        and digest.startswith(row["digest"].tobytes().hex())
-        and bool(np.array_equal(height, row["altitude_m"], equal_nan=True))
-    )
+        return []
 
 
 BLOCK_BYTES = 4 * 2**20

@@ -115,7 +115,8 @@ def index(argv: Sequence[str]) -> int:
     with one_rank_speaks():
         names = ["maps", "out"]
         config = parse_command(IndexConfig, argv, prog="skydistill index", positionals=names)
-        from evaluation.own_map.index import index_maps
+        with extra_maps():
+            from evaluation.own_map.index import index_maps
 
         index_maps(config, join_launched_ranks())
         destroy_process_group()
@@ -129,10 +130,26 @@ def query(argv: Sequence[str]) -> int:
     words = [word for word, before in zip(words, ["", *argv], strict=False) if before != "--near"]
     names = ["index", "photos"]
     config = parse_command(QueryConfig, words, prog="skydistill query", positionals=names)
-    from evaluation.own_map.answers import tell_places
+    with extra_maps():
+        from evaluation.own_map.answers import tell_places
 
     tell_places(config, join_launched_ranks())
     return 0
+
+
+@contextmanager
+def extra_maps() -> Iterator[None]:
+    """Say in one sentence which library is not installed.
+
+    Raises:
+        RecipeError: it is one of the extra `maps`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"maps need {error.name}, which is not installed; install skydistill[maps]"
+        ) from error
 
 
 def join_launched_ranks() -> "torch.device":

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ WORLD = {
     "--image-size": 128,
 }
 """Small enough for two CPU cores: 2,160 pictures of 360 places."""
+
+MAP = {"--test-places": 4, "--image-size": 256}
+"""A map of four places, half a kilometre wide, and a photograph of each."""
 
 METHODS = {
     "PFED": {
@@ -146,7 +150,37 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
             )
             for run in RECIPES
         ),
+        *(_map_stages(config) if find_spec("rasterio") and find_spec("pyproj") else ()),
         comparison_stage(paths),
+    ]
+
+
+def _map_stages(config: DemoConfig) -> list[Stage]:
+    """Return the commands from a map of the world and photographs of it to their coordinates."""
+    paths = DemoPaths(config.out)
+    world, index = paths.map, paths.map / "index"
+    drawn = [word for option in MAP.items() for word in option]
+    student = ("--checkpoint", paths.runs / "student_distilled")
+    asked = ("--truth", world / "truth.csv", "--refine", "--html", paths.places, "--overwrite")
+    draw = Stage(
+        name="map",
+        title="draw a map of it, and photographs",
+        argv=verb_argv("synth", world, "--map", *drawn, "--seed", config.seed),
+    )
+    return [
+        *(() if (world / "map.tif").exists() else (draw,)),  # an earlier demo's is not written over
+        Stage(
+            name="index",
+            title="index the map",
+            argv=verb_argv(
+                "index", world / "map.tif", index, *student, "--footprint-m", 120, "--overlap", 0.75
+            ),
+        ),
+        Stage(
+            name="query",
+            title="find the photographs on the map",
+            argv=verb_argv("query", index, world / "photos", *asked),
+        ),
     ]
 
 
@@ -278,6 +312,8 @@ def show(summary: dict[str, Any], paths: DemoPaths, figures: list[Path]) -> None
     opens = summary["mlflow"]["command"]
     console.print(f"\ncompare the runs in MLflow:\n  {opens}", soft_wrap=True)
     console.print(f"or in a browser, without a server:\n  {paths.comparison}", soft_wrap=True)
+    if paths.places.exists():
+        console.print(f"photographs found on a map:\n  {paths.places}", soft_wrap=True)
 
 
 def _table_rows(summary: dict[str, Any]) -> Iterator[list[str]]:

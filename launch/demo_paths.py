@@ -51,6 +51,16 @@ class DemoPaths:
         return self.out / "comparison.html"
 
     @property
+    def map(self) -> Path:
+        """A map of the world, photographs, where they were taken, and the index."""
+        return self.out / "map"
+
+    @property
+    def places(self) -> Path:
+        """The page of where the photographs were found."""
+        return self.out / "places.html"
+
+    @property
     def seconds(self) -> Path:
         """Time spent in every stage, over all attempts."""
         return self.out / "seconds.json"

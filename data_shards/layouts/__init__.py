@@ -2,25 +2,30 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
-from data_shards.layouts.coordinates import Table, read_table
-from data_shards.layouts.denseuav import find_denseuav, read_denseuav
-from data_shards.layouts.folders import gaps, subfolders
+from data_shards.formats import HEIC_SUFFIXES, READS_HEIC, SUFFIXES
+from data_shards.layouts.coordinates import Cameras, read_table
+from data_shards.layouts.folders import first_of, gaps, is_shown, subfolders, suffix_of
 from data_shards.layouts.gta_uav import find_gta_uav, read_gta_uav
-from data_shards.layouts.left_out import left_out
 from data_shards.layouts.own_folders import LAYOUT as FOLDERS
 from data_shards.layouts.own_folders import find_folders, read_folders
 from data_shards.layouts.published import Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.layouts.university160k import find_university160k, read_university160k
-from data_shards.layouts.university1652 import find_university1652, read_university1652
+from data_shards.layouts.university1652 import (
+    find_denseuav,
+    find_university1652,
+    read_denseuav,
+    read_university1652,
+)
 from data_shards.layouts.visloc import find_visloc, read_visloc
 from data_shards.schema import ImageRecord, RawDataset
 
@@ -117,7 +122,12 @@ def read_layout(
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
     if not keyed:
         raise LayoutError(f"{found.folder} holds no images; {strangers or 'add them'}")
-    dataset = replace(dataset, records=tuple(record for _, record in keyed), left_out=strangers)
+    dataset = replace(
+        dataset,
+        records=tuple(record for _, record in keyed),
+        left_out=strangers,
+        folder=found.folder.resolve().name,
+    )
     return with_facts(dataset, name=name, coordinates=coordinates)
 
 
@@ -127,17 +137,18 @@ def with_facts(dataset: RawDataset, *, name: str, coordinates: Path | None) -> R
     Raises:
         LayoutError: `coordinates` is no such table of these places.
     """
-    records, table = dataset.records, Table(places=dataset.coordinates, images={})
+    records, places, cameras = dataset.records, dataset.coordinates, Cameras()
     if coordinates:
-        table = read_table(coordinates, records)
-        told = ((record, table.images.get(record.key)) for record in records)
-        records = tuple(replace(r, camera=camera) if camera else r for r, camera in told)
+        told, cameras = read_table(coordinates, records)
+        places = places | told
+    if cameras:
+        records = tuple(replace(r, camera=cameras.get(r.key, r.camera)) for r in records)
     return replace(
         dataset,
         records=records,
         name=name,
         deviations=_deviations(dataset.layout, records),
-        coordinates=dataset.coordinates | table.places,
+        coordinates=places,
     )
 
 
@@ -158,6 +169,53 @@ def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
 def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
     images = (Image(r.key, r.place, r.view, r.roles, r.altitude_m) for r in records)
     return compare(layout, images).sentences
+
+
+def left_out(raw: Path, read: Set[str]) -> str:
+    """Return in one line what was left out, with counts per reason; empty for nothing.
+
+    Hidden files are not counted, nor is what lies beside the folders of the data set: its texts.
+
+    Args:
+        raw: the folder of the data set.
+        read: its folders whose images were all taken.
+    """
+    strangers, others, heic, empty = Counter[str](), Counter[str](), 0, set[str]()
+    known = (
+        {os.fspath(raw)}
+        | read
+        | {os.fspath(parent) for folder in read for parent in Path(folder).parents}
+    )
+    for folder, folders, files in os.walk(raw):
+        folders[:] = filter(is_shown, folders)
+        suffixes = Counter(suffix_of(file) for file in files if is_shown(file))
+        images = sum(suffixes.pop(suffix) for suffix in SUFFIXES & suffixes.keys())
+        heic += sum(suffixes.pop(suffix, 0) for suffix in HEIC_SUFFIXES)
+        others.update(suffixes if folder != os.fspath(raw) else {})
+        if folder not in read and images:
+            strangers[_outermost(folder, known)] += images
+        elif not (images or folders or suffixes):
+            empty.add(os.path.relpath(folder, raw))
+    told = []
+    if strangers:
+        names = first_of(os.path.relpath(name, raw) for name in strangers)
+        told.append(f"{strangers.total()} images in folders that are not of the layout ({names})")
+    if heic and not READS_HEIC:
+        told.append(f"{heic} HEIC images (install skydistill[heic] to read them)")
+    if others:
+        told.append(f"{others.total()} files that are no images ({first_of(others)})")
+    if empty:
+        told.append(f"{len(empty)} empty folders ({first_of(empty)})")
+    return "left out: " + "; ".join(told) if told else ""
+
+
+def _outermost(folder: str, known: Set[str]) -> str:
+    """Return the outermost folder around `folder` in which nothing was taken."""
+    if folder in known:
+        return f"{folder}/*"
+    while (parent := os.path.dirname(folder)) not in known and parent != folder:
+        folder = parent
+    return folder
 
 
 def found_lines(dataset: RawDataset) -> list[str]:

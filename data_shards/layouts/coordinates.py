@@ -2,8 +2,8 @@
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
@@ -30,34 +30,41 @@ LARGEST = {"lat": 90.0, "lon": 180.0, "heading_deg": 360.0, "gimbal_pitch_deg": 
 Coordinates = dict[str, tuple[float, float]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """What a table tells: one of both."""
+Cameras = dict[str, Position]
+"""Key of an image to where it was taken."""
 
-    places: Coordinates
-    """Place to latitude and longitude in degrees."""
-
-    images: dict[str, Position]
-    """Key of an image to where it was taken."""
+MOST_FOLDERS = 5
+"""Folders of a path by which a row may call an image."""
 
 
-def read_table(path: Path, records: Sequence[ImageRecord]) -> Table:
+def read_table(path: Path, records: Sequence[ImageRecord]) -> tuple[Coordinates, Cameras]:
     """Read a CSV of `place,latitude,longitude` in degrees (WGS 84), or of `image` instead of place.
 
     Rows of images may also tell `altitude_m` above ground, `heading_deg` and `gimbal_pitch_deg`. An
     image is called by its file name, by the end of its path, or by its key.
 
+    Returns:
+        Where places lie, and where images were taken: one of both is empty.
+
     Raises:
         LayoutError: it cannot be read, a column is missing, or a line is wrong: its number is told.
     """
-    found: dict[str, Position] = {}
-    subject, names = "place", dict[str, list[str]]()
+    found: Cameras = {}
+    subject, names = "place", dict[str, set[str]]()
     try:
         for line, cells in _rows(path, normalize("NFC", read_text(path)).splitlines(keepends=True)):
             if not names:
                 subject = "image" if "image" in cells else "place"
                 names = _names(subject, records)
-            name = _name(path, line, subject, cells.pop(subject), names)
+            cell = cells.pop(subject)
+            meant = names.get(same_id(cell), set())
+            if len(meant) != 1:
+                what = f"{len(meant)} images are called" if meant else f"there is no {subject}"
+                raise LayoutError(
+                    f"{path}, line {line}: {what} {cell!r} in the raw folders; correct the line "
+                    "(with more of the path) or remove it"
+                )
+            (name,) = meant
             if name in found:
                 raise LayoutError(
                     f"{path}, line {line}: {subject} {name} stands there twice; keep one line"
@@ -75,39 +82,22 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> Table:
             f"{path} is not a CSV file of text ({error}); save it as UTF-8 with commas"
         ) from error
     if subject == "image":
-        return Table(places={}, images=found)
-    places = {place: (at.lat or 0.0, at.lon or 0.0) for place, at in sorted(found.items())}
-    return Table(places=places, images={})
+        return {}, found
+    return {place: (at.lat or 0.0, at.lon or 0.0) for place, at in sorted(found.items())}, {}
 
 
-def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, list[str]]:
-    """Return what rows may call a place, or the last part of what they may call an image."""
-    names: dict[str, list[str]] = {}
-    if subject == "place":
-        return {same_id(record.place): [record.place] for record in records}
+def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, set[str]]:
+    """Return what rows may call places, or images, to those who are called so."""
+    names = defaultdict[str, set[str]](set)
     for record in records:
-        for path in {normalize("NFC", record.path), record.key}:
-            names.setdefault(path.rpartition("/")[2], []).append(f"{record.key}\n/{path}")
+        if subject == "place":
+            names[same_id(record.place)].add(record.place)
+            continue
+        parts = normalize("NFC", record.path).split("/")
+        ends = ("/".join(parts[-number:]) for number in range(1, MOST_FOLDERS + 2))
+        for called in (record.key, *ends):
+            names[called].add(record.key)
     return names
-
-
-def _name(path: Path, line: int, subject: str, cell: str, names: dict[str, list[str]]) -> str:
-    """Return the place, or the key of the one image, that a row is of."""
-    if subject == "place":
-        found = names.get(same_id(cell), [])
-    else:
-        ends = names.get(cell.rpartition("/")[2], [])
-        found = [end.partition("\n")[0] for end in ends if end.endswith(f"/{cell}")]
-    if not found:
-        raise LayoutError(
-            f"{path}, line {line}: there is no {subject} {cell!r} in the raw folders; correct or "
-            "remove the line"
-        )
-    if len(found) > 1:
-        raise LayoutError(
-            f"{path}, line {line}: {len(found)} images are called {cell!r}; write the folders too"
-        )
-    return found[0]
 
 
 def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -140,8 +130,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not -largest <= number <= largest or math.isinf(number):
-        what = (*COLUMNS, *OPTIONAL).index(column)
-        called = (*COLUMNS.values(), *OPTIONAL.values())[what][0]
+        (called, *_) = (COLUMNS | OPTIONAL)[column]
         within = f" of degrees between {-largest:g} and {largest:g}" if column in LARGEST else ""
         raise LayoutError(
             f"{path}, line {line}: {called} {text!r} is not a number{within}; correct it"

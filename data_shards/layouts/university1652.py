@@ -2,9 +2,16 @@
 
 Street views stand beside them, and in training those of an image search (`google`). Source: Zheng
 et al., ACM MM 2020, and the data set's README. No protocol uses the video frames, `test/4K_drone`.
+
+DenseUAV has the same folders: of a place a photograph and two tiles (`H80.tif`, and `H80_old.tif`
+of another year) for each of three heights; its galleries hold the places that train too. A line of
+`Dense_GPS_ALL.txt` is a path, `E` longitude, `N` latitude and height. Source: README.md, test.py
+and evaluateDistance.py of Dmmm1997/DenseUAV.
 """
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from data_shards.errors import LayoutError
@@ -19,6 +26,7 @@ from data_shards.layouts.folders import (
     subfolders,
 )
 from data_shards.schema import ImageRecord, RawDataset, Role, View
+from data_shards.text_files import read_text
 
 NUM_ORBIT_VIEWS = 54
 ORBIT_TOP_M = 256.0
@@ -40,6 +48,9 @@ FOLDERS: tuple[tuple[str, str, View, Role], ...] = (
 gallery knows the position of each on the orbit."""
 
 SIDES = ("train", "test")
+
+GPS_PATTERN = "Dense_GPS_*.txt"
+HEIGHT = re.compile(r"H([0-9]+)", re.IGNORECASE)
 
 
 def orbit_altitude_m(position: int) -> float:
@@ -73,6 +84,46 @@ def read_university1652(raw: Path, *, split: Path | None = None, compared: str =
     test = places_of(found, Role.GALLERY) | places_of(found, Role.QUERY)
     refuse_shared_places(raw, train=train, test=test)
     return joined(raw, "university1652", found, compared=compared, is_numbered=False)
+
+
+def find_denseuav(folder: Path) -> str | None:
+    """Say in words whether `folder` holds the folders of DenseUAV and its table of positions."""
+    is_there = any(folder.glob(GPS_PATTERN)) and find_university1652(folder)
+    return "train/VIEW/ID, test/ROLE_VIEW/ID, Dense_GPS" if is_there else None
+
+
+def read_denseuav(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+    """List the images of a DenseUAV folder, and where its places lie.
+
+    Raises:
+        LayoutError: a place trains and is queried or has two spellings, a line of the table is
+            wrong, or a split was given.
+    """
+    if split is not None:
+        raise LayoutError(f"{raw} is DenseUAV, whose folders are its split; leave out --split")
+    found = [
+        replace(record, altitude_m=float(height[1]) if height else None)
+        for folder in FOLDERS
+        for record in _folder(raw, *folder)
+        for height in [HEIGHT.match(record.name) if record.view is View.DRONE else None]
+    ]
+    train, query = (places_of(found, role) for role in (Role.TRAIN, Role.QUERY))
+    refuse_shared_places(raw, train=train, test=query)
+    there, tables = {record.place for record in found}, sorted(raw.glob(GPS_PATTERN))
+    lying = {place: at for table in tables for place, at in _positions(table) if place in there}
+    return replace(joined(raw, "denseuav", found, compared=compared), coordinates=lying)
+
+
+def _positions(table: Path) -> Iterator[tuple[str, tuple[float, float]]]:
+    for number, line in enumerate(read_text(table).splitlines(), start=1):
+        try:
+            path, east, north, *_ = line.split()
+            yield path.split("/")[-2], (float(north.lstrip("N")), float(east.lstrip("E")))
+        except (ValueError, IndexError) as error:
+            raise LayoutError(
+                f"{table}, line {number}: it is not a path, E longitude, N latitude and height; "
+                "copy the file again"
+            ) from error
 
 
 def _folder(raw: Path, part: str, name: str, view: View, role: Role) -> list[ImageRecord]:

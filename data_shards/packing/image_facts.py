@@ -4,8 +4,7 @@ import io
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,87 +31,65 @@ ADVISED = 384
 NUM_MEASURED = 8
 
 
-@dataclass(kw_only=True)
-class ImageFacts:
-    """Counts over some image files; its `vars` stand in the notes."""
+class ImageFacts(dict[str, Counter[str]]):
+    """Counts over some image files, by what is counted; stands in the notes as it is."""
 
-    formats: Counter[str] = field(default_factory=Counter)
-    """As Pillow calls them."""
+    def __missing__(self, what: str) -> Counter[str]:
+        return self.setdefault(what, Counter())
 
-    sizes: Counter[str] = field(default_factory=Counter)
-    """Such as `512x512`, before an image is turned."""
-
-    num_pixels: int = 0
-    num_turned: int = 0
-    num_located: int = 0
-    empty_tiles: list[str] = field(default_factory=list)
-    """Keys of satellite images with next to nothing on them."""
-
-    sums: dict[str, list[float]] = field(default_factory=dict)
-    """Place to the latitudes and longitudes of its located images, added up, and how many."""
+    def add(self, others: Mapping[str, Mapping[str, Any]]) -> None:
+        """Count others too."""
+        for what, counts in others.items():
+            self[what].update(counts)
 
     def note(self, record: ImageRecord, image: StoredImage, *, is_empty: bool) -> None:
         """Count one image."""
-        self.formats[image.header.format] += 1
-        self.sizes["{}x{}".format(*image.header.size)] += 1
-        self.num_pixels += math.prod(image.header.size)
-        self.num_turned += image.header.orientation != UPRIGHT
-        self.empty_tiles += [record.key] * is_empty
-        if "lat" in image.camera:
-            self.num_located += 1
-            at = [image.camera["lat"], image.camera["lon"], 1.0]
-            self.sums[record.place] = _added(self.sums.get(record.place), at)
-
-    def add(self, other: "ImageFacts") -> None:
-        """Count others too."""
-        self.formats += other.formats
-        self.sizes += other.sizes
-        self.num_pixels += other.num_pixels
-        self.num_turned += other.num_turned
-        self.num_located += other.num_located
-        self.empty_tiles += other.empty_tiles
-        for place, sums in other.sums.items():
-            self.sums[place] = _added(self.sums.get(place), sums)
+        header, camera = image.header, image.camera
+        self["formats"][header.format] += 1
+        self["sizes"]["{}x{}".format(*header.size)] += 1
+        self["of all"].update(
+            pixels=math.prod(header.size), turned=int(header.orientation != UPRIGHT)
+        )
+        self["nearly empty"].update([record.key] * is_empty)
+        if "lat" in camera:
+            sums = {"lat": camera["lat"], "lon": camera["lon"], "located": 1}
+            self.add({name: {record.place: value} for name, value in sums.items()})
 
     @property
     def are_large(self) -> bool:
         """Whether decoding them is most of the work."""
-        return self.num_pixels > LARGE_PIXELS * self.formats.total()
+        return self["of all"]["pixels"] > LARGE_PIXELS * self["formats"].total()
 
     @property
     def coordinates(self) -> Coordinates:
         """Place to the mean position of its located images."""
-        return {place: (lat / n, lon / n) for place, (lat, lon, n) in sorted(self.sums.items())}
+        lat, lon = self["lat"], self["lon"]
+        return {place: (lat[place] / n, lon[place] / n) for place, n in self["located"].items()}
 
     def lines(self) -> Iterator[str]:
         """Yield what a user should know."""
-        converted = self.formats.total() - sum(self.formats[name] for name in STORED)
+        formats, located, empty = self["formats"], self["located"], self["nearly empty"]
+        converted = formats.total() - sum(formats[name] for name in STORED)
         kept = f", {converted} of them stored as PNG" if converted else ""
-        if self.formats:
-            yield f"  files: {_most(self.formats)}{kept}; pixels: {_most(self.sizes)}"
-        if self.num_turned:
-            yield f"  {self.num_turned} images are turned as their orientation says"
-        if self.num_located:
+        if formats:
+            yield f"  files: {_most(formats)}{kept}; pixels: {_most(self['sizes'])}"
+        if turned := self["of all"]["turned"]:
+            yield f"  {turned} images are turned as their orientation says"
+        if located:
             yield (
-                f"  {self.num_located} images tell where they were taken; the mean of a place's is "
-                f"its position unless a table tells ({len(self.sums)} places)"
+                f"  {located.total()} images tell where they were taken; the mean of a place's is "
+                f"its position unless a table tells ({len(located)} places)"
             )
-        if self.empty_tiles:
-            named = first_of(self.empty_tiles)
-            yield f"  tiles that are nearly empty: {len(self.empty_tiles)} ({named})"
+        if empty:
+            yield f"  tiles that are nearly empty: {len(empty)} ({first_of(empty)})"
 
 
-def total(notes: Iterable[dict[str, Any]]) -> ImageFacts:
+def total(notes: Iterable[Mapping[str, Mapping[str, Any]]]) -> ImageFacts:
     """Add up what stands in the notes of tars."""
     whole = ImageFacts()
-    for values in notes:
-        counters = {name: Counter(values[name]) for name in ("formats", "sizes")}
-        whole.add(ImageFacts(**values | counters))
+    for facts in notes:
+        whole.add(facts)
     return whole
-
-
-def _added(sums: list[float] | None, more: list[float]) -> list[float]:
-    return more if sums is None else [a + b for a, b in zip(sums, more, strict=True)]
 
 
 def _most(counter: Counter[str]) -> str:

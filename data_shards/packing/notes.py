@@ -104,7 +104,7 @@ def write_tar_note(folder: Path, packed: PackedTar, *, inputs: str, profile: Pro
     """Say that a tar is finished and on the disk, and what it was made from."""
     path = (folder / packed.entry.name).with_suffix(NOTE_SUFFIX)
     told = {"inputs": inputs, "profile": profile.facts, "entry": asdict(packed.entry)}
-    write_json(path, told | {"facts": vars(packed.facts)})
+    write_json(path, told | {"facts": packed.facts})
 
 
 def read_tar_note(

@@ -27,6 +27,7 @@ from data_shards.progress import Progress
 from data_shards.synth.campus import PLACES_PER_CAMPUS, draw_campus
 from data_shards.synth.conditions import (
     FOOTPRINT_M,
+    Conditions,
     develop,
     drone_conditions,
     satellite_conditions,
@@ -114,24 +115,22 @@ def _render(
     words = ("test", "place", index)
     campus = draw_campus(seed, "test", index // PLACES_PER_CAMPUS)
     scene = build_scene(stream(seed, *words, "layout"), campus=campus, grid=grid_for(image_size))
+
+    def photograph(rng: np.random.Generator, seen: Conditions, tile: Tile, pixels: int) -> bytes:
+        dressed = dress(scene, rng, day=seen.day)
+        light = satellite_tile(dressed, tile=tile, haze=seen.haze, image_size=pixels)
+        return develop(light, rng, sensor=seen.sensor)
+
     rng = stream(seed, *words, "map")
-    seen = satellite_conditions(rng, campus=campus)
-    tile = Tile(side_m=CELL_M, x_m=0.0, y_m=0.0, turn_deg=0.0)
-    light = satellite_tile(
-        dress(scene, rng, day=seen.day), tile=tile, haze=seen.haze, image_size=side
-    )
-    ground = decode(develop(light, rng, sensor=seen.sensor))
+    whole = Tile(side_m=CELL_M, x_m=0.0, y_m=0.0, turn_deg=0.0)
+    ground = photograph(rng, satellite_conditions(rng, campus=campus), whole, side)
     rng = stream(seed, *words, "straight down")
-    seen = drone_conditions(rng, campus=campus)
     east_m, north_m = rng.uniform(-MOST_OFFSET_M, MOST_OFFSET_M, 2).tolist()
     height_m, heading = float(rng.uniform(LOWEST_M, HIGHEST_M)), float(rng.uniform(0, 360))
     side_m = 2 * height_m * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))
-    tile = Tile(side_m=side_m, x_m=east_m, y_m=north_m, turn_deg=-heading)
-    light = satellite_tile(
-        dress(scene, rng, day=seen.day), tile=tile, haze=seen.haze, image_size=image_size
-    )
-    photo = develop(light, rng, sensor=seen.sensor)
-    return ground, photo, (east_m, north_m, height_m, heading)
+    below = Tile(side_m=side_m, x_m=east_m, y_m=north_m, turn_deg=-heading)
+    photo = photograph(rng, drone_conditions(rng, campus=campus), below, image_size)
+    return decode(ground), photo, (east_m, north_m, height_m, heading)
 
 
 def _save(

@@ -32,6 +32,8 @@ def test_dry_run_prints_the_commands_and_writes_nothing(
     shown = capsys.readouterr().out
     assert shown.count("accelerate launch") == 8
     assert shown.count("skydistill evaluate") == 6
+    verbs = [line.split()[1] for line in shown.splitlines() if line.startswith("skydistill ")]
+    assert verbs[-4:] == ["synth", "index", "query", "compare"]
     assert shown.endswith(f"--html {out}/comparison.html\n")
     assert not out.exists()
 

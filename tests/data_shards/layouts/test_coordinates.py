@@ -23,7 +23,7 @@ def record(place: str, name: str = "a") -> ImageRecord:
 
 
 def read_coordinates(path: Path, places: tuple[str, ...]) -> Coordinates:
-    return read_table(path, [record(place) for place in places]).places
+    return read_table(path, [record(place) for place in places])[0]
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -85,21 +85,24 @@ def test_coordinates_come_with_the_data_set(sues_raw: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["b.JPG", "0002/b.JPG", "raw/drone/0002/b.JPG", "0002/drone/b"])
 def test_rows_may_be_of_images(tmp_path: Path, name: str) -> None:
     text = f"photo,lat,lon,altitude_m,heading,pitch\n{name},1,2,80.5,350,\n"
-    table = read_table(write(tmp_path, text), [record("0001"), record("0002", "b")])
+    told = read_table(write(tmp_path, text), [record("0001"), record("0002", "b")])
     seen = Position(lat=1.0, lon=2.0, altitude_m=80.5, heading_deg=350.0)
-    assert (table.places, table.images) == ({}, {"0002/drone/b": seen})
+    assert told == ({}, {"0002/drone/b": seen})
 
 
 def test_a_photo_is_known_however_its_letters_are_composed(tmp_path: Path) -> None:
     table = write(tmp_path, "photo,lat,lon\nCafe\u0301.JPG,1,2\nThe\u0301.JPG,3,4\n")
-    found = read_table(table, [record("1", "Caf\u00e9"), record("1", "The\u0301")]).images
+    found = read_table(table, [record("1", "Caf\u00e9"), record("1", "The\u0301")])[1]
     assert [(at.lat, at.lon) for at in found.values()] == [(1.0, 2.0), (3.0, 4.0)]
 
 
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ("image,lat,lon\na.JPG,1,2\n", "line 2: 2 images are called 'a.JPG'; write the folders"),
+        (
+            "image,lat,lon\na.JPG,1,2\n",
+            "line 2: 2 images are called 'a.JPG' in the raw folders; correct the",
+        ),
         ("image,lat,lon\nz.JPG,1,2\n", "line 2: there is no image 'z.JPG' in the raw folders"),
         ("file,lat,lon,yaw\n0001/a.JPG,1,2,north\n", "heading_deg 'north' is not a number of deg"),
     ],

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,16 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
     for error, sentence, words in cases:
         with pytest.raises(error, match=sentence):
             query([str(indexed), *map(str, words)])
+
+
+def test_a_library_that_is_not_installed_is_told_in_a_sentence(
+    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("answers", "query", "index", "refine", "maps", "ground"):
+        monkeypatch.delitem(sys.modules, f"evaluation.own_map.{name}")
+    monkeypatch.setitem(sys.modules, "pyproj", None)
+    with pytest.raises(RecipeError, match=r"maps need pyproj, which is not .* skydistill\[maps\]"):
+        query([str(indexed), str(tmp_path)])
 
 
 REAL_PHOTOS = os.environ.get("SKYDISTILL_REAL_PHOTOS", "")
