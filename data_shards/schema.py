@@ -117,7 +117,10 @@ class RawDataset:
     """Every image, sorted by key."""
 
     name: str = ""
-    """What a user called it; where nothing was said, shards are called after the raw folder."""
+    """What a user called it, if anything was said."""
+
+    folder: str = ""
+    """The raw folder, after which shards are called where nothing was said."""
 
     split: str = "folders"
     """What decided which places train: `folders`, `official`, or the name of a split file."""

@@ -45,9 +45,6 @@ SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
 
 ROWS_AT_ONCE = 8192
 
-MOST_BYTES = 2**31 - 1
-"""Of one array: MATLAB reads no larger one from a level 5 file."""
-
 MOST_DIGITS = 15
 """Of a label: others' tools keep it as a double."""
 
@@ -205,9 +202,6 @@ def write_mat(
     Keys `query_f` [Q, D], `query_label` [1, Q], `gallery_f` [G, D], `gallery_label` [1, G]; and
     `query_path`, `gallery_path` where paths are given (source: `test.py` of
     layumi/University1652-Baseline).
-
-    Raises:
-        DescriptorError: an array is too large for the format.
     """
     # MATLAB has no half precision.
     query_QD, gallery_GD = (
@@ -218,12 +212,6 @@ def write_mat(
     values |= {"gallery_f": gallery_GD.numpy(), "gallery_label": gallery_labels_G.cpu().numpy()}
     paths = {"query_path": query_paths, "gallery_path": gallery_paths}
     values |= {key: np.array(texts, dtype=np.str_) for key, texts in paths.items() if texts}
-    for key, array in values.items():
-        if array.nbytes > MOST_BYTES:
-            raise DescriptorError(
-                f"{path} cannot hold {key} of {array.nbytes / 2**30:.1f} GiB: MATLAB's -v7 files "
-                "end at 2 GiB per array; leave --descriptors out"
-            )
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, values, appendmat=False)
 

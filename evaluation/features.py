@@ -22,13 +22,12 @@ from evaluation.feature_files import (
     name_of,
     read_features,
     refuse_unfit_names,
-    row_blocks,
     write_mat,
     write_submission,
 )
 from evaluation.output_files import new_folder, refuse_unfit
 from evaluation.ranking import JUNK, Gallery, metrics, rank_gallery
-from evaluation.ranking.rerank import LENGTH_TOLERANCE, rank_again, reorder
+from evaluation.ranking.rerank import rank_again, reorder
 from evaluation.ranking.top_k import TopK, top_k
 from evaluation.report import METRICS
 from evaluation.retrieval import rerank_settings
@@ -115,16 +114,7 @@ def _refuse_options_about_images(config: EvaluateConfig) -> None:
 
 
 def _refuse_unfit_features(config: EvaluateConfig, features: Features) -> None:
-    """Demand what re-ranking and a submission need, before anything is searched."""
-    if config.rerank:
-        blocks = map(features.gallery.read, row_blocks(len(features.gallery.labels_G)))
-        for block_BD in (features.query_QD, *blocks):
-            length_B = torch.linalg.vector_norm(block_BD.double(), dim=1)
-            if bool(((length_B - 1).abs() > LENGTH_TOLERANCE).any()):
-                raise DescriptorError(
-                    f"{config.features} holds descriptors of other than unit length, and --rerank "
-                    "needs distances; add --normalize"
-                )
+    """Demand what a submission needs, before anything is searched."""
     if config.submission:
         if not _searched_names(features):
             raise DescriptorError(
@@ -163,7 +153,9 @@ def _search(config: EvaluateConfig, features: Features) -> tuple[dict[str, Any],
         elif config.submission:
             lists = top_k(query, features.whole_gallery()[wanted_G], k=ANSWERS)
     except ValueError as error:
-        raise DescriptorError(f"{config.features}: {error}; look at what wrote it") from error
+        raise DescriptorError(
+            f"{config.features}: {error}; look at what wrote it, or add --normalize"
+        ) from error
     return measured, lists
 
 

@@ -76,22 +76,17 @@ class Result:
     @property
     def name(self) -> str:
         """Short and unique within a report: `d2s`, `d2s/150m`, `s2d/no-distractors/asymmetric`."""
-        parts = [self.direction]
-        if self.altitude_m is not None:
-            parts.append(f"{self.altitude_m}m")
-        if self.gallery != "full":
-            parts.append(self.gallery)
-        if self.pairing != ONE_NETWORK:
-            parts.append(self.pairing)
-        if self.views != SINGLE:
-            parts.append(self.views)
-        if self.seed is not None:
-            parts.append(f"seed{self.seed}")
-        if self.condition != CLEAN:
-            parts.append(self.condition)
-        if self.rerank:
-            parts.append("reranked")
-        return "/".join(parts)
+        words = {
+            self.direction: True,
+            f"{self.altitude_m}m": self.altitude_m is not None,
+            self.gallery: self.gallery != "full",
+            self.pairing: self.pairing != ONE_NETWORK,
+            self.views: self.views != SINGLE,
+            f"seed{self.seed}": self.seed is not None,
+            self.condition: self.condition != CLEAN,
+            "reranked": bool(self.rerank),
+        }
+        return "/".join(word for word, is_told in words.items() if is_told)
 
     @property
     def is_headline(self) -> bool:

@@ -44,11 +44,6 @@ class Retrieval:
     metrics: Mapping[str, float]
     """recall@1/5/10/1%, ap, num_queries, num_gallery."""
 
-    @property
-    def chance(self) -> float:
-        """Recall@1 of a random order."""
-        return chance(self.ranking)
-
     @cached_property
     def first_answers(self) -> Tensor:
         """The gallery image that each query [Q] finds first: its place among `gallery_rows`."""

@@ -197,12 +197,12 @@ def terminal(report: Report) -> Group:
 
 def markdown(report: Report) -> str:
     """Return the table as Markdown, with a title above and notes below."""
-    lines = [f"**{_plain(whose(report))} (percent)**", "", f"| | {' | '.join(COLUMNS)} |"]
+    lines = [f"**{plain(whose(report))} (percent)**", "", f"| | {' | '.join(COLUMNS)} |"]
     lines.append("|---" + "|---:" * len(COLUMNS) + "|")
     for title, rows in sections(report).items():
-        lines.append(f"| **{_plain(title)}** |" + " |" * len(COLUMNS))
-        lines += [f"| {_plain(label)} | {' | '.join(cells)} |" for label, cells in rows]
-    return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in notes(report)), ""])
+        lines.append(f"| **{plain(title)}** |" + " |" * len(COLUMNS))
+        lines += [f"| {plain(label)} | {' | '.join(cells)} |" for label, cells in rows]
+    return "\n".join([*lines, "", *(f"- {plain(note)}" for note in notes(report)), ""])
 
 
 def latex(report: Report) -> str:
@@ -292,7 +292,7 @@ def _counts(results: Sequence[Result]) -> list[str]:
     return counts if is_equal else texts(with_altitude=True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that Markdown prints as it stands."""
     for sign in "\\|*_`":
         text = text.replace(sign, "\\" + sign)

@@ -122,7 +122,12 @@ def read_layout(
     keyed = sorted(((r.key, r) for r in dataset.records), key=itemgetter(0))
     if not keyed:
         raise LayoutError(f"{found.folder} holds no images; {strangers or 'add them'}")
-    dataset = replace(dataset, records=tuple(record for _, record in keyed), left_out=strangers)
+    dataset = replace(
+        dataset,
+        records=tuple(record for _, record in keyed),
+        left_out=strangers,
+        folder=found.folder.resolve().name,
+    )
     return with_facts(dataset, name=name, coordinates=coordinates)
 
 

@@ -155,7 +155,7 @@ class Task:
     def name(self) -> str:
         """What was said, else what the shards there are called, else as the raw folder."""
         old = read_manifest(self.out).name if (self.out / MANIFEST_NAME).is_file() else ""
-        return self.dataset.name or old or Path(self.notes.source).name
+        return self.dataset.name or old or self.dataset.folder or Path(self.notes.source).name
 
     @cached_property
     def head(self) -> Manifest:

@@ -204,11 +204,12 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     size = config.teacher.image_size or teacher.image_size
     teacher.model.refuse_size(size, key="teacher.image_size")
-    trained = f"{teacher.image_size} px by {teacher.resampling}, {teacher.aspect}"
-    seen = f"{size} px by {config.data.resampling}, {config.data.aspect}"
+    data = config.data
+    trained = f"{teacher.image_size} px by {teacher.resampling}{_unless_squeezed(teacher.aspect)}"
+    seen = f"{size} px by {data.resampling}{_unless_squeezed(data.aspect)}"
     if trained != seen and rank() == 0:
         log.warning(
-            "teacher %s was trained on images of %s and will look at %s; make teacher.image_size "
+            "teacher %s was trained on images of %s and will look at %s; make teacher.image_size, "
             "data.resampling and data.aspect equal unless that is meant",
             config.teacher.run,
             trained,
@@ -216,6 +217,10 @@ def load_teacher(config: DistillConfig, shards: ShardSet) -> LoadedModel:
         )
     freeze(teacher.model)
     return teacher
+
+
+def _unless_squeezed(aspect: str) -> str:
+    return "" if aspect == "squeeze" else f", {aspect}"
 
 
 def in_metres(altitudes: Iterable[float]) -> str:
@@ -253,7 +258,6 @@ def class_places(shards: ShardSet) -> tuple[str, ...]:
 def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> CacheKey:
     """Return the key of the cache that this recipe needs."""
     shapes = METHODS[config.method].teacher_outputs(teacher.model)
-    aspect = "" if config.data.aspect == "squeeze" else f", {config.data.aspect}"
     return CacheKey(
         teacher_sha256=teacher.sha256,
         outputs={name: list(shape) for name, shape in shapes.items()},
@@ -261,7 +265,7 @@ def cache_key(config: DistillConfig, shards: ShardSet, teacher: LoadedModel) -> 
         image_size=config.teacher.image_size or teacher.image_size,
         altitudes=sorted(set(config.data.altitudes)),
         augment=augment_values(config.augment),
-        decoder=f"{DECODER}, {config.data.resampling}{aspect}",
+        decoder=f"{DECODER}, {config.data.resampling}{_unless_squeezed(config.data.aspect)}",
         codec=config.teacher.codec,
         precision=config.teacher.precision,
     )

@@ -49,15 +49,11 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig, left_out: list
     columns = [search_column(one, metric) for one in searches.values() for metric in config.metrics]
     columns += [*COSTS, *speed]
     galleries = {result.gallery for report in reports for result in report.results}
-    rows = [
-        Row(
-            label=label,
-            cells=measured([entry.report for entry in runs], columns),
-            gallery=galleries.copy().pop() if len(galleries) == 1 else "",
-            entries=runs,
-        )
-        for label, runs in group_runs(compared)
-    ]
+    gallery = galleries.pop() if len(galleries) == 1 else ""
+    rows = []
+    for label, runs in group_runs(compared):
+        cells = measured([entry.report for entry in runs], columns)
+        rows.append(Row(label=label, cells=cells, gallery=gallery, entries=runs))
     notes = [*_notes(how, rows), *speed_notes]
     if not config.no_published:
         if missing := why_not_beside(how, searches.values()):
@@ -68,13 +64,10 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig, left_out: list
                 "published OPs are of one image: half of what was printed for a pair; empty where "
                 "that is not known"
             )
-    training = {
-        None: "training data unknown",
-        True: f"zero-shot: trained on {how.trained_on}",
-        False: "in-domain",
-    }
+    training = {None: "training data unknown", False: "in-domain"}
+    seen = training.get(how.zero_shot, f"zero-shot: trained on {how.trained_on}")
     return Table(
-        title=f"{how.dataset}, {training[how.zero_shot]}",
+        title=f"{how.dataset}, {seen}",
         measurement=how,
         columns=tuple(columns),
         rows=tuple(rows),
@@ -188,14 +181,10 @@ def _published_rows(columns: Sequence[Column], how: Measurement) -> list[Row]:
                 low, high = ends(value)
                 cells[column.key] = Number(low=low, high=high, source=source)
         if any(name for name, _ in cells):
+            label = f"{row.method} (unverified)" if row.source.unverified else row.method
+            note, gallery = row.note, row.gallery
             rows.append(
-                Row(
-                    label=f"{row.method} (unverified)" if row.source.unverified else row.method,
-                    cells=cells,
-                    gallery=row.gallery,
-                    source=row.source,
-                    note=row.note,
-                )
+                Row(label=label, cells=cells, gallery=gallery, source=row.source, note=note)
             )
     return rows
 

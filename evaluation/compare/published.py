@@ -98,7 +98,6 @@ class PublishedCost:
 class Published:
     """Everything in the file."""
 
-    sources: Mapping[str, Source]
     results: tuple[PublishedRow, ...]
     costs: tuple[PublishedCost, ...]
 
@@ -129,7 +128,6 @@ def published() -> Published:
         for part in ("results", "efficiency")
     )
     return Published(
-        sources=sources,
         results=tuple(PublishedRow(**facts) for facts in rows),
         costs=tuple(PublishedCost(**facts) for facts in costs),
     )

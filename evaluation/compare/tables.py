@@ -19,7 +19,7 @@ from evaluation.compare.collect import Entry
 from evaluation.compare.published import Source
 from evaluation.config import TableFormat
 from evaluation.report import Measurement, Result
-from evaluation.tables import SHRUNK, SMALL, escape, short
+from evaluation.tables import SHRUNK, SMALL, escape, plain, short
 
 WIDTH, LATEX_WIDTH = 120, 100
 """Characters that a table may take in a terminal and in LaTeX; a wider one is split."""
@@ -245,16 +245,16 @@ def markdown(table: Table) -> str:
     """Return a table as Markdown; best numbers are bold, published rows in italics."""
     lead = table.lead(table.rows[0])
     heads = [*lead, *(" ".join(column.head) for column in table.columns)]
-    lines = [f"**{_plain(table.title)}**", "", f"| {' | '.join(heads)} |"]
+    lines = [f"**{plain(table.title)}**", "", f"| {' | '.join(heads)} |"]
     lines.append("|---" * len(lead) + "|---:" * len(table.columns) + "|")
     for row in table.rows:
-        cells = [_plain(word) for word in table.lead(row).values()]
+        cells = [plain(word) for word in table.lead(row).values()]
         for column in table.columns:
             text = table.written(row, column)
             cells.append(f"**{text.replace(BEST, '')}**" if BEST in text else text)
         shown = [f"*{cell}*" if row.source and cell else cell for cell in cells]
         lines.append(f"| {' | '.join(shown)} |")
-    notes = [_plain(line).replace(rf"\{BEST}: ", "bold: ") for line in table.legend()]
+    notes = [plain(line).replace(rf"\{BEST}: ", "bold: ") for line in table.legend()]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
 
 
@@ -355,8 +355,3 @@ def _parts(table: Table, width: int) -> Iterator[tuple[list[Column], list[Row]]]
     for columns in parts:
         keys = {column.key for column in columns}
         yield columns, [row for row in table.rows if keys & row.cells.keys()]
-
-
-def _plain(text: str) -> str:
-    """Return text that Markdown shows as it stands."""
-    return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")

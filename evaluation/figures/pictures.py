@@ -33,7 +33,7 @@ from evaluation.figures.style import (
     styled,
     wrapped,
 )
-from evaluation.retrieval import Retrieval
+from evaluation.retrieval import Retrieval, chance
 
 NUM_QUERIES = 6
 NUM_QUERIES_PER_ALTITUDE = 2
@@ -86,7 +86,9 @@ def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
     recalls = {note: found.metrics["recall@1"] for note, found in searches.items()}
     if len(recalls) == 1:
         some = next(iter(searches.values()))
-        subtitle += f"  ·  recall@1 {some.metrics['recall@1']:.3f} (guessing {some.chance:.3f})"
+        subtitle += (
+            f"  ·  recall@1 {some.metrics['recall@1']:.3f} (guessing {chance(some.ranking):.3f})"
+        )
         subtitle += f"  ·  AP {some.metrics['ap']:.3f}"
     else:
         told = ", ".join(f"{note} {recall:.3f}" for note, recall in recalls.items())

@@ -50,6 +50,14 @@ def test_a_table_of_other_places_is_one_sentence(skydistill, tiny_shards, ring: 
     assert "cannot be read" in skydistill(*words[:-1], ring.with_name("none.npz")).sentence
 
 
+def test_a_test_set_alone_is_one_sentence(skydistill, tiny_raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/test").symlink_to(tiny_raw / "test")
+    skydistill("shard", tmp_path / "half", tmp_path / "shards")
+    told = skydistill("plan", "--shards", tmp_path / "shards", "--global-batch", 4).sentence
+    assert "no place to train on has both views; shard a copy of the data set that has" in told
+
+
 def test_heights_nobody_flew_at_are_one_sentence(skydistill, tiny_shards: ShardSet) -> None:
     words = ["plan", "--shards", tiny_shards.folder, "--global-batch", 5]
     told = skydistill(*words, "--altitudes", "[150]").sentence

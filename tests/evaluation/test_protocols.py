@@ -11,12 +11,13 @@ import pytest
 
 from data_shards.errors import DescriptorError
 from data_shards.packing.index_tars import index_tars
+from data_shards.planning.plan import Plan
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from evaluation.joined_shards import JoinedShards
 from evaluation.protocols import find_searches
-from tests.evaluation.conftest import sharded, write_sues
+from tests.evaluation.conftest import Evaluated, sharded, write_sues
 
 
 def counts(shards: JoinedShards) -> dict[str, tuple[int, int]]:
@@ -44,7 +45,9 @@ def test_sues_is_searched_at_each_height_in_galleries_of_all_places(sues_shards:
     assert len(asked.gallery_rows) == 3 * 2
 
 
-def test_heights_of_ones_own_are_searched_one_by_one(tmp_path: Path) -> None:
+def test_heights_of_ones_own_are_trained_on_and_searched_one_by_one(
+    tmp_path: Path, evaluated: Evaluated
+) -> None:
     raw = write_sues(tmp_path / "raw")
     for place in (raw / "drone_view_512").iterdir():
         for height, own in ((150, "80"), (300, "100m")):
@@ -55,6 +58,10 @@ def test_heights_of_ones_own_are_searched_one_by_one(tmp_path: Path) -> None:
         **{f"d2s/{height}m": (3 * 2, 7) for height in (80, 90, 100)},
         **{f"s2d/{height}m": (3, 7 * 2) for height in (80, 90, 100)},
     }
+    low = Plan(shards, shards.train_places, seed=0, global_batch=4, altitudes=[80])
+    assert low.pairs_available == 4 * 2
+    rows = evaluated(on=shards)["results"]
+    assert {row["altitude_m"] for row in rows} == {80, 90, 100}
 
 
 def test_street_images_are_searched_where_there_are_some(

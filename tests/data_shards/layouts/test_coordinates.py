@@ -92,7 +92,7 @@ def test_rows_may_be_of_images(tmp_path: Path, name: str) -> None:
 
 def test_a_photo_is_known_however_its_letters_are_composed(tmp_path: Path) -> None:
     table = write(tmp_path, "photo,lat,lon\nCafe\u0301.JPG,1,2\nThe\u0301.JPG,3,4\n")
-    found = read_table(table, [record("1", "Caf\u00e9"), record("1", "The\u0301")]).images
+    found = read_table(table, [record("1", "Caf\u00e9"), record("1", "The\u0301")])[1]
     assert [(at.lat, at.lon) for at in found.values()] == [(1.0, 2.0), (3.0, 4.0)]
 
 

@@ -235,6 +235,18 @@ def test_any_part_may_be_missing_and_is_named(raw: Path, gone: str, sentence: st
     assert any(line.strip().startswith(sentence) for line in told), told
 
 
+def test_half_of_a_data_set_is_called_as_its_folder(raw: Path, tmp_path: Path) -> None:
+    shutil.rmtree(raw / "train")
+    done = write_shards(
+        read_layout(raw),
+        tmp_path / "out",
+        profile=Profile(),
+        workers=1,
+        progress=lambda *_, **__: None,
+    )
+    assert done.manifest.name == raw.name
+
+
 @pytest.mark.parametrize(
     ("strangers", "sentence"),
     [

@@ -262,7 +262,10 @@ def without(state, *names):
             "not binary yet: 1 layers (feature.1.FFN_1.binary_conv.temperature is first)",
         ),
         (lambda s: {"conv1.weight": s["fc.bias"]}, "holds 1 tensors of no kind known here (BNext"),
-        (lambda s: {"state_dict": s, "epoch": Told()}, "cannot be read (weights_only=True blocked"),
+        (
+            lambda s: {"state_dict": s, "epoch": Told()},
+            "cannot be read (it holds other objects than tensors",
+        ),
         (lambda s: {"feature.0": {"a": 1}}, "holds other things than tensors"),
         (lambda s: {0: s["fc.bias"]}, "cannot be read"),
         (lambda s: [s], "cannot be read"),
