@@ -53,7 +53,8 @@ LOWEST_M, HIGHEST_M = 160.0, 235.0
 MOST_OFFSET_M = 40.0
 """So far from the middle of its place that a photograph stays within it."""
 
-FULL_FRAME_MM = 36.0
+FILM_SIDE_MM = 43.27 / math.sqrt(2)
+"""Of a square picture as large as film by its diagonal, as `FocalLengthIn35mmFilm` counts."""
 
 
 def write_map(config: SynthConfig, *, progress: Progress) -> int:
@@ -147,7 +148,7 @@ def _save(
         for (side, letter, angle), degrees in zip(names, at, strict=True)
         for tag, value in ((side, letter), (angle, (degrees, 0.0, 0.0)))
     }
-    focal_mm = FULL_FRAME_MM / (2 * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2)))
+    focal_mm = FILM_SIDE_MM / (2 * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2)))
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.FocalLengthIn35mmFilm: round(focal_mm)}
     xmp = (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
