@@ -16,7 +16,7 @@ from data_shards.augment.auto_augment import POLICIES, STEP_PROBABILITIES, auto_
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.operations import JITTER_ORDERS, aside, fill, jitter, mirror, shift
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues, neutral, plain_rows
+from data_shards.augment.values import AugmentValues, neutral
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -98,10 +98,6 @@ def _boxes(subjects: Subjects) -> np.ndarray:
         if not is_open.any():
             break
     return boxes
-
-
-def changes(values: AugmentValues) -> list[Change]:
-    return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 
 def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
