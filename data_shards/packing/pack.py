@@ -83,8 +83,8 @@ class GrowingTar:
                 rows,
                 [record.key for record in records],
                 tar_bytes=self.size,
-                tar_sha256=self.sha256.digest(),
-            ).hex()
+                tar_sha256=self.sha256.hexdigest(),
+            )
         entry = ShardEntry(
             name=self.name,
             images=len(rows),
