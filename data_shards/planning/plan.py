@@ -101,18 +101,17 @@ class Plan:
             *([views_by_place(shards, places, third_view)] if third_view is not None else []),
         ]
         is_whole = np.all([part.count > 0 for part in views], axis=0)
-        if third_view is not None and not is_whole.any():
+        if not is_whole.any():
+            third = "" if third_view is None else f"a {third_view.word} image beside "
             raise PlanError(
-                f"no place to train on has a {third_view.word} image beside the others; plan "
-                f"without a third view, or shard a copy of the data set that has {third_view.word}"
+                f"no place to train on has {third}both views; shard a copy of the data set that "
+                f"has them{', or plan without a third view' if third else ''}"
             )
         self.places, self._identifiers = places[is_whole], shards.places
         self.left_out = len(places) - len(self.places)
         """Places that lack a view, so that no row can show them."""
         self.drones, self.satellites, *thirds = (v.of(np.flatnonzero(is_whole)) for v in views)
         self.third: PlaceViews | None = thirds[0] if thirds else None
-        if not len(self.places):
-            raise PlanError("the shards hold no place to train on that has both views; give others")
         if global_batch > len(self.places):
             note = f"; {self.left_out} places that lack a view are left out"
             raise PlanError(

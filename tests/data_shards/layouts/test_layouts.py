@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from data_shards import layouts
 from data_shards.errors import LayoutError
+from data_shards.formats import HEIC_SUFFIXES, SUFFIXES
 from data_shards.layouts import found_lines, read_layout
 
 MakeRaw = Callable[[Path], Path]
@@ -145,3 +147,13 @@ def test_what_was_found_is_told_with_every_deviation(sues_raw: Path, tmp_path: P
     ]
     assert len(lines) == 3
     assert "this is not the whole of SUES-200: 2 places to train on instead of 120" in lines[2]
+
+
+def test_heic_is_counted_where_it_cannot_be_read(university: Path, monkeypatch) -> None:
+    (university / "train/drone/0001/phone.HEIC").write_bytes(b"")
+    assert "0001/drone/phone" in {record.key for record in read_layout(university).records}
+    for module in (layouts, layouts.folders):
+        monkeypatch.setattr(module, "SUFFIXES", SUFFIXES - set(HEIC_SUFFIXES))
+    monkeypatch.setattr(layouts, "READS_HEIC", False)
+    told = read_layout(university).left_out
+    assert told == "left out: 1 HEIC images (install skydistill[heic] to read them)"
