@@ -46,10 +46,6 @@ Rows = npt.NDArray[np.void]
 AGAIN = "run skydistill shard again into a new folder"
 
 
-def index_name(tar: str) -> str:
-    return Path(tar).with_suffix(".index").name
-
-
 @dataclass(frozen=True, kw_only=True)
 class Index:
     """What one index says."""

@@ -183,9 +183,9 @@ def print_recipe_help(cls: type[object], *, prog: str, usage: str) -> None:
     parser.print_help(sys.stdout)
 
 
-def to_values(config: object) -> dict[str, Any]:
+def to_values(config: Any) -> dict[str, Any]:
     """Return a config as nested plain values, ready for YAML or JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))  # type: ignore[call-overload]
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return plain
 
 

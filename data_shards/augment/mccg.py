@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data_shards.augment.auto_augment import POLICIES, STEP_PROBABILITIES, auto_augment
 from data_shards.augment.config import AugmentConfig
-from data_shards.augment.operations import JITTER_ORDERS, aside, fill, jitter, mirror, shift
+from data_shards.augment.operations import JITTER_ORDERS, LEFT_RIGHT, aside, fill, jitter, shift
 from data_shards.augment.subjects import FLIP, Subjects
 from data_shards.augment.values import AugmentValues, neutral
 from data_shards.config import Resampling
@@ -134,5 +134,5 @@ def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resamplin
     else:
         shift(resized, into, right=right, down=down)
     if change.flip:
-        mirror(into)
+        cv2.flip(into, LEFT_RIGHT, dst=into)
     fill(into, change.erased.tolist(), MEAN_COLOUR)

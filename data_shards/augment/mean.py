@@ -275,7 +275,12 @@ def sharpen_kernel(
 
 def _drop(pixels: Pixels, change: Change) -> None:
     if change.dropout == GRID:
-        _drop_grid(pixels)
+        cell, hole = grid_of(len(pixels))
+        whole = len(pixels) // cell * cell
+        for top in range(0, len(pixels), cell):
+            rows = pixels[top : top + hole]
+            rows[:, :whole].reshape(len(rows), -1, cell, 3)[:, :, :hole] = 0
+            rows[:, whole : whole + hole] = 0
     elif change.dropout == HOLES:
         for box in change.holes[: change.num_holes].tolist():
             fill(pixels, box, BLACK)
@@ -285,13 +290,3 @@ def grid_of(size: int) -> tuple[int, int]:
     """Return the side of a grid's cells, and of the hole in each, in pixels."""
     cell = max(2, size // GRID_CELLS)
     return cell, max(1, int(cell * GRID_RATIO))
-
-
-def _drop_grid(pixels: Pixels) -> None:
-    size = len(pixels)
-    cell, hole = grid_of(size)
-    whole = size // cell * cell
-    for top in range(0, size, cell):
-        rows = pixels[top : top + hole]
-        rows[:, :whole].reshape(len(rows), -1, cell, 3)[:, :, :hole] = 0
-        rows[:, whole : whole + hole] = 0

@@ -67,10 +67,6 @@ def mirrored_and_turned(
         cv2.flip(into, TRANSPOSED[flip], dst=into)
 
 
-def mirror(pixels: Pixels) -> None:
-    mirror_and_turn(pixels, is_mirrored=True, quarter_turns=0)
-
-
 def brighten(pixels: Pixels, factor: float) -> None:
     _scale(pixels, factor, 0.0)
 

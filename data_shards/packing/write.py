@@ -9,7 +9,6 @@ import errno
 import logging
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -99,8 +98,6 @@ def replaced(out: Path) -> Path:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two names in one step; False where system or file system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):
         return False
