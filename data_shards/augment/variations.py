@@ -86,12 +86,6 @@ class Variations:
         """Vary `pixels`, image number `at`, into `into` [S, S, RGB]; other `pixels` stay."""
         FAMILIES[self.family].apply(pixels, self.changes[at], into, resampling=resampling)
 
-    def applied(self, at: int, pixels: Pixels, *, size: int, resampling: Resampling) -> Pixels:
-        """Return image number `at`, varied, `size` x `size`."""
-        into = np.empty((size, size, 3), dtype=np.uint8)
-        self.apply(at, pixels, into, resampling=resampling)
-        return into
-
 
 def _of_bytes(family: AugmentFamily, values: bytes, is_split: bool) -> Variations:  # noqa: FBT001 - as it was pickled
     rows = np.frombuffer(values, dtype=FAMILIES[family].VALUES)

@@ -126,9 +126,7 @@ def finished_tars(
             continue
         if made_from == (tar.name, notes.inputs[tar.name], profile.facts):
             with suppress(ShardError):  # damaged since: it is made again
-                found[tar.name] = _renumbered(
-                    tar, entry, facts, partial, index_in=partial, number=number
-                )
+                found[tar.name] = _renumbered(tar, entry, facts, partial, number)
     return found
 
 
@@ -149,31 +147,22 @@ def linked_tars(
     entries = {entry.name: entry for entry in manifest.shards}
     found = {}
     for tar in tars:
-        link_or_copy(out / tar.name, partial / tar.name)
+        for name in (tar.name, entries[tar.name].index_name):
+            link_or_copy(out / name, partial / name)
         facts = total([notes.facts[tar.name]] if tar.name in notes.facts else [])
-        found[tar.name] = _renumbered(
-            tar, entries[tar.name], facts, partial, index_in=out, number=number
-        )
+        found[tar.name] = _renumbered(tar, entries[tar.name], facts, partial, number)
     return found
 
 
 def _renumbered(
-    tar: TarContent,
-    entry: ShardEntry,
-    facts: ImageFacts,
-    folder: Path,
-    *,
-    index_in: Path,
-    number: Mapping[str, int],
+    tar: TarContent, entry: ShardEntry, facts: ImageFacts, folder: Path, number: Mapping[str, int]
 ) -> PackedTar:
-    """Write the index of a whole tar into `folder` with the numbers that its places have now."""
-    path, name = folder / tar.name, entry.index_name
-    index = read_index(index_in / name, tar=path, sha256=entry.index_sha256)
+    """Let the index of a whole tar in `folder` have the numbers that its places have now."""
+    path = folder / entry.index_name
+    index = read_index(path, tar=folder / tar.name, sha256=entry.index_sha256)
     rows = index.rows.copy()
     rows["place"] = np.array([number[record.place] for record in tar.records])
-    digest = write_index(
-        folder / name, rows, index.keys, tar_bytes=entry.bytes, tar_sha256=entry.sha256
-    )
+    digest = write_index(path, rows, index.keys, tar_bytes=entry.bytes, tar_sha256=entry.sha256)
     return PackedTar(entry=replace(entry, index_sha256=digest), rows=rows, facts=facts)
 
 
