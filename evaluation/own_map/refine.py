@@ -25,6 +25,10 @@ MOST_ALIKE = 0.8
 OFF_PIXELS = 5.0
 """A pair of features further from where the others put it is no inlier."""
 
+FEW, FLAT = 24, 0.8
+"""Fewer pairs say little of perspective, and what they say carries corners far away: where so many
+of them agree with a turn and a scale alone, as straight down, it is these."""
+
 LEAST_INLIERS = 12
 """With fewer, features that happen to be alike agree as well."""
 
@@ -110,7 +114,14 @@ def _agreement(photo: _Features, window: _Features) -> Agreement | None:
     source = photo.points[[one.queryIdx for one in alike]]
     target = window.points[[one.trainIdx for one in alike]]
     cv2.setRNGSeed(0)
+    matrix: Any
     matrix, agrees = cv2.findHomography(source, target, cv2.USAC_MAGSAC, OFF_PIXELS)
+    if matrix is not None and agrees.sum() < FEW:
+        flat, agrees_flat = cv2.estimateAffinePartial2D(
+            source, target, ransacReprojThreshold=OFF_PIXELS
+        )
+        if flat is not None and agrees_flat.sum() >= FLAT * agrees.sum():
+            matrix, agrees = np.vstack([flat, (0, 0, 1)]), agrees_flat
     is_inlier = agrees.ravel() > 0
     if matrix is None or is_inlier.sum() < LEAST_INLIERS:
         return None
@@ -134,7 +145,12 @@ def _placed(photo: _Features, agreement: Agreement, ground: Ground) -> Match:
     random, drawn = np.random.default_rng(0), []
     for _ in range(DRAWN_AGAIN):
         chosen = random.integers(0, len(source), len(source))
-        other, _ = cv2.findHomography(source[chosen], target[chosen], 0)
+        other: Any
+        if matrix[2, :2].any():
+            other, _ = cv2.findHomography(source[chosen], target[chosen], 0)
+        else:
+            flat, _ = cv2.estimateAffinePartial2D(source[chosen], target[chosen])
+            other = None if flat is None else np.vstack([flat, (0, 0, 1)])
         drawn += [_moved(other, middle)[0] + 0.5] if other is not None else []
     metres = np.linalg.norm(in_metres(ground.lat_lon(drawn), around=centre), axis=1)
     return Match(

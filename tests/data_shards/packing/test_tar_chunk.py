@@ -78,7 +78,7 @@ def test_the_json_is_what_json_makes_of_it(
     values = {
         "schema_version": 2,
         "key": record.key,
-        "place": place,
+        "place": record.place,  # in one spelling: NFC
         "view": view.word,
         "roles": roles.words,
         "position": position,
