@@ -46,10 +46,6 @@ Rows = npt.NDArray[np.void]
 AGAIN = "run skydistill shard again into a new folder"
 
 
-def index_name(tar: str) -> str:
-    return Path(tar).with_suffix(".index").name
-
-
 @dataclass(frozen=True, kw_only=True)
 class Index:
     """What one index says."""
@@ -60,24 +56,22 @@ class Index:
     tar_sha256: str
 
 
-def write_index(
-    path: Path, rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: bytes
-) -> bytes:
-    """Write rows and keys to `path` and return the file's SHA-256."""
-    content = index_content(rows, keys, tar_bytes=tar_bytes, tar_sha256=tar_sha256)
-    write_aside(path, content)
-    return hashlib.sha256(content).digest()
+def write_index(path: Path, rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: str) -> str:
+    """Write rows and keys to `path`, unless they stand there, and return the file's SHA-256.
 
-
-def index_content(rows: Rows, keys: list[str], *, tar_bytes: int, tar_sha256: bytes) -> bytes:
-    """Return the bytes of an index; what `rows` say of the keys is filled in."""
+    What `rows` say of the keys is filled in.
+    """
     encoded = [key.encode() for key in keys]
     sizes = np.array([len(key) for key in encoded], dtype=np.uint32)
     rows["key_size"] = sizes
     rows["key_start"] = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(sizes) else sizes
     table = b"".join(encoded)
-    header = HEADER.pack(MAGIC, SCHEMA_VERSION, len(rows), tar_bytes, len(table), tar_sha256)
-    return header + rows.tobytes() + table
+    sha256 = bytes.fromhex(tar_sha256)
+    header = HEADER.pack(MAGIC, SCHEMA_VERSION, len(rows), tar_bytes, len(table), sha256)
+    content = header + rows.tobytes() + table
+    if not (path.is_file() and path.read_bytes() == content):
+        write_aside(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_aside(path: Path, content: bytes) -> None:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from data_shards.errors import ShardError
-from data_shards.index import AGAIN, Rows, index_name, write_aside
+from data_shards.index import AGAIN, Rows, write_aside
 from data_shards.schema import SCHEMA_VERSION, Role, View
 
 MANIFEST_NAME = "manifest.json"
@@ -27,9 +27,7 @@ WORDS_OF_ROLES = {number: Role(number).words for number in range(8)}
 Counts: TypeAlias = dict[str, dict[str, int]]
 """Role, then view or `places`, to a number."""
 
-Place = TypeVar("Place", int, str)
-
-Groups: TypeAlias = Counter[tuple[int, int, Place]]
+Groups: TypeAlias = Counter[tuple[int, int, Any]]
 """Roles, view and place (or its number), to a number of images."""
 
 
@@ -47,7 +45,7 @@ class ShardEntry:
 
     @property
     def index_name(self) -> str:
-        return index_name(self.name)
+        return Path(self.name).with_suffix(".index").name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class Manifest:
     places: tuple[str, ...]
     """Identifiers of all places, sorted; indexes refer to them by number."""
 
-    counts: dict[str, dict[str, int]]
+    counts: Counts
     """Role, then view, to the number of images; places are counted under `places`."""
 
     shards: tuple[ShardEntry, ...]
@@ -109,19 +107,19 @@ class ShardSummary:
         return sum(entry.images for entry in self.manifest.shards)
 
 
-def groups_in(indexes: Sequence[Rows]) -> Groups[int]:
+def groups_in(indexes: Sequence[Rows]) -> Groups:
     """Count the images of some indexes in groups."""
-    groups: Groups[int] = Counter()
+    groups: Groups = Counter()
     for rows in indexes:
         columns = (rows[name].tolist() for name in ("roles", "view", "place"))
         groups.update(zip(*columns, strict=True))
     return groups
 
 
-def count_groups(groups: Groups[Place]) -> Counts:
+def count_groups(groups: Groups) -> Counts:
     """Count images per role and view, and places per role, as the manifest does."""
     counts: dict[str, Counter[str]] = {role.words[0]: Counter() for role in Role}
-    places: dict[str, set[Place]] = {role.words[0]: set() for role in Role}
+    places: dict[str, set[Any]] = {role.words[0]: set() for role in Role}
     for (roles, view, place), times in groups.items():
         for word in WORDS_OF_ROLES[roles]:
             counts[word][WORD_OF_VIEW[view]] += times

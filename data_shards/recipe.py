@@ -5,6 +5,7 @@ recipe. jsonargparse checks the types; unknown keys are refused here, with the n
 """
 
 import dataclasses
+import json
 import re
 import sys
 import types
@@ -182,22 +183,10 @@ def print_recipe_help(cls: type[object], *, prog: str, usage: str) -> None:
     parser.print_help(sys.stdout)
 
 
-def to_values(config: object) -> dict[str, Any]:
+def to_values(config: Any) -> dict[str, Any]:
     """Return a config as nested plain values, ready for YAML or JSON."""
-    return {
-        field.name: _plain(getattr(config, field.name))
-        for field in dataclasses.fields(config)  # type: ignore[arg-type]
-    }
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_values(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
 
 
 def _lay_over(values: dict[str, Any], cls: type[object], overrides: Sequence[str]) -> None:

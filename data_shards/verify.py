@@ -77,22 +77,17 @@ def _damaged_around(
     if tar[behind:described] != padding:
         yield "the padding behind the image"
     text = tar[described + TAR_BLOCK : end].rstrip(b"\0")
-    said = _said(text)
+    try:
+        json_says: dict[str, Any] = json.loads(text)
+        said = [json_says[name] for name in ("key", "place", "view", "roles", "position")]
+        altitude_m = np.nan if json_says["altitude_m"] is None else json_says["altitude_m"]
+        said += [json_says["sha256"][:32], repr(np.float32(altitude_m))]
+    except (ValueError, KeyError, TypeError):
+        said = []
     told = [key, places[row["place"]], view, Role(row["roles"]).words, int(row["position"])]
     told += [row["digest"].tobytes().hex(), repr(row["altitude_m"])]
     if said != told or tar[described:end] != b"".join(tar_member(f"{key}.json", text)):
         yield "the JSON"
-
-
-def _said(text: bytes) -> list[Any]:
-    """Return what a JSON member says, as far as the index says it too."""
-    try:
-        told: dict[str, Any] = json.loads(text)
-        said = [told[name] for name in ("key", "place", "view", "roles", "position")]
-        altitude_m = np.nan if told["altitude_m"] is None else told["altitude_m"]
-        return [*said, str(told["sha256"])[:32], repr(np.float32(altitude_m))]
-    except (ValueError, KeyError, TypeError):
-        return []
 
 
 BLOCK_BYTES = 4 * 2**20

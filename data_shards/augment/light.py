@@ -9,7 +9,7 @@ import numpy.typing as npt
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.operations import mean_lightness, mirror_and_turn, saturation_matrix
 from data_shards.augment.subjects import FLIP, Draws, Subjects
-from data_shards.augment.values import AugmentValues, neutral, plain_rows
+from data_shards.augment.values import AugmentValues, neutral
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -51,10 +51,6 @@ def draw(config: AugmentConfig, subjects: Subjects) -> AugmentValues:
     values["contrast"] = factor(CONTRAST, config.contrast)
     values["saturation"] = factor(SATURATION, config.saturation)
     return values
-
-
-def changes(values: AugmentValues) -> list[Change]:
-    return [Change(*row) for row in plain_rows(values, Change._fields)]
 
 
 def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:

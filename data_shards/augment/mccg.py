@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from data_shards.augment.auto_augment import POLICIES, STEP_PROBABILITIES, auto_augment
 from data_shards.augment.config import AugmentConfig
-from data_shards.augment.operations import JITTER_ORDERS, aside, fill, jitter, mirror, shift
+from data_shards.augment.operations import JITTER_ORDERS, LEFT_RIGHT, aside, fill, jitter, shift
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues, neutral, plain_rows
+from data_shards.augment.values import AugmentValues, neutral
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -100,10 +100,6 @@ def _boxes(subjects: Subjects) -> np.ndarray:
     return boxes
 
 
-def changes(values: AugmentValues) -> list[Change]:
-    return [Change(*row) for row in plain_rows(values, Change._fields)]
-
-
 def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
     """Leave the erased box to the training device: its rows come second.
 
@@ -138,5 +134,5 @@ def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resamplin
     else:
         shift(resized, into, right=right, down=down)
     if change.flip:
-        mirror(into)
+        cv2.flip(into, LEFT_RIGHT, dst=into)
     fill(into, change.erased.tolist(), MEAN_COLOUR)

@@ -23,7 +23,7 @@ from data_shards.augment.operations import (
     mirrored_and_turned,
 )
 from data_shards.augment.subjects import FLIP, Subjects
-from data_shards.augment.values import AugmentValues, neutral, plain_rows
+from data_shards.augment.values import AugmentValues, neutral
 from data_shards.config import Resampling
 from data_shards.decode import Pixels, resize
 from data_shards.schema import View
@@ -57,30 +57,6 @@ NO_DROPOUT, GRID, HOLES = range(3)
 
 Kernel = npt.NDArray[np.float32]
 
-VALUES = np.dtype(
-    [
-        ("flip", "?"),
-        ("quarter_turns", "u1"),
-        ("jpeg_quality", "u1"),
-        ("jitter_order", "u1"),
-        ("brightness", "<f4"),
-        ("contrast", "<f4"),
-        ("saturation", "<f4"),
-        ("hue", "<f4"),
-        ("filter", "u1"),
-        ("blur_size", "u1"),
-        ("blur_sigma", "<f4", (2,)),
-        ("blur_angle", "<f4"),
-        ("sharpen_alpha", "<f4"),
-        ("sharpen_lightness", "<f4"),
-        ("dropout", "u1"),
-        ("num_holes", "u1"),
-        ("holes", "<f4", (NUM_HOLES[1], 4)),
-    ]
-)
-"""Quality 0 is no JPEG; factors 1 and hue 0 no jitter; holes are boxes of fractions, of which the
-first `num_holes` count, and which are drawn only where they are the dropout."""
-
 
 class Change(NamedTuple):
     """The values of one image."""
@@ -103,6 +79,11 @@ class Change(NamedTuple):
     num_holes: int
     holes: Kernel
 
+
+KINDS = "? u1 u1 u1 <f4 <f4 <f4 <f4 u1 u1 (2,)<f4 <f4 <f4 <f4 u1 u1 (25,4)<f4"
+VALUES = np.dtype(list(zip(Change._fields, KINDS.split(), strict=True)))
+"""Quality 0 is no JPEG; factors 1 and hue 0 no jitter; holes are boxes of fractions, of which the
+first `num_holes` count, and which are drawn only where they are the dropout."""
 
 TURN, JPEG, QUALITY = 100, 101, 102
 JITTER, ORDER, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(103, 109)
@@ -163,11 +144,6 @@ def _draw_dropout(values: AugmentValues, subjects: Subjects) -> None:
     values["holes"][has_holes] = np.concatenate([corner, corner + sides], axis=2)
 
 
-def changes(values: AugmentValues) -> list[Change]:
-    """Read the values of N images."""
-    return [Change(*row) for row in plain_rows(values, Change._fields)]
-
-
 def split(values: AugmentValues) -> tuple[AugmentValues, AugmentValues]:
     """Leave all behind JPEG, resize and mirror to the training device: its rows come second.
 
@@ -210,14 +186,8 @@ def apply(pixels: Pixels, change: Change, into: Pixels, *, resampling: Resamplin
     else:
         resize(pixels, size=into.shape[0], resampling=resampling, into=into)
         mirror_and_turn(into, is_mirrored=change.flip, quarter_turns=turns)
-    jitter(
-        into,
-        brightness=change.brightness,
-        contrast=change.contrast,
-        saturation=change.saturation,
-        hue=change.hue,
-        order=change.jitter_order,
-    )
+    factors = (change.brightness, change.contrast, change.saturation)
+    jitter(into, *factors, hue=change.hue, order=change.jitter_order)
     if is_turned_last:
         if change.filter != NO_FILTER:
             cv2.filter2D(into, -1, _kernel(change), dst=into)
@@ -305,7 +275,12 @@ def sharpen_kernel(
 
 def _drop(pixels: Pixels, change: Change) -> None:
     if change.dropout == GRID:
-        _drop_grid(pixels)
+        cell, hole = grid_of(len(pixels))
+        whole = len(pixels) // cell * cell
+        for top in range(0, len(pixels), cell):
+            rows = pixels[top : top + hole]
+            rows[:, :whole].reshape(len(rows), -1, cell, 3)[:, :, :hole] = 0
+            rows[:, whole : whole + hole] = 0
     elif change.dropout == HOLES:
         for box in change.holes[: change.num_holes].tolist():
             fill(pixels, box, BLACK)
@@ -315,13 +290,3 @@ def grid_of(size: int) -> tuple[int, int]:
     """Return the side of a grid's cells, and of the hole in each, in pixels."""
     cell = max(2, size // GRID_CELLS)
     return cell, max(1, int(cell * GRID_RATIO))
-
-
-def _drop_grid(pixels: Pixels) -> None:
-    size = len(pixels)
-    cell, hole = grid_of(size)
-    whole = size // cell * cell
-    for top in range(0, size, cell):
-        rows = pixels[top : top + hole]
-        rows[:, :whole].reshape(len(rows), -1, cell, 3)[:, :, :hole] = 0
-        rows[:, whole : whole + hole] = 0

@@ -67,23 +67,15 @@ def mirrored_and_turned(
         cv2.flip(into, TRANSPOSED[flip], dst=into)
 
 
-def mirror(pixels: Pixels) -> None:
-    mirror_and_turn(pixels, is_mirrored=True, quarter_turns=0)
-
-
-def brighten(pixels: Pixels, factor: float) -> None:
-    _scale(pixels, factor, 0.0)
+def brighten(pixels: Pixels, factor: float, offset: float = 0.0) -> None:
+    """Scale all pixels and move them; OpenCV is faster with a diagonal than with a number."""
+    diagonal = [[factor, 0, 0, offset], [0, factor, 0, offset], [0, 0, factor, offset]]
+    cv2.transform(pixels, np.array(diagonal), dst=pixels)
 
 
 def change_contrast(pixels: Pixels, factor: float) -> None:
     """Scale the distance of all pixels from the mean lightness."""
-    _scale(pixels, factor, mean_lightness(pixels) * (1.0 - factor))
-
-
-def _scale(pixels: Pixels, factor: float, offset: float) -> None:
-    """Scale all pixels and move them; OpenCV is faster with a diagonal than with a number."""
-    diagonal = [[factor, 0, 0, offset], [0, factor, 0, offset], [0, 0, factor, offset]]
-    cv2.transform(pixels, np.array(diagonal), dst=pixels)
+    brighten(pixels, factor, mean_lightness(pixels) * (1.0 - factor))
 
 
 def saturate(pixels: Pixels, factor: float) -> None:

@@ -4,7 +4,6 @@ The values do not depend on the run's seed, the epoch or the rank, so a teacher 
 holds exactly what every student will see (spec performance 3.3).
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
@@ -23,40 +22,15 @@ AUGMENT_VERSION = 3
 """Part of every cache key; raised when the same seed, slot and key would give other pixels."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """How values are drawn and applied."""
+FAMILIES: dict[AugmentFamily, ModuleType] = {"light": light, "mean": mean, "mccg": mccg}
+"""Each has:
 
-    values: np.dtype[np.void]
-    """Columns of what is drawn."""
-
-    draw: Callable[[AugmentConfig, Subjects], AugmentValues]
-    changes: Callable[[AugmentValues], Sequence[Any]]
-    """Rows of values to what `apply` takes, one per image."""
-
-    apply: Callable[..., None]
-    """(pixels, one of `changes`, into, resampling=): vary `pixels` into `into` [S, S, RGB]."""
-
-    split: Callable[[AugmentValues], tuple[AugmentValues, AugmentValues]]
-    """Rows of values to those that `apply` then takes, and rows of `PHOTOMETRIC` for a device."""
-
-    is_in_place: Callable[[Any], bool] | None = None
-    """Whether `pixels` may be `into` itself for one of `changes`, so that an image of that size is
-    copied nowhere; never without it."""
-
-
-MODULES: dict[AugmentFamily, ModuleType] = {"light": light, "mean": mean, "mccg": mccg}
-FAMILIES = {
-    name: Family(
-        values=module.VALUES,
-        draw=module.draw,
-        changes=module.changes,
-        apply=module.apply,
-        split=module.split,
-        is_in_place=getattr(module, "is_in_place", None),
-    )
-    for name, module in MODULES.items()
-}
+- `VALUES`: columns of what is drawn, and `Change`: a tuple of their names;
+- `draw(config, subjects)`: rows of `VALUES`, one per image;
+- `apply(pixels, change, into, resampling=)`: vary `pixels` into `into` [S, S, RGB];
+- `split(values)`: the rows that `apply` then takes, and rows of `PHOTOMETRIC` for a device;
+- perhaps `is_in_place(change)`: whether `pixels` may be `into` itself, so that an image of that
+  size is copied nowhere; never without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +58,8 @@ class Variations:
     def _parts(self) -> tuple[AugmentValues, AugmentValues]:
         """What is left for `apply`, and what a device does."""
         rows = self.values
-        return FAMILIES[self.family].split(rows) if self.is_split else (rows, neutral(0))
+        ours, rest = FAMILIES[self.family].split(rows) if self.is_split else (rows, neutral(0))
+        return ours, rest
 
     @property
     def photometric(self) -> AugmentValues:
@@ -92,28 +67,28 @@ class Variations:
         return self._parts[1]
 
     @cached_property
-    def changes(self) -> Sequence[Any]:
-        """What is done to each image, read out of `values` once."""
-        return FAMILIES[self.family].changes(self._parts[0])
+    def changes(self) -> list[Any]:
+        """The `Change` of each image in Python's own numbers; several in a field stay an array.
+
+        An image asks for a dozen, and of a structured array each costs as much as ten of a tuple.
+        """
+        change, rows = FAMILIES[self.family].Change, self._parts[0]
+        columns = (rows[name] for name in change._fields)
+        plain = (list(column) if column.ndim > 1 else column.tolist() for column in columns)
+        return list(map(change._make, zip(*plain, strict=True)))
 
     def is_in_place(self, at: int) -> bool:
         """Whether image number `at` may best be varied where it was decoded."""
-        asked = FAMILIES[self.family].is_in_place
-        return asked is not None and asked(self.changes[at])
+        asked = getattr(FAMILIES[self.family], "is_in_place", None)
+        return asked is not None and bool(asked(self.changes[at]))
 
     def apply(self, at: int, pixels: Pixels, into: Pixels, *, resampling: Resampling) -> None:
         """Vary `pixels`, image number `at`, into `into` [S, S, RGB]; other `pixels` stay."""
         FAMILIES[self.family].apply(pixels, self.changes[at], into, resampling=resampling)
 
-    def applied(self, at: int, pixels: Pixels, *, size: int, resampling: Resampling) -> Pixels:
-        """Return image number `at`, varied, `size` x `size`."""
-        into = np.empty((size, size, 3), dtype=np.uint8)
-        self.apply(at, pixels, into, resampling=resampling)
-        return into
-
 
 def _of_bytes(family: AugmentFamily, values: bytes, is_split: bool) -> Variations:  # noqa: FBT001 - as it was pickled
-    rows = np.frombuffer(values, dtype=FAMILIES[family].values)
+    rows = np.frombuffer(values, dtype=FAMILIES[family].VALUES)
     return Variations(family=family, values=rows, is_split=is_split)
 
 

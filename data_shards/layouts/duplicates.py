@@ -32,7 +32,7 @@ def file_stamp(path: str | Path) -> tuple[int, int, int]:
     """
     stat = os.stat(path)
     if not S_ISREG(stat.st_mode):
-        raise no_file(path)
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
@@ -44,12 +44,8 @@ def read_plain_file(path: str | Path) -> bytes:
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise no_file(path)
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
         return file.read()
-
-
-def no_file(path: str | Path) -> OSError:
-    return OSError(errno.EINVAL, "it is no plain file", str(path))
 
 
 READERS_PER_PROCESSOR = 4
@@ -162,26 +158,20 @@ def merge_duplicates(
     is_same = iter(comparisons.of(pairs))
     merged: dict[str, ImageRecord] = {}
     for key, record in keyed:
-        is_first = first[key] is record
-        if is_first or next(is_same):
-            _add(merged, key, record, is_known=not is_first)
+        is_equal = first[key] is not record and next(is_same)
+        if first[key] is not record and not is_equal:
+            record = replace(record, name=apart(record))
+            key = record.key
+        taken = merged.get(key)
+        if taken is None:
+            merged[key] = record
+        elif is_equal or is_same_image(taken.source, record.source):
+            merged[key] = replace(taken, roles=taken.roles | record.roles)
         else:
-            other = replace(record, name=apart(record))
-            _add(merged, other.key, other, is_known=False)
+            raise LayoutError(
+                f"{record.source} and {taken.source} would share the key {key}; rename one"
+            )
     return list(merged.values())
-
-
-def _add(merged: dict[str, ImageRecord], key: str, record: ImageRecord, *, is_known: bool) -> None:
-    """Add a record, or join it with the equal file under its key; `is_known` to be equal."""
-    taken = merged.get(key)
-    if taken is None:
-        merged[key] = record
-    elif is_known or is_same_image(taken.source, record.source):
-        merged[key] = replace(taken, roles=taken.roles | record.roles)
-    else:
-        raise LayoutError(
-            f"{record.source} and {taken.source} would share the key {key}; rename one"
-        )
 
 
 def is_same_image(one: Path, other: Path) -> bool:

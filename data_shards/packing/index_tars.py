@@ -23,7 +23,7 @@ import numpy as np
 from data_shards.decode import check_image
 from data_shards.errors import LayoutError, ShardError, require_known
 from data_shards.formats import STORED
-from data_shards.index import ENCODINGS, ROW, Rows, index_content, write_aside
+from data_shards.index import ENCODINGS, ROW, Rows, write_index
 from data_shards.layouts import LAYOUTS, found_lines, leave_out, with_facts
 from data_shards.layouts.folders import (
     is_shown,
@@ -82,7 +82,7 @@ class WalkedTar:
     unreadable: list[tuple[ImageRecord, str]]
     """The others, each with a sentence."""
 
-    sha256: bytes
+    sha256: str
     num_bytes: int
 
 
@@ -210,16 +210,14 @@ def _write_indexes(tars: Sequence[WalkedTar], dataset: RawDataset) -> Manifest:
     for tar in tars:
         tar.rows["place"] = [number[record.place] for record in tar.records]
         index, keys = tar.path.with_suffix(".index"), [record.key for record in tar.records]
-        content = index_content(tar.rows, keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256)
-        if not (index.is_file() and index.read_bytes() == content):
-            write_aside(index, content)
+        digest = write_index(index, tar.rows, keys, tar_bytes=tar.num_bytes, tar_sha256=tar.sha256)
         entries.append(
             ShardEntry(
                 name=tar.path.name,
                 images=len(keys),
                 bytes=tar.num_bytes,
-                sha256=tar.sha256.hex(),
-                index_sha256=hashlib.sha256(content).hexdigest(),
+                sha256=tar.sha256,
+                index_sha256=digest,
             )
         )
     return Manifest(
@@ -274,7 +272,7 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
                 else:
                     rows.append(row)
                     records.append(record)
-            sha256 = hashlib.file_digest(file, "sha256").digest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error.strerror}); restore it") from error
     if not (rows or unreadable):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_shards.errors import ShardError
-from data_shards.index import Index, read_index, write_index
+from data_shards.index import read_index, write_index
 from data_shards.layouts.duplicates import file_stamp
 from data_shards.manifest import Manifest, ShardEntry, write_json
 from data_shards.packing.image_facts import ImageFacts, total
@@ -107,59 +107,26 @@ def write_tar_note(folder: Path, packed: PackedTar, *, inputs: str, profile: Pro
     write_json(path, told | {"facts": packed.facts})
 
 
-def read_tar_note(
-    folder: Path, tar: TarContent, *, inputs: str, profile: Profile
-) -> tuple[ShardEntry, ImageFacts] | None:
-    """Return what is known of a tar finished earlier from these very inputs, if there is one."""
-    try:
-        note: dict[str, Any] = json.loads((folder / tar.name).with_suffix(NOTE_SUFFIX).read_text())
-        entry = ShardEntry(**note["entry"])
-        made_from = entry.name, note["inputs"], note["profile"]
-        is_same = made_from == (tar.name, inputs, profile.facts)
-        return (entry, total([note["facts"]])) if is_same else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedTar:
-    """A whole tar, and its index."""
-
-    tar: TarContent
-    entry: ShardEntry
-    path: Path
-    """Where its index was read; perhaps not in the folder that is written."""
-
-    index: Index
-    facts: ImageFacts
-
-    def renumbered(self, folder: Path, number: Mapping[str, int]) -> PackedTar:
-        """Write the index into `folder` with the numbers that the places have now."""
-        path, rows = folder / self.entry.index_name, self.index.rows.copy()
-        rows["place"] = np.array([number[record.place] for record in self.tar.records])
-        if self.path == path and bool((rows == self.index.rows).all()):
-            return PackedTar(entry=self.entry, rows=rows, facts=self.facts)
-        digest = write_index(
-            path,
-            rows,
-            self.index.keys,
-            tar_bytes=self.entry.bytes,
-            tar_sha256=bytes.fromhex(self.entry.sha256),
-        )
-        entry = replace(self.entry, index_sha256=digest.hex())
-        return PackedTar(entry=entry, rows=rows, facts=self.facts)
-
-
 def finished_tars(
-    partial: Path, tars: Sequence[TarContent], *, notes: SourceNotes, profile: Profile
-) -> dict[str, FinishedTar]:
+    partial: Path,
+    tars: Sequence[TarContent],
+    *,
+    notes: SourceNotes,
+    profile: Profile,
+    number: Mapping[str, int],
+) -> dict[str, PackedTar]:
     """Return the tars that an interrupted run finished, and whose files nobody touched since."""
     found = {}
     for tar in tars:
-        note = read_tar_note(partial, tar, inputs=notes.inputs[tar.name], profile=profile)
-        if note is not None:
+        try:
+            note = json.loads((partial / tar.name).with_suffix(NOTE_SUFFIX).read_text())
+            entry, facts = ShardEntry(**note["entry"]), total([note["facts"]])
+            made_from = entry.name, note["inputs"], note["profile"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if made_from == (tar.name, notes.inputs[tar.name], profile.facts):
             with suppress(ShardError):  # damaged since: it is made again
-                found[tar.name] = _finished(tar, *note, partial, index_in=partial)
+                found[tar.name] = _renumbered(tar, entry, facts, partial, number)
     return found
 
 
@@ -170,7 +137,8 @@ def linked_tars(
     *,
     manifest: Manifest,
     notes: SourceNotes,
-) -> dict[str, FinishedTar]:
+    number: Mapping[str, int],
+) -> dict[str, PackedTar]:
     """Bring finished tars from `out` into `partial`, as further names of the same files.
 
     Raises:
@@ -179,18 +147,23 @@ def linked_tars(
     entries = {entry.name: entry for entry in manifest.shards}
     found = {}
     for tar in tars:
-        link_or_copy(out / tar.name, partial / tar.name)
+        for name in (tar.name, entries[tar.name].index_name):
+            link_or_copy(out / name, partial / name)
         facts = total([notes.facts[tar.name]] if tar.name in notes.facts else [])
-        found[tar.name] = _finished(tar, entries[tar.name], facts, partial, index_in=out)
+        found[tar.name] = _renumbered(tar, entries[tar.name], facts, partial, number)
     return found
 
 
-def _finished(
-    tar: TarContent, entry: ShardEntry, facts: ImageFacts, folder: Path, *, index_in: Path
-) -> FinishedTar:
-    path = index_in / entry.index_name
+def _renumbered(
+    tar: TarContent, entry: ShardEntry, facts: ImageFacts, folder: Path, number: Mapping[str, int]
+) -> PackedTar:
+    """Let the index of a whole tar in `folder` have the numbers that its places have now."""
+    path = folder / entry.index_name
     index = read_index(path, tar=folder / tar.name, sha256=entry.index_sha256)
-    return FinishedTar(tar=tar, entry=entry, path=path, index=index, facts=facts)
+    rows = index.rows.copy()
+    rows["place"] = np.array([number[record.place] for record in tar.records])
+    digest = write_index(path, rows, index.keys, tar_bytes=entry.bytes, tar_sha256=entry.sha256)
+    return PackedTar(entry=replace(entry, index_sha256=digest), rows=rows, facts=facts)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

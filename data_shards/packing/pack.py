@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -45,7 +45,7 @@ class PackedTar:
 
 
 class GrowingTar:
-    """One tar being written, or only hashed where there is no path; a failure closes it."""
+    """One tar being written, or only hashed where there is no path."""
 
     def __init__(self, name: str, path: Path | None) -> None:
         self.name, self.path, self.rows = name, path, list[Rows]()
@@ -83,8 +83,8 @@ class GrowingTar:
                 rows,
                 [record.key for record in records],
                 tar_bytes=self.size,
-                tar_sha256=self.sha256.digest(),
-            ).hex()
+                tar_sha256=self.sha256.hexdigest(),
+            )
         entry = ShardEntry(
             name=self.name,
             images=len(rows),
@@ -95,13 +95,6 @@ class GrowingTar:
         packed = PackedTar(entry=entry, rows=rows, facts=self.facts)
         settled(packed)
         return packed
-
-    def __enter__(self) -> "GrowingTar":
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure is not None:
-            self.close()
 
     def close(self) -> None:
         """Give the tar up."""
@@ -151,18 +144,18 @@ def pack_tars(
         closing(map_in_order(prepare, records, pool=pool, ahead=ahead)) as chunks,
     ):
         for tar in tars:
-            path = None if folder is None else folder / tar.name
+            file = GrowingTar(tar.name, None if folder is None else folder / tar.name)
             found = len(unreadable)
-            with GrowingTar(tar.name, path) as file:
+            with ExitStack() as given_up:
+                given_up.callback(file.close)
                 for chunk in islice(chunks, -(-len(tar.records) // IMAGES_PER_CHUNK)):
                     file.append(chunk)
                     count(chunk.num_images)
                     unreadable += chunk.unreadable
                 file.end()
-            if len(unreadable) > found:
-                file.close()
-                continue
-            waiting.append(settling.submit(file.settle, tar.records, settled))
+                if len(unreadable) == found:
+                    given_up.pop_all()
+                    waiting.append(settling.submit(file.settle, tar.records, settled))
             while waiting and (waiting[0].done() or len(waiting) > 2):
                 yield waiting.popleft().result()
         while waiting:

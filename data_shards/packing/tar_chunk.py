@@ -23,9 +23,6 @@ TAR_BLOCK = tarfile.BLOCKSIZE
 TAR_END = bytes(2 * TAR_BLOCK)
 """Two zero blocks, which end a tar."""
 
-MOST_BYTES = 8**11 - 1
-"""Largest member whose length fits into a ustar header."""
-
 PACKED_ROW = struct.Struct("<QIIIHHfBBBB16s")
 """One row of an index, as `ROW` reads it; numpy would set its fields ten times as slowly."""
 
@@ -105,20 +102,17 @@ def tar_member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the header before a member, the member, and the zeros that fill up its last block.
 
     Raises:
-        ShardError: the name is too long for a tar or no UTF-8, or the member too large.
+        ShardError: the name is too long for a tar or no UTF-8.
     """
-    size = len(content)
-    if size > MOST_BYTES:
-        raise ShardError(f"{name} does not fit into a tar ({size} bytes); make the image smaller")
     member = tarfile.TarInfo(name)
-    member.size = size
+    member.size = len(content)
     try:
         header = member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
     except ValueError as error:
         raise ShardError(
             f"{name} does not fit into a tar ({error}); rename the file or its folder"
         ) from error
-    return header, content, bytes(-size % TAR_BLOCK)
+    return header, content, bytes(-len(content) % TAR_BLOCK)
 
 
 def sample_json(record: ImageRecord, key: str, image: StoredImage, sha256: str) -> bytes:

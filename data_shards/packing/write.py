@@ -9,7 +9,6 @@ import errno
 import logging
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +32,6 @@ from data_shards.manifest import (
 from data_shards.packing.image_facts import total
 from data_shards.packing.notes import (
     NOTE_SUFFIX,
-    SOURCE_NAME,
     SourceNotes,
     finished_tars,
     inputs_of,
@@ -100,8 +98,6 @@ def replaced(out: Path) -> Path:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two names in one step; False where system or file system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):
         return False
@@ -113,8 +109,6 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     raise OSError(failure, os.strerror(failure), str(other))
 
-
-__all__ = ["SOURCE_NAME", "ShardSummary", "write_shards"]
 
 log = logging.getLogger(__name__)
 
@@ -324,18 +318,21 @@ def _write(task: Task, *, old: Manifest | None, notes: SourceNotes) -> ShardSumm
     with _folder_aside(task) as partial:
         if (read_manifest(task.out) if (task.out / MANIFEST_NAME).exists() else None) != old:
             raise ShardError(f"{task.out} was written by another process meanwhile; run this again")
-        kept = finished_tars(partial, task.tars, notes=task.notes, profile=task.profile)
-        _sweep(partial, kept)
+        whole = finished_tars(
+            partial, task.tars, notes=task.notes, profile=task.profile, number=task.number
+        )
+        _sweep(partial, whole)
         if old is not None and old.profile == task.profile.facts:
             same = [
                 tar
                 for tar in task.tars
-                if tar.name not in kept
+                if tar.name not in whole
                 and notes.inputs.get(tar.name) == task.notes.inputs[tar.name]
             ]
-            kept |= linked_tars(task.out, partial, same, manifest=old, notes=notes)
-        whole = {name: reused.renumbered(partial, task.number) for name, reused in kept.items()}
-        missing = [tar for tar in task.tars if tar.name not in kept]
+            whole |= linked_tars(
+                task.out, partial, same, manifest=old, notes=notes, number=task.number
+            )
+        missing = [tar for tar in task.tars if tar.name not in whole]
         before = sum(packed.entry.images for packed in whole.values())
         for packed in task.pack(missing, partial, before=before):
             whole[packed.entry.name] = packed
@@ -358,7 +355,10 @@ def _write(task: Task, *, old: Manifest | None, notes: SourceNotes) -> ShardSumm
             note.unlink()
         atomic_replace(partial, task.out)
     return ShardSummary(
-        manifest=manifest, was_complete=False, tars_written=len(missing), tars_kept=len(kept)
+        manifest=manifest,
+        was_complete=False,
+        tars_written=len(missing),
+        tars_kept=len(whole) - len(missing),
     )
 
 

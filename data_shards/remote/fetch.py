@@ -71,23 +71,14 @@ def fetch_files(
             raise
 
 
-def fetch_text(name: str, source: ShardSource, *, most_bytes: int) -> bytes:
+def fetch_text(name: str, source: ShardSource) -> bytes:
     """Return the content of one small file.
 
     Raises:
         ShardError: it cannot be had.
     """
     stop = threading.Event()
-
-    def attempt() -> bytes:
-        content = bytearray()
-        for chunk in source.chunks(name, stop):
-            content += chunk
-            if len(content) > most_bytes:
-                raise BrokenOffError(f"it has more than {most_bytes} bytes", is_final=True)
-        return bytes(content)
-
-    return _persist(attempt, source.describe(name), stop)
+    return _persist(lambda: b"".join(source.chunks(name, stop)), source.describe(name), stop)
 
 
 def _fetch(

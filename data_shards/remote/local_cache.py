@@ -38,15 +38,6 @@ class NoRoomError(ShardError):
     """The cache or its disk cannot take what is asked for."""
 
 
-def default_cache_folder() -> Path:
-    """Return where the cache lies when nobody says so: the job's own disk, else the home folder."""
-    if told := os.environ.get(CACHE_VARIABLE):
-        return Path(told)
-    if scratch := os.environ.get(SLURM_VARIABLE):
-        return Path(scratch) / "skydistill"
-    return Path.home() / ".cache" / "skydistill"
-
-
 class _Size(NamedTuple):
     """Bytes of one entry."""
 
@@ -66,7 +57,9 @@ class LocalCache:
                 ~/.cache/skydistill.
             gib: how much it may hold, in GiB.
         """
-        self.folder = folder or default_cache_folder()
+        above = os.environ.get(SLURM_VARIABLE) or Path.home() / ".cache"
+        told = folder or os.environ.get(CACHE_VARIABLE)
+        self.folder = Path(told) if told else Path(above) / "skydistill"
         self.most_bytes = int(gib * 2**30)
 
     @property

@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 NO_IMAGES = Role(0)
 """For who looks at keys, places and counts alone: no tar is fetched."""
 
-MOST_MANIFEST_BYTES = 2**28
-
 
 def open_shards(
     source: str,
@@ -61,7 +59,7 @@ def _open_cached(
     source: ShardSource, cache: LocalCache, roles: Role, views: Collection[View], *, shown: str
 ) -> ShardSet:
     """Fetch manifest and indexes, then the tars that hold an image of the roles and views."""
-    content = fetch_text(MANIFEST_NAME, source, most_bytes=MOST_MANIFEST_BYTES)
+    content = fetch_text(MANIFEST_NAME, source)
     where = source.describe(MANIFEST_NAME)
     manifest = parse_manifest(content, where=where)
     for name in (entry.name for entry in manifest.shards):

@@ -17,6 +17,7 @@ from data_shards.loader import TrainLoader, image_batches
 from data_shards.planning.plan import Plan
 from data_shards.shards import ShardSet
 from tests.conftest import shard
+from tests.data_shards.augment.conftest import varied_image
 
 ASPECTS = ("squeeze", "crop", "pad")
 RESAMPLING = "opencv-linear"
@@ -99,7 +100,7 @@ def test_images_are_made_square_before_they_are_varied(
     varied = batch.variations[0]
     for at, row in enumerate(batch.satellite_rows.tolist()):
         whole = square(decode(shards.read(row)), "pad")
-        expected = varied.applied(at, whole, size=16, resampling=RESAMPLING)
+        expected = varied_image(varied, at, whole, size=16, resampling=RESAMPLING)
         assert np.array_equal(batch.satellite[at], expected)
     on_device = finish(torch.from_numpy(batch.satellite), varied)
     assert on_device.shape == (2, 16, 16, 3)

@@ -170,11 +170,10 @@ def rewrite(folder: Path, change: Callable[[np.ndarray, list[str]], None], **man
         rows,
         keys,
         tar_bytes=entry.bytes,
-        tar_sha256=bytes.fromhex(entry.sha256),
+        tar_sha256=entry.sha256,
     )
     shards = tuple(
-        replace(known, index_sha256=digest.hex()) if known.name == TAR else known
-        for known in old.shards
+        replace(known, index_sha256=digest) if known.name == TAR else known for known in old.shards
     )
     indexes = [
         read_index(folder / known.index_name, tar=None, sha256=known.index_sha256)

@@ -10,6 +10,7 @@ from data_shards.augment.config import AugmentConfig
 from data_shards.augment.subjects import Subjects
 from data_shards.augment.values import AugmentValues
 from data_shards.augment.variations import Variations, draw_variations
+from data_shards.config import Resampling
 from data_shards.schema import View
 
 Draw = Callable[..., AugmentValues]
@@ -29,11 +30,19 @@ def values_of(family: str, **changes) -> AugmentValues:
     return row
 
 
+def varied_image(
+    variations: Variations, at: int, pixels: np.ndarray, *, size: int, resampling: Resampling
+) -> np.ndarray:
+    into = np.empty((size, size, 3), dtype=np.uint8)
+    variations.apply(at, pixels, into, resampling=resampling)
+    return into
+
+
 def vary_one(family: str, pixels: np.ndarray, *, size: int = 64, **changes) -> np.ndarray:
     """What a family makes of a picture by the values said; the picture stays as it is."""
     variations = Variations(family=family, values=values_of(family, **changes))
     before = pixels.copy()
-    varied = variations.applied(0, pixels, size=size, resampling="opencv-linear")
+    varied = varied_image(variations, 0, pixels, size=size, resampling="opencv-linear")
     assert (pixels == before).all()
     return varied
 

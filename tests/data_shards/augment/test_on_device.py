@@ -11,6 +11,7 @@ from data_shards.augment.on_device import finish
 from data_shards.augment.operations import JITTER_ORDERS
 from data_shards.augment.variations import FAMILIES, Variations
 from data_shards.schema import View
+from tests.data_shards.augment.conftest import varied_image
 
 SIZE = 64
 HOLES = np.random.default_rng(1).uniform(0, 1, (mean.NUM_HOLES[1], 4)).astype(np.float32)
@@ -45,7 +46,9 @@ def both(picture, family: str, values, *, size: int = SIZE) -> tuple[np.ndarray,
     by_loader, begun = (
         np.stack(
             [
-                one.applied(at, np.roll(picture, at, axis=0), size=size, resampling="opencv-linear")
+                varied_image(
+                    one, at, np.roll(picture, at, axis=0), size=size, resampling="opencv-linear"
+                )
                 for at in range(len(whole))
             ]
         )

@@ -13,6 +13,7 @@ from data_shards.augment.variations import AUGMENT_VERSION, FAMILIES, Variations
 from data_shards.errors import RecipeError
 from data_shards.recipe import build_config
 from data_shards.schema import View
+from tests.data_shards.augment.conftest import varied_image
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -41,7 +42,7 @@ def varied(family: str, view: View, *, size: int = 24) -> np.ndarray:
     variations = draw_variations(AugmentConfig(family=family, seed=3), subjects)
     return np.stack(
         [
-            variations.applied(at, PIXELS, size=size, resampling="opencv-linear")
+            varied_image(variations, at, PIXELS, size=size, resampling="opencv-linear")
             for at in range(len(variations))
         ]
     )
@@ -133,7 +134,7 @@ def test_a_part_of_the_variations_keeps_its_images(draw, family) -> None:
     part = whole[4:6]
     assert len(part) == 2
     one, same = (
-        some.applied(at, PIXELS, size=16, resampling="pillow-bicubic")
+        varied_image(some, at, PIXELS, size=16, resampling="pillow-bicubic")
         for some, at in ((whole, 5), (part, 1))
     )
     assert (one == same).all()

@@ -120,9 +120,3 @@ def test_a_header_is_that_of_the_standard_library(name: str, size: int) -> None:
     assert content == bytes(size) and zeros == bytes(-size % 512)
     if len(name.encode()) <= 100:
         assert header == expected
-
-
-def test_a_member_that_is_too_large_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_shards.packing.tar_chunk.MOST_BYTES", 3)
-    with pytest.raises(ShardError, match="4 bytes"):
-        tar_member("a.jpg", bytes(4))

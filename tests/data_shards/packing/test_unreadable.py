@@ -10,8 +10,9 @@ from PIL import Image
 
 from data_shards.errors import LayoutError
 from data_shards.layouts import found_lines, leave_out, read_layout
+from data_shards.manifest import ShardSummary
 from data_shards.packing.stored_image import Profile, UnreadableError
-from data_shards.packing.write import ShardSummary, write_shards
+from data_shards.packing.write import write_shards
 from data_shards.verify import verify_shards
 
 

@@ -15,9 +15,10 @@ from PIL import Image
 
 from data_shards.errors import ShardError
 from data_shards.layouts import read_layout
-from data_shards.manifest import read_manifest
+from data_shards.manifest import ShardSummary, read_manifest
+from data_shards.packing.notes import SOURCE_NAME
 from data_shards.packing.stored_image import Profile
-from data_shards.packing.write import SOURCE_NAME, ShardSummary, write_shards
+from data_shards.packing.write import write_shards
 from data_shards.progress import show_progress
 from data_shards.shards import ShardSet
 from tests.data_shards.packing.test_unreadable import damage_scan

@@ -15,7 +15,7 @@ from data_shards.errors import ShardError
 from data_shards.lock import hold, hold_if_free
 from data_shards.remote import fetch
 from data_shards.remote.fetch import FETCHED_SUFFIX, WantedFile
-from data_shards.remote.local_cache import CacheEntry, LocalCache, NoRoomError, default_cache_folder
+from data_shards.remote.local_cache import CacheEntry, LocalCache, NoRoomError
 
 KIB = 2**10
 LIMIT = 100 * KIB
@@ -198,11 +198,11 @@ def test_the_default_folder_is_the_jobs_own(
     for name in ("SKYDISTILL_CACHE", "SLURM_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / ".cache" / "skydistill"
+    assert LocalCache(None, gib=1).folder == tmp_path / ".cache" / "skydistill"
     monkeypatch.setenv("SLURM_TMPDIR", "/scratch/7")
     assert LocalCache(None, gib=1).folder == Path("/scratch/7/skydistill")
     monkeypatch.setenv("SKYDISTILL_CACHE", "/ssd")
-    assert default_cache_folder() == Path("/ssd")
+    assert LocalCache(None, gib=1).folder == Path("/ssd")
 
 
 def test_locks_are_shared_or_alone(tmp_path: Path) -> None:
