@@ -51,28 +51,39 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> tuple[Coordinates,
     """
     found: Cameras = {}
     subject, names = "place", dict[str, set[str]]()
+    for line, subject, cell, position in read_rows(path):
+        names = names or _names(subject, records)
+        meant = names.get(same_id(cell), set())
+        if len(meant) != 1:
+            what = f"{len(meant)} images are called" if meant else f"there is no {subject}"
+            raise LayoutError(
+                f"{path}, line {line}: {what} {cell!r} in the raw folders; correct the line "
+                "(with more of the path) or remove it"
+            )
+        (name,) = meant
+        if name in found:
+            raise LayoutError(
+                f"{path}, line {line}: {subject} {name} stands there twice; keep one line"
+            )
+        found[name] = position
+    if subject == "image":
+        return {}, found
+    return {place: (at.lat or 0.0, at.lon or 0.0) for place, at in sorted(found.items())}, {}
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, str, str, Position]]:
+    """Yield of every row its line, whether it is of a place or image, what it calls it, and where.
+
+    Raises:
+        LayoutError: it cannot be read, a column is missing, or a line is wrong: its number is told.
+    """
     try:
         for line, cells in _rows(path, normalize("NFC", read_text(path)).splitlines(keepends=True)):
-            if not names:
-                subject = "image" if "image" in cells else "place"
-                names = _names(subject, records)
+            subject = "image" if "image" in cells else "place"
             cell = cells.pop(subject)
-            meant = names.get(same_id(cell), set())
-            if len(meant) != 1:
-                what = f"{len(meant)} images are called" if meant else f"there is no {subject}"
-                raise LayoutError(
-                    f"{path}, line {line}: {what} {cell!r} in the raw folders; correct the line "
-                    "(with more of the path) or remove it"
-                )
-            (name,) = meant
-            if name in found:
-                raise LayoutError(
-                    f"{path}, line {line}: {subject} {name} stands there twice; keep one line"
-                )
             given = {column: text for column, text in cells.items() if column in COLUMNS or text}
-            found[name] = Position(
-                **{column: _number(path, line, column, text) for column, text in given.items()}
-            )
+            numbers = {column: _number(path, line, column, text) for column, text in given.items()}
+            yield line, subject, cell, Position(**numbers)
     except OSError as error:
         raise LayoutError(
             f"{path} cannot be read ({error.strerror}); give a CSV file of place,latitude,longitude"
@@ -81,9 +92,6 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> tuple[Coordinates,
         raise LayoutError(
             f"{path} is not a CSV file of text ({error}); save it as UTF-8 with commas"
         ) from error
-    if subject == "image":
-        return {}, found
-    return {place: (at.lat or 0.0, at.lon or 0.0) for place, at in sorted(found.items())}, {}
 
 
 def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, set[str]]:

@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import cv2
 import numpy as np
@@ -17,13 +19,14 @@ import torch
 from jinja2 import Environment, StrictUndefined
 
 from data_shards.errors import LayoutError
+from data_shards.layouts.coordinates import read_rows
 from data_shards.manifest import write_text_aside
 from evaluation.output_files import refuse_unfit, writing
 from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
 from evaluation.own_map.index import Index
-from evaluation.own_map.query import Answer, answer_photos
+from evaluation.own_map.query import Answer, answer_photos, photo_files
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,8 @@ SDM_PER_DEGREE = 5e3
 code): the first K tiles weigh 1, 1 - 1/K, ..., and each counts exp(-5000 * degrees off)."""
 
 ANTIPODE_M = 2e7
-Truth = Mapping[str, Place]
+Truth = Mapping[Path, Place]
+"""Absolute paths of photographs to where they show the ground."""
 
 MAP_PIXELS, PICTURE_PIXELS, PICTURES = 1400, 160, 5
 """Sides of the map and of a tile on the page, and tiles of a photograph."""
@@ -49,7 +53,7 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     files = {name: path for name in FORMS if (path := getattr(config, name))}
     for name, path in files.items():
         refuse_unfit(path, overwrite=config.overwrite, option=f"--{name}", is_folder=False)
-    truth = read_truth(config.truth) if config.truth else None
+    truth = read_truth(config.truth, photo_files(config.photos)) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
     for name, path in files.items():
@@ -60,31 +64,38 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     sys.stdout.write(shown + "\n")
 
 
-def read_truth(path: Path) -> Truth:
-    """Read a CSV of photo,latitude,longitude in degrees; photos of one place may have one line.
+def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
+    """Read where photographs show the ground from a CSV of `photo,latitude,longitude` in degrees.
+
+    A row calls a photograph by its file name, with suffix or without, or by the end of its path,
+    and all of a folder by the name of the folder; rows of other photographs may be there.
 
     Raises:
         LayoutError: it cannot be read, or a line is wrong.
     """
-    found: dict[str, Place] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for cells in csv.DictReader(file):
-                name = next(iter(cells.values()))
-                found[name] = (float(cells["latitude"]), float(cells["longitude"]))
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise LayoutError(
-            f"{path}, line {len(found) + 2} of its table is not photo,latitude,longitude in "
-            f"degrees ({error}); correct it"
-        ) from error
+    names, folders = defaultdict[str, set[Path]](set), defaultdict[str, set[Path]](set)
+    for photo in (photo.absolute() for photo in photos):
+        parts = normalize("NFC", str(photo)).split("/")
+        for number in range(1, len(parts) + 1):
+            end = "/".join(parts[-number:])
+            names[end].add(photo)
+            names[end.removesuffix(photo.suffix)].add(photo)
+        folders[parts[-2]].add(photo)
+    found: dict[Path, Place] = {}
+    for line, _, called, at in read_rows(path):
+        meant = names[called]
+        if len(meant) > 1:
+            raise LayoutError(
+                f"{path}, line {line}: {len(meant)} photographs are called {called!r}; give more "
+                "of the path"
+            )
+        for photo in meant or folders[called]:
+            if photo in found:
+                raise LayoutError(
+                    f"{path}, line {line}: photograph {photo} stands there twice; keep one line"
+                )
+            found[photo] = (at.lat or 0.0, at.lon or 0.0)
     return found
-
-
-def truth_of(answer: Answer, truth: Truth) -> Place | None:
-    """Return where a photograph shows the ground: by its name, with suffix or without, or place."""
-    path = answer.photo.path
-    names = (path.name, path.stem, path.absolute().parent.name)
-    return next((truth[name] for name in names if name in truth), None)
 
 
 def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth) -> Any:
@@ -93,7 +104,7 @@ def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth
     `tiles` are the first tiles, `answers` what is answered where they are matched; a photograph
     without an answer counts as on the other side of the Earth.
     """
-    pairs = [(one, place) for one in answers if (place := truth_of(one, truth))]
+    pairs = [(one, place) for one in answers if (place := truth.get(one.photo.path.absolute()))]
     told: dict[str, Any] = {
         "num_known": len(pairs),
         "num_unknown": len(answers) - len(pairs),
@@ -172,7 +183,7 @@ def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
                 "corners": square.lat_lon([(0, 0), (1, 0), (1, 1), (0, 1)]).tolist(),
             }
         )
-    true_place = truth_of(answer, truth)
+    true_place = truth.get(answer.photo.path.absolute())
     return {
         "photo": answer.photo.path.name,
         "on_map": answer.is_on_map,

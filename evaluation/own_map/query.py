@@ -3,7 +3,7 @@
 # Shapes: R = rotations, N = tiles, K = places found, D = descriptor width, S = image size.
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from data_shards.config import Resampling
 from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, resize
 from data_shards.errors import DescriptorError
-from data_shards.formats import SUFFIXES
+from data_shards.layouts.folders import image_names
 from data_shards.packing.stored_image import read_header
 from data_shards.positions import Position, photo_position
 from distill.models import RetrievalModel, inference, normalize, to_device
@@ -166,19 +166,19 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
     )
 
 
-def photo_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield photographs, and those in folders.
+def photo_files(paths: Sequence[Path]) -> list[Path]:
+    """Return photographs, and those in folders in the natural order of their names.
 
     Raises:
         DescriptorError: a folder holds none.
     """
+    found = []
     for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in SUFFIXES)
+        inside = [path / name for name in image_names(path)] if path.is_dir() else [path]
         if not inside:
             raise DescriptorError(f"{path} holds no photograph; give some")
-        yield from inside
+        found += inside
+    return found
 
 
 def read_photo(path: Path, config: QueryConfig) -> Photo:

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from data_shards.errors import DescriptorError, LayoutError, RecipeError
 from evaluation.cli import query
+from evaluation.own_map.answers import read_truth
 from evaluation.own_map.ground import distance_m
 from evaluation.own_map.maps import Map
 from tests.evaluation.own_map.conftest import (
@@ -40,8 +41,9 @@ def test_a_photograph_of_a_tile_is_found_there_whichever_way_it_lies(
         )
         for heading in (0, 90, 225)
     }
+    (tmp_path / "._0.png").write_bytes(b"what a Mac leaves beside a photograph")
     told = asked(capsys, indexed, tmp_path)
-    assert [photo["photo"] for photo in told["photos"]] == sorted(places)
+    assert [photo["photo"] for photo in told["photos"]] == list(places), "in their natural order"
     for photo in told["photos"]:
         first = photo["tiles"][0]
         assert distance_m(first["place"], places[photo["photo"]])[0] < 1
@@ -177,6 +179,30 @@ def test_distances_from_the_truth_are_measured(
     assert narrowed["answers"]["median_m"] <= 16
 
 
+def test_rows_of_the_truth_tell_photographs_of_one_name_apart(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("f1/1.jpg", "f2/1.jpg", "place/2.jpg", "place/3.jpg")]
+    table = tmp_path / "t.csv"
+
+    def read(*lines: str) -> list[object]:
+        table.write_text("\n".join(lines))
+        truth = read_truth(table, photos)
+        return [truth.get(photo) for photo in photos]
+
+    others, place = "other.jpg,9,9", "place,3,4"
+    both = read("photo,latitude,longitude", "f1/1,1,2", "f2/1.jpg,2,3", place, others)
+    assert both == [(1, 2), (2, 3), (3, 4), (3, 4)]
+    assert read("lon,name,LAT,file", "2,a flight,1,f1/1.jpg") == [(1, 2), None, None, None]
+    for sentence, lines in {
+        "line 2: 2 photographs are called '1.jpg'; give more": ("photo,lat,lon", "1.jpg,1,2"),
+        "2.jpg stands there twice": ("photo,lat,lon", "2.jpg,1,2", "place/2,1,2"),
+        "longitude 'nan' is not a number": ("photo,lat,lon", "2.jpg,1,nan"),
+        "latitude '-98.1' is not a number of degrees": ("photo,lat,lon", "2.jpg,-98.1,30"),
+        "no column is called": ("title,lat,lon", "2.jpg,1,2"),
+    }.items():
+        with pytest.raises(LayoutError, match=sentence):
+            read(*lines)
+
+
 def test_files_for_other_programs_and_the_page_hold_what_was_found(
     indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -246,7 +272,7 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
         (DescriptorError, "was made with another model", (photo, "--checkpoint", other)),
         (
             LayoutError,
-            r"t\.csv, line 3 of its table is not",
+            r"t\.csv, line 3: latitude 'north' is not a number of degrees",
             (photo, "--truth", tmp_path / "t.csv"),
         ),
         (RecipeError, "--near 'here' must be LATITUDE,LONGITUDE", (photo, "--near", "here")),
