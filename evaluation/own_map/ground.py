@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
 
 Numbers = npt.NDArray[np.float64]
 Place = tuple[float, float]
@@ -30,6 +31,14 @@ class Ground:
     @cached_property
     def _to_degrees(self) -> Transformer:
         return Transformer.from_crs(CRS.from_user_input(self.crs), 4326, always_xy=True)
+
+    @property
+    def leads_to_degrees(self) -> bool:
+        """False for the grid of a building site, whose place on the Earth is not told."""
+        try:
+            return bool(self._to_degrees)
+        except ProjError:
+            return False
 
     def lat_lon(self, pixel_N2: npt.ArrayLike) -> Numbers:
         """Return (latitude, longitude) in degrees [N, 2] of (column, row) [N, 2]."""

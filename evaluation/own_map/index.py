@@ -33,6 +33,7 @@ from distill.launched import ranks_on_this_node
 from distill.models import Outputs, RetrievalModel, inference, normalize, to_device
 from distill.teacher.codec import CODECS
 from distill.weights_file import LoadedModel, load_student
+from evaluation.output_files import writing
 from evaluation.own_map.confidence import Calibration, calibrate
 from evaluation.own_map.config import IndexConfig
 from evaluation.own_map.ground import Numbers
@@ -124,6 +125,8 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
     side = config.footprint_m[0]
     sources = [one for path in config.maps for one in open_sources(path, footprint_m=side)]
     taken = DescriptorError(f"another process writes {config.out}; wait for it, or end it")
+    with writing(config.out, option="OUT, the folder of the index"):
+        config.out.mkdir(parents=True, exist_ok=True)
     with only_writer(config.out, taken=taken) if rank() == 0 else nullcontext():
         if rank() == 0:
             _begun(config, loaded).write(config.out)

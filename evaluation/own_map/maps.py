@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
@@ -239,16 +240,20 @@ def open_map(path: Path) -> Map:
     dataset: Any = None
     with told_as_damage(path), warnings.catch_warnings():
         warnings.simplefilter("error", NotGeoreferencedWarning)
+        file_stamp(path)  # a pipe would never end
         try:
             dataset = rasterio.open(path)
         except NotGeoreferencedWarning:
             pass
-    if dataset is None or dataset.crs is None:
+    ground = None
+    if dataset is not None and dataset.crs is not None:
+        ground = Ground(crs=dataset.crs.to_wkt(), matrix=tuple(dataset.transform)[:6])
+    if ground is None or not ground.leads_to_degrees:
         raise LayoutError(
-            f"{path} has no coordinate system, so nothing on it has a place; give {MAPS}"
+            f"{path} has no coordinate system of the Earth, so nothing on it has a place; give "
+            f"{MAPS}"
         )
     with told_as_damage(path), dataset:
-        ground = Ground(crs=dataset.crs.to_wkt(), matrix=tuple(dataset.transform)[:6])
         size = {"width": dataset.width, "height": dataset.height}
         return Map(path=path, ground=ground, bands=_bands_of(dataset), **size)
 
@@ -275,7 +280,8 @@ def _bands_of(dataset: Any) -> Bands:
         palette = np.array([table.get(value, (0, 0, 0))[:3] for value in range(256)], np.uint8)
     elif not is_bytes:
         small = dataset.read(colours, out_shape=(len(colours), *side), masked=True).compressed()
-        low, high = np.percentile(small[np.isfinite(small)], STRETCHED)
+        small = small[np.isfinite(small)]
+        low, high = np.percentile(small, STRETCHED) if len(small) else (0, 1)
         levels = (float(low), float(high))
     return Bands(
         colours=tuple(colours),
@@ -333,12 +339,20 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
                 place = float(cells["latitude"]), float(cells["longitude"])
                 footprints.append(float(cells.get("footprint_m") or footprint_m))
                 picture = path / cells["file"]
+                if not (abs(place[0]) <= 90 and abs(place[1]) <= 180 and 0 < footprints[-1] < inf):
+                    raise ValueError("out of bounds")
             except (KeyError, TypeError, ValueError) as error:
-                raise LayoutError(f"{table}, line {line} is not {COLUMNS}; correct it") from error
-            with told_as_damage(picture), Image.open(picture) as image:
-                width, height = image.size
+                raise LayoutError(
+                    f"{table}, line {line} is not {COLUMNS} in degrees and metres; correct it"
+                ) from error
+            with told_as_damage(picture):
+                file_stamp(picture)  # a pipe would never end
+                with Image.open(picture) as image:
+                    width, height = image.size
             ground = ground_here(place, footprint_m=footprints[-1], width=width, height=height)
             maps.append(Map(path=picture, ground=ground, bands=None, width=width, height=height))
+    if not maps:
+        raise LayoutError(f"{table} names no tile; give lines of {COLUMNS}")
     return [Source(path=path, maps=tuple(maps), key=_key(*maps), footprints_m=tuple(footprints))]
 
 

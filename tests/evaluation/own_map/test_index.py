@@ -149,6 +149,8 @@ def test_what_does_not_fit_an_index_is_refused_in_a_sentence(
         with pytest.raises(DescriptorError) as told:
             index_of(*words)
         assert sentence in str(told.value)
+    with pytest.raises(DescriptorError, match="small.tif cannot be written .*; give another place"):
+        index_of(tif, small, weights)
     with pytest.raises(DescriptorError, match="was made with another footprints_m"):
         index_of(tif, out, weights, **{"footprint-m": 70})
     with pytest.raises(DescriptorError, match="no index at .*; make one with skydistill index"):

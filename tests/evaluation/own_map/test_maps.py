@@ -1,5 +1,6 @@
 """Maps of every kind: where tiles lie, how wide they are on the ground, and what shows nothing."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def test_a_folder_of_maps_is_each_of_them(tmp_path: Path) -> None:
 
 def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = write_map(tmp_path / "a.tif", as_bands(PICTURE), crs=None)
-    with pytest.raises(LayoutError, match="has no coordinate system, so nothing on it has a place"):
+    with pytest.raises(LayoutError, match="has no coordinate system of the Earth, so nothing"):
         open_map(path)
     (tmp_path / "b.tif").write_bytes(b"no map")
     with pytest.raises(LayoutError, match=r"b\.tif cannot be read as a map"):
@@ -226,7 +227,38 @@ def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(LayoutError, match="holds no map"):
         open_sources(tmp_path / "empty", footprint_m=40)
-    table = tmp_path / "empty/tiles.csv"
-    table.write_text("file,latitude,longitude\na.jpg,north,3\n")
-    with pytest.raises(LayoutError, match=r"tiles\.csv, line 2 is not file,latitude"):
-        open_sources(tmp_path / "empty", footprint_m=40)
+    site = 'LOCAL_CS["site grid",UNIT["metre",1]]'
+    write_map(path, as_bands(PICTURE), crs=site)
+    with pytest.raises(LayoutError, match="has no coordinate system of the Earth"):
+        open_map(path)
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(LayoutError, match="it is no plain file"):
+        open_map(tmp_path / "pipe.tif")
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("a.jpg,north,3,9", r"tiles\.csv, line 2 is not file,latitude"),
+        ("a.jpg,-98.1,30.2,9", "line 2 is not"),
+        ("a.jpg,nan,3,9", "line 2 is not"),
+        ("a.jpg,1,180.5,9", "line 2 is not"),
+        *((f"a.jpg,1,2,{side}", "line 2 is not") for side in ("0", "-5", "nan", "inf")),
+        ("", "names no tile"),
+        ("pipe.jpg,1,2,9", "it is no plain file"),
+    ],
+)
+def test_a_line_of_tiles_that_says_no_place_is_refused(
+    lines: str, sentence: str, tmp_path: Path
+) -> None:
+    Image.fromarray(PICTURE[:9, :9]).save(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "tiles.csv").write_text(f"file,latitude,longitude,footprint_m\n{lines}")
+    with pytest.raises(LayoutError, match=sentence):
+        open_sources(tmp_path, footprint_m=40)
+
+
+def test_a_map_of_16_bits_that_shows_nothing_is_no_damage(tmp_path: Path) -> None:
+    empty = np.zeros((1, 90, 90), dtype=np.uint16)
+    one = open_map(write_map(tmp_path / "a.tif", empty, nodata=0))
+    assert not one.read((0, 0, 90, 90), (90, 90))[1].any()
