@@ -2,8 +2,10 @@
 
 # Shapes: R = rotations, N = tiles, K = places found, D = descriptor width, S = image size.
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from data_shards.config import Resampling
-from data_shards.decode import BAD_HEADER, DecodeError, Pixels, decode, resize
+from data_shards.decode import BAD_HEADER, DecodeError, Pixels, check_image, decode, resize
 from data_shards.errors import DescriptorError
+from data_shards.layouts.duplicates import read_plain_file
 from data_shards.layouts.folders import image_names
 from data_shards.packing.stored_image import read_header
 from data_shards.positions import Position, photo_position
@@ -123,7 +126,12 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
             f"no tile of {config.index} lies within {config.within:g} m of --near {config.near}: "
             "the circle is off the map; give another place or --within"
         )
-    photos = (read_photo(path, config) for path in photo_files(config.photos))
+    paths = photo_files(config.photos)
+    for path in paths:  # all of them before hours are spent on the first
+        with told_as_unreadable(path):
+            if problem := check_image(read_plain_file(path), is_decoded=False):
+                raise DecodeError(problem)
+    photos = (read_photo(path, config) for path in paths)
     return index, [answer_one(photo, index, loaded.model, config) for photo in photos]
 
 
@@ -181,24 +189,35 @@ def photo_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+@contextmanager
+def told_as_unreadable(path: Path) -> Iterator[None]:
+    """Say in one sentence that a photograph cannot be read.
+
+    Raises:
+        DescriptorError: for what the disk or a decoder raises within.
+    """
+    try:
+        yield
+    except (*BAD_HEADER, DecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DescriptorError(
+            f"photograph {path} cannot be read ({reason}); mend it or leave it out"
+        ) from error
+
+
 def read_photo(path: Path, config: QueryConfig) -> Photo:
     """Read one photograph, and what it says of height, heading and field of view.
 
     Raises:
         DescriptorError: it cannot be read.
     """
-    try:
-        content = path.read_bytes()
+    with told_as_unreadable(path):
+        content = read_plain_file(path)
         pixels = decode(content, orientation=read_header(content).orientation)
-    except (OSError, DecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DescriptorError(
-            f"photograph {path} cannot be read ({reason}); mend it or leave it out"
-        ) from error
     position = photo_position(content) or Position()
     height, width = pixels.shape[:2]
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             exif = image.getexif().get_ifd(ExifTags.IFD.Exif)
         focal_mm = float(exif.get(ExifTags.Base.FocalLengthIn35mmFilm) or 0)
     except BAD_HEADER:

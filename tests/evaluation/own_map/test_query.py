@@ -262,6 +262,7 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
     make_photo(tmp_path / "a.png", col=180, row=240)
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff no photograph")
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "t.csv").write_text("photo,latitude,longitude\na.png,1,2\nb.png,north,3\n")
     other = born(tmp_path / "other.safetensors", seed=1)
     photo = tmp_path / "a.png"
@@ -278,11 +279,28 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
         (RecipeError, "--near 'here' must be LATITUDE,LONGITUDE", (photo, "--near", "here")),
         (RecipeError, "--near '95,3' must be", (photo, "--near", "95,3")),
         (RecipeError, "--top", (photo, "--top", "0")),
+        (DescriptorError, r"pipe\.jpg cannot be read \(it is no plain", (tmp_path / "pipe.jpg",)),
+        (
+            RecipeError,
+            "must name different files",
+            (photo, "--csv", tmp_path / "same", "--kml", tmp_path / "empty/../same"),
+        ),
         (RecipeError, "say which photographs", ()),
     ]
     for error, sentence, words in cases:
         with pytest.raises(error, match=sentence):
             query([str(indexed), *map(str, words)])
+
+
+def test_all_photographs_are_looked_at_before_the_first_is_described(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photo(tmp_path / "1.png", col=180, row=240)
+    make_photo(tmp_path / "499.jpg", col=180, row=240)
+    (tmp_path / "499.jpg").write_bytes((tmp_path / "499.jpg").read_bytes()[:-900])
+    monkeypatch.setattr("evaluation.own_map.query.answer_one", lambda *_: pytest.fail("described"))
+    with pytest.raises(DescriptorError, match=r"499\.jpg cannot be read \(the JPEG is cut"):
+        query([str(indexed), str(tmp_path)])
 
 
 def test_a_library_that_is_not_installed_is_told_in_a_sentence(
