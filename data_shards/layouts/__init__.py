@@ -160,10 +160,22 @@ def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
     """
     gone = {record.key for record in unreadable}
     kept = tuple(record for record in dataset.records if record.key not in gone)
-    if not kept:
+    rest = replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept))
+    return with_gone(rest, unreadable, raw=raw)
+
+
+def with_gone(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Path) -> RawDataset:
+    """Return a data set whose deviations name what was left out and has no intact copy in it.
+
+    Raises:
+        LayoutError: nothing is left.
+    """
+    if not dataset.records:
         raise LayoutError(f"no image of {raw} is readable; copy the data set again")
-    told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
-    return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)
+    kept = {record.key for record in dataset.records}
+    gone = dict.fromkeys(record.key for record in unreadable if record.key not in kept)
+    told = tuple(f"{key} is left out, because it is unreadable" for key in gone)
+    return replace(dataset, deviations=dataset.deviations + told)
 
 
 def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
