@@ -67,6 +67,7 @@ class World(ShardSet):
             shard=nothing,
             offset=nothing,
             size=nothing,
+            digest=nothing,
         )
         names = tuple(f"{number:04d}" for number in numbers)
         manifest = Manifest(

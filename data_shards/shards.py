@@ -48,6 +48,8 @@ class ImageTable:
     shard: npt.NDArray[np.int64]
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
+    digest: npt.NDArray[np.uint64]
+    """64 bits of the SHA-256 of the stored file."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -115,7 +117,10 @@ class ShardSet:
             name: rows[name].copy() for name in ("view", "roles", "altitude_m", "orientation")
         } | {name: rows[name].astype(np.int64) for name in ("place", "position", "offset", "size")}
         images = ImageTable(
-            key=np.array(keys, dtype=np.str_), shard=np.concatenate(shard), **columns
+            key=np.array(keys, dtype=np.str_),
+            shard=np.concatenate(shard),
+            digest=rows["digest"].copy().view("<u8")[::2].copy(),
+            **columns,
         )
         return cls(folder, manifest, images)
 

@@ -96,11 +96,11 @@ class Tracker:
             self._sender = _Sender(self.paths, is_training=is_training)
             self._sender.start()
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line of metrics; where the disk is full, it is lost and the run goes on."""
+    def log(self, step: int, metrics: Mapping[str, float], **facts: str) -> None:
+        """Append one line of metrics and facts; where the disk is full, it is lost."""
         bad = [name for name in metrics if not METRIC_NAME.fullmatch(name)]
         assert not bad, f"MLflow takes letters, digits and _-.:/ in a metric name, not {bad}"
-        line = {"step": step, "time": time.time(), "metrics": dict(metrics)}
+        line = {"step": step, "time": time.time(), "metrics": dict(metrics), **facts}
         self._append(self.paths.metrics, line)
 
     def log_artifact(self, path: Path, *, folder: str = "") -> None:

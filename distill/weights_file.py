@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ from data_shards.errors import CheckpointError
 from data_shards.layouts.published import is_official
 from data_shards.manifest import write_text_aside
 from data_shards.recipe import build_config, to_values
+from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
 from distill.config import DistillConfig, ModelConfig
 from distill.methods import METHODS
@@ -44,6 +46,12 @@ class TrainingData:
     official: str = ""
     """Its layout, where every count is that of the public data set."""
 
+    profile: str = ""
+    """What became of its image files, as JSON: resized ones have other digests."""
+
+    satellites: str = ""
+    """64 bits of the digest of every satellite image trained on, sorted, in hexadecimal."""
+
     @classmethod
     def of(cls, shards: ShardSet) -> "TrainingData":
         """Describe the shards of a training."""
@@ -52,7 +60,45 @@ class TrainingData:
             dataset=manifest.name or manifest.layout,
             official=manifest.layout if is_official(shards) else "",
             fingerprint=shards.fingerprint,
+            profile=json.dumps(manifest.profile, sort_keys=True),
+            satellites=np.unique(_satellites(shards)).astype("<u8").tobytes().hex(),
         )
+
+    def shows(self, shards: ShardSet) -> npt.NDArray[np.bool_]:
+        """Return which images [N] of these shards are satellite images that were trained on."""
+        trained = np.frombuffer(bytes.fromhex(self.satellites), dtype="<u8")
+        images = shards.images
+        is_known: npt.NDArray[np.bool_] = np.isin(images.digest, trained)
+        return is_known & (images.view == View.SATELLITE)
+
+    def is_of(self, shards: ShardSet, *, places: Sequence[str]) -> bool:
+        """Whether this, with these training places, is the data set of `shards`, named as it may.
+
+        It is where they are the very shards, show a satellite image that was trained on, or where
+        both are the public data set. Where images cannot tell, the name does: the weights or the
+        shards hold none to train on; or the shards store theirs in another way, and then the
+        training places have to be the same too.
+        """
+        theirs = TrainingData.of(shards)
+        if (
+            self.fingerprint == theirs.fingerprint
+            or self.shows(shards).any()
+            or self.official
+            and self.official == theirs.official
+        ):
+            return True
+        if not (self.satellites and theirs.satellites):
+            return self.dataset == theirs.dataset
+        is_stored_alike = self.profile == theirs.profile
+        train_places = [shards.places[place] for place in shards.train_places.tolist()]
+        return not is_stored_alike and (self.dataset, [*places]) == (theirs.dataset, train_places)
+
+
+def _satellites(shards: ShardSet) -> npt.NDArray[np.uint64]:
+    """Return the digests of the satellite images of all training places."""
+    images = shards.images
+    places = shards.train_places.tolist()
+    return images.digest[images.where(role=Role.TRAIN, view=View.SATELLITE, places=places)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,9 @@ from data_shards.manifest import write_text_aside
 from data_shards.progress import show_progress
 from data_shards.shards import RowNumbers
 from distill.collectives import broadcast_object, rank, wait_for_slow_ranks, world_size
+from distill.mlflow_runs import read_lines
 from distill.models import RetrievalModel
+from distill.run_folder import RunPaths
 from distill.tracking import continue_run
 from evaluation.conditions import Condition
 from evaluation.config import EvaluateConfig
@@ -314,9 +316,7 @@ def _record(inputs: EvaluationInputs, report: Report) -> None:
     run, how, folder = inputs.loaded.run, inputs.measurement, inputs.folder
     if run is None or inputs.config.no_mlflow:
         return
-    # A run keeps one number per name: those of other tasks and data sets get other names.
-    dataset = () if how.zero_shot is False else (how.dataset_word,)
-    prefix = "-".join(("test", *dataset, *inputs.differences))
+    prefix, shards = _prefix(inputs, run), inputs.shards
     metrics: dict[str, float] = {"cost/parameters": report.cost.parameters}
     metrics["cost/ops"] = report.cost.ops
     for result in report.results:
@@ -324,9 +324,23 @@ def _record(inputs: EvaluationInputs, report: Report) -> None:
     for name, distances in report.distances.items():
         metrics |= tracked(f"{prefix}/{name}", distances)
     with continue_run(run) as tracker:
-        tracker.log(inputs.loaded.step, metrics)
-        shards = inputs.shards
+        tracker.log(inputs.loaded.step, metrics, shards=shards.fingerprint)
         tracker.log_dataset(how.dataset, shards.fingerprint, shards.source, context="test")
         for path in sorted((*folder.glob("report.*"), *folder.glob("figures/*"))):
             place = Path(EVALUATIONS, folder.name, path.relative_to(folder).parent)
             tracker.log_artifact(path, folder=str(place))
+
+
+def _prefix(inputs: EvaluationInputs, run: RunPaths) -> str:
+    """Return how metrics begin: a run keeps one number per name, and other tasks get other names.
+
+    A name belongs to the first shards that were tested under it; others' have their fingerprint.
+    """
+    how, fingerprint = inputs.measurement, inputs.shards.fingerprint
+    dataset = () if how.zero_shot is False else (how.dataset_word,)
+    prefix = "-".join(("test", *dataset, *inputs.differences))
+    for line in read_lines(run.metrics)[0]:
+        is_taken = any(name.startswith(f"{prefix}/") for name in line["metrics"])
+        if is_taken and line.get("shards", fingerprint) != fingerprint:
+            return "-".join(("test", how.dataset_word, fingerprint[:8], *inputs.differences))
+    return prefix

@@ -48,7 +48,7 @@ class EvaluationInputs:
         """On what and how everything is measured."""
         config, shards, known = self.config, self.shards, self.loaded.trained_on
         dataset = shards.manifest.name or shards.manifest.layout
-        is_same = known.dataset == dataset or known.fingerprint == shards.fingerprint
+        is_same = known.is_of(shards.main, places=self.loaded.places)
         return Measurement(
             dataset=dataset,
             protocol=shards.manifest.layout,
@@ -69,12 +69,14 @@ class EvaluationInputs:
 
     @property
     def seen_places(self) -> int:
-        """Places among the queries that the model was trained on: an id names one in its set."""
-        images, places = self.shards.images, self.shards.places
+        """Places among the queries that were trained on, by satellite image or id in their set."""
+        shards, known = self.shards.main, self.loaded.trained_on
+        place = shards.images.place
         rows = np.concatenate([search.query_rows for search in self.searches.found])
-        asked = {places[place] for place in np.unique(images.place[rows]).tolist()}
-        seen = asked.intersection(self.loaded.places)
-        return len(seen) if self.measurement.zero_shot is False else 0
+        seen = np.isin(np.arange(len(shards.places)), place[known.shows(shards)])
+        if self.measurement.zero_shot is False and known.dataset == self.measurement.dataset:
+            seen |= np.isin(shards.places, self.loaded.places)
+        return int(seen[np.unique(place[rows])].sum())
 
     @property
     def differences(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def make_table(
         shard=zeros,
         offset=zeros,
         size=zeros,
+        digest=zeros.astype(np.uint64),
     )
     places = tuple(f"{number:04d}" for number in range(len(drones)))
     manifest = Manifest(layout="table", places=places, counts={}, shards=(), content_sha256="")

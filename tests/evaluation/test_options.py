@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_what_was_trained_on_is_told_by_shards_names_and_places_not_by_the_layou
     inputs = open_inputs(config, torch.device("cpu"))
     of_these, loaded = TrainingData.of(shards), inputs.loaded
 
-    def asked(places: tuple[str, ...] = loaded.places, **other: str) -> tuple[bool | None, int]:
+    def asked(places: tuple[str, ...] = loaded.places, **other: Any) -> tuple[bool | None, int]:
         model = replace(loaded, places=places, trained_on=replace(of_these, **other))
         one = replace(inputs, loaded=model)
         return one.measurement.zero_shot, one.seen_places
@@ -65,9 +66,21 @@ def test_what_was_trained_on_is_told_by_shards_names_and_places_not_by_the_layou
     assert asked(dataset="toledo") == (False, 0), "the very same shards"
     assert asked(fingerprint="others") == (False, 0), "others of the same data set"
     assert asked(tested, fingerprint="others") == (False, 2)
+    # The same ground under another name; other ground, numbered alike, under the same one.
+    assert asked(dataset="toledo", fingerprint="others") == (False, 0)
+    alien: dict[str, Any] = {"fingerprint": "others", "satellites": "00" * 8}
+    assert asked(tested, **alien) == (True, 0)
+    of_the_tested = shards.images.digest[shards.images.place == TRAIN].astype("<u8")
+    alien["satellites"] = of_the_tested.tobytes().hex()
+    assert asked(dataset="toledo", **alien) == (False, 1)
+    # Shards stored in another way have other digests; older weights know none.
+    alien["satellites"] = "00" * 8
+    assert asked(profile="resized", **alien) == (False, 0)
+    assert asked(tested, profile="resized", **alien) == (True, 0)
+    assert asked(tested, fingerprint="others", satellites="") == (False, 2)
     # An id names a place in its own data set alone; a layout names none.
-    assert asked(tested, dataset="toledo", fingerprint="others") == (True, 0)
-    assert asked(tested, dataset="", fingerprint="") == (None, 0)
+    assert asked(tested, dataset="toledo", **alien) == (True, 0)
+    assert asked(tested, dataset="", fingerprint="", satellites="") == (None, 0)
 
 
 def test_flip_size_and_resampling_stand_in_the_report(evaluated: Evaluated) -> None:

@@ -110,6 +110,22 @@ def test_numbers_of_another_data_set_replace_none_of_the_run(
     assert first.keys() & second.keys() == {"cost/parameters", "cost/ops"}
 
 
+def test_metrics_belong_to_the_shards_that_were_first_tested_under_a_name(
+    run: RunPaths, sues_shards: ShardSet, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(sues_shards.folder, other)
+    changed = replace(sues_shards.manifest, coordinates={"0001": (1.0, 2.0)})
+    write_manifest(other, changed)
+    words = ["--checkpoint", run.folder, "--no-figures", "--overwrite", "--shards"]
+    for folder in (sues_shards.folder, other, sues_shards.folder):
+        evaluate([str(word) for word in (*words, folder)])
+    lines = [json.loads(line)["metrics"] for line in run.metrics.read_text().splitlines()]
+    prefixes = [{name.split("/")[0] for name in line} - {"cost"} for line in lines]
+    its_own = f"test-sues200-{changed.fingerprint[:8]}"
+    assert prefixes == [{"test-sues200"}, {its_own}, {"test-sues200"}]
+
+
 def no_space(*words: object, **facts: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
