@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 WEBDATASET = "webdataset"
 """Layout of tars that are of no public data set, or of one that nobody named."""
 
-OTHER_TARS = re.compile(r"[^.].*[.](?!tar$)(?i:tar|tar[.](gz|bz2|xz|zst|lz4)|t(gz|bz2?|xz|zst))")
+OTHER_TARS = re.compile(r"[^.].*(/.*|[.](?!tar$)(?i:tar([.](gz|bz2|xz|zst|lz4))?|t(gz|bz2?|xz)))")
 
 ROLE_OF_PREFIX = {"train": Role.TRAIN, "query": Role.QUERY, "gallery": Role.GALLERY}
 """First word of a tar's name to the roles of images whose JSON tells none."""
@@ -218,8 +218,9 @@ def _checked(tars: Sequence[WalkedTar], folder: Path, layout: str) -> RawDataset
 def _left_out(folder: Path, *, linked: int = 0) -> str:
     """Return in one line which samples and tars were left out; empty for none."""
     told = [f"{linked} samples with links (tar -h --hard-dereference writes files)"] * (linked > 0)
-    if others := [name for name in os.listdir(folder) if OTHER_TARS.fullmatch(name)]:
-        told.append(f"{len(others)} tars with other suffixes ({first_of(others)}); write .tar")
+    names = [os.path.relpath(path, folder) for path in folder.glob("*/[!.]*.tar")]
+    if others := [name for name in names + os.listdir(folder) if OTHER_TARS.fullmatch(name)]:
+        told.append(f"{len(others)} tars that are not FOLDER/*.tar ({first_of(others)})")
     return "left out: " + "; ".join(told) if told else ""
 
 
@@ -332,7 +333,7 @@ def _samples(path: Path) -> Iterator[Sample]:
             if file.read(TAR_BLOCK) != bytes(TAR_BLOCK):  # every whole tar ends with such blocks
                 raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as error:
-        behind = f"behind {key}" if key else "before its first image"
+        behind = f"behind {key}" if key else "before its first image, or packed"
         raise ShardError(
             f"{path} is cut short {behind} ({error}); copy or write it again"
         ) from error

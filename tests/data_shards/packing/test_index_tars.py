@@ -323,7 +323,9 @@ def test_links_and_packed_tars_are_told(skydistill, tiny_raw: Path, tmp_path: Pa
     for name in ("query.tar.GZ", "query.tgz", "query.TAR", "query.tar.md5", "._query.tgz"):
         (folder / name).touch()
     told = skydistill("shard", folder, "--index-only").sentence
-    assert "3 tars with other suffixes (query.TAR, query.tar.GZ, query.tgz)" in told
+    assert "3 tars that are not FOLDER/*.tar (query.TAR, query.tar.GZ, query.tgz)" in told
+    (folder / "more").mkdir()
+    (folder / "more/query.tar").touch()
     image = (tiny_raw / "train/drone/0001/image-01.jpeg").read_bytes()
     with tarfile.open(folder / "train-1.tar", "w") as tar:
         link = tarfile.TarInfo("0001/drone/again.jpg")
@@ -339,9 +341,16 @@ def test_links_and_packed_tars_are_told(skydistill, tiny_raw: Path, tmp_path: Pa
         tar.addfile(link)
     ending = skydistill("shard", folder, "--index-only")
     assert ending.code == 0
-    told = "left out: 1 samples with links (tar -h --hard-dereference writes files); 3 tars"
+    told = "left out: 1 samples with links (tar -h --hard-dereference writes files); 4 tars"
     assert told in ending.err
     assert len(ShardSet.open(folder).images) == 2
+
+
+def test_a_packed_tar_in_disguise_is_told(skydistill, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train-1.tar", "w:gz") as tar:
+        add(tar, "0001/drone/a.jpg", b"")
+    told = skydistill("shard", tmp_path, "--index-only").sentence
+    assert "is cut short before its first image, or packed (" in told
 
 
 def test_folders_of_something_else_are_refused(skydistill, tiny_shards, tmp_path: Path) -> None:
