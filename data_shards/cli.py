@@ -88,7 +88,7 @@ def shard(argv: Sequence[str]) -> int:
         count, places = len(dataset.records), len({record.place for record in dataset.records})
         found = {"out": str(config.out), "images": count, "places": places}
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
-        log.info("would write %d images of %s to %s", count, config.raw, config.out)
+        log.info("would write %d images of %s to %s", count, config.raw.absolute(), config.out)
         return 0
     profile = Profile(
         image_size=config.image_size,
@@ -124,7 +124,7 @@ def _index(config: ShardConfig) -> int:
     if config.dry_run:
         tars = len(tars_in(config.raw))
         _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-        log.info("would index %d tars of %s", tars, config.raw)
+        log.info("would index %d tars of %s", tars, config.raw.absolute())
         return 0
     with show_progress("indexing tars", unit="tars") as progress:
         done = index_tars(
@@ -138,7 +138,7 @@ def _index(config: ShardConfig) -> int:
             is_decoded=not config.no_decode,
             skip_unreadable=config.skip_unreadable,
         )
-    _report(config, config.raw, done)
+    _report(config, config.raw.absolute(), done)
     return 0
 
 

@@ -5,10 +5,9 @@ from PIL import Image
 try:
     import pillow_heif
 except ImportError:
-    READS_HEIC = False
+    pass
 else:
     pillow_heif.register_heif_opener()
-    READS_HEIC = True
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 

@@ -128,8 +128,8 @@ class RawDataset:
     deviations: tuple[str, ...] = ()
     """How the counts differ from those published, one sentence each; never hidden."""
 
-    folders: frozenset[str] = frozenset()
-    """Those whose images were all taken, so that others can be named."""
+    files: frozenset[str] = frozenset()
+    """Paths of all that were taken, so that others can be named."""
 
     left_out: str = ""
     """What was not taken, with counts per reason; empty for nothing."""

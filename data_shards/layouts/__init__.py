@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_shards.errors import LayoutError, require_known
-from data_shards.formats import HEIC_SUFFIXES, READS_HEIC, SUFFIXES
+from data_shards.formats import HEIC_SUFFIXES, SUFFIXES
 from data_shards.layouts.coordinates import Cameras, read_table
 from data_shards.layouts.folders import first_of, gaps, is_shown, subfolders, suffix_of
 from data_shards.layouts.gta_uav import find_gta_uav, read_gta_uav
@@ -37,6 +37,8 @@ AUTO = "auto"
 DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
+
+HEIC_ADVICE = "install skydistill[heic] to read them"
 
 UNANSWERED = {UNIVERSITY_160K}
 """Layouts of challenges, whose queries belong to places that only the organizers know."""
@@ -108,13 +110,14 @@ def read_layout(
     Raises:
         LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
+    raw = raw.absolute()  # what lies below `.` is listed without the dot and walked with it
     known = [AUTO, *LAYOUTS]
     require_known(layout, known, what="layout", error=LayoutError)
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
         dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
-        strangers = left_out(found.folder, dataset.folders)
+        strangers = left_out(found.folder, dataset.files)
     except OSError as error:
         raise LayoutError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it"
@@ -160,10 +163,22 @@ def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
     """
     gone = {record.key for record in unreadable}
     kept = tuple(record for record in dataset.records if record.key not in gone)
-    if not kept:
+    rest = replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept))
+    return with_gone(rest, unreadable, raw=raw)
+
+
+def with_gone(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Path) -> RawDataset:
+    """Return a data set whose deviations name what was left out and has no intact copy in it.
+
+    Raises:
+        LayoutError: nothing is left.
+    """
+    if not dataset.records:
         raise LayoutError(f"no image of {raw} is readable; copy the data set again")
-    told = tuple(f"{record.key} is left out, because it is unreadable" for record in unreadable)
-    return replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept) + told)
+    kept = {record.key for record in dataset.records}
+    gone = dict.fromkeys(record.key for record in unreadable if record.key not in kept)
+    told = tuple(f"{key} is left out, because it is unreadable" for key in gone)
+    return replace(dataset, deviations=dataset.deviations + told)
 
 
 def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
@@ -171,16 +186,17 @@ def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
     return compare(layout, images).sentences
 
 
-def left_out(raw: Path, read: Set[str]) -> str:
+def left_out(raw: Path, taken: Set[str]) -> str:
     """Return in one line what was left out, with counts per reason; empty for nothing.
 
     Hidden files are not counted, nor is what lies beside the folders of the data set: its texts.
 
     Args:
         raw: the folder of the data set.
-        read: its folders whose images were all taken.
+        taken: paths of its images that were taken.
     """
-    strangers, others, heic, empty = Counter[str](), Counter[str](), 0, set[str]()
+    strangers, unnamed, heic, others, empty = (Counter[str]() for _ in range(5))
+    read = {os.path.dirname(path) for path in taken}
     known = (
         {os.fspath(raw)}
         | read
@@ -188,24 +204,25 @@ def left_out(raw: Path, read: Set[str]) -> str:
     )
     for folder, folders, files in os.walk(raw):
         folders[:] = filter(is_shown, folders)
-        suffixes = Counter(suffix_of(file) for file in files if is_shown(file))
-        images = sum(suffixes.pop(suffix) for suffix in SUFFIXES & suffixes.keys())
-        heic += sum(suffixes.pop(suffix, 0) for suffix in HEIC_SUFFIXES)
+        shown = {f"{folder}/{file}": suffix_of(file) for file in files if is_shown(file)}
+        images = {path for path, suffix in shown.items() if suffix in SUFFIXES}
+        suffixes = Counter(suffix for path, suffix in shown.items() if path not in images)
+        heic[HEIC_ADVICE] += sum(suffixes.pop(suffix, 0) for suffix in HEIC_SUFFIXES)
         others.update(suffixes if folder != os.fspath(raw) else {})
-        if folder not in read and images:
-            strangers[_outermost(folder, known)] += images
-        elif not (images or folders or suffixes):
-            empty.add(os.path.relpath(folder, raw))
-    told = []
-    if strangers:
-        names = first_of(os.path.relpath(name, raw) for name in strangers)
-        told.append(f"{strangers.total()} images in folders that are not of the layout ({names})")
-    if heic and not READS_HEIC:
-        told.append(f"{heic} HEIC images (install skydistill[heic] to read them)")
-    if others:
-        told.append(f"{others.total()} files that are no images ({first_of(others)})")
-    if empty:
-        told.append(f"{len(empty)} empty folders ({first_of(empty)})")
+        if folder in read:
+            unnamed.update(os.path.relpath(path, raw) for path in images - taken)
+        elif images:
+            strangers[os.path.relpath(_outermost(folder, known), raw)] += len(images)
+        elif not (folders or suffixes):
+            empty[os.path.relpath(folder, raw)] += 1
+    reasons = {
+        "images in folders that are not of the layout": strangers,
+        "images that belong to no place": unnamed,
+        "HEIC images": heic,
+        "files that are no images": others,
+        "empty folders": empty,
+    }
+    told = [f"{n} {what} ({first_of(of)})" for what, of in reasons.items() if (n := of.total())]
     return "left out: " + "; ".join(told) if told else ""
 
 

@@ -127,7 +127,7 @@ def joined(
         layout=layout,
         records=tuple(records),
         split=split,
-        folders=frozenset(os.path.dirname(record.path) for record in found),
+        files=frozenset(record.path for record in found),
         compared=comparisons.made,
     )
 

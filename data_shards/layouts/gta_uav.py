@@ -8,6 +8,7 @@ Yux1angJi/GTA-UAV.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ from data_shards.text_files import read_text
 
 SPLITS = ("cross-area", "same-area")
 SIDES = {"train": Role.TRAIN, "test": Role.QUERY | Role.GALLERY}
+
+TILE = re.compile("([0-9]+)_([0-9]+)_([0-9]+)")
+"""Zoom, column and row; other pictures beside the tiles are none."""
 
 MAP_SIDE_M = 24_576 * 0.45
 """Pixels of the whole map, and metres of each."""
@@ -52,10 +56,11 @@ def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") ->
     tiles, coordinates = list[ImageRecord](), dict[str, tuple[float, float]]()
     folder = child(raw, "satellite")
     for file in image_names(folder) if folder else ():
-        place = stem(file)
+        if not (tile := TILE.fullmatch(place := stem(file))):
+            continue
         role = roles.get(place, Role.GALLERY)
         tiles.append(record_of(folder or "", file, place=place, view=View.SATELLITE, roles=role))
-        zoom, x, y = (int(part) for part in place.split("_"))
+        zoom, x, y = map(int, tile.groups())
         side_m = MAP_SIDE_M / 2**zoom
         coordinates[place] = _degrees(side_m * (x + 0.5), side_m * (y + 0.5))
     dataset = joined(raw, "gta_uav", photos + tiles, compared=compared, split=name)

@@ -10,7 +10,6 @@ Only the organizers know which tile belongs to which query. So each tile is a pl
 each query a place of its own, called after its line: `query-000001`. Places sort as the lines do.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,8 +63,8 @@ def read_university160k(raw: Path, *, split: Path | None = None, compared: str =
         while not image_names(queries) and len(inner := subfolders(queries)) == 1:
             queries = inner[0]
         records += _queries(queries, raw / ORDER)
-    folders = frozenset(os.path.dirname(record.path) for record in records)
-    return RawDataset(layout=LAYOUT, records=tuple(records), folders=folders)
+    files = frozenset(record.path for record in records)
+    return RawDataset(layout=LAYOUT, records=tuple(records), files=files)
 
 
 def _tiles(folder: Path) -> Iterator[ImageRecord]:

@@ -24,7 +24,7 @@ from data_shards.decode import check_image
 from data_shards.errors import LayoutError, ShardError, require_known
 from data_shards.formats import STORED
 from data_shards.index import ENCODINGS, ROW, Rows, write_index
-from data_shards.layouts import LAYOUTS, found_lines, leave_out, with_facts
+from data_shards.layouts import LAYOUTS, found_lines, with_facts, with_gone
 from data_shards.layouts.folders import (
     is_shown,
     places_of,
@@ -109,7 +109,8 @@ def index_tars(
         layout: the public data set that the images are of, if they are of one.
         coordinates: CSV file of place, latitude and longitude.
         is_decoded: whether every image is decoded once.
-        skip_unreadable: whether images that cannot be decoded get no row.
+        skip_unreadable: whether images that cannot be decoded get no row; an intact copy under the
+            same key gets its own.
 
     Raises:
         UnreadableError: images cannot be decoded, all that are told.
@@ -130,7 +131,7 @@ def index_tars(
         raise UnreadableError(unreadable)
     name = name or (old.name if old else "") or folder.resolve().name
     dataset = with_facts(_checked(tars, folder, layout), name=name, coordinates=coordinates)
-    dataset = leave_out(dataset, [record for record, _ in unreadable], raw=folder)
+    dataset = with_gone(dataset, [record for record, _ in unreadable], raw=folder)
     for line in found_lines(dataset):
         log.info("%s", line)
     try:

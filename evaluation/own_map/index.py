@@ -132,6 +132,7 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
         for source in sources:
             if source.key in {known["key"] for known in manifest.maps}:
                 log.info("%s is in %s already", source.path, config.out)
+                manifest = _moved(manifest, source)
                 continue
             parts = _describe(source, manifest, config, loaded.model)
             wait_for_all()
@@ -325,6 +326,13 @@ def _described(
     if not descriptor_ND.isfinite().all():
         raise DescriptorError("descriptors are not finite: this model did not learn; train again")
     return np.concatenate(kept), descriptor_ND
+
+
+def _moved(manifest: IndexManifest, source: Source) -> IndexManifest:
+    """Return the manifest with the path at which a map that it holds lies now."""
+    path = str(source.path.absolute())
+    maps = ({**one, "path": path} if one["key"] == source.key else one for one in manifest.maps)
+    return replace(manifest, maps=tuple(maps))
 
 
 def _added(manifest: IndexManifest, source: Source, folder: Path, *, parts: int) -> IndexManifest:

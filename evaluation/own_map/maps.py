@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from rasterio.windows import Window
 from data_shards.config import Resampling as ImageResampling
 from data_shards.decode import DecodeError, Pixels, decode, resize
 from data_shards.errors import LayoutError
+from data_shards.layouts.duplicates import file_stamp
 from evaluation.own_map.ground import Ground, Numbers, ground_here
 
 Tiles = npt.NDArray[np.void]
@@ -55,6 +57,9 @@ LOOK_PIXELS = 512
 FINER = 2
 """Tiles are read at up to so many times the size that the model wants, and resized from there as
 its images of training were."""
+
+ENDS_BYTES = 2**16
+"""By which a map is told from another of its name, size, time and place."""
 
 CACHE_BYTES = 2**28
 """Of decoded blocks that GDAL keeps: a row of tiles of most maps."""
@@ -287,7 +292,7 @@ class Source:
 
     path: Path
     key: str
-    """Digest over names, sizes and times of its files: a changed map has another."""
+    """Digest over its files and where they lie: another map has another, a moved one the same."""
 
     maps: tuple[Map, ...]
     footprints_m: tuple[float, ...] = ()
@@ -319,7 +324,8 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
         files = [one for one in inside if one == path or one.suffix.lower() in SUFFIXES]
         if not files:
             raise LayoutError(f"{path} holds no map ({', '.join(SUFFIXES)}); give {MAPS}")
-        return [Source(path=one, maps=(open_map(one),), key=_key(one)) for one in files]
+        opened = [open_map(one) for one in files]
+        return [Source(path=one.path, maps=(one,), key=_key(one)) for one in opened]
     maps, footprints = [], []
     with told_as_damage(table), table.open(newline="", encoding="utf-8-sig") as file:
         for line, cells in enumerate(csv.DictReader(file), start=2):
@@ -333,10 +339,17 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
                 width, height = image.size
             ground = ground_here(place, footprint_m=footprints[-1], width=width, height=height)
             maps.append(Map(path=picture, ground=ground, bands=None, width=width, height=height))
-    key = _key(table, *(one.path for one in maps))
-    return [Source(path=path, maps=tuple(maps), key=key, footprints_m=tuple(footprints))]
+    return [Source(path=path, maps=tuple(maps), key=_key(*maps), footprints_m=tuple(footprints))]
 
 
-def _key(*files: Path) -> str:
-    facts = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+def _key(*maps: Map) -> str:
+    """Digest names, sizes, times, places, and how the first file begins and ends."""
+    told = hashlib.sha256()
+    for one in maps:
+        size, changed_ns, _ = file_stamp(one.path)
+        told.update(repr((one.path.name, size, changed_ns, one.ground)).encode())
+    with maps[0].path.open("rb") as file:
+        told.update(file.read(ENDS_BYTES))
+        file.seek(-min(ENDS_BYTES, file.seek(0, SEEK_END)), SEEK_END)
+        told.update(file.read())
+    return told.hexdigest()

@@ -47,6 +47,17 @@ def test_shard_writes_says_so_and_is_idempotent(skydistill, raw: Path, tmp_path:
     assert result["fingerprint"] == ShardSet.open(tmp_path / "out").fingerprint
 
 
+def test_the_folder_that_one_is_in_is_read_as_any_other(
+    skydistill, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(raw)
+    (raw / "train/thermal").mkdir()
+    (raw / "train/thermal/1.jpg").touch()
+    told = skydistill("shard", ".", tmp_path / "out", "--dry-run").err
+    assert "left out: 1 images in folders that are not of the layout (train/thermal)" in told
+    assert f"would write 90 images of {raw} to" in told
+
+
 def test_a_dry_run_writes_nothing(skydistill, raw: Path, tmp_path: Path) -> None:
     ending = skydistill("shard", raw, tmp_path / "out", "--layout=university1652", "--dry-run")
     assert ending.code == 0

@@ -18,6 +18,7 @@ from data_shards.planning import plan as planning
 from data_shards.planning.plan import Plan
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
+from tests.data_shards.augment.conftest import varied_image
 
 BATCH, STEPS = 8, 14
 """Six steps make an epoch of the tiny shards: 10 places, 5 views, 2 pairs left over."""
@@ -103,7 +104,7 @@ def assert_varied(shards, augment, rows, slots, view, images) -> None:
     variations = slot_variations(shards, augment, rows, slots)
     for at, (row, image) in enumerate(zip(rows, images, strict=True)):
         pixels = decode(shards.read(row))
-        expected = variations.applied(at, pixels, size=16, resampling="opencv-linear")
+        expected = varied_image(variations, at, pixels, size=16, resampling="opencv-linear")
         assert (image == expected).all()
 
 

@@ -154,6 +154,5 @@ def test_heic_is_counted_where_it_cannot_be_read(university: Path, monkeypatch) 
     assert "0001/drone/phone" in {record.key for record in read_layout(university).records}
     for module in (layouts, layouts.folders):
         monkeypatch.setattr(module, "SUFFIXES", SUFFIXES - set(HEIC_SUFFIXES))
-    monkeypatch.setattr(layouts, "READS_HEIC", False)
     told = read_layout(university).left_out
     assert told == "left out: 1 HEIC images (install skydistill[heic] to read them)"

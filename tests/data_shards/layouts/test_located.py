@@ -105,6 +105,14 @@ def test_gta_uav(gta_uav: Path) -> None:
         read_layout(gta_uav, split=Path("same-are"))
 
 
+def test_pictures_of_no_place_are_counted(gta_uav: Path) -> None:
+    write(gta_uav, "satellite/preview.png", "satellite/6_1_x.png", "drone/images/no_list.png")
+    assert len(read(gta_uav, "gta_uav")) == 6
+    told = read_layout(gta_uav).left_out
+    assert "left out: 4 images that belong to no place (drone/images/500_3.png, " in told
+    assert "drone/images/no_list.png, satellite/6_1_x.png, ...)" in told
+
+
 def test_a_damaged_list_of_gta_uav_is_named(gta_uav: Path) -> None:
     (gta_uav / "cross-area-drone2sate-test.json").write_text("[{}]")
     with pytest.raises(LayoutError, match="test.json is no list of GTA-UAV .*copy it again"):

@@ -279,6 +279,22 @@ def test_all_unreadable_images_are_named_or_left_out(
     assert skydistill("verify", folder, "--decode").code == 0
 
 
+def test_an_intact_copy_takes_the_place_of_a_damaged_one(
+    skydistill, tiny_raw: Path, tmp_path: Path
+) -> None:
+    whole = list(samples(tiny_raw, role=Role.TRAIN))
+    copied, lost = (sample | {"drone.jpg": b"cut"} for sample in whole[:2])
+    folder = write_tars(tmp_path / "tars", "train-a", iter([copied, lost, *whole[2:]]))
+    write_tars(folder, "train-b", iter([whole[0], lost | {"drone.jpg": b"cut too"}]))
+    assert skydistill("shard", folder, "--index-only", "--skip-unreadable").code == 0
+    shards = ShardSet.open(folder)
+    keys = sorted(sample["__key__"] for sample in whole if sample is not whole[1])
+    assert sorted(shards.images.key.tolist()) == keys
+    told = [line for line in shards.manifest.deviations if "left out" in line]
+    assert told == [f"{lost['__key__']} is left out, because it is unreadable"]
+    assert skydistill("verify", folder, "--decode").code == 0
+
+
 def test_tars_of_a_public_data_set_are_compared_with_it(
     skydistill, tars: Path, tmp_path: Path
 ) -> None:

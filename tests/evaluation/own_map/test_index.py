@@ -2,12 +2,14 @@
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rasterio.transform import from_origin
 
 from data_shards.errors import DescriptorError
 from evaluation.own_map import index as module
@@ -62,6 +64,23 @@ def test_another_map_is_added_and_the_first_is_not_described_again(
     assert np.array_equal(after.tiles[: len(before.tiles)], before.tiles)
     assert set(after.tiles["source"][len(before.tiles) :].tolist()) == {1}
     assert after.map_of(after.tiles[-1]).path == other
+
+
+def test_maps_of_one_name_size_and_time_are_told_apart_and_a_moved_one_is_found_again(
+    weights: Path, tmp_path: Path
+) -> None:
+    ground, out = as_bands(ground_picture(200, 200)), tmp_path / "index"
+    south, north, same = (tmp_path / name / "ortho.tif" for name in ("south", "north", "same"))
+    write_map(south, ground)
+    write_map(north, ground, transform=from_origin(587_500, 3_339_300, 0.5, 0.5))
+    write_map(same, 255 - ground)
+    for path in (south, north, same):
+        os.utime(path, ns=(0, 10**18))
+        assert index_of(path, out, weights) == 0
+    assert [one["path"] for one in read_manifest(out).maps] == [*map(str, (south, north, same))]
+    moved = south.parent.rename(tmp_path / "moved") / "ortho.tif"
+    assert index_of(moved, out, weights) == 0
+    assert opened(out).map_of(opened(out).tiles[0]).path == moved
 
 
 def test_a_killed_indexing_goes_on_where_it_was(

@@ -206,6 +206,10 @@ def test_files_for_other_programs_and_the_page_hold_what_was_found(
     assert "https://" not in page
     with pytest.raises(DescriptorError, match=r"out\.csv exists; give --overwrite"):
         query([str(indexed), str(tmp_path), "--csv", str(forms["csv"])])
+    asked(capsys, indexed, tmp_path / "a & b.png", "--overwrite", *words)
+    assert "footprint</name>" not in forms["kml"].read_text(), "nothing was matched"
+    features = json.loads(forms["geojson"].read_text())["features"]
+    assert [one["properties"]["what"] for one in features] == ["photo", *kinds[2:]]
 
 
 def test_photographs_are_found_in_a_folder_of_tiles(
