@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(
     ("learning_rate", "is_stopped", "status"),
-    [(1e-3, False, "FINISHED"), (1e-3, True, "KILLED"), (1e30, False, "FAILED")],
+    [(1e-3, False, "FINISHED"), (1e-3, True, "KILLED"), (1e9, False, "FAILED")],
 )
 def test_a_training_tells_how_it_ended(
     make_config: MakeConfig, store: str, learning_rate: float, is_stopped: bool, status: str

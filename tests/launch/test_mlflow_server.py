@@ -53,7 +53,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     words = [programs[0] / "initdb", "-D", data, "-A", "trust", "-U", "skydistill", "--no-sync"]
     subprocess.run(words, check=True, **as_owner)
     port = free_port()
-    words = [programs[0] / "postgres", "-D", data, "-p", str(port), "-k", data, "-F"]
+    words = [programs[0] / "postgres", "-D", data, "-p", str(port), "-k", "", "-F"]
     server = subprocess.Popen(
         [*words, "-c", "listen_addresses=127.0.0.1"], stderr=subprocess.DEVNULL, **as_owner
     )

@@ -60,6 +60,7 @@ def test_an_index_is_calibrated_for_every_number_of_rotations(
     assert index_of(tif, out, weights, calibrate=shards.folder) == 0
     calibrations = read_manifest(out).calibrations
     assert [one.rotations for one in calibrations] == [1, 2, 4, 8]
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         assert index_of(tif, out, weights, calibrate=shards.folder) == 0
     assert "calibrating" not in caplog.text, "it is calibrated on these already"
