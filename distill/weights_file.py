@@ -68,8 +68,9 @@ class TrainingData:
         """Return which images [N] of these shards are satellite images that were trained on."""
         trained = np.frombuffer(bytes.fromhex(self.satellites), dtype="<u8")
         images = shards.images
-        is_known: npt.NDArray[np.bool_] = np.isin(images.digest, trained)
-        return is_known & (images.view == View.SATELLITE)
+        satellites: npt.NDArray[np.bool_] = images.view == View.SATELLITE
+        satellites[satellites] = np.isin(images.digest[satellites], trained)
+        return satellites
 
     def is_of(self, shards: ShardSet, *, places: Sequence[str]) -> bool:
         """Whether this, with these training places, is the data set of `shards`, named as it may.

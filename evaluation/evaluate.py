@@ -31,7 +31,7 @@ from evaluation.figures.report_figures import draw_all
 from evaluation.inputs import EvaluationInputs, open_inputs, plan
 from evaluation.multi_view import multi_view_results
 from evaluation.output_files import new_folder, refuse_unfit
-from evaluation.protocols import Search
+from evaluation.protocols import Search, height_note
 from evaluation.ranking.rerank import rank_again, reorder
 from evaluation.report import EVALUATIONS, REPORT_NAME, Pairing, Report, Result
 from evaluation.retrieval import (
@@ -278,6 +278,7 @@ def _report(
         image_size=inputs.image_size,
         descriptor_width=described.descriptors.descriptor_ND.shape[1],
         distances={name: found.numbers() for name, found in distances.items() if found},
+        height_note=height_note(shards.manifest.layout, shards.main.images),
         absent=tuple(protocol.name for protocol in inputs.searches.absent),
         checkpoint=str(loaded.path),
         checkpoint_sha256=loaded.sha256,

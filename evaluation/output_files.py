@@ -9,8 +9,16 @@ from pathlib import Path
 
 from data_shards.errors import DescriptorError
 
-WRITTEN = {"report", "metrics", "figures", "descriptors", "submission"}
-"""How the names in such a folder begin."""
+ROW = "[a-z]+2[a-z]+(_[0-9]+m)?"
+"""A search, as names of files have it: `d2s`, `s2d_150m`."""
+
+WRITTEN = re.compile(
+    rf"report\.(json|md|tex)|metrics\.json|submission(_{ROW})?\.txt"
+    rf"|descriptors/({ROW}|pytorch_result)\.mat"
+    rf"|figures/(retrieval_{ROW}|heat_maps|condition_images)\.png"
+    r"|figures/(recall_curves|similarity|distances|altitudes|conditions|multi_view)\.(png|pdf)"
+)
+"""What such a folder holds."""
 
 
 def refuse_unfit(
@@ -26,8 +34,9 @@ def refuse_unfit(
             raise DescriptorError(
                 f"{path} exists; give --overwrite to replace it, or another place with {option}"
             )
-        for one in path.iterdir() if is_folder and path.exists() else ():
-            if re.split(r"[._]", one.name)[0] not in WRITTEN:
+        has_files = is_folder and path.exists() and any(path.iterdir())  # refuses a plain file
+        for one in path.rglob("*") if has_files else ():
+            if not (one.is_dir() or WRITTEN.fullmatch(one.relative_to(path).as_posix())):
                 raise DescriptorError(
                     f"{one} was written by no evaluation and would be lost; give another place "
                     f"with {option}"

@@ -7,6 +7,7 @@ evaluators have it.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from data_shards.errors import DescriptorError
 from data_shards.schema import Role, View
@@ -98,8 +99,8 @@ def protocols_of(layout: str, images: ImageTable) -> tuple[Protocol, ...]:
         for one in PROTOCOLS["university1652"]
         if one not in BOTH_WAYS and all(len(side.rows(images)) for side in one.sides)
     ]
-    is_drone = (images.view == View.DRONE) & (images.roles & (Role.QUERY | Role.GALLERY) != 0)
-    heights = np.unique(images.altitude_m[is_drone])
+    tested = tested_heights(images)
+    heights = np.unique(tested[~np.isnan(tested)])
     if not (0 < len(heights) <= MOST_HEIGHTS and (heights == heights.round()).all()):
         return (*BOTH_WAYS, *street)
     return tuple(
@@ -107,6 +108,24 @@ def protocols_of(layout: str, images: ImageTable) -> tuple[Protocol, ...]:
         for one in BOTH_WAYS
         for height in heights
     ) + tuple(street)
+
+
+def tested_heights(images: ImageTable) -> npt.NDArray[np.float32]:
+    """Return the height in metres of every drone image that is tested, NaN where it is unknown."""
+    is_tested = images.roles & (Role.QUERY | Role.GALLERY) != 0
+    heights: npt.NDArray[np.float32] = images.altitude_m[(images.view == View.DRONE) & is_tested]
+    return heights
+
+
+def height_note(layout: str, images: ImageTable) -> str:
+    """Say how many drone images without a height are left out, or how many heights are one row."""
+    protocols, heights = protocols_of(layout, images), tested_heights(images)
+    unknown, known = int(np.isnan(heights).sum()), len(np.unique(heights[~np.isnan(heights)]))
+    if protocols[0].altitude_m is not None and unknown:
+        return f"left out: {unknown:,} of {len(heights):,} drone images, whose height is not known"
+    if protocols[0].altitude_m is None and layout not in PROTOCOLS and known > 1:
+        return f"drone images of {known:,} heights are searched together"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,9 @@ class Report:
     within some metres, of guessing too, the median, and how many answers are of known and unknown
     position (not within), and queries of unknown position (left out)."""
 
+    height_note: str = ""
+    """Which drone images are left out, or searched together, for their heights."""
+
     absent: tuple[str, ...] = ()
     """Directions of the data set that the shards have no images for."""
 
@@ -285,6 +288,7 @@ def report_of(values: Any, *, where: str) -> Report:
             "measurement": Measurement(**how | {"distractors": tuple(how["distractors"])}),
             "absent": tuple(values["absent"]),
         }
+        values = {"height_note": ""} | values  # older reports have none
         given = {name: values[name] for name in Report.__dataclass_fields__}
         return Report(**given | built)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

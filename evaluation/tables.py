@@ -113,6 +113,7 @@ def notes(report: Report) -> tuple[str, ...]:
         if row.num_unanswerable
     ]
     lines += [_distance(name, numbers) for name, numbers in report.distances.items()]
+    lines += [report.height_note] if report.height_note else []
     if report.absent:
         lines.append(f"no images for {', '.join(report.absent)}")
     lines.append(

@@ -37,7 +37,6 @@ AUTO = "auto"
 DEPTH = 2
 """How many folders below the one given a data set may lie: archives unpack into one or two."""
 
-
 HEIC_ADVICE = "install skydistill[heic] to read them"
 
 UNANSWERED = {UNIVERSITY_160K}
@@ -111,8 +110,7 @@ def read_layout(
         LayoutError: the layout is unknown, or the folders are not in it or not readable.
     """
     raw = raw.absolute()  # what lies below `.` is listed without the dot and walked with it
-    known = [AUTO, *LAYOUTS]
-    require_known(layout, known, what="layout", error=LayoutError)
+    require_known(layout, [AUTO, *LAYOUTS], what="layout", error=LayoutError)
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
@@ -174,7 +172,8 @@ def with_gone(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Pa
         LayoutError: nothing is left.
     """
     if not dataset.records:
-        raise LayoutError(f"no image of {raw} is readable; copy the data set again")
+        note = f" ({dataset.left_out})" if dataset.left_out else ""
+        raise LayoutError(f"no image of {raw} is readable{note}; copy the data set again")
     kept = {record.key for record in dataset.records}
     gone = dict.fromkeys(record.key for record in unreadable if record.key not in kept)
     told = tuple(f"{key} is left out, because it is unreadable" for key in gone)

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,10 +27,12 @@ from data_shards.formats import STORED
 from data_shards.index import ENCODINGS, ROW, Rows, write_index
 from data_shards.layouts import LAYOUTS, found_lines, with_facts, with_gone
 from data_shards.layouts.folders import (
+    first_of,
     is_shown,
     places_of,
     refuse_shared_places,
     refuse_two_spellings,
+    suffix_of,
 )
 from data_shards.manifest import (
     TARS_OF_OTHERS,
@@ -53,6 +56,8 @@ log = logging.getLogger(__name__)
 WEBDATASET = "webdataset"
 """Layout of tars that are of no public data set, or of one that nobody named."""
 
+OTHER_TARS = re.compile(r"[^.].*(/.*|[.](?!tar$)(?i:tar([.](gz|bz2|xz|zst|lz4))?|t(gz|bz2?|xz)))")
+
 ROLE_OF_PREFIX = {"train": Role.TRAIN, "query": Role.QUERY, "gallery": Role.GALLERY}
 """First word of a tar's name to the roles of images whose JSON tells none."""
 
@@ -68,8 +73,8 @@ class Sample:
     images: list[tuple[str, tarfile.TarInfo]]
     """Suffix behind the key, such as `drone.jpg`, and the member."""
 
-    described: tarfile.TarInfo | None
-    """The JSON member."""
+    members: dict[str, tarfile.TarInfo]
+    """All of them by suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,9 @@ class WalkedTar:
     rows: Rows
     unreadable: list[tuple[ImageRecord, str]]
     """The others, each with a sentence."""
+
+    linked: int
+    """Samples with a link in place of a file, which webdataset does not read either."""
 
     sha256: str
     num_bytes: int
@@ -185,7 +193,8 @@ def tars_in(folder: Path) -> list[Path]:
             f"{folder} cannot be read ({error.strerror}); give the folder that webdataset wrote"
         ) from error
     if not (tars := [folder / name for name in names if name.endswith(".tar")]):
-        raise ShardError(f"{folder} holds no tars; give the folder that webdataset wrote")
+        left_out = _left_out(folder) or "give the folder that webdataset wrote"
+        raise ShardError(f"{folder} holds no tars; {left_out}")
     return tars
 
 
@@ -202,7 +211,17 @@ def _checked(tars: Sequence[WalkedTar], folder: Path, layout: str) -> RawDataset
     refuse_two_spellings(folder, (record.place for record in records))
     train, test = (places_of(records, role) for role in (Role.TRAIN, Role.QUERY))
     refuse_shared_places(folder, train=train, test=test)
-    return RawDataset(layout=layout, records=records, split="tars")
+    left_out = _left_out(folder, linked=sum(tar.linked for tar in tars))
+    return RawDataset(layout=layout, records=records, split="tars", left_out=left_out)
+
+
+def _left_out(folder: Path, *, linked: int = 0) -> str:
+    """Return in one line which samples and tars were left out; empty for none."""
+    told = [f"{linked} samples with links (tar -h --hard-dereference writes files)"] * (linked > 0)
+    names = [os.path.relpath(path, folder) for path in folder.glob("*/[!.]*.tar")]
+    if others := [name for name in names + os.listdir(folder) if OTHER_TARS.fullmatch(name)]:
+        told.append(f"{len(others)} tars that are not FOLDER/*.tar ({first_of(others)})")
+    return "left out: " + "; ".join(told) if told else ""
 
 
 def _write_indexes(tars: Sequence[WalkedTar], dataset: RawDataset) -> Manifest:
@@ -238,17 +257,20 @@ def _write_indexes(tars: Sequence[WalkedTar], dataset: RawDataset) -> Manifest:
 def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
     """Read one tar from end to end."""
     rows, records, unreadable = [], list[ImageRecord](), list[tuple[ImageRecord, str]]()
-    positions = Counter[tuple[str, View]]()
+    positions, linked = Counter[tuple[str, View]](), 0
     try:
         with path.open("rb") as file:
             for sample in _samples(path):
+                if not all(member.isfile() for member in sample.members.values()):
+                    linked += 1
+                    continue
                 place, view = _place_and_view(path, sample)
                 positions[place, view] += 1
                 suffix, member = sample.images[0]
                 content = os.pread(file.fileno(), member.size, member.offset_data)
                 row = np.zeros(1, dtype=ROW)
                 text = b"{}"
-                if (json_member := sample.described) is not None:
+                if (json_member := sample.members.get("json")) is not None:
                     text = os.pread(file.fileno(), json_member.size, json_member.offset_data)
                 row["view"], row["position"] = view, positions[place, view]
                 _describe(path, sample.key, text, row, roles=roles)
@@ -276,13 +298,14 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error.strerror}); restore it") from error
-    if not (rows or unreadable):
+    if not (rows or unreadable or linked):
         raise ShardError(f"{path} holds no images; remove it")
     return WalkedTar(
         path=path,
         records=records,
         rows=np.concatenate([np.zeros(0, dtype=ROW), *rows]),
         unreadable=unreadable,
+        linked=linked,
         sha256=sha256,
         num_bytes=path.stat().st_size,
     )
@@ -296,17 +319,21 @@ def _samples(path: Path) -> Iterator[Sample]:
     key = ""
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            files = (one for one in tar if one.isfile() and all(map(is_shown, _parts(one))))
-            for key, members in groupby(files, _key):
-                suffixes = {_parts(one)[-1].partition(".")[2].lower(): one for one in members}
-                kinds = {suffix: f".{suffix.rpartition('.')[2]}" for suffix in suffixes}
-                images = [(s, m) for s, m in suffixes.items() if kinds[s] in IMAGE_SUFFIXES]
-                yield Sample(key=key, images=images, described=suffixes.get("json"))
+            files = (
+                m
+                for m in tar
+                if (m.isfile() or (m.linkname and suffix_of(m.name) in (*IMAGE_SUFFIXES, ".json")))
+                and all(map(is_shown, _parts(m)))
+            )
+            for key, of_key in groupby(files, _key):
+                members = {_parts(m)[-1].partition(".")[2].lower(): m for m in of_key}
+                images = [(s, m) for s, m in members.items() if suffix_of(m.name) in IMAGE_SUFFIXES]
+                yield Sample(key=key, images=images, members=members)
             file.seek(tar.offset)
             if file.read(TAR_BLOCK) != bytes(TAR_BLOCK):  # every whole tar ends with such blocks
                 raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as error:
-        behind = f"behind {key}" if key else "before its first image"
+        behind = f"behind {key}" if key else "before its first image, or packed"
         raise ShardError(
             f"{path} is cut short {behind} ({error}); copy or write it again"
         ) from error
@@ -331,8 +358,10 @@ def _place_and_view(path: Path, sample: Sample) -> tuple[str, View]:
             "write the tar with such keys"
         )
     if len(sample.images) != 1:
+        names = ", ".join(_parts(member)[-1] for member in sample.members.values())
         raise ShardError(
-            f"{path}: {sample.key} has {len(sample.images)} images; write one per sample"
+            f"{path}: {sample.key} has {len(sample.images)} images ({names}); write one per "
+            f"sample, as {', '.join(IMAGE_SUFFIXES)}"
         )
     word = sample.images[0][0].partition(".")[0]
     if word in VIEWS and word != parts[1]:

@@ -17,6 +17,7 @@ from distill.run_folder import RunPaths
 from evaluation.cli import evaluate
 from evaluation.compare.collect import collect
 from evaluation.config import CompareConfig
+from evaluation.output_files import refuse_unfit
 from tests.evaluation.conftest import Command
 
 
@@ -52,6 +53,18 @@ def test_a_place_where_nothing_can_or_may_be_written_is_refused_before_anything_
         evaluate(command(*(word.format(tmp_path) for word in words), *dry))
     assert "\n" not in str(refused.value)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("mine", ["figures/map.png", "report_notes.docx", "submission_final.txt"])
+def test_what_no_evaluation_wrote_is_never_replaced(mine: str, tmp_path: Path) -> None:
+    written = ["report.json", "figures/retrieval_d2s.png", "descriptors/street2s.mat"]
+    for name in (*written, "submission_d2s_150m.txt", "figures/multi_view.pdf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    refuse_unfit(tmp_path, overwrite=True)
+    (tmp_path / mine).touch()
+    with pytest.raises(DescriptorError, match=f"{mine} was written by no evaluation"):
+        refuse_unfit(tmp_path, overwrite=True)
 
 
 def test_another_task_has_a_folder_of_its_own_and_compare_finds_all(

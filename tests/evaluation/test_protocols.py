@@ -14,9 +14,9 @@ from data_shards.packing.index_tars import index_tars
 from data_shards.planning.plan import Plan
 from data_shards.progress import show_progress
 from data_shards.schema import Role, View
-from data_shards.shards import ShardSet
+from data_shards.shards import RowNumbers, ShardSet
 from evaluation.joined_shards import JoinedShards
-from evaluation.protocols import find_searches
+from evaluation.protocols import find_searches, height_note
 from tests.evaluation.conftest import Evaluated, sharded, write_sues
 
 
@@ -120,6 +120,25 @@ def test_distractors_that_are_given_twice_are_refused(
     copy = ShardSet.open(shutil.copytree(sues_shards.folder, tmp_path / "copy"))
     with pytest.raises(DescriptorError, match=r"very images of .* they count twice; leave"):
         JoinedShards(shards, [sues_shards, copy])
+
+
+def test_an_image_without_a_height_does_not_join_the_heights(sues_shards: ShardSet) -> None:
+    images, manifest = sues_shards.images, sues_shards.manifest
+    of_a_drone = images.where(role=Role.QUERY, view=View.DRONE)
+
+    def at(heights: Any, rows: RowNumbers = of_a_drone) -> tuple[set[str], str]:
+        altitude_m = images.altitude_m.copy()
+        altitude_m[rows] = heights
+        changed = replace(images, altitude_m=altitude_m)
+        shards = JoinedShards(ShardSet(sues_shards.folder, manifest, changed))
+        return counts(shards).keys(), height_note(manifest.layout, changed)
+
+    both = {"d2s/150m", "d2s/300m", "s2d/150m", "s2d/300m"}
+    assert at(images.altitude_m[of_a_drone]) == (both, "")
+    names, note = at(np.nan, of_a_drone[:1])
+    assert names == both and note.startswith("left out: 1 of ")
+    names, note = at(np.linspace(100, 200, len(of_a_drone)))
+    assert names == {"d2s", "s2d"} and "heights are searched together" in note
 
 
 def test_shards_without_test_images_are_refused(shards: ShardSet) -> None:

@@ -43,6 +43,12 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardSet]:
     }
 
 
+@pytest.fixture
+def shards(alike: dict[str, ShardSet]) -> ShardSet:
+    """What the run was trained on: images of the same world."""
+    return alike["university1652"]
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_report_is_what_it_was(
     name: str, run: RunPaths, alike: dict[str, ShardSet], tmp_path: Path

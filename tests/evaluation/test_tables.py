@@ -95,6 +95,7 @@ def test_ground_that_was_trained_on_is_named_in_the_title(
 ) -> None:
     title = "University-1652, 3 of whose tested places it was trained on (percent)"
     assert title in markdown(report(result(0.5), seen_places=3))
+    assert "left out: 1" in markdown(report(result(0.5), height_note="left out: 1 of 9"))
 
 
 def test_only_the_official_counts_are_called_official(

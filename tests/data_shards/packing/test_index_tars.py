@@ -182,8 +182,9 @@ JPEG = "a real image"
     [
         ({"key": "0001-a", "drone.jpg": JPEG}, "the key '0001-a' is not PLACE/VIEW/NAME"),
         ({"key": "0001/plane/a", "jpg": JPEG}, "with a VIEW of satellite, drone, street, google"),
-        ({"drone.jpg": JPEG, "satellite.jpg": JPEG}, "0001/drone/a has 2 images; write one"),
-        ({"json": {"roles": ["train"]}}, "0001/drone/a has 0 images"),
+        ({"drone.jpg": JPEG, "satellite.jpg": JPEG}, "2 images (a.drone.jpg, a.satellite.jpg)"),
+        ({"json": {"roles": ["train"]}}, "0001/drone/a has 0 images (a.json)"),
+        ({"tif": b"II*"}, "0 images (a.tif); write one per sample, as .jpg, .jpeg, .png,"),
         ({"satellite.jpg": JPEG}, "0001/drone/a holds a satellite image; let the key name"),
         (
             {"drone.jpg": b"no image"},
@@ -313,6 +314,43 @@ def test_a_key_in_two_tars_is_refused(skydistill, tiny_raw: Path, tmp_path: Path
         write_tars(tmp_path / "tars", name, samples(tiny_raw, role=Role.TRAIN))
     told = skydistill("shard", tmp_path / "tars", "--index-only").sentence
     assert "stands in train-a-000000.tar too" in told
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_and_packed_tars_are_told(skydistill, tiny_raw: Path, tmp_path: Path, kind) -> None:
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for name in ("query.tar.GZ", "query.tgz", "query.TAR", "query.tar.md5", "._query.tgz"):
+        (folder / name).touch()
+    told = skydistill("shard", folder, "--index-only").sentence
+    assert "3 tars that are not FOLDER/*.tar (query.TAR, query.tar.GZ, query.tgz)" in told
+    (folder / "more").mkdir()
+    (folder / "more/query.tar").touch()
+    image = (tiny_raw / "train/drone/0001/image-01.jpeg").read_bytes()
+    with tarfile.open(folder / "train-1.tar", "w") as tar:
+        link = tarfile.TarInfo("0001/drone/again.jpg")
+        link.type, link.linkname = kind, "0001/drone/a.jpg"
+        tar.addfile(link)
+        add(tar, "0001/drone/again.json", b"{}")
+    told = skydistill("shard", folder, "--index-only").sentence
+    assert "no image of " in told and "left out: 1 samples with links (tar -h" in told
+    with tarfile.open(folder / "train-1.tar", "a") as tar:
+        for view in ("drone", "satellite"):
+            add(tar, f"0001/{view}/a.jpg", image)
+        link.name = "0001/satellite/a.txt"  # nothing that is read
+        tar.addfile(link)
+    ending = skydistill("shard", folder, "--index-only")
+    assert ending.code == 0
+    told = "left out: 1 samples with links (tar -h --hard-dereference writes files); 4 tars"
+    assert told in ending.err
+    assert len(ShardSet.open(folder).images) == 2
+
+
+def test_a_packed_tar_in_disguise_is_told(skydistill, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train-1.tar", "w:gz") as tar:
+        add(tar, "0001/drone/a.jpg", b"")
+    told = skydistill("shard", tmp_path, "--index-only").sentence
+    assert "is cut short before its first image, or packed (" in told
 
 
 def test_folders_of_something_else_are_refused(skydistill, tiny_shards, tmp_path: Path) -> None:
