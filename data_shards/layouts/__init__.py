@@ -154,30 +154,19 @@ def with_facts(dataset: RawDataset, *, name: str, coordinates: Path | None) -> R
 
 
 def leave_out(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Path) -> RawDataset:
-    """Return a data set without some images, which its deviations name.
+    """Return a data set without some images; its deviations name those without an intact copy.
 
     Raises:
         LayoutError: nothing is left.
     """
-    gone = {record.key for record in unreadable}
-    kept = tuple(record for record in dataset.records if record.key not in gone)
-    rest = replace(dataset, records=kept, deviations=_deviations(dataset.layout, kept))
-    return with_gone(rest, unreadable, raw=raw)
-
-
-def with_gone(dataset: RawDataset, unreadable: Sequence[ImageRecord], *, raw: Path) -> RawDataset:
-    """Return a data set whose deviations name what was left out and has no intact copy in it.
-
-    Raises:
-        LayoutError: nothing is left.
-    """
-    if not dataset.records:
+    gone = {record.path for record in unreadable}
+    kept = tuple(record for record in dataset.records if record.path not in gone)
+    if not kept:
         note = f" ({dataset.left_out})" if dataset.left_out else ""
         raise LayoutError(f"no image of {raw} is readable{note}; copy the data set again")
-    kept = {record.key for record in dataset.records}
-    gone = dict.fromkeys(record.key for record in unreadable if record.key not in kept)
-    told = tuple(f"{key} is left out, because it is unreadable" for key in gone)
-    return replace(dataset, deviations=dataset.deviations + told)
+    keys, lost = {record.key for record in kept}, dict.fromkeys(r.key for r in unreadable)
+    told = (f"{key} is left out, because it is unreadable" for key in lost if key not in keys)
+    return replace(dataset, records=kept, deviations=(*_deviations(dataset.layout, kept), *told))
 
 
 def _deviations(layout: str, records: Sequence[ImageRecord]) -> tuple[str, ...]:
@@ -196,11 +185,7 @@ def left_out(raw: Path, taken: Set[str]) -> str:
     """
     strangers, unnamed, heic, others, empty = (Counter[str]() for _ in range(5))
     read = {os.path.dirname(path) for path in taken}
-    known = (
-        {os.fspath(raw)}
-        | read
-        | {os.fspath(parent) for folder in read for parent in Path(folder).parents}
-    )
+    known = {os.fspath(raw)} | read | {os.fspath(up) for one in read for up in Path(one).parents}
     for folder, folders, files in os.walk(raw):
         folders[:] = filter(is_shown, folders)
         shown = {f"{folder}/{file}": suffix_of(file) for file in files if is_shown(file)}

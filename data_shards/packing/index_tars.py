@@ -25,7 +25,7 @@ from data_shards.decode import check_image
 from data_shards.errors import LayoutError, ShardError, require_known
 from data_shards.formats import STORED
 from data_shards.index import ENCODINGS, ROW, Rows, write_index
-from data_shards.layouts import LAYOUTS, found_lines, with_facts, with_gone
+from data_shards.layouts import LAYOUTS, found_lines, leave_out, with_facts
 from data_shards.layouts.folders import (
     first_of,
     is_shown,
@@ -117,8 +117,7 @@ def index_tars(
         layout: the public data set that the images are of, if they are of one.
         coordinates: CSV file of place, latitude and longitude.
         is_decoded: whether every image is decoded once.
-        skip_unreadable: whether images that cannot be decoded get no row; an intact copy under the
-            same key gets its own.
+        skip_unreadable: whether images that cannot be decoded get no row.
 
     Raises:
         UnreadableError: images cannot be decoded, all that are told.
@@ -139,7 +138,7 @@ def index_tars(
         raise UnreadableError(unreadable)
     name = name or (old.name if old else "") or folder.resolve().name
     dataset = with_facts(_checked(tars, folder, layout), name=name, coordinates=coordinates)
-    dataset = with_gone(dataset, [record for record, _ in unreadable], raw=folder)
+    dataset = leave_out(dataset, [record for record, _ in unreadable], raw=folder)
     for line in found_lines(dataset):
         log.info("%s", line)
     try:
@@ -286,7 +285,7 @@ def _walk(path: Path, *, roles: Role | None, is_decoded: bool) -> WalkedTar:
                     roles=Role(int(row["roles"][0])),
                     position=int(row["position"][0]),
                     altitude_m=None if math.isnan(altitude_m) else altitude_m,
-                    path=str(path),
+                    path=f"{path}/{member.offset}",
                     name=sample.key.rpartition("/")[2],
                 )
                 if problem := check_image(content, is_decoded=is_decoded):
