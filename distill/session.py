@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import cached_property
 from operator import attrgetter
 
 import torch
@@ -38,7 +39,7 @@ from distill.run_folder import flat_recipe, open_run_folder
 from distill.step import DistillStep, MicroBatches
 from distill.teacher.source import Teacher, class_places, open_teacher
 from distill.tracking import Tracker, tracking_uri
-from distill.weights_file import start_from
+from distill.weights_file import TrainingData, start_from
 from distill.zero import before_zero, copy_whole, prepared_for_zero, zero_stage
 
 _LAUNCH_ON_CPU = (
@@ -152,8 +153,7 @@ class Session:
                 "world_size": str(accelerator.num_processes),
             },
         )
-        shards, manifest = self.shards, self.shards.manifest
-        name = manifest.name or manifest.layout
+        shards, name = self.shards, self.trained_on.dataset
         self.tracker.log_dataset(name, shards.fingerprint, shards.source, context="train")
         for path in (self.paths.recipe, self.paths.environment):
             self.tracker.log_artifact(path)
@@ -196,6 +196,11 @@ class Session:
             step = max(0, self.state.step - 1)
             self.method.before_step(self.whole.model, step, self.config.model)
         return self.whole
+
+    @cached_property
+    def trained_on(self) -> TrainingData:
+        """What the weights say they were trained on; worked out once for all best probes."""
+        return TrainingData.of(self.shards)
 
     @property
     def grad_norm(self) -> Tensor | None:

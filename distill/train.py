@@ -19,7 +19,7 @@ from distill.run_folder import RunPaths
 from distill.session import Session
 from distill.step import DistillStep, weigh
 from distill.teacher.source import class_places
-from distill.weights_file import TrainingData, save_training_parts, save_weights
+from distill.weights_file import save_training_parts, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _save_weights(session: Session, paths: RunPaths, whole: DistillStep) -> None
         session.config,
         places=class_places(session.shards),
         step=session.state.step,
-        trained_on=TrainingData.of(session.shards),
+        trained_on=session.trained_on,
         descriptor_space=session.descriptor_space,
         teacher=session.teacher.origin if session.teacher else None,
     )

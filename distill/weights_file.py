@@ -72,15 +72,16 @@ class TrainingData:
         satellites[satellites] = np.isin(images.digest[satellites], trained)
         return satellites
 
-    def is_of(self, shards: ShardSet, *, places: Sequence[str]) -> bool:
+    def is_of(self, theirs: "TrainingData", shards: ShardSet, *, places: Sequence[str]) -> bool:
         """Whether this, with these training places, is the data set of `shards`, named as it may.
+
+        `theirs` is what a training on `shards` would be told to be of.
 
         It is where they are the very shards, show a satellite image that was trained on, or where
         both are the public data set. Where images cannot tell, the name does: the weights or the
         shards hold none to train on; or the shards store theirs in another way, and then the
         training places have to be the same too.
         """
-        theirs = TrainingData.of(shards)
         if (
             self.fingerprint == theirs.fingerprint
             or self.shows(shards).any()

@@ -11,12 +11,11 @@ import torch
 from data_shards.config import Resampling
 from data_shards.decode import DECODER
 from data_shards.errors import DescriptorError
-from data_shards.layouts.published import is_official
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import NO_IMAGES, open_shards
 from data_shards.schema import Role, View
 from distill.models import to_device
-from distill.weights_file import LoadedModel, load_student
+from distill.weights_file import LoadedModel, TrainingData, load_student
 from evaluation.conditions import VERSION, Condition, chosen_conditions
 from evaluation.config import EvaluateConfig
 from evaluation.joined_shards import DISTRACTOR_VIEWS, JoinedShards
@@ -47,12 +46,12 @@ class EvaluationInputs:
     def measurement(self) -> Measurement:
         """On what and how everything is measured."""
         config, shards, known = self.config, self.shards, self.loaded.trained_on
-        dataset = shards.manifest.name or shards.manifest.layout
-        is_same = known.is_of(shards.main, places=self.loaded.places)
+        tested = TrainingData.of(shards.main)
+        is_same = known.is_of(tested, shards.main, places=self.loaded.places)
         return Measurement(
-            dataset=dataset,
+            dataset=tested.dataset,
             protocol=shards.manifest.layout,
-            is_official=is_official(shards.main),
+            is_official=bool(tested.official),
             trained_on=known.dataset,
             trained_official=known.official,
             zero_shot=not is_same if known.dataset else None,
