@@ -17,6 +17,7 @@ WRITTEN = re.compile(
     rf"|descriptors/({ROW}|pytorch_result)\.mat"
     rf"|figures/(retrieval_{ROW}|heat_maps|condition_images)\.png"
     r"|figures/(recall_curves|similarity|distances|altitudes|conditions|multi_view)\.(png|pdf)"
+    r"|panel_[0-9]+_[^/]+\.jpg"
 )
 """What such a folder holds."""
 
@@ -46,14 +47,14 @@ def refuse_unfit(
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, *, option: str = "--out") -> Iterator[Path]:
     """Yield a folder that takes the place of `folder` once the block has filled it.
 
     Raises:
         DescriptorError: for an `OSError` within.
     """
     aside = folder.with_name(f".{folder.name}.partial")
-    with writing(folder, option="--out"):
+    with writing(folder, option=option):
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)

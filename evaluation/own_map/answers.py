@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
+from PIL import Image, ImageDraw, ImageFont
 
 from data_shards.errors import LayoutError
 from data_shards.layouts.coordinates import read_rows
 from data_shards.manifest import write_text_aside
-from evaluation.output_files import refuse_unfit, writing
+from evaluation.output_files import new_folder, refuse_unfit, writing
 from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
@@ -40,8 +41,8 @@ ANTIPODE_M = 2e7
 Truth = Mapping[Path, Place]
 """Absolute paths of photographs to where they show the ground."""
 
-MAP_PIXELS, PICTURE_PIXELS, PICTURES = 1400, 160, 5
-"""Sides of the map and of a tile on the page, and tiles of a photograph."""
+MAP_PIXELS, PICTURE_PIXELS, PICTURES, GAP = 1400, 180, 5, 8
+"""Sides of the map and of a tile on the page, tiles of a photograph, and pixels between them."""
 
 
 def tell_places(config: QueryConfig, device: torch.device) -> None:
@@ -53,6 +54,8 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     files = {name: path for name in FORMS if (path := getattr(config, name))}
     for name, path in files.items():
         refuse_unfit(path, overwrite=config.overwrite, option=f"--{name}", is_folder=False)
+    if config.panels:
+        refuse_unfit(config.panels, overwrite=config.overwrite, option="--panels")
     truth = read_truth(config.truth, photo_files(config.photos)) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
@@ -60,6 +63,12 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
         with writing(path, option=f"--{name}"):
             write_text_aside(path, FORMS[name](told, index, answers))
         log.info("wrote %s", path)
+    if config.panels:
+        with new_folder(config.panels, option="--panels") as folder:
+            for number, one in enumerate(answers, start=1):
+                name = f"panel_{number:0{len(str(len(answers)))}d}_{one.photo.path.stem}.jpg"
+                (folder / name).write_bytes(panel(one, index))
+        log.info("wrote %s", config.panels)
     shown = json.dumps(told) if config.json else rendered("answers.txt", told=told, within=WITHIN_M)
     sys.stdout.write(shown + "\n")
 
@@ -150,20 +159,18 @@ def in_values(
     index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth | None
 ) -> dict[str, Any]:
     """Return everything that was found, in plain values, as `--json` prints it."""
-    calibration, least = None, config.least_confidence
-    if used := answers[0].calibration:
-        shares = {
-            "accepted_here": used.accepted_here,
-            "accepted_elsewhere": used.accepted_elsewhere,
-        }
+    least, calibrations = config.least_confidence, []
+    for used in dict.fromkeys(one.calibration for one in answers if one.calibration):
+        shares = {name: getattr(used, name) for name in ("accepted_here", "accepted_elsewhere")}
         told = {name: float(np.interp(least, LEVELS, share)) for name, share in shares.items()}
-        calibration = asdict(used) | told | {"least_confidence": least}
+        calibrations.append(asdict(used) | told)
     return {
         "index": str(index.folder),
         "model": index.manifest.model,
         "tiles": len(index.tiles),
         "photos": [_photo(one, truth or {}, top=config.top) for one in answers],
-        "calibration": calibration,
+        "least_confidence": least,
+        "calibrations": calibrations,
         "truth": None if truth is None else measured(index, answers, config, truth),
     }
 
@@ -228,6 +235,9 @@ def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) ->
     def drawn(places: Any) -> Any:
         return (in_metres(places, around=middle) * (1, -1)).round(2).tolist()
 
+    def in_page(jpeg: bytes) -> str:
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
     maps = []
     for number in range(len(index.manifest.maps)):
         of_map = index.tiles[index.tiles["source"] == number]
@@ -236,7 +246,7 @@ def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) ->
             pixels, ground = one.around((0, 0, one.width, one.height), margin=0, side=MAP_PIXELS)
             size = pixels.shape[1::-1]
             corners = drawn(ground.lat_lon([(0, 0), (size[0], 0), (0, size[1]), size]))
-            maps.append({"source": _jpeg(pixels), "size": size, "corners": corners})
+            maps.append({"source": in_page(_jpeg(pixels)), "size": size, "corners": corners})
     around = np.array([*drawn(centres), *(corner for one in maps for corner in one["corners"])])
     return rendered(
         "page.html",
@@ -245,28 +255,33 @@ def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) ->
         maps=maps,
         low=around.min(axis=0).tolist(),
         size=np.ptp(around, axis=0).clip(1).tolist(),
-        panels=[panel(one, index) for one in answers],
+        panels=[in_page(panel(one, index)) for one in answers],
         within=WITHIN_M,
     )
 
 
-def panel(answer: Answer, index: Index) -> str:
-    """Return a photograph beside the first tiles found."""
-    parts = [answer.photo.pixels]
-    for tile in answer.found.tiles[:PICTURES]:
+def panel(answer: Answer, index: Index) -> bytes:
+    """Return a photograph beside the first tiles found, as JPEG."""
+    parts, words = [answer.photo.pixels], [answer.photo.path.name]
+    for tile, score in zip(answer.found.tiles[:PICTURES], answer.found.scores, strict=False):
         window = [int(tile[name]) for name in ("col", "row", "width", "height")]
         parts.append(index.map_of(tile).around(window, margin=0, side=PICTURE_PIXELS)[0])
-    shown = []
-    for part in parts:
-        size = (round(PICTURE_PIXELS * part.shape[1] / part.shape[0]), PICTURE_PIXELS)
-        shown += [cv2.resize(part, size, interpolation=cv2.INTER_AREA)]
-        shown += [np.full((PICTURE_PIXELS, 6, 3), 255, dtype=np.uint8)]
-    return _jpeg(np.hstack(shown[:-1]))
+        lat, lon = tile["place"]
+        words.append(f"{score:.3f}, {tile['footprint_m']:g} m wide\n{lat:.6f}, {lon:.6f}")
+    widths = [round(PICTURE_PIXELS * part.shape[1] / part.shape[0]) for part in parts]
+    sheet = Image.new("RGB", (sum(widths) + GAP * (len(parts) - 1), PICTURE_PIXELS + 40), "white")
+    draw, left = ImageDraw.Draw(sheet), 0
+    for part, width, text in zip(parts, widths, words, strict=True):
+        shown = cv2.resize(part, (width, PICTURE_PIXELS), interpolation=cv2.INTER_AREA)
+        sheet.paste(Image.fromarray(shown), (left, 0))
+        draw.text((left, PICTURE_PIXELS + 4), text, "#1d2733", ImageFont.load_default(13))
+        left += width + GAP
+    return _jpeg(np.asarray(sheet))
 
 
-def _jpeg(pixels: Any) -> str:
+def _jpeg(pixels: Any) -> bytes:
     _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
+    return content.tobytes()
 
 
 FORMS: dict[str, Callable[[Any, Index, Sequence[Answer]], str]] = {

@@ -1,12 +1,14 @@
 """How sure an answer is: calibrated on pairs of photographs and tiles the model never saw."""
 
-# Shapes: Q = queries, R = rotations, G = gallery images.
+# Shapes: Q = queries, R = rotations, G = gallery images, K = numbers.
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,17 +16,28 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 
-from data_shards.decode import Pixels
+from data_shards.config import LOCAL_CACHE_GIB
+from data_shards.decode import Pixels, decode
 from data_shards.errors import DescriptorError
 from data_shards.manifest import MANIFEST_NAME
 from data_shards.progress import show_progress
+from data_shards.remote.local_cache import LocalCache
+from data_shards.remote.sources import open_shards
 from data_shards.schema import Role, View
-from data_shards.shards import RowNumbers, ShardSet
+from data_shards.shards import ImageTable, RowNumbers, ShardSet
+from data_shards.usable_cpus import usable_cpus
 from distill.collectives import rank
 from distill.weights_file import LoadedModel
 from evaluation.describe import describe
 from evaluation.own_map.config import IndexConfig, Rotations
 from evaluation.own_map.ground import Numbers
+from evaluation.own_map.refine import (
+    MATCHED,
+    PHOTO_SIDE,
+    WINDOW_SIDE,
+    Features,
+    agreement_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +46,19 @@ ROTATIONS: tuple[int, ...] = get_args(Rotations)
 LEAST_QUERIES, MOST_QUERIES, MOST_TILES = 20, 400, 4000
 """Of the shards, evenly spaced: enough for a curve of three numbers."""
 
+LEAST_MATCHES, MOST_MATCHED = 20, 200
+"""Photographs that must match a tile, of those tried."""
+
+TOO_FEW_MATCHES = "no confidence of matches: %d of %d photographs match a tile"
+
 LEVELS = tuple(number / 20 for number in range(1, 20))
 """Confidences at which it is told what is accepted."""
 
 BINS = 5
 RIDGE = 1e-6
+
+KEPT_FEATURES = 1024
+"""Tiles whose features are kept for the next photograph: at most 0.8 MB each."""
 
 Scores = npt.NDArray[np.float32]
 PlaceNumbers = npt.NDArray[np.int64]
@@ -45,27 +66,32 @@ PlaceNumbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """From the score of the first tile and its margin to the chance that it is right.
+    """From what an answer was told by to the chance that it is right.
 
     Each photograph was asked twice: with its tile in the gallery, and without, as on the map of
     another place. The curve was fitted on every second place, all other numbers are of the others.
     """
 
+    by: Literal["tile", "match"]
+    """What answered: the first tile, told by score and margin, or the match, by its evidence."""
+
     rotations: int
+    """Directions in which photographs were looked for; a match is calibrated with the most."""
+
     shards: str
     shards_fingerprint: str
     weights: tuple[float, ...]
-    """Of 1, score and margin, whose sum is the log of the odds."""
+    """Of 1 and the numbers an answer was told by; the sum is the log of the odds."""
 
     num_photos: int
     reliability: tuple[tuple[float, float, int], ...]
-    """Mean confidence, share of right answers and count, of photographs alike in confidence."""
+    """Mean confidence, share of right answers and count, of answers alike in confidence."""
 
     error: float
     """Mean distance between both."""
 
     accepted_here: tuple[float, ...]
-    """Share of photographs on the map called at least as sure as each of `LEVELS`."""
+    """Share of photographs on the map with an answer at least as sure as each of `LEVELS`."""
 
     accepted_elsewhere: tuple[float, ...]
     """The same of photographs of another map."""
@@ -77,56 +103,70 @@ class Calibration:
         tuples = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
         return cls(**{**values, **tuples, "reliability": reliability})
 
-    def confidence(self, score: float, margin: float) -> float:
+    def confidence(self, told_by: tuple[float, ...]) -> float:
         """Return the chance that an answer is right, where half of the photos are elsewhere."""
-        return float(_chances(np.array(self.weights), np.array([1.0, score, margin])))
+        return float(_chances(np.array(self.weights), np.array([1.0, *told_by])))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What photographs were answered."""
+
+    told_by_QK: Numbers
+    """1 and the numbers that the confidence is told by."""
+
+    is_right_Q: npt.NDArray[np.bool_]
+    is_given_Q: npt.NDArray[np.bool_]
+    """False where so few features agree that it is no match: there is no answer."""
 
 
 def calibrate(
     config: IndexConfig, loaded: LoadedModel, *, known: tuple[Calibration, ...]
 ) -> tuple[Calibration, ...]:
-    """Return a calibration for each number of rotations; every rank calls it.
+    """Return a calibration for each number of rotations, and of matches; every rank calls it.
 
     Those `known` are kept where the shards are the same, or where there are none.
 
     Raises:
         SkyDistillError: the shards of `--calibrate` cannot be read or hold too few pairs.
     """
-    folder = config.calibrate or Path(str(loaded.recipe["data"].get("shards") or ""))
-    if not config.calibrate and not (folder / MANIFEST_NAME).is_file():
+    source = config.calibrate or str(loaded.recipe["data"].get("shards") or "")
+    if not config.calibrate and not Path(source, MANIFEST_NAME).is_file():
         if not known:
             log.info("no confidence: the shards of the training are not there; give --calibrate")
         return known
-    shards = ShardSet.open(folder).shown(loaded.aspect)
+    cache, tested = LocalCache(None, gib=LOCAL_CACHE_GIB), Role.QUERY | Role.GALLERY
+    views = (View.DRONE, View.SATELLITE)
+    shards = open_shards(source, roles=tested, views=views, cache=cache).shown(loaded.aspect)
     if any(one.shards_fingerprint == shards.fingerprint for one in known):
         return known
-    images = shards.images
-    is_tile = (images.view == View.SATELLITE) & (images.roles & Role.GALLERY != 0)
-    is_query = (images.view == View.DRONE) & (images.roles & Role.QUERY != 0)
-    is_query &= np.isin(images.place, images.place[is_tile])
-    drone, others = np.flatnonzero(is_query), np.flatnonzero(is_tile)
-    drone = drone[np.linspace(0, len(drone) - 1, min(MOST_QUERIES, len(drone))).astype(int)]
-    is_right = np.isin(images.place[others], images.place[drone])
-    satellite = np.concatenate([others[is_right], others[~is_right][:MOST_TILES]])
-    if len(drone) < LEAST_QUERIES or len(np.unique(images.place[satellite])) < 3:
-        sentence = f"{folder} has {len(drone)} drone queries with a tile, too few to calibrate on"
+    drone, satellite = test_pairs(shards.images)
+    if len(drone) < LEAST_QUERIES or len(np.unique(shards.images.place[satellite])) < 3:
+        sentence = f"{source} has {len(drone)} drone queries with a tile, too few to calibrate on"
         if config.calibrate:
             raise DescriptorError(f"{sentence}; give shards of at least {LEAST_QUERIES}")
         log.info("no confidence: %s; give --calibrate", sentence)
         return known
     score_RQG = _scores(config, loaded, shards, drone, satellite)
-    places = images.place[drone], images.place[satellite]
-    fitted = []
-    for rotations in ROTATIONS:
-        score_QG = score_RQG[:: ROTATIONS[-1] // rotations].max(axis=0)
-        weights, numbers = _fitted(score_QG, *places)
-        facts: dict[str, Any] = {
-            "shards": shards.manifest.name or str(folder),
-            "num_photos": len(drone),
-        }
-        facts |= {"shards_fingerprint": shards.fingerprint, "rotations": rotations}
-        fitted.append(Calibration(weights=tuple(weights.tolist()), **facts, **numbers))
-    return tuple(fitted)
+    if rank() != 0:  # the first writes the index
+        return known
+    return fitted(shards, drone, satellite, score_RQG)
+
+
+def test_pairs(images: ImageTable) -> tuple[RowNumbers, RowNumbers]:
+    """Return drone queries that have a tile, and the tiles, first those of the queries."""
+    is_tile = (images.view == View.SATELLITE) & (images.roles & Role.GALLERY != 0)
+    is_query = (images.view == View.DRONE) & (images.roles & Role.QUERY != 0)
+    is_query &= np.isin(images.place, images.place[is_tile])
+    drone, others = _spaced(np.flatnonzero(is_query), MOST_QUERIES), np.flatnonzero(is_tile)
+    is_right = np.isin(images.place[others], images.place[drone])
+    return drone, np.concatenate([others[is_right], others[~is_right][:MOST_TILES]])
+
+
+def _spaced(rows: RowNumbers, most: int) -> RowNumbers:
+    """Return at most so many, evenly spaced."""
+    numbers = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)
+    return np.asarray(rows[numbers])
 
 
 def turned(pixels: Pixels, heading_deg: float) -> Pixels:
@@ -171,43 +211,129 @@ def _scores(
     return torch.stack([query_QD @ gallery_GD.T for query_QD in queries]).numpy()
 
 
-def _fitted(
+def by_tile(
     score_QG: Scores, place_Q: PlaceNumbers, place_G: PlaceNumbers
-) -> tuple[Numbers, dict[str, Any]]:
+) -> tuple[Answers, Answers]:
+    """Answer with the tile of the best score, told by it and its margin to another place's best.
+
+    Returns the answers where the own tile is in the gallery, and where it is not.
+    """
+    answers, is_own_QG = [], place_Q[:, None] == place_G
+    for seen_QG in (score_QG, np.where(is_own_QG, -1, score_QG)):
+        first_Q, best_Q = place_G[seen_QG.argmax(axis=1)], seen_QG.max(axis=1)
+        second_Q = np.where(first_Q[:, None] == place_G, -1, seen_QG).max(axis=1)
+        answers.append(
+            Answers(
+                told_by_QK=np.column_stack([np.ones(len(best_Q)), best_Q, best_Q - second_Q]),
+                is_right_Q=first_Q == place_Q,
+                is_given_Q=np.ones(len(best_Q), dtype=np.bool_),
+            )
+        )
+    return answers[0], answers[1]
+
+
+def by_match(
+    shards: ShardSet, drone: RowNumbers, satellite: RowNumbers, score_QG: Scores
+) -> tuple[Answers, Answers]:
+    """Answer with the tile that agrees best among those of the best scores, as queries do.
+
+    Returns the answers where the own tile is in the gallery, and where it is not.
+    """
+
+    @lru_cache(KEPT_FEATURES)
+    def features(row: int, side: int) -> Features:
+        orientation = int(shards.images.orientation[row])
+        return Features(decode(shards.read(row), orientation=orientation), side=side)
+
+    def answered(number: int) -> list[tuple[float, float, bool, bool]]:
+        row, order_G = int(drone[number]), satellite[np.argsort(-score_QG[number], kind="stable")]
+        is_own_G = shards.images.place[order_G] == shards.images.place[row]
+        photo, answers = features(row, PHOTO_SIDE), []
+        with_own, without = order_G[:MATCHED].tolist(), order_G[~is_own_G][:MATCHED].tolist()
+        found = {
+            tile: agreement
+            for tile in {*with_own, *without}
+            if (agreement := agreement_of(photo, features(tile, WINDOW_SIDE)))
+        }
+        for tiles in (with_own, without):
+            agreeing = [tile for tile in tiles if tile in found]
+            best = max(agreeing, key=lambda tile: len(found[tile].source), default=None)
+            if best is None:
+                answers.append((1.0, 0.0, False, False))
+            else:
+                is_right = bool(shards.images.place[best] == shards.images.place[row])
+                answers.append((1.0, found[best].evidence, is_right, found[best].is_match))
+        return answers
+
+    parts = []
+    with (
+        show_progress("calibrating matches", unit="images", enabled=True) as progress,
+        ThreadPoolExecutor(usable_cpus()) as pool,
+    ):
+        for answers in pool.map(answered, range(len(drone))):
+            parts.append(answers)
+            progress(len(parts), len(drone))
+    here, elsewhere = (
+        Answers(told_by_QK=table[:, :2], is_right_Q=table[:, 2] > 0, is_given_Q=table[:, 3] > 0)
+        for table in np.array(parts, dtype=np.float64).transpose(1, 0, 2)
+    )
+    return here, elsewhere
+
+
+def fitted(
+    shards: ShardSet, drone: RowNumbers, satellite: RowNumbers, score_RQG: Scores
+) -> tuple[Calibration, ...]:
+    """Return a calibration of first tiles for each number of rotations, and one of matches."""
+    place_Q, place_G = (shards.images.place[rows] for rows in (drone, satellite))
+    facts: dict[str, Any] = {"shards": shards.manifest.name or shards.source}
+    facts["shards_fingerprint"] = shards.fingerprint
+    found = []
+    for rotations in ROTATIONS:
+        score_QG = score_RQG[:: ROTATIONS[-1] // rotations].max(axis=0)
+        curve = fitted_curve(*by_tile(score_QG, place_Q, place_G), place_Q)
+        found.append(Calibration(by="tile", rotations=rotations, **facts, **curve))
+    tried = _spaced(np.arange(len(drone)), MOST_MATCHED)
+    asked = by_match(shards, drone[tried], satellite, score_RQG[:, tried].max(axis=0))
+    if (matches := int(asked[0].is_given_Q.sum())) >= LEAST_MATCHES:
+        curve = fitted_curve(*asked, place_Q[tried])
+        found.append(Calibration(by="match", rotations=ROTATIONS[-1], **facts, **curve))
+    else:
+        log.info(TOO_FEW_MATCHES, matches, len(tried))
+    return tuple(found)
+
+
+def fitted_curve(here: Answers, elsewhere: Answers, place_Q: PlaceNumbers) -> dict[str, Any]:
     """Fit on every second place, and measure on the others."""
-    here, is_right = _inputs(score_QG, place_Q, place_G)
-    is_own_QG = place_Q[:, None] == place_G
-    elsewhere, _ = _inputs(np.where(is_own_QG, -1, score_QG), place_Q, place_G)
     is_fit = np.unique(place_Q, return_inverse=True)[1] % 2 == 0
-    inputs = np.concatenate([here[is_fit], elsewhere[is_fit]])
-    labels = np.concatenate([is_right[is_fit], np.zeros(is_fit.sum())])
+    inputs = np.concatenate([one.told_by_QK[is_fit] for one in (here, elsewhere)])
+    is_right = np.concatenate([one.is_right_Q[is_fit] for one in (here, elsewhere)])
+    # Platt's targets (1999): a few answers that are all right do not make certainty.
+    num_right, num_wrong = is_right.sum(), (~is_right).sum()
+    labels = np.where(is_right, (num_right + 1) / (num_right + 2), 1 / (num_wrong + 2))
 
     def loss(weights: Numbers) -> float:
         logits = inputs @ weights
         return float(np.mean(np.logaddexp(0, logits) - labels * logits) + RIDGE * weights @ weights)
 
-    weights = minimize(loss, np.zeros(3), method="BFGS").x
-    here_T, elsewhere_T = (_chances(weights, one[~is_fit]) for one in (here, elsewhere))
-    told = np.concatenate([here_T, elsewhere_T])
-    was_right = np.concatenate([is_right[~is_fit], np.zeros(len(elsewhere_T))])
-    parts = np.array_split(np.argsort(told, kind="stable"), BINS)
+    weights = minimize(loss, np.zeros(inputs.shape[1]), method="BFGS").x
+    sure, right, accepted = [], [], []
+    for one in (here, elsewhere):
+        is_told = one.is_given_Q & ~is_fit
+        sure.append(_chances(weights, one.told_by_QK[is_told]))
+        right.append(one.is_right_Q[is_told])
+        shares = [(sure[-1] >= level).sum() / (~is_fit).sum() for level in LEVELS]
+        accepted.append(tuple(float(share) for share in shares))
+    told, was_right = np.concatenate(sure), np.concatenate(right)
+    parts = np.array_split(np.argsort(told, kind="stable"), min(BINS, len(told)))
     bins = [(told[part].mean(), was_right[part].mean(), len(part)) for part in parts]
-    return weights, {
+    return {
+        "weights": tuple(weights.tolist()),
+        "num_photos": len(place_Q),
         "reliability": tuple((float(mean), float(right), count) for mean, right, count in bins),
         "error": float(sum(abs(mean - right) * count for mean, right, count in bins) / len(told)),
-        "accepted_here": tuple(float((here_T >= level).mean()) for level in LEVELS),
-        "accepted_elsewhere": tuple(float((elsewhere_T >= level).mean()) for level in LEVELS),
+        "accepted_here": accepted[0],
+        "accepted_elsewhere": accepted[1],
     }
-
-
-def _inputs(
-    score_QG: Scores, place_Q: PlaceNumbers, place_G: PlaceNumbers
-) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-    """Return (1, score, margin to the best of another place) [Q, 3], and whether it is right."""
-    first_Q = place_G[score_QG.argmax(axis=1)]
-    best_Q = score_QG.max(axis=1)
-    margin_Q = best_Q - np.where(first_Q[:, None] == place_G, -1, score_QG).max(axis=1)
-    return np.column_stack([np.ones(len(best_Q)), best_Q, margin_Q]), first_Q == place_Q
 
 
 def _chances(weights: Numbers, inputs: Numbers) -> Numbers:

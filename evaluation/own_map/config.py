@@ -46,9 +46,9 @@ class IndexConfig:
     image_size: int = bounded(0, at_least=0, at_most=4096)
     """Width and height of model inputs in pixels; 0 takes the size the model was trained at."""
 
-    calibrate: Path | None = None
-    """Shard folder on whose test pairs the confidence is calibrated; by default that of the model's
-    training, where it is still there."""
+    calibrate: str = ""
+    """Shards, a folder or an address, on whose test pairs the confidence is calibrated; by default
+    those of the model's training, where their folder is still there."""
 
     batch_size: int = bounded(64, at_least=1)
     """Tiles described at once."""
@@ -105,7 +105,7 @@ class QueryConfig:
     the photograph's centre, its footprint, and an estimate of the error."""
 
     least_confidence: float = bounded(0.5, at_least=0, at_most=1)
-    """An answer less sure than this is called "not on this map", unless it was matched."""
+    """An answer less sure than this is called "not on this map"."""
 
     truth: Path | None = None
     """CSV file of photo,latitude,longitude: where photographs show the ground; errors are told."""
@@ -121,6 +121,10 @@ class QueryConfig:
 
     kml: Path | None = None
     """The same for Google Earth."""
+
+    panels: Path | None = None
+    """Folder for a picture per photograph: beside it the tiles it is most like, with score, place
+    and side."""
 
     html: Path | None = None
     """File for one page that needs no network: map, places, tiles found."""

@@ -31,7 +31,7 @@ from evaluation.own_map.config import OWN_PLACE, QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m
 from evaluation.own_map.index import Index, open_index, read_manifest, refuse_other_model
 from evaluation.own_map.maps import FINER, Tiles
-from evaluation.own_map.refine import Match, match_best
+from evaluation.own_map.refine import MATCHED, Match, match_best
 
 UNKNOWN_HEADING = 8
 """Directions in which a photograph is looked for when it does not say which way it looks."""
@@ -41,9 +41,6 @@ MOST_TURNED_DEG = 5.0
 
 LOOKED_AT = 1024
 """Best tiles among which places are told apart."""
-
-MATCHED = 20
-"""Best places that are matched with the map."""
 
 FILM_DIAGONAL_MM = 43.27
 """Of the film that `FocalLengthIn35mmFilm` speaks of."""
@@ -86,12 +83,14 @@ class Answer:
     found: Found
     """Without any tile where there is none around `--near`."""
 
-    calibration: Calibration | None
-    confidence: float | None
-    """Chance that the first tile is right; None where nothing was calibrated."""
-
     match: Match | None
     """How it lies on the map pixel by pixel, with `--refine`."""
+
+    calibration: Calibration | None
+    """Of matches, or of first tiles."""
+
+    confidence: float | None
+    """Chance that the place is right; None where nothing was calibrated."""
 
     is_on_map: bool
     prior: Place | None
@@ -156,20 +155,29 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
     )
     wanted = max(config.top, MATCHED if config.refine else 0)
     found = search(index, descriptor_RD, headings, is_wanted_N, count=wanted)
-    calibration = {one.rotations: one for one in manifest.calibrations}.get(count)
-    confidence = match = None
-    if calibration and len(found.tiles):
-        confidence = calibration.confidence(float(found.scores[0]), found.margin)
+    match = None
     if config.refine:
         match = match_best(photo.pixels, [(index.map_of(tile), tile) for tile in found.tiles])
-    is_sure = not config.refine if confidence is None else confidence >= config.least_confidence
+    calibrations = {(one.by, one.rotations): one for one in manifest.calibrations}
+    calibration, confidence = calibrations.get(("tile", count)), None
+    told_by: tuple[float, ...] = (float(found.scores[0]), found.margin) if len(found.tiles) else ()
+    if match:
+        calibration, told_by = calibrations.get(("match", UNKNOWN_HEADING)), (match.evidence,)
+    if calibration and told_by:
+        confidence = calibration.confidence(told_by)
+    # Not calibrated, a match is believed, and else the first tile unless a match was asked for.
+    is_sure = (
+        confidence >= config.least_confidence
+        if confidence is not None
+        else (match is not None or not config.refine)
+    )
     return Answer(
         photo=photo,
         found=found,
+        match=match,
         calibration=calibration,
         confidence=confidence,
-        match=match,
-        is_on_map=match is not None or (is_sure and len(found.tiles) > 0),
+        is_on_map=is_sure and bool(told_by),
         prior=prior,
     )
 

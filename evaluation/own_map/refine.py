@@ -1,16 +1,22 @@
 """A photograph matched pixel by pixel with the map around the tiles it is most like."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from math import log1p
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from data_shards.decode import Pixels
+from data_shards.usable_cpus import usable_cpus
 from evaluation.own_map.ground import Ground, Numbers, Place, in_metres
 from evaluation.own_map.maps import Map
+
+MATCHED = 20
+"""Best places that are matched with the map."""
 
 PHOTO_SIDE, WINDOW_SIDE, LAST_SIDE = 1000, 1000, 1600
 """Most pixels of a photograph, of the map around a tile, and around the place that was found."""
@@ -29,8 +35,11 @@ FEW, FLAT = 24, 0.8
 """Fewer pairs say little of perspective, and what they say carries corners far away: where so many
 of them agree with a turn and a scale alone, as straight down, it is these."""
 
+LEAST_PAIRS = 4
+"""A homography has eight numbers."""
+
 LEAST_INLIERS = 12
-"""With fewer, features that happen to be alike agree as well."""
+"""With fewer, features that happen to be alike agree as well: that is no match."""
 
 MOST_TIMES = 64.0
 """The area of a photograph may be so many times that of the window, or as much smaller."""
@@ -39,8 +48,26 @@ DRAWN_AGAIN = 50
 
 Points = npt.NDArray[np.float32]
 
-Agreement = tuple[Any, Points, Points]
-"""The homography from photograph to window, and the pairs of features that agree with it."""
+
+class Agreement(NamedTuple):
+    """How most of the features of a photograph that a window has as well lie in it."""
+
+    matrix: Any
+    """The homography from photograph to window."""
+
+    source: Points
+    """Features of the photograph that agree with it [N, 2], and those of the window."""
+
+    target: Points
+
+    @property
+    def is_match(self) -> bool:
+        return len(self.source) >= LEAST_INLIERS
+
+    @property
+    def evidence(self) -> float:
+        """Logarithm of how many agree."""
+        return log1p(len(self.source))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,19 +84,29 @@ class Match:
     inliers: int
     """Pairs of features that agree."""
 
+    evidence: float
+    """What its confidence is told from: of the place where it was first found."""
+
     error_m: float
     """The centre stays within so many metres in 95 % of the times when the pairs are drawn again;
     the error of the map itself is not in it."""
 
 
-class _Features:
-    """SIFT features of a picture of (width, height) `size`."""
+class Features:
+    """SIFT features of a picture, which is made smaller where it is longer than `side` pixels.
 
-    def __init__(self, pixels: Any) -> None:
-        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        found, self.descriptors = cv2.SIFT.create(FEATURES).detectAndCompute(gray, None)
+    Their numbers are whole and of 8 bits.
+    """
+
+    def __init__(self, pixels: Pixels, *, side: int) -> None:
+        shrink = min(1.0, side / max(pixels.shape[:2]))
+        size = (round(pixels.shape[1] * shrink), round(pixels.shape[0] * shrink))
+        shown = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        gray = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
+        found, descriptors = cv2.SIFT.create(FEATURES).detectAndCompute(gray, None)
+        self.descriptors: Any = None if descriptors is None else descriptors.astype(np.uint8)
         self.points = np.array([one.pt for one in found], dtype=np.float32).reshape(-1, 2)
-        self.size = pixels.shape[1::-1]
+        self.size = size
         width, height = self.size[0] - 1, self.size[1] - 1
         self.outline: Points = np.array(
             [(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32
@@ -81,35 +118,38 @@ def match_best(photo: Pixels, windows: Sequence[tuple[Map, Any]]) -> Match | Non
 
     Returns None where it agrees nowhere.
     """
-    shrink = min(1.0, PHOTO_SIDE / max(photo.shape[:2]))
-    size = (round(photo.shape[1] * shrink), round(photo.shape[0] * shrink))
-    seen = _Features(cv2.resize(photo, size, interpolation=cv2.INTER_AREA))
-    found: list[tuple[Agreement, Ground, Map]] = []
-    for one, tile in windows:
+    seen = Features(photo, side=PHOTO_SIDE)
+
+    def matched(where: tuple[Map, Any]) -> tuple[Agreement | None, Ground, Map]:
+        one, tile = where
         window = [int(tile[name]) for name in ("col", "row", "width", "height")]
         pixels, ground = one.around(window, margin=MARGIN, side=WINDOW_SIDE)
-        if agreement := _agreement(seen, _Features(pixels)):
-            found.append((agreement, ground, one))
+        return agreement_of(seen, Features(pixels, side=WINDOW_SIDE)), ground, one
+
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        tried = pool.map(matched, windows)
+        found = [(one, ground, of) for one, ground, of in tried if one and one.is_match]
     if not found:
         return None
-    best, ground, one = max(found, key=lambda each: len(each[0][1]))
+    first, ground, one = max(found, key=lambda each: len(each[0].source))
     # Once more where it lies, as fine as the map is.
-    corners = one.ground.pixel(ground.lat_lon(_moved(best[0], seen.outline) + 0.5))
+    corners = one.ground.pixel(ground.lat_lon(_moved(first.matrix, seen.outline) + 0.5))
     window = [*corners.min(axis=0), *np.ptp(corners, axis=0)]
     pixels, finer = one.around(window, margin=LAST_MARGIN, side=LAST_SIDE)
-    again = _agreement(seen, _Features(pixels))
-    if again and len(again[1]) >= len(best[1]):
-        best, ground = again, finer
-    return _placed(seen, best, ground)
+    again = agreement_of(seen, Features(pixels, side=LAST_SIDE))
+    if again and len(again.source) >= len(first.source):
+        return _placed(seen, again, finer, evidence=first.evidence)
+    return _placed(seen, first, ground, evidence=first.evidence)
 
 
-def _agreement(photo: _Features, window: _Features) -> Agreement | None:
-    """Return how the photograph lies in the window; None if it does not."""
-    if len(photo.points) < LEAST_INLIERS or len(window.points) < LEAST_INLIERS:
+def agreement_of(photo: Features, window: Features) -> Agreement | None:
+    """Return how the photograph lies in the window, if it does or not; None if it cannot."""
+    if len(photo.points) < LEAST_PAIRS or len(window.points) < LEAST_PAIRS:
         return None
-    pairs = cv2.BFMatcher().knnMatch(photo.descriptors, window.descriptors, k=2)
+    seen, there = (one.descriptors.astype(np.float32) for one in (photo, window))
+    pairs = cv2.BFMatcher().knnMatch(seen, there, k=2)
     alike = [one for one, other in pairs if one.distance < MOST_ALIKE * other.distance]
-    if len(alike) < LEAST_INLIERS:
+    if len(alike) < LEAST_PAIRS:
         return None
     source = photo.points[[one.queryIdx for one in alike]]
     target = window.points[[one.trainIdx for one in alike]]
@@ -123,17 +163,17 @@ def _agreement(photo: _Features, window: _Features) -> Agreement | None:
         if flat is not None and agrees_flat.sum() >= FLAT * agrees.sum():
             matrix, agrees = np.vstack([flat, (0, 0, 1)]), agrees_flat
     is_inlier = agrees.ravel() > 0
-    if matrix is None or is_inlier.sum() < LEAST_INLIERS:
+    if matrix is None or is_inlier.sum() < LEAST_PAIRS:
         return None
     outline = _moved(matrix, photo.outline).astype(np.float32)
     # Of the same sign where the ground is seen from above, not mirrored.
     times = cv2.contourArea(outline, oriented=True) / (window.size[0] * window.size[1])
     if not cv2.isContourConvex(outline) or not 1 / MOST_TIMES <= times <= MOST_TIMES:
         return None
-    return matrix, source[is_inlier], target[is_inlier]
+    return Agreement(matrix, source[is_inlier], target[is_inlier])
 
 
-def _placed(photo: _Features, agreement: Agreement, ground: Ground) -> Match:
+def _placed(photo: Features, agreement: Agreement, ground: Ground, *, evidence: float) -> Match:
     """Bring what was found in pixels to the ground."""
     matrix, source, target = agreement
     middle, top = photo.outline.mean(axis=0), photo.outline[:2].mean(axis=0)
@@ -158,6 +198,7 @@ def _placed(photo: _Features, agreement: Agreement, ground: Ground) -> Match:
         corners=degrees[2:],
         heading_deg=float(np.degrees(np.arctan2(east, north)) % 360),
         inliers=len(source),
+        evidence=evidence,
         error_m=float(np.percentile(metres, 95)),
     )
 

@@ -2,15 +2,19 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_shards.errors import DescriptorError
 from data_shards.shards import ShardSet
-from evaluation.own_map.confidence import BINS, LEVELS, _fitted
+from evaluation.own_map.confidence import BINS, LEVELS, by_tile, fitted_curve
 from evaluation.own_map.index import read_manifest
-from tests.evaluation.own_map.conftest import MakePhoto, asked, index_of
+from tests.data_shards.remote.shard_server import serving
+from tests.evaluation.conftest import sharded
+from tests.evaluation.own_map.conftest import MakePhoto, asked, ground_picture, index_of
 
 PLACES, QUERIES = 100, 5
 
@@ -24,21 +28,26 @@ def made_scores(*, signal: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return score_QG.astype(np.float32), place_Q, np.arange(PLACES)
 
 
+def curve_of_tiles(*, signal: float) -> dict[str, Any]:
+    score_QG, place_Q, place_G = made_scores(signal=signal)
+    return fitted_curve(*by_tile(score_QG, place_Q, place_G), place_Q)
+
+
 def test_the_curve_keeps_its_word_on_places_it_was_not_fitted_on() -> None:
-    weights, told = _fitted(*made_scores(signal=4))
+    told = curve_of_tiles(signal=4)
     assert told["error"] < 0.05
     assert len(told["reliability"]) == BINS
     assert sum(count for *_, count in told["reliability"]) == 2 * PLACES * QUERIES / 2
     lowest, highest = told["reliability"][0], told["reliability"][-1]
     assert highest[1] > lowest[1] + 0.5
-    assert weights[2] > 0, "a clear first answer is surer"
+    assert told["weights"][2] > 0, "a clear first answer is surer"
     half = LEVELS.index(0.5)
     assert told["accepted_here"][half] > 0.4
     assert told["accepted_elsewhere"][half] < 0.15
 
 
 def test_a_model_that_tells_nothing_is_never_sure() -> None:
-    _, told = _fitted(*made_scores(signal=0))
+    told = curve_of_tiles(signal=0)
     assert max(mean for mean, *_ in told["reliability"]) < 0.2
     assert told["accepted_here"][LEVELS.index(0.5)] == 0
 
@@ -57,21 +66,69 @@ def test_an_index_is_calibrated_for_every_number_of_rotations(
     with pytest.raises(DescriptorError, match="12 drone queries with a tile, too few to calibrate"):
         index_of(tif, out, weights, calibrate=shards.folder)
     monkeypatch.setattr("evaluation.own_map.confidence.LEAST_QUERIES", 12)
-    assert index_of(tif, out, weights, calibrate=shards.folder) == 0
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, out, weights, calibrate=shards.folder) == 0
     calibrations = read_manifest(out).calibrations
-    assert [one.rotations for one in calibrations] == [1, 2, 4, 8]
+    assert [(one.by, one.rotations) for one in calibrations] == [("tile", n) for n in (1, 2, 4, 8)]
+    assert "no confidence of matches: 0 of 12 photographs match a tile" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
         assert index_of(tif, out, weights, calibrate=shards.folder) == 0
     assert "calibrating" not in caplog.text, "it is calibrated on these already"
     assert read_manifest(out).calibrations == calibrations
+    assert "no confidence of matches" not in caplog.text
     make_photo(tmp_path / "a.png", col=180, row=240)
     told = asked(capsys, out, tmp_path / "a.png", "--least-confidence", "0.3")
-    photo, of = told["photos"][0], told["calibration"]
-    assert (of["rotations"], of["num_photos"], of["least_confidence"]) == (8, 12, 0.3)
-    assert photo["confidence"] == pytest.approx(
-        calibrations[3].confidence(photo["tiles"][0]["score"], 0), abs=1
-    )
+    (photo,), (of,) = told["photos"], told["calibrations"]
+    assert (of["by"], of["rotations"], of["num_photos"]) == ("tile", 8, 12)
+    assert 0 < photo["confidence"] < 1
     assert photo["on_map"] == (photo["confidence"] >= 0.3)
     never = asked(capsys, out, tmp_path / "a.png", "--least-confidence", "1")
     assert not never["photos"][0]["on_map"]
+
+
+MATCHING_PLACES, OTHERS = 24, 6
+
+
+@pytest.fixture(scope="module")
+def matching(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """Shards of places whose drone images show their tile turned, and of some that show others."""
+    raw = tmp_path_factory.mktemp("matching") / "raw"
+    for number in range(MATCHING_PLACES + OTHERS):
+        ground = ground_picture(150, 150, seed=number)
+        seen = ground if number < MATCHING_PLACES else ground_picture(150, 150, seed=1000 + number)
+        for view, picture in {"satellite": ground, "drone": np.rot90(seen)[10:130, 10:130]}.items():
+            path = raw / view / f"place_{number:02d}" / "1.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.ascontiguousarray(picture)).save(path)
+    return sharded(raw, "folders")
+
+
+def test_a_match_is_calibrated_on_shards_from_an_address(
+    tif: Path,
+    weights: Path,
+    make_photo: MakePhoto,
+    matching: ShardSet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SKYDISTILL_CACHE", str(tmp_path / "cache"))
+    with serving(matching.folder) as server:
+        assert index_of(tif, tmp_path / "index", weights, calibrate=server.address) == 0
+    *of_tiles, of = read_manifest(tmp_path / "index").calibrations
+    assert {one.by for one in of_tiles} == {"tile"}
+    assert (of.by, of.num_photos) == ("match", MATCHING_PLACES + OTHERS)
+    half = LEVELS.index(0.5)
+    assert of.accepted_here[half] == pytest.approx(MATCHING_PLACES / of.num_photos, abs=0.15)
+    assert of.accepted_elsewhere[half] == 0
+    assert sum(count for *_, count in of.reliability) == pytest.approx(MATCHING_PLACES / 2, abs=3)
+    few, many = (of.confidence((np.log1p(pairs),)) for pairs in (5, 200))
+    assert few < 0.5 < 0.8 < many < 0.999, "a dozen photographs do not make certainty"
+    make_photo(tmp_path / "a.png", col=311, row=207, heading_deg=37, side=150)
+    words = (tmp_path / "index", tmp_path / "a.png", "--refine")
+    told = asked(capsys, *words)
+    (photo,), (used,) = told["photos"], told["calibrations"]
+    assert (photo["by"], photo["on_map"], used["by"]) == ("match", True, "match")
+    assert 0.5 < photo["confidence"] < 1
+    assert not asked(capsys, *words, "--least-confidence", "1")["photos"][0]["on_map"]

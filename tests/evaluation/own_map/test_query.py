@@ -210,6 +210,7 @@ def test_files_for_other_programs_and_the_page_hold_what_was_found(
     truth = write_truth(tmp_path / "t.csv", {"a & b.png": place})
     forms = {form: tmp_path / f"out.{form}" for form in ("csv", "geojson", "kml", "html")}
     words = [word for form, path in forms.items() for word in (f"--{form}", path)]
+    words += ["--panels", tmp_path / "panels"]
     told = asked(capsys, indexed, tmp_path / "a & b.png", "--refine", "--truth", truth, *words)
     (photo,) = told["photos"]
     header, line = forms["csv"].read_text().splitlines()
@@ -228,10 +229,16 @@ def test_files_for_other_programs_and_the_page_hold_what_was_found(
     page = forms["html"].read_text()
     assert "a &amp; b.png" in page
     assert page.count("data:image/jpeg") == 2, "the map and the panel"
+    (panel,) = (tmp_path / "panels").iterdir()
+    assert panel.name == "panel_1_a & b.jpg"
+    with Image.open(panel) as picture:
+        assert picture.width > 4 * picture.height, "the photograph and five tiles"
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     with pytest.raises(DescriptorError, match=r"out\.csv exists; give --overwrite"):
         query([str(indexed), str(tmp_path), "--csv", str(forms["csv"])])
+    with pytest.raises(DescriptorError, match="panels exists; .* another place with --panels"):
+        query([str(indexed), str(tmp_path), "--panels", str(tmp_path / "panels")])
     asked(capsys, indexed, tmp_path / "a & b.png", "--overwrite", *words)
     assert "footprint</name>" not in forms["kml"].read_text(), "nothing was matched"
     features = json.loads(forms["geojson"].read_text())["features"]
