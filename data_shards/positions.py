@@ -1,20 +1,15 @@
 """Where a photograph was taken from, as the camera wrote it: EXIF, and the XMP of drones."""
 
-import io
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
 
-from data_shards.decode import BAD_HEADER
 from data_shards.schema import Position
 
 GPS = ExifTags.GPS
-
-__all__ = ["Position", "photo_position", "position_in"]
 
 DRONE_XMP = re.compile(
     r"\w:(GpsLatitude|GpsLongt?itude|RelativeAltitude|GimbalPitchDegree|GimbalYawDegree|"
@@ -22,22 +17,6 @@ DRONE_XMP = re.compile(
 )
 """What DJI writes, as an attribute or an element, with the spelling `GpsLongtitude` of older ones.
 Pillow's own reading of XMP needs another package, and this text is often not quite XML."""
-
-
-def photo_position(photo: Path | bytes) -> Position | None:
-    """Return what a photograph, a file or its bytes, says of where it was taken; None for nothing.
-
-    GPS altitudes are left alone, because they are above the sea.
-
-    Raises:
-        OSError: a file cannot be read; one that is no image says nothing.
-    """
-    content = photo if isinstance(photo, bytes) else photo.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return position_in(image)
-    except BAD_HEADER:
-        return None
 
 
 def position_in(image: Image.Image) -> Position | None:

@@ -23,7 +23,7 @@ from data_shards.errors import DescriptorError
 from data_shards.layouts.duplicates import read_plain_file
 from data_shards.layouts.folders import image_names
 from data_shards.packing.stored_image import read_header
-from data_shards.positions import Position, photo_position
+from data_shards.schema import Position
 from distill.models import RetrievalModel, inference, normalize, to_device
 from distill.weights_file import load_student
 from evaluation.own_map.confidence import Calibration, turned
@@ -221,8 +221,9 @@ def read_photo(path: Path, config: QueryConfig) -> Photo:
     """
     with told_as_unreadable(path):
         content = read_plain_file(path)
-        pixels = decode(content, orientation=read_header(content).orientation)
-    position = photo_position(content) or Position()
+        header = read_header(content)
+        pixels = decode(content, orientation=header.orientation)
+    position = header.position or Position()
     height, width = pixels.shape[:2]
     try:
         with Image.open(io.BytesIO(content)) as image:

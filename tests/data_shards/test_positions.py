@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from data_shards.positions import Position, photo_position
+from data_shards.packing.stored_image import read_header
+from data_shards.schema import Position
 
 GPS = ExifTags.GPS
 NORTH_WEST = {
@@ -34,7 +35,7 @@ def photo(gps=None, *, xmp="", format="JPEG") -> bytes:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_gps_of_exif_is_read_in_every_format(format) -> None:
-    position = photo_position(photo(NORTH_WEST, format=format))
+    position = read_header(photo(NORTH_WEST, format=format)).position
     assert position.lat == pytest.approx(30 + 10 / 60 + 15.492 / 3600)
     assert position.lon == pytest.approx(-(98 + 5 / 60 + 22.458 / 3600))
     assert position.altitude_m is None  # 325 m above the sea says nothing of the ground
@@ -43,7 +44,7 @@ def test_gps_of_exif_is_read_in_every_format(format) -> None:
 def test_a_drones_xmp_tells_height_heading_and_pitch(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(photo(NORTH_WEST, xmp=DJI.format("")))
-    position = photo_position(path)
+    position = read_header(path.read_bytes()).position
     assert (position.altitude_m, position.heading_deg) == (80.3, 347.5)
     assert position.gimbal_pitch_deg == -89.9
 
@@ -54,12 +55,12 @@ def test_xmp_as_elements_and_with_its_old_spelling() -> None:
         "<drone-dji:GpsLongtitude>-91.25</drone-dji:GpsLongtitude>"
         "<drone-dji:FlightYawDegree>90</drone-dji:FlightYawDegree>"
     )
-    assert photo_position(photo(xmp=xmp)) == Position(lat=46.5, lon=-91.25, heading_deg=90.0)
+    assert read_header(photo(xmp=xmp)).position == Position(lat=46.5, lon=-91.25, heading_deg=90.0)
 
 
 def test_the_direction_of_exif_is_a_heading() -> None:
     gps = {GPS.GPSImgDirectionRef: "T", GPS.GPSImgDirection: 271.5}
-    assert photo_position(photo(gps)) == Position(heading_deg=271.5)
+    assert read_header(photo(gps)).position == Position(heading_deg=271.5)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +75,11 @@ def test_the_direction_of_exif_is_a_heading() -> None:
     ids=["none", "no fix", "null island", "no angle", "half"],
 )
 def test_what_is_no_place_is_none(gps) -> None:
-    assert photo_position(photo(gps)) is None
+    assert read_header(photo(gps)).position is None
 
 
 def test_what_is_no_image_says_nothing() -> None:
-    assert photo_position(b"no image") is None
+    assert read_header(b"no image").position is None
 
 
 REAL = os.environ.get("SKYDISTILL_REAL_PHOTOS", "")
@@ -86,6 +87,8 @@ REAL = os.environ.get("SKYDISTILL_REAL_PHOTOS", "")
 
 @pytest.mark.skipif(not REAL, reason="SKYDISTILL_REAL_PHOTOS is not set")
 def test_real_photographs() -> None:
-    position = photo_position(Path(REAL, "own_map/photos/IMG_9359.jpg"))
+    position = read_header(Path(REAL, "own_map/photos/IMG_9359.jpg").read_bytes()).position
     assert (position.lat, position.lon) == (pytest.approx(30.1709700), pytest.approx(-98.0895717))
-    assert photo_position(Path(REAL, "odd-mpo.JPG")).lat == pytest.approx(46.8427739)
+    assert read_header(Path(REAL, "odd-mpo.JPG").read_bytes()).position.lat == pytest.approx(
+        46.8427739
+    )

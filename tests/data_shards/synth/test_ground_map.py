@@ -11,7 +11,7 @@ from rasterio.warp import transform
 
 from data_shards.config import SynthConfig
 from data_shards.errors import LayoutError
-from data_shards.positions import photo_position
+from data_shards.packing.stored_image import read_header
 from data_shards.synth.ground_map import FIELD_OF_VIEW_DEG, write_map
 
 PLACES = 2
@@ -37,7 +37,7 @@ def test_photographs_lie_where_their_exif_and_the_truth_say(tmp_path: Path) -> N
     assert len(truth) == PLACES
     for row in truth:
         path = config.out / "photos" / row["photo"]
-        seen = photo_position(path)
+        seen = read_header(path.read_bytes()).position
         lat, lon = float(row["latitude"]), float(row["longitude"])
         assert (abs(seen.lat - lat), abs(seen.lon - lon)) < (1e-6, 1e-6)
         assert seen.gimbal_pitch_deg == -90
