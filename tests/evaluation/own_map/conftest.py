@@ -85,12 +85,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return born(tmp_path_factory.mktemp("model") / "born.safetensors", seed=0)
 
 
-def born(path: Path, *, seed: int) -> Path:
+def born(
+    path: Path, *, seed: int, shards: str = "nowhere", trained_on: TrainingData | None = None
+) -> Path:
     config = DistillConfig(
         name="newborn",
         out=path.parent,
         role="alone",
-        data=DataConfig(shards="nowhere", image_size=32, global_batch=8, threads=1),
+        data=DataConfig(shards=shards, image_size=32, global_batch=8, threads=1),
         model=ModelConfig(arch="convnext_micro", weights="none"),
         objectives=ObjectivesConfig(info_nce=InfoNceConfig(weight=1)),
         schedule=ScheduleConfig(num_steps=10, warmup_steps=1),
@@ -99,7 +101,8 @@ def born(path: Path, *, seed: int) -> Path:
     model = build_model(config.model, num_places=3)
     places = ["a", "b", "c"]
     card = path.with_suffix(".md")
-    save_weights(path, card, model, config, places=places, step=10, trained_on=TrainingData())
+    trained_on = trained_on or TrainingData()
+    save_weights(path, card, model, config, places=places, step=10, trained_on=trained_on)
     return path
 
 
