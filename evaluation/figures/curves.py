@@ -17,17 +17,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evaluation.figures.style import (
     DASHED,
-    INK,
     QUIET,
     RUN_COLOURS,
-    VALUE,
     add_legend,
     charts,
-    colours,
-    dashes,
+    looks,
     name_axes,
     styled,
     tones,
+    write_value,
 )
 from evaluation.ranking import Ranking
 from evaluation.retrieval import GUESSED_M, LEAST_M, WITHIN_M, Distances
@@ -85,15 +83,16 @@ def training_curves(
     figure, all_axes = charts(
         list(panels.values()), title=title, subtitle=subtitle, legend=list(runs)
     )
-    looks = list(zip(colours(len(runs)), dashes(len(runs)), strict=True))
     for axes, metric in zip(all_axes, panels, strict=True):
-        for curves, look in zip(runs.values(), looks, strict=True):
+        for curves, look in zip(runs.values(), looks(len(runs)), strict=True):
             if curves.get(metric):
                 _draw_curve(axes, curves[metric], *look, is_recall=metric in RECALLS)
         if metric in RECALLS:
             axes.set_ylim(-0.03, 1.03)
         name_axes(axes, x="step")
-    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in looks]
+    handles = [
+        Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in looks(len(runs))
+    ]
     add_legend(figure, handles, list(runs))
     return figure
 
@@ -225,16 +224,8 @@ def draw_distances(
         for number, metres in enumerate(MARKED_M if len(here) == 1 else ()):
             share, is_above = 100 * found.share_within(metres), number % 2 == 0
             axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
-            axes.annotate(
-                f"{share:.1f}",
-                (metres, share),
-                xytext=(0, 4 if is_above else -4),
-                textcoords="offset points",
-                ha="right" if is_above else "left",
-                va="bottom" if is_above else "top",
-                fontsize=VALUE,
-                color=INK,
-            )
+            side = "right" if is_above else "left"
+            write_value(axes, (metres, share), f"{share:.1f}", is_above=is_above, ha=side)
         log_axis(
             axes, is_short=False, form=lambda m: f"{m / 1000:g} km" if m >= 1000 else f"{m:g} m"
         )

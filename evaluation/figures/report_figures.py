@@ -18,11 +18,7 @@ from evaluation.figures.charts import (
     multi_view_bars,
     similarity_counts,
 )
-from evaluation.figures.curves import (
-    draw_distances,
-    draw_recall_curves,
-    recall_curve,
-)
+from evaluation.figures.curves import draw_distances, draw_recall_curves, recall_curve
 from evaluation.figures.pictures import (
     draw_conditions,
     draw_heat_maps,
@@ -80,7 +76,7 @@ def draw_all(
     pairs = _pairs(searched, shards)
     if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
         found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
-        side, _ = found[0].drone_heat.shape
+        side, _ = found[0].heats[0].shape
         figure = draw_heat_maps(
             found,
             title="Where the similarity of a pair comes from",
