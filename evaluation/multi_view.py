@@ -61,7 +61,7 @@ def multi_view_results(
     Raises:
         DescriptorError: views cancel each other out.
     """
-    is_asked_by_drone = search.protocol.query.view is View.DRONE
+    is_asked_by_drone = search.protocol.query is View.DRONE
     rows = found.query_rows if is_asked_by_drone else found.gallery_rows
     groups = equally_seen(images, rows, layout=layout)
     fused_places_P, fused_PMD = fuse_places(

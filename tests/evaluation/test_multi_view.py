@@ -72,7 +72,7 @@ def describe_all(images: ImageTable, *, noise: float = 1.2) -> Descriptors:
 
 
 def search_of(protocol, images) -> Search:
-    query_rows, gallery_rows = (side.rows(images) for side in protocol.sides)
+    query_rows, gallery_rows = protocol.rows(images)
     return Search(protocol=protocol, query_rows=query_rows, gallery_rows=gallery_rows)
 
 
@@ -149,7 +149,7 @@ def test_the_order_of_rows_in_the_shards_changes_nothing(images, descriptors):
 
 
 def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
-    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows, _ = DRONE_TO_SATELLITE.rows(images)
     groups = equally_seen(images, rows, layout="university1652")
     places = {group.at_PN.shape[1]: (group.has_helix, len(group.place_P)) for group in groups}
     assert places == {53: (False, 1), 54: (True, QUERIES - 2), 55: (False, 1)}
@@ -169,7 +169,7 @@ def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
 
 
 def test_54_views_with_a_gap_are_no_helix(images):
-    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows, _ = DRONE_TO_SATELLITE.rows(images)
     rows = rows[(images.place[rows] == 1) & (images.position[rows] != 7)]  # 54 of the 55
     (group,) = equally_seen(images, rows, layout="university1652")
     assert group.at_PN.shape == (1, 54)
@@ -184,7 +184,7 @@ def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
     foreign = QUERIES + DISTRACTORS - 1
     is_foreign = (images.place == foreign) & (images.view == View.DRONE)
     joined = replace(images, altitude_m=np.where(is_foreign, height_m, images.altitude_m))
-    rows = SATELLITE_TO_DRONE.gallery.rows(joined)
+    _, rows = SATELLITE_TO_DRONE.rows(joined)
     groups = equally_seen(joined, rows, layout="university1652")
     on_helix = np.concatenate([group.place_P for group in groups if group.has_helix])
     assert foreign not in on_helix
@@ -196,7 +196,7 @@ def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
 
 
 def test_fewer_views_than_asked_for_are_all_kept(images, descriptors):
-    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows, _ = DRONE_TO_SATELLITE.rows(images)
     groups = equally_seen(images, rows, layout="university1652")
     settings = SETTINGS | {"k": 60}
     _, fused = fuse_places(descriptors.of(rows), rows, images, groups=groups, **settings)
