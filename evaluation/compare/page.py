@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from data_shards.errors import DescriptorError
 from distill.run_folder import RunPaths
 from evaluation.compare.collect import in_words
 from evaluation.compare.comparison import kind_of
@@ -35,6 +34,7 @@ from evaluation.figures.style import (
     save_figure,
     styled,
 )
+from evaluation.output_files import writing
 from evaluation.report import Result
 from evaluation.tables import short
 
@@ -133,13 +133,8 @@ def draw(table: Table, metric: str, *, folder: Path) -> None:
     kind = re.sub(r"[^\w-]+", "_", how.dataset) + ("_zero_shot" if how.zero_shot else "")
     for name, figure in table_charts(table, metric).items():
         path = folder / f"{kind}_{name}.png"
-        try:
+        with writing(path, option="--figures"):
             log.info("figure: %s", save_figure(figure, path))
-        except OSError as error:
-            raise DescriptorError(
-                f"figure {path} cannot be written ({error.strerror}); give another place with "
-                "--figures"
-            ) from error
 
 
 def table_charts(table: Table, metric: str) -> dict[str, Figure]:

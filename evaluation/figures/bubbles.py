@@ -80,8 +80,6 @@ def accuracy_against_cost(
         models: a line each, with `label`; `x`, what it costs or how fast it is, above zero;
             `accuracy` in percent and its `deviation` over seeds; `parameters`; and `source`, where
             the numbers were printed, empty for runs. Published ones are grey.
-        title: what is compared.
-        subtitle: on what, and at which image size, or on which device.
         metric: name of the accuracy.
         what: the operations or the speed that `x` is, in words, the same of all models.
     """

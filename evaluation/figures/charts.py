@@ -79,8 +79,6 @@ def recall_bars(
     Args:
         models: for each model, recall@1 by direction.
         chance: recall@1 of guessing, by direction.
-        title: what is compared.
-        subtitle: on what.
     """
     names = [shortened(name, 1.5, size=SMALL) for name in models]
     titles = [f"{direction}, recall@1" for direction in chance]
@@ -103,13 +101,7 @@ def recall_bars(
 
 @styled
 def draw_altitudes(results: Sequence[Result], *, title: str, subtitle: str) -> Figure:
-    """Draw recall@1 and AP over the altitude of the drone, a chart per direction.
-
-    Args:
-        results: rows with an altitude, any order.
-        title: whose they are.
-        subtitle: on what.
-    """
+    """Draw recall@1 and AP over the altitude of the drone, which all results have."""
     titles = list(dict.fromkeys(result.title for result in results))
     legend = list(METRIC_NAMES.values())
     figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
@@ -261,8 +253,6 @@ def draw_similarity(
 
     Args:
         searches: title of a chart to its counts; each histogram adds up to 100 %.
-        title: whose they are.
-        subtitle: on what.
         columns: charts beside each other.
     """
     figure, all_axes = charts(

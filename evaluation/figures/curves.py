@@ -67,13 +67,7 @@ def read_curves(metrics: Path) -> dict[str, list[tuple[float, float]]]:
 def training_curves(
     runs: Mapping[str, Mapping[str, Curve]], *, title: str, subtitle: str
 ) -> Figure:
-    """Draw every run's metrics over steps: the probe's recall both ways, then each loss term.
-
-    Args:
-        runs: for each run, its curves by metric name, as `metrics.jsonl` has them.
-        title: what was trained.
-        subtitle: on what.
-    """
+    """Draw every run's metrics over steps: the probe's recall both ways, then each loss term."""
     names = dict.fromkeys(name for curves in runs.values() for name in curves)
     terms = [name for name in names if name.startswith("train/")]
     losses = {
@@ -196,8 +190,6 @@ def draw_distances(
 
     Args:
         curves: by direction in words, and altitude where there are several.
-        title: what is drawn.
-        subtitle: whose, on what.
     """
     titles = list(dict.fromkeys(direction for direction, _ in curves))
     legend = [*dict.fromkeys(label or FOUND for _, label in curves), GUESSING]

@@ -56,13 +56,9 @@ def draw_all(
     Pictures are PNG; charts are PNG and PDF, for papers.
 
     Args:
-        report: what was measured.
         retrievals: by the name of their result, of the headline rows.
         shards: with the images that the rows of the retrievals stand for.
         model: as it described them.
-        folder: is made if it is not there.
-        image_size: width and height of the model's inputs in pixels.
-        resampling: how images come to that size.
 
     Raises:
         OSError: a file cannot be written; those before it stay.

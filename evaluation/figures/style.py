@@ -132,8 +132,8 @@ def charts(
 
     Args:
         titles: what each chart shows.
-        title: of the figure.
-        subtitle: on what, and whose.
+        title: of the figure: what is compared.
+        subtitle: whose, and on what.
         columns: charts beside each other, where there are more than fit into one column.
         tall: height of a chart in inches.
         legend: what `add_legend` will be given, for which there is room below.
