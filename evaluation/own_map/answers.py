@@ -258,7 +258,8 @@ def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) ->
 
     _, firsts = np.unique(index.tiles["source"], return_index=True)
     maps: dict[tuple[int, int], Any] = {}
-    for tile in (*index.tiles[firsts], *(one.found.tiles[0] for one in answers if one.place)):
+    beside = [one.found.tiles[:PICTURES] for one in answers if one.place]
+    for tile in np.concatenate([index.tiles[firsts], *beside]):
         if (key := (int(tile["source"]), int(tile["picture"]))) not in maps:
             one, is_whole = index.map_of(tile), len(index.sources[key[0]].maps) == 1
             side = MAP_PIXELS if is_whole else PANEL_PIXELS  # or one of a folder of tiles

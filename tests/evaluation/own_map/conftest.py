@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from rasterio.transform import from_origin
 
 from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
@@ -152,3 +152,20 @@ def make_photo(tif: Path, the_map: Map) -> MakePhoto:
         return lat, lon
 
     return make
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def gps(lat: float, lon: float) -> Image.Exif:
+    exif = Image.Exif()
+    one = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    one[ExifTags.GPS.GPSLatitudeRef], one[ExifTags.GPS.GPSLatitude] = "N", (lat, 0.0, 0.0)
+    one[ExifTags.GPS.GPSLongitudeRef], one[ExifTags.GPS.GPSLongitude] = "W", (-lon, 0.0, 0.0)
+    return exif
+
+
+def write_truth(path: Path, places: dict[str, Any]) -> Path:
+    lines = [f"{name},{lat!r},{lon!r}" for name, (lat, lon) in places.items()]
+    path.write_text("\n".join(["photo,latitude,longitude", *lines]) + "\n")
+    return path
