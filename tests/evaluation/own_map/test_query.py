@@ -1,5 +1,6 @@
 """Photographs cut out of a map and found on it again, and everything that is told of them."""
 
+import csv
 import json
 import math
 import os
@@ -14,9 +15,9 @@ from PIL import ExifTags, Image
 
 from data_shards.errors import DescriptorError, LayoutError, RecipeError
 from evaluation.cli import query
-from evaluation.own_map.answers import read_truth
+from evaluation.own_map.answers import read_truth, ring
 from evaluation.own_map.ground import distance_m
-from evaluation.own_map.maps import Map
+from evaluation.own_map.maps import Map, open_map
 from tests.evaluation.own_map.conftest import (
     MakePhoto,
     as_bands,
@@ -118,7 +119,13 @@ def test_only_tiles_around_a_place_are_looked_among(
     near = f"--near={corner[0]},{corner[1]}"
     for words in ((near,), ("--near", f"{corner[0]}, {corner[1]}"), ("--near", "photo")):
         (photo,) = asked(capsys, indexed, path, *words, "--within", "60")["photos"]
-        assert all(distance_m(tile["place"], corner)[0] <= 60 for tile in photo["tiles"])
+        for tile in photo["tiles"]:
+            assert distance_m(tile["place"], corner)[0] <= 60 + tile["footprint_m"] / 2
+    inside = the_map.ground.lat_lon([(200, 200)])[0].tolist()
+    (narrow,) = asked(capsys, indexed, path, f"--near={inside[0]},{inside[1]}", "--within", "1")[
+        "photos"
+    ]
+    assert narrow["tiles"], "a circle between the centres of tiles is on the map"
     (free,) = asked(capsys, indexed, path)["photos"]
     assert distance_m(free["tiles"][0]["place"], corner)[0] > 100, "GPS is not used unless asked"
 
@@ -132,6 +139,68 @@ def test_a_circle_off_the_map_is_refused_and_a_photo_that_lies_off_it_is_not_fou
         query([str(indexed), str(path), "--near", "-31,98"])
     (photo,) = asked(capsys, indexed, path, "--near", "photo", "--refine")["photos"]
     assert (photo["by"], photo["on_map"], photo["latitude"]) == ("nothing", False, None)
+    truth = write_truth(tmp_path / "t.csv", {"a": (31.0, -98.0)})
+    told = asked(capsys, indexed, path, "--near", "photo", "--truth", truth)["truth"]
+    assert "guessing" not in told, "there is no tile to guess"
+
+
+def test_what_is_not_on_the_map_has_no_place_in_any_file(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    for folder in ("flight1", "flight2"):
+        (tmp_path / folder).mkdir()
+    place = make_photo(tmp_path / "flight1/DJI_0001.png", col=180, row=240)
+    Image.fromarray(ground_picture(200, 150, seed=8)).save(tmp_path / "flight2/DJI_0001.png")
+    names = [f"flight{number}/DJI_0001" for number in (1, 2)]
+    truth = write_truth(tmp_path / "t.csv", dict.fromkeys(names, place))
+    forms = {form: tmp_path / f"out.{form}" for form in ("csv", "geojson", "kml", "html")}
+    words = [word for form, path in forms.items() for word in (f"--{form}", path)]
+    told = asked(capsys, indexed, tmp_path, "--refine", "--truth", truth, *words)
+    here, elsewhere = told["photos"]
+    assert [Path(one["photo"]).parent.name for one in (here, elsewhere)] == ["flight1", "flight2"]
+    assert (here["on_map"], elsewhere["on_map"]) == (True, False)
+    assert (elsewhere["by"], elsewhere["latitude"], elsewhere["distance_m"]) == ("nothing",) + (
+        None,
+    ) * 2
+    assert elsewhere["tiles"], "what it is most like is told all the same"
+    assert told["truth"]["answers"]["within_100m"] == 0.5, "no answer is a wrong one"
+    rows = list(csv.DictReader(forms["csv"].open()))
+    assert [bool(row["latitude"]) for row in rows] == [True, False]
+    for form in ("geojson", "kml"):
+        assert "flight1" in forms[form].read_text()
+        assert "flight2" not in forms[form].read_text()
+
+
+def test_rings_go_round_against_the_clock_and_across_the_date_line() -> None:
+    corners = [(1.0, 179.9), (1.0, -179.9), (0.0, -179.9), (0.0, 179.9)]
+    points = ring(corners)
+    assert points[0] == points[-1]
+    lon, lat = np.array(points).T
+    assert np.ptp(lon) == pytest.approx(0.2)
+    assert (lon[:-1] * lat[1:] - lon[1:] * lat[:-1]).sum() > 0, "counterclockwise"
+
+
+def test_what_cannot_be_used_is_said(
+    indexed: Path,
+    make_photo: MakePhoto,
+    tmp_path: Path,
+    capsys: Capture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make_photo(tmp_path / "plain.png", col=180, row=240)
+    asked(capsys, indexed, tmp_path / "plain.png", "--near", "photo")
+    assert "1 photographs have no GPS: they are looked for on the whole map" in caplog.text
+    pitch = b'<x drone-dji:GimbalPitchDegree="-15.0" drone-dji:RelativeAltitude="+80.0"/>'
+    make_photo(tmp_path / "oblique.jpg", col=180, row=240, xmp=pitch)
+    for words in (
+        (tmp_path / "plain.png", "--altitude-m", 50),
+        (tmp_path / "plain.png", "--altitude-m", 500, "--fov-deg", 80),
+        (tmp_path / "oblique.jpg", "--fov-deg", 70),
+    ):
+        caplog.clear()
+        (photo,) = asked(capsys, indexed, *words, "--top", 50)["photos"]
+        assert "1 photographs are looked for among tiles of every side" in caplog.text
+        assert {tile["footprint_m"] for tile in photo["tiles"]} == {60.0, 120.0}
 
 
 def write_truth(path: Path, places: dict[str, Any]) -> Path:
@@ -198,6 +267,7 @@ def test_rows_of_the_truth_tell_photographs_of_one_name_apart(tmp_path: Path) ->
         "longitude 'nan' is not a number": ("photo,lat,lon", "2.jpg,1,nan"),
         "latitude '-98.1' is not a number of degrees": ("photo,lat,lon", "2.jpg,-98.1,30"),
         "no column is called": ("title,lat,lon", "2.jpg,1,2"),
+        "calls none of the photographs, such as": ("photo,lat,lon", "9.jpg,1,2"),
     }.items():
         with pytest.raises(LayoutError, match=sentence):
             read(*lines)
@@ -260,7 +330,7 @@ def test_photographs_are_found_in_a_folder_of_tiles(
     words = (tmp_path / "index", tmp_path / "a.png", "--refine", "--html", page)
     (photo,) = asked(capsys, *words)["photos"]
     assert distance_m((photo["latitude"], photo["longitude"]), place)[0] < 0.5
-    assert page.read_text().count("data:image/jpeg") == 1, "a panel; there is no whole map"
+    assert page.read_text().count("data:image/jpeg") == 3, "first and best tile, and a panel"
 
 
 def test_what_cannot_be_asked_is_refused_in_a_sentence(
@@ -354,3 +424,8 @@ def test_a_map_far_from_north_is_searched_in_every_direction(
         (photo,) = asked(capsys, tmp_path / "index", path, "--refine")["photos"]
         assert photo["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
         assert photo["tiles"][0]["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
+        # A tile lies as the map does, not with north up.
+        ground = open_map(tif).ground
+        first = photo["tiles"][0]
+        middle, corner = ground.pixel([first["place"], first["corners"][0]])
+        assert corner - middle == pytest.approx([-60, -60], abs=1)
