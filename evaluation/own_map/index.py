@@ -57,13 +57,8 @@ AHEAD = 3
 LEAST_CONTENT = 0.25
 """Part of a tile that must show ground; what shows less is left out."""
 
-OPTIONS = {
-    "--image-size": "image_size",
-    "--codec": "codec",
-    "--footprint-m": "footprints_m",
-    "--overlap": "overlap",
-}
-"""By which the tiles of an index are made, and their names in its manifest."""
+OPTIONS = ("image_size", "codec", "footprint_m", "overlap")
+"""By which, and by its model, the tiles of an index are made."""
 
 Read = tuple[Tiles, Pixels, Numbers]
 """Tiles [n], their pictures [n, S, S, 3] and how much of each shows ground [n]."""
@@ -79,7 +74,7 @@ class IndexManifest:
     image_size: int
     resampling: Resampling
     codec: CodecName
-    footprints_m: tuple[float, ...]
+    footprint_m: tuple[float, ...]
     overlap: float
     maps: tuple[Mapping[str, Any], ...] = ()
     """Path, key, tiles, tiles left out and files of each map."""
@@ -92,7 +87,7 @@ class IndexManifest:
 
     def part(self, folder: Path, key: str, number: int) -> Path:
         """Return a file of a map; of another model or other options, it has another name."""
-        made = [self.checkpoint_sha256, *(getattr(self, name) for name in OPTIONS.values()), key]
+        made = [self.checkpoint_sha256, *(getattr(self, name) for name in OPTIONS), key]
         digest = hashlib.sha256(repr(made).encode()).hexdigest()
         return folder / "parts" / f"{digest[:16]}-{number:05d}.npz"
 
@@ -120,7 +115,7 @@ class Index:
         number = int(tile["source"])
         if number not in self.sources:
             path, key = (self.manifest.maps[number][name] for name in ("path", "key"))
-            opened, *_ = open_sources(Path(path), footprint_m=self.manifest.footprints_m[0])
+            opened, *_ = open_sources(Path(path), footprint_m=self.manifest.footprint_m[0])
             if opened.key != key:
                 raise DescriptorError(
                     f"{path} changed since it was indexed in {self.folder}; index it again"
@@ -196,16 +191,16 @@ def _begun(config: IndexConfig, loaded: LoadedModel) -> IndexManifest:
         image_size=config.image_size or loaded.image_size,
         resampling=loaded.resampling,
         codec=config.codec,
-        footprints_m=config.footprint_m,
+        footprint_m=config.footprint_m,
         overlap=config.overlap,
     )
     there = read_manifest(config.out) if (config.out / MANIFEST).exists() else asked
     if not there.maps:
         return asked
     refuse_other_model(config.out, there, loaded)
-    then = {option: getattr(there, name) for option, name in OPTIONS.items()}
-    if other := [one for one, value in then.items() if value != getattr(asked, OPTIONS[one])]:
-        words = [f"{word}" for one in other for word in (one, *np.ravel(then[one]).tolist())]
+    if other := [name for name in OPTIONS if getattr(asked, name) != getattr(there, name)]:
+        given = ((f"--{one.replace('_', '-')}", np.ravel(getattr(there, one))) for one in other)
+        words = [str(word) for option, values in given for word in (option, *values)]
         raise DescriptorError(
             f"{config.out} was made with {' '.join(words)}; give the same, or another folder"
         )

@@ -200,7 +200,7 @@ def test_a_map_that_is_too_small_is_left_out_and_stops_no_other(
 def test_an_index_that_holds_no_map_yet_is_begun_again_with_other_options(
     tif: Path, weights: Path, indexed: Path, tmp_path: Path
 ) -> None:
-    begun = replace(read_manifest(indexed), maps=(), footprints_m=(80.0,))
+    begun = replace(read_manifest(indexed), maps=(), footprint_m=(80.0,))
     begun.write(shutil.copytree(indexed, tmp_path / "index"))
     assert index_of(tif, tmp_path / "index", weights) == 0
     assert read_manifest(tmp_path / "index") == read_manifest(indexed)
