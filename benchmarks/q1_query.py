@@ -42,7 +42,7 @@ def made_index() -> Index:
         image_size=224,
         resampling="opencv-linear",
         codec="float16",
-        footprints_m=(80.0,),
+        footprint_m=(80.0,),
         overlap=0.5,
     )
     descriptor_ND = F.normalize(torch.randn(TILES, WIDTH, generator=random), dim=1)

@@ -14,6 +14,7 @@ from data_shards.verbs import run_verb
 from distill.collectives import destroy_process_group, is_first_to_fail
 from distill.launched import launched_rank, launched_world_size
 from evaluation.config import CompareConfig, EvaluateConfig, ModelsConfig
+from evaluation.output_files import writing
 from evaluation.own_map.config import IndexConfig, QueryConfig
 from evaluation.report import read_report
 
@@ -91,13 +92,9 @@ def _write_file(text: str, path: Path, *, option: str) -> None:
     with suppress(DescriptorError):  # which says that it is none
         read_report(path)
         raise RecipeError(f"{path} is a report of an evaluation; give another {option}")
-    try:
+    with writing(path, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_aside(path, text)
-    except OSError as error:
-        raise DescriptorError(
-            f"{path} cannot be written ({error.strerror}); give another place with {option}"
-        ) from error
     log.info("comparison: %s", path)
 
 

@@ -21,12 +21,8 @@ ANSWERS = 10
 NEEDED_BY = {
     "normalize": "features",
     "gallery_checkpoint": "checkpoint",
-    "information": "multi_view",
-    "view_distance": "multi_view",
-    "rerank_top": "rerank",
-    "rerank_k1": "rerank",
-    "rerank_k2": "rerank",
-    "rerank_lambda": "rerank",
+    **dict.fromkeys(("information", "view_distance"), "multi_view"),
+    **dict.fromkeys(("rerank_top", "rerank_k1", "rerank_k2", "rerank_lambda"), "rerank"),
 }
 """Option to the one without which it says nothing."""
 

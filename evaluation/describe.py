@@ -66,10 +66,7 @@ def describe(
 
     Args:
         model: on the device that computes.
-        shards: where the images are.
         rows: of the image table; an image may stand in several.
-        image_size: width and height of the model's inputs.
-        resampling: how images come to that size.
         batch_size: images that a rank describes at once.
         threads: of this rank, which decode; 0 takes its share of the processors.
         progress: told how many images all ranks have described.

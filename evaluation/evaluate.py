@@ -238,15 +238,8 @@ def _refined(inputs: EvaluationInputs, search: Search, found: Retrieval) -> Iter
         )
         yield result_of(search, ranking, rerank=settings.words)
     if config.multi_view and search.has_drone_views:
-        yield from multi_view_results(
-            search,
-            found,
-            images,
-            layout=inputs.shards.manifest.layout,
-            k=config.multi_view,
-            information=config.information,
-            view_distance=config.view_distance,
-        )
+        layout = inputs.shards.manifest.layout
+        yield from multi_view_results(search, found, images, layout=layout, config=config)
 
 
 def _report(

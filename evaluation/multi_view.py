@@ -18,7 +18,7 @@ from data_shards.errors import DescriptorError
 from data_shards.layouts.university1652 import NUM_ORBIT_VIEWS, orbit_altitude_m
 from data_shards.schema import View
 from data_shards.shards import ImageTable, RowNumbers, hash_text
-from evaluation.config import Information, ViewDistance
+from evaluation.config import EvaluateConfig
 from evaluation.protocols import Search
 from evaluation.ranking import rank
 from evaluation.report import Result
@@ -52,28 +52,20 @@ def multi_view_results(
     images: ImageTable,
     *,
     layout: str,
-    k: int,
-    information: Information,
-    view_distance: ViewDistance,
+    config: EvaluateConfig,
 ) -> list[Result]:
     """Return the rows `mean`, `random-K` for five seeds, and `refined-K`, where drones look.
 
     Raises:
         DescriptorError: views cancel each other out.
     """
-    is_asked_by_drone = search.protocol.query.view is View.DRONE
-    rows = found.query_rows if is_asked_by_drone else found.gallery_rows
-    groups = equally_seen(images, rows, layout=layout)
-    fused_places_P, fused_PMD = fuse_places(
-        found.query_QD if is_asked_by_drone else found.gallery_GD,
-        rows,
-        images,
-        groups=groups,
-        k=k,
-        information=information,
-        view_distance=view_distance,
-    )
+    is_asked_by_drone = search.protocol.query is View.DRONE
+    sides = [(found.query_QD, found.query_rows), (found.gallery_GD, found.gallery_rows)]
+    (drone_ND, rows), (single_ND, single_rows) = sides if is_asked_by_drone else sides[::-1]
+    groups, k = equally_seen(images, rows, layout=layout), config.multi_view
+    fused_places_P, fused_PMD = fuse_places(drone_ND, rows, images, groups=groups, config=config)
     place_P = torch.from_numpy(fused_places_P)
+    single = single_ND, torch.from_numpy(images.place[single_rows])
     num_few = sum(len(group.place_P) for group in groups if group.at_PN.shape[1] <= k)
     few = {"num_places": len(place_P), "num_few_views": num_few}
     ways = [
@@ -83,14 +75,9 @@ def multi_view_results(
     ]
     results = []
     for number, (way, seed) in enumerate(ways):
-        fused_PD = fused_PMD[:, number].contiguous()
-        if is_asked_by_drone:
-            labels_N = torch.from_numpy(images.place[found.gallery_rows])
-            sides = (fused_PD, found.gallery_GD), (place_P, labels_N)
-        else:
-            labels_N = torch.from_numpy(images.place[found.query_rows])
-            sides = (found.query_QD, fused_PD), (labels_N, place_P)
-        (query, gallery), (query_labels, gallery_labels) = sides
+        fused = fused_PMD[:, number].contiguous(), place_P
+        both = (fused, single) if is_asked_by_drone else (single, fused)
+        (query, query_labels), (gallery, gallery_labels) = both
         ranking = rank(query, gallery, query_labels_Q=query_labels, gallery_labels_G=gallery_labels)
         result = result_of(search, ranking)
         measured = {**result.metrics, **({} if way == "mean" else few)}
@@ -132,9 +119,7 @@ def fuse_places(
     images: ImageTable,
     *,
     groups: list[EquallySeen],
-    k: int,
-    information: Information,
-    view_distance: ViewDistance,
+    config: EvaluateConfig,
 ) -> tuple[Integers, Tensor]:
     """Fuse the drone views of every place in all ways: mean, random, refined.
 
@@ -145,14 +130,14 @@ def fuse_places(
         DescriptorError: views cancel each other out.
     """
     hash_N = np.array([hash_text(key) for key in images.key[rows].tolist()], dtype=np.uint64)
-    pose = pose_distances()
+    pose, k, form = pose_distances(), config.multi_view, config.information
     fused_of_group = []
     for group in groups:
         view_PND = descriptor_ND.numpy()[group.at_PN]
         distance_PNN = None
-        if group.has_helix and view_distance != "descriptor":
+        if group.has_helix and config.view_distance != "descriptor":
             distance_PNN = np.broadcast_to(pose, (len(view_PND), *pose.shape))
-        refined_PN = refined_weights(view_PND, distance_PNN, k=k, form=information)
+        refined_PN = refined_weights(view_PND, distance_PNN, k=k, form=form)
         random_MPN = [random_weights(mix(seed, hash_N[group.at_PN]), k=k) for seed in RANDOM_SEEDS]
         mean_PN = np.full(refined_PN.shape, 1 / refined_PN.shape[1])
         fused_PMD = fuse(view_PND, np.stack([mean_PN, *random_MPN, refined_PN], axis=1))

@@ -54,8 +54,8 @@ class RetrievalProbe:
         for protocol in (DRONE_TO_SATELLITE, SATELLITE_TO_DRONE):
             search = Search(
                 protocol=protocol,
-                query_rows=self.rows[protocol.query.view],
-                gallery_rows=self.rows[protocol.gallery.view],
+                query_rows=self.rows[protocol.query],
+                gallery_rows=self.rows[protocol.gallery],
             )
             found = retrieve(search, descriptors, self.shards.images)
             measured |= tracked(f"probe/{protocol.name}", found.metrics)

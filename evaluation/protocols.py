@@ -19,33 +19,21 @@ MOST_HEIGHTS = 10
 """Heights at which a data set is evaluated one by one; where there are more, a flight descends."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """The images on one side of a search."""
-
-    view: View
-    role: Role
-    altitude_m: int | None = None
-    """Height of the drone images in metres; None takes all."""
-
-    def rows(self, images: ImageTable) -> RowNumbers:
-        """Return the rows of these images, sorted by place and position; perhaps none."""
-        rows = images.where(role=self.role, view=self.view)
-        return rows if self.altitude_m is None else rows[images.altitude_m[rows] == self.altitude_m]
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Protocol:
     """One direction of search, as a data set defines it."""
 
     direction: str
     """As it stands in reports: `d2s` or `s2d`."""
 
-    title: str
-    query: Side
-    gallery: Side
+    query: View
+    gallery: View
     altitude_m: int | None = None
-    """Height of the drone images in metres, where the protocol is split by it."""
+    """Height of the drone images in metres, on either side; None takes all."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.query.word} to {self.gallery.word}"
 
     @property
     def name(self) -> str:
@@ -53,36 +41,29 @@ class Protocol:
         at = "" if self.altitude_m is None else f"/{self.altitude_m}m"
         return f"{self.direction}{at}"
 
-    @property
-    def sides(self) -> tuple[Side, Side]:
-        """Query and gallery."""
-        return self.query, self.gallery
+    def rows(self, images: ImageTable) -> tuple[RowNumbers, RowNumbers]:
+        """Return queries and gallery, each sorted by place and position; perhaps none."""
+
+        def of(role: Role, view: View) -> RowNumbers:
+            rows = images.where(role=role, view=view)
+            takes_all = self.altitude_m is None or view is not View.DRONE
+            return rows if takes_all else rows[images.altitude_m[rows] == self.altitude_m]
+
+        return of(Role.QUERY, self.query), of(Role.GALLERY, self.gallery)
 
 
-def _direction(name: str, query: View, gallery: View, altitude_m: int | None = None) -> Protocol:
-    """Build a direction whose drone images, on either side, are those of one height."""
-    heights = [altitude_m if view is View.DRONE else None for view in (query, gallery)]
-    return Protocol(
-        direction=name,
-        title=f"{query.word} to {gallery.word}",
-        query=Side(view=query, role=Role.QUERY, altitude_m=heights[0]),
-        gallery=Side(view=gallery, role=Role.GALLERY, altitude_m=heights[1]),
-        altitude_m=altitude_m,
-    )
-
-
-DRONE_TO_SATELLITE = _direction("d2s", View.DRONE, View.SATELLITE)
-SATELLITE_TO_DRONE = _direction("s2d", View.SATELLITE, View.DRONE)
+DRONE_TO_SATELLITE = Protocol("d2s", View.DRONE, View.SATELLITE)
+SATELLITE_TO_DRONE = Protocol("s2d", View.SATELLITE, View.DRONE)
 
 BOTH_WAYS = (DRONE_TO_SATELLITE, SATELLITE_TO_DRONE)
 
 PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
     "university1652": (
         *BOTH_WAYS,
-        _direction("street2s", View.STREET, View.SATELLITE),
-        _direction("s2street", View.SATELLITE, View.STREET),
-        _direction("street2d", View.STREET, View.DRONE),
-        _direction("d2street", View.DRONE, View.STREET),
+        Protocol("street2s", View.STREET, View.SATELLITE),
+        Protocol("s2street", View.SATELLITE, View.STREET),
+        Protocol("street2d", View.STREET, View.DRONE),
+        Protocol("d2street", View.DRONE, View.STREET),
     ),
     "university160k": (DRONE_TO_SATELLITE,),
     "denseuav": BOTH_WAYS,
@@ -97,17 +78,14 @@ def protocols_of(layout: str, images: ImageTable) -> tuple[Protocol, ...]:
     street = [
         one
         for one in PROTOCOLS["university1652"]
-        if one not in BOTH_WAYS and all(len(side.rows(images)) for side in one.sides)
+        if one not in BOTH_WAYS and all(map(len, one.rows(images)))
     ]
     tested = tested_heights(images)
     heights = np.unique(tested[~np.isnan(tested)])
     if not (0 < len(heights) <= MOST_HEIGHTS and (heights == heights.round()).all()):
         return (*BOTH_WAYS, *street)
-    return tuple(
-        _direction(one.direction, one.query.view, one.gallery.view, int(height))
-        for one in BOTH_WAYS
-        for height in heights
-    ) + tuple(street)
+    by_height = [replace(one, altitude_m=int(height)) for one in BOTH_WAYS for height in heights]
+    return (*by_height, *street)
 
 
 def tested_heights(images: ImageTable) -> npt.NDArray[np.float32]:
@@ -145,7 +123,7 @@ class Search:
     @property
     def has_drone_views(self) -> bool:
         """Whether drone images stand on one side and satellite tiles on the other."""
-        return {side.view for side in self.protocol.sides} == {View.DRONE, View.SATELLITE}
+        return {self.protocol.query, self.protocol.gallery} == {View.DRONE, View.SATELLITE}
 
     def without_distractors(self, images: ImageTable) -> "Search":
         """Return the search among the places that are asked for alone."""
@@ -172,7 +150,7 @@ class Searches:
     def drone_rows(self) -> list[RowNumbers]:
         """The drone images of every search between drone images and satellite tiles."""
         return [
-            search.query_rows if search.protocol.query.view is View.DRONE else search.gallery_rows
+            search.query_rows if search.protocol.query is View.DRONE else search.gallery_rows
             for search in self.found
             if search.has_drone_views
         ]
@@ -191,10 +169,9 @@ def find_searches(shards: JoinedShards) -> Searches:
     Raises:
         DescriptorError: no test image is there.
     """
-    images, protocols = shards.main.images, protocols_of(shards.manifest.layout, shards.main.images)
-    is_there = {
-        protocol: all(len(side.rows(images)) for side in protocol.sides) for protocol in protocols
-    }
+    images, layout = shards.main.images, shards.manifest.layout
+    rows = {protocol: protocol.rows(images) for protocol in protocols_of(layout, images)}
+    is_there = {protocol: all(map(len, sides)) for protocol, sides in rows.items()}
     if not any(is_there.values()):
         raise DescriptorError(
             "the shards hold no test images to search with and among; shard a data set that has "
@@ -203,19 +180,16 @@ def find_searches(shards: JoinedShards) -> Searches:
     searches = [
         Search(
             protocol=protocol,
-            query_rows=protocol.query.rows(images),
-            gallery_rows=np.concatenate(
-                [protocol.gallery.rows(images), shards.distractor_rows(protocol.gallery.view)]
-            ),
+            query_rows=query_rows,
+            gallery_rows=np.concatenate([gallery_rows, shards.distractor_rows(protocol.gallery)]),
         )
-        for protocol in protocols
+        for protocol, (query_rows, gallery_rows) in rows.items()
         if is_there[protocol]
     ]
-    answered = tuple(search for search in searches if search.has_answers(shards.images))
     return Searches(
         found=tuple(searches),
-        answered=answered,
-        absent=tuple(protocol for protocol in protocols if not is_there[protocol]),
+        answered=tuple(search for search in searches if search.has_answers(shards.images)),
+        absent=tuple(protocol for protocol in rows if not is_there[protocol]),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -91,13 +91,7 @@ class Result:
     @property
     def is_headline(self) -> bool:
         """Whether this is the plain official protocol: full gallery, one clean image, no tricks."""
-        return (
-            self.gallery == "full"
-            and self.pairing == ONE_NETWORK
-            and self.views == SINGLE
-            and self.condition == CLEAN
-            and not self.rerank
-        )
+        return replace(self, altitude_m=None).name == self.direction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,9 +226,8 @@ def great_circle_m(from_N2: Floats, to_N2: Floats) -> Floats:
 
 def tracked(prefix: str, measured: Mapping[str, float]) -> dict[str, float]:
     """Name metrics for MLflow, which knows neither @ nor %: `probe/d2s/recall_at_1_percent`."""
-    names = {name: name.replace("@", "_at_").replace("%", "_percent") for name in measured}
     return {
-        f"{prefix}/{names[name]}": value
+        f"{prefix}/{name.replace('@', '_at_').replace('%', '_percent')}": value
         for name, value in measured.items()
         if not name.startswith("num_")
     }

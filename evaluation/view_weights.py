@@ -72,12 +72,13 @@ def pose_distances() -> Floats:
     return scaled_NN
 
 
-def _in_parts(of: Callable[[Views], Floats]) -> Callable[[Views], Floats]:
+def _in_parts(of: Callable[..., Floats]) -> Callable[..., Floats]:
     """Compute place by place what knows no other places, a few at once, to stay in the cache."""
 
-    def in_parts(view_PND: Views) -> Floats:
-        parts = range(0, len(view_PND), PLACES_AT_ONCE)
-        return np.concatenate([of(view_PND[start : start + PLACES_AT_ONCE]) for start in parts])
+    def in_parts(*arrays_P: Views) -> Floats:
+        starts = range(0, len(arrays_P[0]), PLACES_AT_ONCE)
+        parts = (slice(start, start + PLACES_AT_ONCE) for start in starts)
+        return np.concatenate([of(*(array_P[part] for array_P in arrays_P)) for part in parts])
 
     return in_parts
 
@@ -139,14 +140,13 @@ def random_weights(draw_PN: npt.NDArray[np.uint64], *, k: int) -> Floats:
     return _spread(np.full(chosen_PK.shape, 1 / k), chosen_PK, draw_PN.shape[1])
 
 
+@_in_parts
 def fuse(view_PND: Views, weight_PMN: Floats) -> Floats:
     """Add the weighted views of each place, once per way to weigh, to unit length [P, M, D].
 
     Views that cancel each other out give zeros, which no caller may take for a description.
     """
-    parts = range(0, len(view_PND), PLACES_AT_ONCE)
-    part_of = [slice(start, start + PLACES_AT_ONCE) for start in parts]
-    fused_PMD = np.concatenate([weight_PMN[part] @ view_PND[part] for part in part_of])
+    fused_PMD = weight_PMN @ view_PND
     length_PM1 = np.linalg.norm(fused_PMD, axis=2, keepdims=True)
     is_something_PM1 = length_PM1 > LEAST_SPREAD
     return np.where(is_something_PM1, fused_PMD / np.where(is_something_PM1, length_PM1, 1.0), 0.0)

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from data_shards.errors import DescriptorError
 from distill.run_folder import RunPaths
 from evaluation.compare.collect import in_words
 from evaluation.compare.comparison import kind_of
@@ -30,12 +29,12 @@ from evaluation.figures.style import (
     PAPER,
     add_legend,
     charts,
-    colours,
-    dashes,
+    looks,
     name_axes,
     save_figure,
     styled,
 )
+from evaluation.output_files import writing
 from evaluation.report import Result
 from evaluation.tables import short
 
@@ -134,13 +133,8 @@ def draw(table: Table, metric: str, *, folder: Path) -> None:
     kind = re.sub(r"[^\w-]+", "_", how.dataset) + ("_zero_shot" if how.zero_shot else "")
     for name, figure in table_charts(table, metric).items():
         path = folder / f"{kind}_{name}.png"
-        try:
+        with writing(path, option="--figures"):
             log.info("figure: %s", save_figure(figure, path))
-        except OSError as error:
-            raise DescriptorError(
-                f"figure {path} cannot be written ({error.strerror}); give another place with "
-                "--figures"
-            ) from error
 
 
 def table_charts(table: Table, metric: str) -> dict[str, Figure]:
@@ -213,12 +207,12 @@ def _altitude_lines(table: Table, shown: Sequence[tuple[Result, Column]]) -> Fig
     Published rows are grey.
     """
     ours = [row for row in table.rows if row.source is None]
-    looks = list(zip(colours(len(ours)), dashes(len(ours)), strict=True))
-    is_beside = len(ours) < len(table.rows)
-    names = [*(row.label for row in ours), *(["as published"] if is_beside else [])]
+    drawn = {row.label: look for row, look in zip(ours, looks(len(ours)), strict=True)}
+    if len(ours) < len(table.rows):
+        drawn["as published"] = PUBLISHED_LINE, "-"
     titles = list(dict.fromkeys(search.title for search, _ in shown))
     figure, all_axes = charts(
-        titles, title="Accuracy over altitude", subtitle=table.title, legend=names
+        titles, title="Accuracy over altitude", subtitle=table.title, legend=list(drawn)
     )
     points = [
         (number, search.title, search.altitude_m, cell.middle, cell.deviation or 0.0)
@@ -232,16 +226,15 @@ def _altitude_lines(table: Table, shown: Sequence[tuple[Result, Column]]) -> Fig
         for number, line in frame[frame.title == title].sort_values("height").groupby("row"):
             row = table.rows[number]
             is_ours = row.source is None
-            colour, dashed = looks[ours.index(row)] if is_ours else (PUBLISHED_LINE, "-")
+            colour, dashed = drawn[row.label if is_ours else "as published"]
             spread = line.spread if is_ours else None
             bars = axes.errorbar(line.height, line.middle, spread, color=colour, marker="o")
             bars.lines[0].set(linestyle=dashed, linewidth=1 + is_ours / 2, zorder=2 + is_ours)
             bars.lines[0].set_markersize(2 + 1.5 * is_ours)
         axes.set_xticks(sorted({search.altitude_m or 0 for search, _ in shown}))
         name_axes(axes, x="altitude (m)", y=accuracy_axis(axes, shown[0][1].head[-1], ends))
-    drawn = [*looks, (PUBLISHED_LINE, "-")][: len(names)]
-    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in drawn]
-    add_legend(figure, handles, names)
+    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in drawn.values()]
+    add_legend(figure, handles, list(drawn))
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,13 +11,14 @@ from data_shards.draws import mix
 from data_shards.errors import RecipeError, require_known
 from data_shards.shards import hash_text
 from evaluation.conditions.effects import (
+    RAIN,
+    SNOW,
     Light,
     darken,
+    fall,
     fog,
     over_expose,
-    rain,
     shake,
-    snow,
     to_light,
     to_pixels,
 )
@@ -31,8 +33,8 @@ Effect = Callable[[Light, np.random.Generator], None]
 
 EFFECTS: dict[str, Effect] = {
     "fog": fog,
-    "rain": rain,
-    "snow": snow,
+    "rain": partial(fall, what=RAIN),
+    "snow": partial(fall, what=SNOW),
     "dark": darken,
     "over-exposure": over_expose,
     "wind": shake,
@@ -61,19 +63,9 @@ class Condition:
         return to_pixels(light)
 
 
-CONDITIONS: dict[str, Condition] = {
-    name: Condition(name=name, effects=effects)
-    for name, effects in {
-        "fog": ("fog",),
-        "rain": ("rain",),
-        "snow": ("snow",),
-        "fog-rain": ("fog", "rain"),
-        "fog-snow": ("fog", "snow"),
-        "rain-snow": ("rain", "snow"),
-        "dark": ("dark",),
-        "over-exposure": ("over-exposure",),
-        "wind": ("wind",),
-    }.items()
+CONDITIONS = {
+    name: Condition(name=name, effects=(name,) if name in EFFECTS else tuple(name.split("-")))
+    for name in "fog rain snow fog-rain fog-snow rain-snow dark over-exposure wind".split()
 }
 """In the order of tables."""
 

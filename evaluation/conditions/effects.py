@@ -23,8 +23,6 @@ Field: TypeAlias = npt.NDArray[np.float32]
 
 Colour: TypeAlias = tuple[float, float, float]
 
-BLACK: Colour = (0.0, 0.0, 0.0)
-
 LEVELS = 2**16
 """Steps of light from black to white: all that a 16-bit number has."""
 
@@ -53,16 +51,15 @@ def to_pixels(light: Light) -> Pixels:
     return pixels
 
 
-def scale(light: Light, factor: float | Colour, *, plus: Colour = BLACK) -> None:
+def scale(light: Light, factor: npt.ArrayLike, *, plus: npt.ArrayLike = 0.0) -> None:
     """Scale light, all channels alike or each by its own factor, and add that of one colour."""
-    matrix = np.column_stack([np.diag(np.broadcast_to(factor, 3)), plus])
+    matrix = np.column_stack([np.diag(np.broadcast_to(factor, 3)), np.broadcast_to(plus, 3)])
     cv2.transform(light, matrix, dst=light)
 
 
 def cover(light: Light, part: Field, *, colour: Colour) -> None:
     """Let a `part` (0..1) of the light be that of something in front, of one colour."""
-    red, green, blue = colour
-    scale(light, 1.0, plus=(-red, -green, -blue))
+    scale(light, 1.0, plus=np.negative(colour))
     through = 1 - part
     light *= cv2.merge([through, through, through])
     scale(light, 1.0, plus=colour)
@@ -103,31 +100,6 @@ FOG_PATCHINESS = 0.45
 
 FOG_CELLS = 3
 
-RAIN_DAYLIGHT = (0.50, 0.65)
-"""Light under rain clouds, as a part of that of the clear day."""
-
-RAIN_VEIL = 0.12
-"""Part of the scene hidden behind drops too far to be seen one by one."""
-
-RAIN_VEIL_LIGHT: Colour = (0.30, 0.32, 0.35)
-DROP_LIGHT: Colour = (0.62, 0.66, 0.72)
-"""A drop shows the sky, turned upside down."""
-
-RAIN_SLANT_DEG = 25.0
-"""Most that rain leans to one side."""
-
-RAIN_SCATTER_DEG = 3.0
-"""Most that one streak differs from the others."""
-
-SNOW_DAYLIGHT = (0.95, 1.15)
-"""Light of a bright sky that falling snow scatters: about as much as on the clear day."""
-
-SNOW_VEIL = 0.18
-SNOW_VEIL_LIGHT: Colour = (0.60, 0.62, 0.65)
-FLAKE_LIGHT: Colour = (0.85, 0.87, 0.90)
-SNOW_SLANT_DEG = 40.0
-SNOW_SCATTER_DEG = 20.0
-
 CANVAS = 512
 """Side of the square on which drops and flakes are drawn; their sizes count in its pixels."""
 
@@ -152,15 +124,54 @@ class Layer:
     opacity: float
 
 
-RAIN_LAYERS = (
-    Layer(count=600, length=9, thickness=1, blur=0.6, opacity=0.40),
-    Layer(count=180, length=24, thickness=1, blur=0.7, opacity=0.60),
-    Layer(count=30, length=62, thickness=2, blur=1.4, opacity=0.50),
+@dataclass(frozen=True, kw_only=True)
+class Precipitation:
+    """Rain or snow."""
+
+    daylight: tuple[float, float]
+    """Least and most light below its clouds, as a part of that of the clear day."""
+
+    veil: float
+    """Part of the scene hidden behind what is too far to be seen one by one."""
+
+    veil_light: Colour
+    light: Colour
+    """Of one drop or flake."""
+
+    slant_deg: float
+    """Most that it leans to one side."""
+
+    scatter_deg: float
+    """Most that one streak differs from the others."""
+
+    layers: tuple[Layer, ...]
+
+
+RAIN = Precipitation(
+    daylight=(0.50, 0.65),
+    veil=0.12,
+    veil_light=(0.30, 0.32, 0.35),
+    light=(0.62, 0.66, 0.72),  # a drop shows the sky, turned upside down
+    slant_deg=25.0,
+    scatter_deg=3.0,
+    layers=(
+        Layer(count=600, length=9, thickness=1, blur=0.6, opacity=0.40),
+        Layer(count=180, length=24, thickness=1, blur=0.7, opacity=0.60),
+        Layer(count=30, length=62, thickness=2, blur=1.4, opacity=0.50),
+    ),
 )
-SNOW_LAYERS = (
-    Layer(count=900, length=2, thickness=1, blur=0.6, opacity=0.85),
-    Layer(count=240, length=3, thickness=3, blur=0.9, opacity=0.85),
-    Layer(count=36, length=7, thickness=8, blur=2.4, opacity=0.70),
+SNOW = Precipitation(
+    daylight=(0.95, 1.15),  # of a bright sky, which falling snow scatters
+    veil=0.18,
+    veil_light=(0.60, 0.62, 0.65),
+    light=(0.85, 0.87, 0.90),
+    slant_deg=40.0,
+    scatter_deg=20.0,
+    layers=(
+        Layer(count=900, length=2, thickness=1, blur=0.6, opacity=0.85),
+        Layer(count=240, length=3, thickness=3, blur=0.9, opacity=0.85),
+        Layer(count=36, length=7, thickness=8, blur=2.4, opacity=0.70),
+    ),
 )
 
 
@@ -177,42 +188,14 @@ def fog(light: Light, rng: np.random.Generator) -> None:
     cover(light, 1 - through, colour=FOG_LIGHT)
 
 
-def rain(light: Light, rng: np.random.Generator) -> None:
-    """Darken the day, veil it a little, and lay streaks of drops at three distances over it."""
-    daylight = rng.uniform(*RAIN_DAYLIGHT)
-    veil(light, daylight, part=RAIN_VEIL, colour=RAIN_VEIL_LIGHT)
-    slant_deg = rng.uniform(-RAIN_SLANT_DEG, RAIN_SLANT_DEG)
-    drops = falling(rng, light, RAIN_LAYERS, slant_deg=slant_deg, scatter_deg=RAIN_SCATTER_DEG)
-    cover(light, drops, colour=DROP_LIGHT)
-
-
-def snow(light: Light, rng: np.random.Generator) -> None:
-    """Veil a bright day, and lay flakes at three distances over it, the nearest out of focus."""
-    daylight = rng.uniform(*SNOW_DAYLIGHT)
-    veil(light, daylight, part=SNOW_VEIL, colour=SNOW_VEIL_LIGHT)
-    slant_deg = rng.uniform(-SNOW_SLANT_DEG, SNOW_SLANT_DEG)
-    flakes = falling(rng, light, SNOW_LAYERS, slant_deg=slant_deg, scatter_deg=SNOW_SCATTER_DEG)
-    cover(light, flakes, colour=FLAKE_LIGHT)
-
-
-def veil(light: Light, daylight: float, *, part: float, colour: Colour) -> None:
-    """Scale the light of day, and let an even `part` of it be that of a veil."""
-    red, green, blue = colour
-    scale(light, daylight * (1 - part), plus=(part * red, part * green, part * blue))
-
-
-def falling(
-    rng: np.random.Generator,
-    light: Light,
-    layers: tuple[Layer, ...],
-    *,
-    slant_deg: float,
-    scatter_deg: float,
-) -> Field:
-    """Return how much of each pixel is covered by what falls, 0..1."""
+def fall(light: Light, rng: np.random.Generator, *, what: Precipitation) -> None:
+    """Dim the day or light it up, veil it, and lay what falls at three distances over it."""
+    daylight = rng.uniform(*what.daylight)
+    scale(light, daylight * (1 - what.veil), plus=np.multiply(what.veil, what.veil_light))
+    slant_deg = rng.uniform(-what.slant_deg, what.slant_deg)
     covered = np.zeros((CANVAS, CANVAS), dtype=np.uint8)
-    for layer in layers:
-        angle = np.deg2rad(slant_deg + scatter_deg * rng.uniform(-1, 1, layer.count))
+    for layer in what.layers:
+        angle = np.deg2rad(slant_deg + what.scatter_deg * rng.uniform(-1, 1, layer.count))
         length = layer.length * rng.uniform(0.6, 1.4, layer.count)
         middle = rng.uniform(-layer.length, CANVAS + layer.length, (layer.count, 2))
         half = 0.5 * length[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
@@ -223,7 +206,7 @@ def falling(
         width = 2 * math.ceil(BLUR_REACH * layer.blur) + 1
         soft = cv2.GaussianBlur(drawn, (width, width), layer.blur)
         cv2.addWeighted(covered, 1.0, soft, layer.opacity, 0.0, dst=covered)
-    return fitted(covered, light) / np.float32(255)
+    cover(light, fitted(covered, light) / np.float32(255), colour=what.light)
 
 
 DUSK = (0.055, 0.085)
@@ -267,8 +250,7 @@ def darken(light: Light, rng: np.random.Generator) -> None:
     gathers those of several, so its noise is less.
     """
     dusk = rng.uniform(*DUSK)
-    red, green, blue = DUSK_COLOUR
-    scale(light, (dusk * red, dusk * green, dusk * blue))
+    scale(light, np.multiply(dusk, DUSK_COLOUR))
     gathered = (REFERENCE_PIXELS / max(light.shape[:2])) ** 2
     electrons = ELECTRONS * gathered
     variance = light * np.float32(1 / electrons)

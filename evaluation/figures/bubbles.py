@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,10 @@ from evaluation.figures.style import (
     INK,
     PAPER,
     QUIET,
+    RUN_COLOURS,
     SMALL,
     TEXT,
     VALUE,
-    colours,
     letters,
     new_figure,
     styled,
@@ -79,8 +80,6 @@ def accuracy_against_cost(
         models: a line each, with `label`; `x`, what it costs or how fast it is, above zero;
             `accuracy` in percent and its `deviation` over seeds; `parameters`; and `source`, where
             the numbers were printed, empty for runs. Published ones are grey.
-        title: what is compared.
-        subtitle: on what, and at which image size, or on which device.
         metric: name of the accuracy.
         what: the operations or the speed that `x` is, in words, the same of all models.
     """
@@ -106,7 +105,7 @@ def accuracy_against_cost(
     area = LARGEST_BUBBLES[width] ** 2 / models.parameters.max()
     sizes = (area * models.parameters).clip(lower=LEAST_BUBBLE**2)
     is_ours = models.source == ""
-    fresh = iter(colours(is_ours.sum()))
+    fresh = cycle(RUN_COLOURS)
     looks = [(next(fresh), PAPER) if ours else PUBLISHED for ours in is_ours]
     fills, edges = zip(*looks, strict=True)
     drawn = models.assign(size=sizes, fill=fills, edge=edges, is_ours=is_ours)

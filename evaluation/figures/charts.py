@@ -30,10 +30,10 @@ from evaluation.figures.style import (
     VALUE,
     add_legend,
     charts,
-    colours,
     name_axes,
     shortened,
     styled,
+    write_value,
 )
 from evaluation.report import CLEAN, SINGLE, Result
 from evaluation.retrieval import Retrieval
@@ -79,8 +79,6 @@ def recall_bars(
     Args:
         models: for each model, recall@1 by direction.
         chance: recall@1 of guessing, by direction.
-        title: what is compared.
-        subtitle: on what.
     """
     names = [shortened(name, 1.5, size=SMALL) for name in models]
     titles = [f"{direction}, recall@1" for direction in chance]
@@ -88,7 +86,7 @@ def recall_bars(
     figure, all_axes = charts(titles, title=title, subtitle=subtitle, tall=tall)
     for axes, (direction, guess) in zip(all_axes, chance.items(), strict=True):
         values = [recall[direction] for recall in models.values()]
-        axes.barh(range(len(values)), values, color=colours(len(models)), height=0.66)
+        axes.barh(range(len(values)), values, color=RUN_COLOURS, height=0.66)
         for position, value in enumerate(values):
             at_end = max(value, guess) + 0.02, position
             axes.text(*at_end, f"{value:.3f}", va="center", fontsize=VALUE, color=INK)
@@ -103,13 +101,7 @@ def recall_bars(
 
 @styled
 def draw_altitudes(results: Sequence[Result], *, title: str, subtitle: str) -> Figure:
-    """Draw recall@1 and AP over the altitude of the drone, a chart per direction.
-
-    Args:
-        results: rows with an altitude, any order.
-        title: whose they are.
-        subtitle: on what.
-    """
+    """Draw recall@1 and AP over the altitude of the drone, which all results have."""
     titles = list(dict.fromkeys(result.title for result in results))
     legend = list(METRIC_NAMES.values())
     figure, all_axes = charts(titles, title=title, subtitle=subtitle, legend=legend)
@@ -127,16 +119,7 @@ def draw_altitudes(results: Sequence[Result], *, title: str, subtitle: str) -> F
             other = lines["recall@1" if metric == "ap" else "ap"]
             for x, y, against in zip(altitudes, lines[metric], other, strict=True):
                 is_above = y > against or (y == against and metric == "ap")
-                axes.annotate(
-                    f"{y:.2f}",
-                    (x, y),
-                    xytext=(0, 4 if is_above else -4),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom" if is_above else "top",
-                    fontsize=VALUE,
-                    color=colour,
-                )
+                write_value(axes, (x, y), f"{y:.2f}", is_above=is_above, color=colour)
         axes.set_xticks(altitudes)
         axes.margins(x=0.12)
         ticks = MaxNLocator(6).tick_values(lowest, 100)
@@ -270,8 +253,6 @@ def draw_similarity(
 
     Args:
         searches: title of a chart to its counts; each histogram adds up to 100 %.
-        title: whose they are.
-        subtitle: on what.
         columns: charts beside each other.
     """
     figure, all_axes = charts(

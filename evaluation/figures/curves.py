@@ -17,17 +17,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evaluation.figures.style import (
     DASHED,
-    INK,
     QUIET,
     RUN_COLOURS,
-    VALUE,
     add_legend,
     charts,
-    colours,
-    dashes,
+    looks,
     name_axes,
     styled,
     tones,
+    write_value,
 )
 from evaluation.ranking import Ranking
 from evaluation.retrieval import GUESSED_M, LEAST_M, WITHIN_M, Distances
@@ -69,13 +67,7 @@ def read_curves(metrics: Path) -> dict[str, list[tuple[float, float]]]:
 def training_curves(
     runs: Mapping[str, Mapping[str, Curve]], *, title: str, subtitle: str
 ) -> Figure:
-    """Draw every run's metrics over steps: the probe's recall both ways, then each loss term.
-
-    Args:
-        runs: for each run, its curves by metric name, as `metrics.jsonl` has them.
-        title: what was trained.
-        subtitle: on what.
-    """
+    """Draw every run's metrics over steps: the probe's recall both ways, then each loss term."""
     names = dict.fromkeys(name for curves in runs.values() for name in curves)
     terms = [name for name in names if name.startswith("train/")]
     losses = {
@@ -85,15 +77,16 @@ def training_curves(
     figure, all_axes = charts(
         list(panels.values()), title=title, subtitle=subtitle, legend=list(runs)
     )
-    looks = list(zip(colours(len(runs)), dashes(len(runs)), strict=True))
     for axes, metric in zip(all_axes, panels, strict=True):
-        for curves, look in zip(runs.values(), looks, strict=True):
+        for curves, look in zip(runs.values(), looks(len(runs)), strict=True):
             if curves.get(metric):
                 _draw_curve(axes, curves[metric], *look, is_recall=metric in RECALLS)
         if metric in RECALLS:
             axes.set_ylim(-0.03, 1.03)
         name_axes(axes, x="step")
-    handles = [Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in looks]
+    handles = [
+        Line2D([], [], color=colour, linestyle=dashed) for colour, dashed in looks(len(runs))
+    ]
     add_legend(figure, handles, list(runs))
     return figure
 
@@ -197,8 +190,6 @@ def draw_distances(
 
     Args:
         curves: by direction in words, and altitude where there are several.
-        title: what is drawn.
-        subtitle: whose, on what.
     """
     titles = list(dict.fromkeys(direction for direction, _ in curves))
     legend = [*dict.fromkeys(label or FOUND for _, label in curves), GUESSING]
@@ -225,16 +216,8 @@ def draw_distances(
         for number, metres in enumerate(MARKED_M if len(here) == 1 else ()):
             share, is_above = 100 * found.share_within(metres), number % 2 == 0
             axes.plot(metres, share, "o", color=RUN_COLOURS[0], zorder=4)
-            axes.annotate(
-                f"{share:.1f}",
-                (metres, share),
-                xytext=(0, 4 if is_above else -4),
-                textcoords="offset points",
-                ha="right" if is_above else "left",
-                va="bottom" if is_above else "top",
-                fontsize=VALUE,
-                color=INK,
-            )
+            side = "right" if is_above else "left"
+            write_value(axes, (metres, share), f"{share:.1f}", is_above=is_above, ha=side)
         log_axis(
             axes, is_short=False, form=lambda m: f"{m / 1000:g} km" if m >= 1000 else f"{m:g} m"
         )

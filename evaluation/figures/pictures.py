@@ -107,8 +107,6 @@ def retrieval_panel(rows: Sequence[Sequence[Picture]], *, title: str, subtitle: 
     for row, line in zip(rows, cells, strict=True):
         for picture, axes in zip(row, line, strict=False):
             show(axes, picture.pixels, edge=picture.edge, caption=picture.caption)
-        for axes in line[len(row) :]:
-            axes.set_axis_off()
     for name, axes in zip(["query", *range(1, columns)], cells[0], strict=True):
         axes.set_title(str(name), loc="center", fontsize=SMALL)
     return figure
@@ -160,17 +158,17 @@ def _pixels(shards: ShardSet, row: int) -> Pixels:
 class HeatPair:
     """A drone image and the satellite image of its place, and where their similarity comes from."""
 
-    drone: Pixels
-    satellite: Pixels
-    drone_heat: npt.NDArray[np.float64]
-    """Share of the similarity of each place of the feature map [H, W]; sums to `similarity`."""
+    photos: Sequence[Pixels]
+    heats: Sequence[npt.NDArray[np.float64]]
+    """Share of the similarity of each place of the feature map [H, W], of either image."""
 
-    satellite_heat: npt.NDArray[np.float64]
     place: str
     note: str
     """A second line under the pair."""
 
-    similarity: float
+    @property
+    def similarity(self) -> float:
+        return float(self.heats[0].sum())
 
 
 def heat_pairs(
@@ -192,21 +190,9 @@ def heat_pairs(
         map_BDHW = feature_maps(model, np.stack(inputs))
         head = pooled_head(model)
         heat = contributions(map_BDHW, map_BDHW.flip(0), head.pool, head.projection)
-        heat_BHW = heat.cpu().numpy()
-        drone, satellite = (
-            resize(photo, size=THUMBNAIL_PIXELS, resampling="pillow-bicubic") for photo in photos
-        )
-        found.append(
-            HeatPair(
-                drone=drone,
-                satellite=satellite,
-                drone_heat=heat_BHW[0],
-                satellite_heat=heat_BHW[1],
-                place=place_name(shards, rows[0]),
-                note=note,
-                similarity=float(heat_BHW[0].sum()),
-            )
-        )
+        shown = [_pixels(shards, row) for row in rows]
+        place = place_name(shards, rows[0])
+        found.append(HeatPair(photos=shown, heats=list(heat.cpu().numpy()), place=place, note=note))
     return found
 
 
@@ -218,12 +204,8 @@ def feature_maps(model: RetrievalModel, images_BPP3: Pixels) -> Tensor:
         seen.append(inputs[0].detach())
 
     device = next(model.parameters()).device
-    hook = pooled_head(model).pool.register_forward_pre_hook(keep)
-    try:
-        with inference(model):
-            model.describe(normalize(torch.from_numpy(images_BPP3).to(device)))
-    finally:
-        hook.remove()
+    with pooled_head(model).pool.register_forward_pre_hook(keep), inference(model):
+        model.describe(normalize(torch.from_numpy(images_BPP3).to(device)))
     return seen[0]
 
 
@@ -272,12 +254,8 @@ def draw_heat_maps(pairs: Sequence[HeatPair], *, title: str, subtitle: str) -> F
     height = LINE * (2 + max(caption.count("\n") for caption in told)) / 4
     figure, cells = pictures(4, len(pairs), title=title, subtitle=subtitle, caption=0.14 + height)
     for pair, column, caption in zip(pairs, zip(*cells, strict=True), told, strict=True):
-        shown = (
-            pair.drone,
-            heated(pair.drone, pair.drone_heat),
-            pair.satellite,
-            heated(pair.satellite, pair.satellite_heat),
-        )
+        both = zip(pair.photos, pair.heats, strict=True)
+        shown = [pixels for photo, heat in both for pixels in (photo, heated(photo, heat))]
         for axes, pixels in zip(column, shown, strict=True):
             show(axes, pixels, edge=RULE, width=0.8)
         column[-1].set_xlabel(caption, loc="left", color=INK, fontsize=VALUE)
@@ -311,8 +289,6 @@ def draw_conditions(
     rows = -(-len(shown) // CONDITIONS_PER_ROW)
     words = {"title": title, "subtitle": subtitle}
     figure, places = pictures(rows, CONDITIONS_PER_ROW, **words, cell=1.3, caption=0.34)
-    for axes in sum(places, [])[len(shown) :]:
-        axes.set_axis_off()
     for axes, (name, pixels) in zip(sum(places, []), shown.items(), strict=False):
         show(axes, pixels, edge=RULE, width=0.6, caption=wrapped(name, 1.3, size=VALUE))
     return figure

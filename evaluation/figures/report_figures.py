@@ -18,11 +18,7 @@ from evaluation.figures.charts import (
     multi_view_bars,
     similarity_counts,
 )
-from evaluation.figures.curves import (
-    draw_distances,
-    draw_recall_curves,
-    recall_curve,
-)
+from evaluation.figures.curves import draw_distances, draw_recall_curves, recall_curve
 from evaluation.figures.pictures import (
     draw_conditions,
     draw_heat_maps,
@@ -60,13 +56,9 @@ def draw_all(
     Pictures are PNG; charts are PNG and PDF, for papers.
 
     Args:
-        report: what was measured.
         retrievals: by the name of their result, of the headline rows.
         shards: with the images that the rows of the retrievals stand for.
         model: as it described them.
-        folder: is made if it is not there.
-        image_size: width and height of the model's inputs in pixels.
-        resampling: how images come to that size.
 
     Raises:
         OSError: a file cannot be written; those before it stay.
@@ -80,7 +72,7 @@ def draw_all(
     pairs = _pairs(searched, shards)
     if pairs and isinstance(model.head, PooledHead):  # whose similarity is a sum over places
         found = heat_pairs(model, shards, pairs, image_size=image_size, resampling=resampling)
-        side, _ = found[0].drone_heat.shape
+        side, _ = found[0].heats[0].shape
         figure = draw_heat_maps(
             found,
             title="Where the similarity of a pair comes from",

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ def charts(
 
     Args:
         titles: what each chart shows.
-        title: of the figure.
-        subtitle: on what, and whose.
+        title: of the figure: what is compared.
+        subtitle: whose, and on what.
         columns: charts beside each other, where there are more than fit into one column.
         tall: height of a chart in inches.
         legend: what `add_legend` will be given, for which there is room below.
@@ -177,6 +178,7 @@ def _keys_per_line(labels: Sequence[str], width: float) -> int:
 
 def show(axes: Axes, pixels: Pixels, *, edge: str, width: float = 2.4, caption: str = "") -> None:
     """Show a picture in a coloured frame, and words below it."""
+    axes.set_axis_on()
     axes.imshow(pixels, interpolation="antialiased", aspect="auto")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=edge, linewidth=width)
@@ -193,6 +195,7 @@ def pictures(
     axes = figure.subplots(rows, columns, squeeze=False)
     for one in axes.flat:
         one.grid(visible=False)
+        one.set_axis_off()  # until there is something to show
     return figure, axes.tolist()
 
 
@@ -214,14 +217,24 @@ def shortened(text: str, inches: float, *, size: float) -> str:
     return f"{text[: kept // 2]}…{text[len(text) - (kept - 1) // 2 :]}"
 
 
-def colours(count: int) -> list[str]:
-    """Return one colour per run, always the same for the first, the second, the third."""
-    return [RUN_COLOURS[number % len(RUN_COLOURS)] for number in range(count)]
+def looks(count: int) -> list[tuple[str, Any]]:
+    """Return a colour and dashes per run, always the same for the first, the second, the third."""
+    return list(islice(zip(cycle(RUN_COLOURS), cycle(LINES)), count))
 
 
-def dashes(count: int) -> list[Any]:
-    """Return one line style per run, to go with its colour."""
-    return [LINES[number % len(LINES)] for number in range(count)]
+def write_value(
+    axes: Axes,
+    at: tuple[float, float],
+    text: str,
+    *,
+    is_above: bool,
+    ha: str = "center",
+    color: str = INK,
+) -> None:
+    """Write a number above or below a point."""
+    va, offset = ("bottom", 4) if is_above else ("top", -4)
+    look: dict[str, Any] = {"ha": ha, "va": va, "color": color, "fontsize": VALUE}
+    axes.annotate(text, at, xytext=(0, offset), textcoords="offset points", **look)
 
 
 def tones(count: int) -> list[str]:

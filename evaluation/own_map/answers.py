@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
 from evaluation.own_map.index import Index
-from evaluation.own_map.query import Answer, answer_photos, photo_files
+from evaluation.own_map.query import PANEL_PIXELS, Answer, answer_photos, is_around, photo_files
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,11 @@ ANTIPODE_M = 2e7
 Truth = Mapping[Path, Place]
 """Absolute paths of photographs to where they show the ground."""
 
-MAP_PIXELS, PICTURE_PIXELS, PICTURES, GAP = 1400, 180, 5, 8
-"""Sides of the map and of a tile on the page, tiles of a photograph, and pixels between them."""
+PAPER = (238, 241, 244)
+"""Of the page, where the map shows nothing."""
+
+MAP_PIXELS, PICTURES, GAP = 1400, 5, 8
+"""Side of the map on the page, tiles beside a photograph, and pixels between them."""
 
 
 def tell_places(config: QueryConfig, device: torch.device) -> None:
@@ -59,6 +62,8 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     truth = read_truth(config.truth, photo_files(config.photos)) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
+    shown = rendered("answers.txt", told=told, within=WITHIN_M)
+    sys.stdout.write((json.dumps(told, allow_nan=False) if config.json else shown) + "\n")
     for name, path in files.items():
         with writing(path, option=f"--{name}"):
             write_text_aside(path, FORMS[name](told, index, answers))
@@ -69,8 +74,6 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
                 name = f"panel_{number:0{len(str(len(answers)))}d}_{one.photo.path.stem}.jpg"
                 (folder / name).write_bytes(panel(one, index))
         log.info("wrote %s", config.panels)
-    shown = json.dumps(told) if config.json else rendered("answers.txt", told=told, within=WITHIN_M)
-    sys.stdout.write(shown + "\n")
 
 
 def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
@@ -80,7 +83,7 @@ def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
     and all of a folder by the name of the folder; rows of other photographs may be there.
 
     Raises:
-        LayoutError: it cannot be read, or a line is wrong.
+        LayoutError: it cannot be read, a line is wrong, or none is of these photographs.
     """
     names, folders = defaultdict[str, set[Path]](set), defaultdict[str, set[Path]](set)
     for photo in (photo.absolute() for photo in photos):
@@ -104,6 +107,8 @@ def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
                     f"{path}, line {line}: photograph {photo} stands there twice; keep one line"
                 )
             found[photo] = (at.lat or 0.0, at.lon or 0.0)
+    if not found:
+        raise LayoutError(f"{path} calls none of the photographs, such as {photos[0]}; correct it")
     return found
 
 
@@ -111,7 +116,7 @@ def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth
     """Return how far answers lie from the truth, and what guessing and the prior alone would get.
 
     `tiles` are the first tiles, `answers` what is answered where they are matched; a photograph
-    without an answer counts as on the other side of the Earth.
+    called not on this map counts there as on the other side of the Earth.
     """
     pairs = [(one, place) for one in answers if (place := truth.get(one.photo.path.absolute()))]
     told: dict[str, Any] = {
@@ -132,14 +137,14 @@ def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth
     if pairs:
         for count in SDM_AT:
             told["tiles"][f"sdm@{count}"] = float(np.mean([_sdm(*one, count) for one in pairs]))
-        centres = index.tiles["place"]
         guesses = [
-            distance_m(to, centres)[distance_m(one.prior, centres) <= config.within]
-            if one.prior
-            else distance_m(to, centres)
+            distance_m(to, index.tiles["place"])[
+                is_around(one.prior, index, config.within) if one.prior else slice(None)
+            ]
             for one, to in pairs
         ]
-        told["guessing"] = _shares(np.concatenate(guesses))
+        if any(map(len, guesses)):
+            told["guessing"] = _shares(np.concatenate(guesses))
     return told
 
 
@@ -164,35 +169,39 @@ def in_values(
         shares = {name: getattr(used, name) for name in ("accepted_here", "accepted_elsewhere")}
         told = {name: float(np.interp(least, LEVELS, share)) for name, share in shares.items()}
         calibrations.append(asdict(used) | told)
+    names = Counter(one.photo.path.name for one in answers)
     return {
         "index": str(index.folder),
         "model": index.manifest.model,
         "tiles": len(index.tiles),
-        "photos": [_photo(one, truth or {}, top=config.top) for one in answers],
+        "photos": [_photo(one, names, truth or {}, top=config.top) for one in answers],
         "least_confidence": least,
         "calibrations": calibrations,
         "truth": None if truth is None else measured(index, answers, config, truth),
     }
 
 
-def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
-    found, match, place = answer.found, answer.match, answer.place
+def _photo(answer: Answer, names: Counter[str], truth: Truth, *, top: int) -> dict[str, Any]:
+    path, found, place = answer.photo.path, answer.found, answer.place
+    match = answer.match if answer.is_on_map else None
     tiles = []
     for number, tile in enumerate(found.tiles[:top]):
         centre, side = tuple(tile["place"].tolist()), float(tile["footprint_m"])
-        square = ground_here(centre, width=1, height=1, footprint_m=side)
+        ground = ground_here(centre, width=1, height=1, footprint_m=side)
+        turn = cv2.getRotationMatrix2D((0.5, 0.5), -float(tile["top_deg"]), 1.0)
+        square = cv2.transform(np.array([[(0, 0), (1, 0), (1, 1), (0, 1)]], dtype=float), turn)
         tiles.append(
             {
                 "place": centre,
                 "footprint_m": side,
                 "score": float(found.scores[number]),
                 "heading_deg": float(found.headings_deg[number]),
-                "corners": square.lat_lon([(0, 0), (1, 0), (1, 1), (0, 1)]).tolist(),
+                "corners": ground.lat_lon(square[0]).tolist(),
             }
         )
-    true_place = truth.get(answer.photo.path.absolute())
+    true_place = truth.get(path.absolute())
     return {
-        "photo": answer.photo.path.name,
+        "photo": path.name if names[path.name] == 1 else str(path),
         "on_map": answer.is_on_map,
         "by": "match" if match else "tile" if place else "nothing",
         "latitude": place and place[0],
@@ -209,13 +218,23 @@ def _photo(answer: Answer, truth: Truth, *, top: int) -> dict[str, Any]:
     }
 
 
+def ring(corners: Sequence[Place]) -> Any:
+    """Return (longitude, latitude) of corners that go clockwise, closed and the other way round.
+
+    As RFC 7946 and KML want it. Longitudes go on beyond 180 degrees rather than round the Earth.
+    """
+    lat, lon = np.array(corners)[::-1].T
+    points = np.column_stack([np.unwrap(lon, period=360), lat]).tolist()
+    return [*points, points[0]]
+
+
 def rendered(template: str, **values: Any) -> str:
     """Fill one of the templates beside this file."""
     environment = Environment(
         autoescape=template.endswith(("html", "kml")), undefined=StrictUndefined, trim_blocks=True
     )
     text = Path(__file__).with_name(template).read_text()
-    return environment.from_string(text).render(**values)
+    return environment.from_string(text).render(ring=ring, **values)
 
 
 def to_csv(told: Mapping[str, Any]) -> str:
@@ -229,8 +248,7 @@ def to_csv(told: Mapping[str, Any]) -> str:
 
 def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
     """Return one page that fetches nothing: the map with what was found, and panels."""
-    centres = index.tiles["place"]
-    middle = tuple(centres.mean(axis=0).tolist())
+    middle = tuple(index.tiles["place"][0].tolist())
 
     def drawn(places: Any) -> Any:
         return (in_metres(places, around=middle) * (1, -1)).round(2).tolist()
@@ -238,22 +256,27 @@ def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) ->
     def in_page(jpeg: bytes) -> str:
         return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
-    maps = []
-    for number in range(len(index.manifest.maps)):
-        of_map = index.tiles[index.tiles["source"] == number]
-        if len(of_map) and not of_map["picture"].any():
-            one = index.map_of(of_map[0])
-            pixels, ground = one.around((0, 0, one.width, one.height), margin=0, side=MAP_PIXELS)
+    _, firsts = np.unique(index.tiles["source"], return_index=True)
+    maps: dict[tuple[int, int], Any] = {}
+    beside = [one.found.tiles[:PICTURES] for one in answers if one.place]
+    for tile in np.concatenate([index.tiles[firsts], *beside]):
+        if (key := (int(tile["source"]), int(tile["picture"]))) not in maps:
+            one, is_whole = index.map_of(tile), len(index.sources[key[0]].maps) == 1
+            side = MAP_PIXELS if is_whole else PANEL_PIXELS  # or one of a folder of tiles
+            pixels, ground = one.around((0, 0, one.width, one.height), margin=0, side=side)
+            pixels[(pixels == 0).all(axis=2) | (pixels == 255).all(axis=2)] = PAPER
             size = pixels.shape[1::-1]
             corners = drawn(ground.lat_lon([(0, 0), (size[0], 0), (0, size[1]), size]))
-            maps.append({"source": in_page(_jpeg(pixels)), "size": size, "corners": corners})
-    around = np.array([*drawn(centres), *(corner for one in maps for corner in one["corners"])])
+            maps[key] = {"source": in_page(_jpeg(pixels)), "size": size, "corners": corners}
+    around = [corner for one in maps.values() for corner in one["corners"]]
+    for photo in told["photos"]:
+        around += drawn(photo["corners"] or photo["tiles"][0]["corners"]) if photo["on_map"] else []
     return rendered(
         "page.html",
         told=told,
         drawn=drawn,
-        maps=maps,
-        low=around.min(axis=0).tolist(),
+        maps=list(maps.values()),
+        low=np.min(around, axis=0).tolist(),
         size=np.ptp(around, axis=0).clip(1).tolist(),
         panels=[in_page(panel(one, index)) for one in answers],
         within=WITHIN_M,
@@ -265,16 +288,16 @@ def panel(answer: Answer, index: Index) -> bytes:
     parts, words = [answer.photo.pixels], [answer.photo.path.name]
     for tile, score in zip(answer.found.tiles[:PICTURES], answer.found.scores, strict=False):
         window = [int(tile[name]) for name in ("col", "row", "width", "height")]
-        parts.append(index.map_of(tile).around(window, margin=0, side=PICTURE_PIXELS)[0])
+        parts.append(index.map_of(tile).around(window, margin=0, side=PANEL_PIXELS)[0])
         lat, lon = tile["place"]
         words.append(f"{score:.3f}, {tile['footprint_m']:g} m wide\n{lat:.6f}, {lon:.6f}")
-    widths = [round(PICTURE_PIXELS * part.shape[1] / part.shape[0]) for part in parts]
-    sheet = Image.new("RGB", (sum(widths) + GAP * (len(parts) - 1), PICTURE_PIXELS + 40), "white")
+    widths = [round(PANEL_PIXELS * part.shape[1] / part.shape[0]) for part in parts]
+    sheet = Image.new("RGB", (sum(widths) + GAP * (len(parts) - 1), PANEL_PIXELS + 40), "white")
     draw, left = ImageDraw.Draw(sheet), 0
     for part, width, text in zip(parts, widths, words, strict=True):
-        shown = cv2.resize(part, (width, PICTURE_PIXELS), interpolation=cv2.INTER_AREA)
+        shown = cv2.resize(part, (width, PANEL_PIXELS), interpolation=cv2.INTER_AREA)
         sheet.paste(Image.fromarray(shown), (left, 0))
-        draw.text((left, PICTURE_PIXELS + 4), text, "#1d2733", ImageFont.load_default(13))
+        draw.text((left, PANEL_PIXELS + 4), text, "#1d2733", ImageFont.load_default(13))
         left += width + GAP
     return _jpeg(np.asarray(sheet))
 

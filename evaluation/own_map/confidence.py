@@ -5,6 +5,7 @@
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +19,8 @@ from scipy.optimize import minimize
 
 from data_shards.config import LOCAL_CACHE_GIB
 from data_shards.decode import Pixels, decode
-from data_shards.errors import DescriptorError
-from data_shards.manifest import MANIFEST_NAME
+from data_shards.errors import DescriptorError, ShardError
+from data_shards.manifest import read_manifest
 from data_shards.progress import show_progress
 from data_shards.remote.local_cache import LocalCache
 from data_shards.remote.sources import open_shards
@@ -50,6 +51,11 @@ LEAST_MATCHES, MOST_MATCHED = 20, 200
 """Photographs that must match a tile, of those tried."""
 
 TOO_FEW_MATCHES = "no confidence of matches: %d of %d photographs match a tile"
+
+NO_SHARDS = (
+    "no confidence: the shards that the model was trained on (%s) are neither here nor in a folder "
+    "above %s, or were made again since; give --calibrate SHARDS"
+)
 
 LEVELS = tuple(number / 20 for number in range(1, 20))
 """Confidences at which it is told what is accepted."""
@@ -130,10 +136,9 @@ def calibrate(
     Raises:
         SkyDistillError: the shards of `--calibrate` cannot be read or hold too few pairs.
     """
-    source = config.calibrate or str(loaded.recipe["data"].get("shards") or "")
-    if not config.calibrate and not Path(source, MANIFEST_NAME).is_file():
+    if not (source := config.calibrate or shards_of_training(loaded)):
         if not known:
-            log.info("no confidence: the shards of the training are not there; give --calibrate")
+            log.info(NO_SHARDS, loaded.recipe["data"].get("shards"), loaded.path)
         return known
     cache, tested = LocalCache(None, gib=LOCAL_CACHE_GIB), Role.QUERY | Role.GALLERY
     views = (View.DRONE, View.SATELLITE)
@@ -147,10 +152,25 @@ def calibrate(
             raise DescriptorError(f"{sentence}; give shards of at least {LEAST_QUERIES}")
         log.info("no confidence: %s; give --calibrate", sentence)
         return known
+    log.info("calibrating on the test images of %s", source)
     score_RQG = _scores(config, loaded, shards, drone, satellite)
     if rank() != 0:  # the first writes the index
         return known
     return fitted(shards, drone, satellite, score_RQG)
+
+
+def shards_of_training(loaded: LoadedModel) -> str:
+    """Return the folder of the very shards that a model was trained on; empty where it is not here.
+
+    The recipe names it as seen from where the training was started: that is here, or a folder above
+    the weights.
+    """
+    for start in (Path(), *loaded.path.absolute().parents):
+        folder = start / str(loaded.recipe["data"].get("shards"))
+        with suppress(ShardError):  # of a manifest that is missing or damaged
+            if read_manifest(folder).fingerprint == loaded.trained_on.fingerprint:
+                return str(folder)
+    return ""
 
 
 def test_pairs(images: ImageTable) -> tuple[RowNumbers, RowNumbers]:

@@ -2,13 +2,14 @@
 
 # Shapes: N = tiles, n = tiles of one read, D = descriptor width, S = image size.
 
+import hashlib
 import io
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from data_shards.errors import DescriptorError
 from data_shards.index import write_aside
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
-from data_shards.progress import show_progress
+from data_shards.progress import Tally, show_progress
 from data_shards.usable_cpus import usable_cpus
 from distill.collectives import rank, wait_for_all, world_size
 from distill.config import CodecName
@@ -33,6 +34,7 @@ from distill.launched import ranks_on_this_node
 from distill.models import Outputs, RetrievalModel, inference, normalize, to_device
 from distill.teacher.codec import CODECS
 from distill.weights_file import LoadedModel, load_student
+from evaluation.feature_files import DAMAGE
 from evaluation.output_files import writing
 from evaluation.own_map.confidence import Calibration, calibrate
 from evaluation.own_map.config import IndexConfig
@@ -55,6 +57,9 @@ AHEAD = 3
 LEAST_CONTENT = 0.25
 """Part of a tile that must show ground; what shows less is left out."""
 
+OPTIONS = ("image_size", "codec", "footprint_m", "overlap")
+"""By which, and by its model, the tiles of an index are made."""
+
 Read = tuple[Tiles, Pixels, Numbers]
 """Tiles [n], their pictures [n, S, S, 3] and how much of each shows ground [n]."""
 
@@ -69,7 +74,7 @@ class IndexManifest:
     image_size: int
     resampling: Resampling
     codec: CodecName
-    footprints_m: tuple[float, ...]
+    footprint_m: tuple[float, ...]
     overlap: float
     maps: tuple[Mapping[str, Any], ...] = ()
     """Path, key, tiles, tiles left out and files of each map."""
@@ -79,6 +84,12 @@ class IndexManifest:
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, asdict(self))
+
+    def part(self, folder: Path, key: str, number: int) -> Path:
+        """Return a file of a map; of another model or other options, it has another name."""
+        made = [self.checkpoint_sha256, *(getattr(self, name) for name in OPTIONS), key]
+        digest = hashlib.sha256(repr(made).encode()).hexdigest()
+        return folder / "parts" / f"{digest[:16]}-{number:05d}.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +115,7 @@ class Index:
         number = int(tile["source"])
         if number not in self.sources:
             path, key = (self.manifest.maps[number][name] for name in ("path", "key"))
-            opened, *_ = open_sources(Path(path), footprint_m=self.manifest.footprints_m[0])
+            opened, *_ = open_sources(Path(path), footprint_m=self.manifest.footprint_m[0])
             if opened.key != key:
                 raise DescriptorError(
                     f"{path} changed since it was indexed in {self.folder}; index it again"
@@ -124,6 +135,7 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
     to_device(loaded.model, device)
     side = config.footprint_m[0]
     sources = [one for path in config.maps for one in open_sources(path, footprint_m=side)]
+    cut = _cut(sources, config)
     taken = DescriptorError(f"another process writes {config.out}; wait for it, or end it")
     with writing(config.out, option="OUT, the folder of the index"):
         config.out.mkdir(parents=True, exist_ok=True)
@@ -132,22 +144,46 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
             _begun(config, loaded).write(config.out)
         wait_for_all()
         manifest = read_manifest(config.out)
-        for source in sources:
-            if source.key in {known["key"] for known in manifest.maps}:
-                log.info("%s is in %s already", source.path, config.out)
-                manifest = _moved(manifest, source)
-                continue
-            parts = _describe(source, manifest, config, loaded.model)
+        for source, tiles in cut:
+            parts = np.split(tiles, range(PART_TILES, len(tiles), PART_TILES))
+            described = _describe(source, parts, manifest, config, loaded.model)
             wait_for_all()
-            manifest = _added(manifest, source, config.out, parts=parts)
+            manifest = _added(manifest, source, config.out, parts=len(parts), described=described)
         calibrations = calibrate(config, loaded, known=manifest.calibrations)
         if rank() == 0:
             replace(manifest, calibrations=calibrations).write(config.out)
     wait_for_all()
 
 
+def _cut(sources: Sequence[Source], config: IndexConfig) -> list[tuple[Source, Tiles]]:
+    """Cut maps into tiles; those too small for any are named and left out.
+
+    Raises:
+        DescriptorError: all of them are.
+    """
+    cut = [(one, one.tiles(config.footprint_m, overlap=config.overlap)) for one in sources]
+    if not any(len(tiles) for _, tiles in cut):
+        which = sources[0].path if len(sources) == 1 else f"each of {len(sources)} maps"
+        words = ", ".join(f"{side:g}" for side in config.footprint_m)
+        raise DescriptorError(
+            f"{which} is smaller than every footprint of {words} m; give a smaller --footprint-m"
+        )
+    sides = np.array(config.footprint_m)
+    for source, tiles in cut:
+        absent = sides[~np.isin(sides.astype(np.float32), tiles["footprint_m"])]
+        if len(absent) and not source.footprints_m:
+            words = ", ".join(f"{side:g}" for side in absent)
+            left_out = "it has no such tiles" if len(tiles) else "it is left out"
+            log.info("%s is smaller than footprints of %s m: %s", source.path, words, left_out)
+    return [(source, tiles) for source, tiles in cut if len(tiles)]
+
+
 def _begun(config: IndexConfig, loaded: LoadedModel) -> IndexManifest:
-    """Return the manifest of an index that holds no map yet, or the one that is there."""
+    """Return the manifest of an index that holds no map yet, or the one that is there.
+
+    Raises:
+        DescriptorError: it is of another model or other options.
+    """
     asked = IndexManifest(
         checkpoint=str(loaded.path.absolute()),
         checkpoint_sha256=loaded.sha256,
@@ -155,18 +191,18 @@ def _begun(config: IndexConfig, loaded: LoadedModel) -> IndexManifest:
         image_size=config.image_size or loaded.image_size,
         resampling=loaded.resampling,
         codec=config.codec,
-        footprints_m=config.footprint_m,
+        footprint_m=config.footprint_m,
         overlap=config.overlap,
     )
-    if not (config.out / MANIFEST).exists():
+    there = read_manifest(config.out) if (config.out / MANIFEST).exists() else asked
+    if not there.maps:
         return asked
-    there = read_manifest(config.out)
     refuse_other_model(config.out, there, loaded)
-    names = ("image_size", "codec", "footprints_m", "overlap")
-    if other := [name for name in names if getattr(asked, name) != getattr(there, name)]:
+    if other := [name for name in OPTIONS if getattr(asked, name) != getattr(there, name)]:
+        given = ((f"--{one.replace('_', '-')}", np.ravel(getattr(there, one))) for one in other)
+        words = [str(word) for option, values in given for word in (option, *values)]
         raise DescriptorError(
-            f"{config.out} was made with another {', '.join(other)}; give the same as then, or "
-            "another folder"
+            f"{config.out} was made with {' '.join(words)}; give the same, or another folder"
         )
     return there
 
@@ -203,8 +239,8 @@ def read_manifest(folder: Path) -> IndexManifest:
         return IndexManifest(**(values | tuples))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DescriptorError(
-            f"{path} does not fit this version of skydistill or is damaged ({error}); index the "
-            "map again"
+            f"{path} does not fit this version of skydistill or is damaged ({error}); remove it "
+            "and index the maps again, or index them into another folder"
         ) from error
 
 
@@ -217,14 +253,19 @@ def open_index(folder: Path, manifest: IndexManifest, device: torch.device) -> I
     tiles, rows = [np.zeros(0, dtype=TILE)], []
     for number, one in enumerate(manifest.maps):
         for part in range(one["parts"]):
-            path = _part(folder, one["key"], part)
-            try:
-                with np.load(path) as stored:
-                    tiles.append(stored["tiles"])
-                    rows.append(stored["descriptors"])
-            except (OSError, ValueError, KeyError) as error:
-                raise DescriptorError(f"{path} is damaged ({error}); index it again") from error
+            path = manifest.part(folder, one["key"], part)
+            if not (stored := read_part(path)):
+                raise DescriptorError(
+                    f"{path} is missing or damaged; index {one['path']} again, which mends it"
+                )
+            tiles.append(stored["tiles"])
+            rows.append(stored["descriptors"])
             tiles[-1]["source"] = number
+    if not manifest.maps:
+        raise DescriptorError(
+            f"{folder} is unfinished: none of its maps is whole; run the same skydistill index "
+            "again, which goes on where it was"
+        )
     if not sum(map(len, rows)):
         raise DescriptorError(f"{folder} holds no tile; index a map into it")
     described = CODECS[manifest.codec].decode(np.concatenate(rows), device)["descriptor"]
@@ -236,47 +277,43 @@ def open_index(folder: Path, manifest: IndexManifest, device: torch.device) -> I
     )
 
 
-def _part(folder: Path, key: str, number: int) -> Path:
-    return folder / "parts" / f"{key[:16]}-{number:05d}.npz"
+def read_part(path: Path) -> Mapping[str, Any] | None:
+    """Return what one file of an index holds; None where it is missing or damaged."""
+    with suppress(*DAMAGE, KeyError, RuntimeError), np.load(path) as stored:
+        return {name: stored[name] for name in ("tiles", "descriptors", "left_out")}
+    return None
 
 
 def _describe(
-    source: Source, manifest: IndexManifest, config: IndexConfig, model: RetrievalModel
+    source: Source,
+    parts: Sequence[Tiles],
+    manifest: IndexManifest,
+    config: IndexConfig,
+    model: RetrievalModel,
 ) -> int:
-    """Write those parts of one map that are not there, every so many on this rank; count all."""
-    tiles = source.tiles(manifest.footprints_m, overlap=manifest.overlap)
-    if not len(tiles):
-        sides = ", ".join(f"{side:g}" for side in manifest.footprints_m)
-        raise DescriptorError(
-            f"{source.path} is smaller than every footprint of {sides} m; give a smaller "
-            "--footprint-m"
-        )
+    """Write the parts of a map that are not there whole, every so many on this rank; count them."""
     (config.out / "parts").mkdir(exist_ok=True)
-    parts = np.split(tiles, range(PART_TILES, len(tiles), PART_TILES))
     mine = {
-        path: part
-        for number, part in enumerate(parts)
-        if number % world_size() == rank()
-        and not (path := _part(config.out, source.key, number)).exists()
+        path: parts[number]
+        for number in range(rank(), len(parts), world_size())
+        if not read_part(path := manifest.part(config.out, source.key, number))
     }
     threads = config.threads or max(1, usable_cpus() // ranks_on_this_node())
-    done, total = 0, sum(map(len, mine.values()))
     title = f"indexing {source.path.name}"
     with (
         show_progress(title, unit="tiles", enabled=rank() == 0) as progress,
         inference(model),
         ThreadPoolExecutor(threads, thread_name_prefix="map") as pool,
     ):
+        tally = Tally(progress, sum(map(len, mine.values())))
         reads = _read_ahead(source, mine.values(), manifest, pool, ahead=AHEAD * threads)
         for path, part in mine.items():
-            kept, descriptor_ND = _described(reads, len(part), model, config.batch_size)
+            kept, descriptor_ND = _described(reads, len(part), model, config.batch_size, tally)
             rows = CODECS[manifest.codec].encode(Outputs(descriptor=descriptor_ND))
             content = io.BytesIO()
             np.savez(content, tiles=kept, descriptors=rows, left_out=len(part) - len(kept))
             write_aside(path, content.getvalue())
-            done += len(part)
-            progress(done, total)
-    return len(parts)
+    return len(mine)
 
 
 def _read_ahead(
@@ -306,7 +343,7 @@ def _read_ahead(
 
 
 def _described(
-    reads: Iterator[Read], count: int, model: RetrievalModel, batch_size: int
+    reads: Iterator[Read], count: int, model: RetrievalModel, batch_size: int, tally: Tally
 ) -> tuple[Tiles, Tensor]:
     """Take `count` tiles; return those that show ground, and their descriptors [N, D].
 
@@ -321,36 +358,33 @@ def _described(
             count -= len(tiles)
             kept.append(tiles[content >= LEAST_CONTENT])
             images = images[content >= LEAST_CONTENT]
+            tally.add(len(tiles) - len(images))
             waiting = np.concatenate([waiting, images]) if len(waiting) else images
         while len(waiting) >= batch_size or (len(waiting) and not count):
             batch, waiting = waiting[:batch_size], waiting[batch_size:]
             described.append(model.describe(normalize(send(batch, device))).float().cpu())
+            tally.add(len(batch))
     descriptor_ND = torch.cat(described)
     if not descriptor_ND.isfinite().all():
         raise DescriptorError("descriptors are not finite: this model did not learn; train again")
     return np.concatenate(kept), descriptor_ND
 
 
-def _moved(manifest: IndexManifest, source: Source) -> IndexManifest:
-    """Return the manifest with the path at which a map that it holds lies now."""
-    path = str(source.path.absolute())
-    maps = ({**one, "path": path} if one["key"] == source.key else one for one in manifest.maps)
-    return replace(manifest, maps=tuple(maps))
-
-
-def _added(manifest: IndexManifest, source: Source, folder: Path, *, parts: int) -> IndexManifest:
-    """Return the manifest with one more map, written; an older state of its file is replaced."""
+def _added(
+    manifest: IndexManifest, source: Source, folder: Path, *, parts: int, described: int
+) -> IndexManifest:
+    """Return the manifest with a map where it lies now, written; an older state is replaced."""
     tiles = left_out = 0
     for number in range(parts):
-        with np.load(_part(folder, source.key, number)) as stored:
+        with np.load(manifest.part(folder, source.key, number)) as stored:
             tiles += len(stored["tiles"])
             left_out += int(stored["left_out"])
-    path = str(source.path.absolute())
-    added = {"path": path, "key": source.key, "parts": parts, "tiles": tiles, "left_out": left_out}
-    others = [one for one in manifest.maps if one["path"] != path]
-    manifest = replace(manifest, maps=(*others, added))
+    path, key = str(source.path.absolute()), source.key
+    added = {"path": path, "key": key, "parts": parts, "tiles": tiles, "left_out": left_out}
+    maps = {one["key"]: one for one in manifest.maps if one["path"] != path or one["key"] == key}
+    manifest = replace(manifest, maps=tuple((maps | {key: added}).values()))
     if rank() == 0:
         manifest.write(folder)
         counts = f"{tiles:,} tiles, {left_out:,} nearly empty ones left out"
-        log.info("%s: %s", source.path, counts)
+        log.info("%s%s", source.path, f": {counts}" if described else f" is in {folder} already")
     return manifest

@@ -3,10 +3,11 @@
 # Shapes: R = rotations, N = tiles, K = places found, D = descriptor width, S = image size.
 
 import io
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from data_shards.config import Resampling
 from data_shards.decode import BAD_HEADER, DecodeError, Pixels, check_image, decode, resize
 from data_shards.errors import DescriptorError
 from data_shards.layouts.duplicates import read_plain_file
-from data_shards.layouts.folders import image_names
+from data_shards.layouts.folders import image_names, natural
 from data_shards.packing.stored_image import read_header
+from data_shards.progress import show_progress
 from data_shards.schema import Position
 from distill.models import RetrievalModel, inference, normalize, to_device
 from distill.weights_file import load_student
@@ -32,6 +34,8 @@ from evaluation.own_map.ground import Numbers, Place, distance_m
 from evaluation.own_map.index import Index, open_index, read_manifest, refuse_other_model
 from evaluation.own_map.maps import FINER, Tiles
 from evaluation.own_map.refine import MATCHED, Match, match_best
+
+log = logging.getLogger(__name__)
 
 UNKNOWN_HEADING = 8
 """Directions in which a photograph is looked for when it does not say which way it looks."""
@@ -45,6 +49,12 @@ LOOKED_AT = 1024
 FILM_DIAGONAL_MM = 43.27
 """Of the film that `FocalLengthIn35mmFilm` speaks of."""
 
+MOST_OBLIQUE_DEG = -60.0
+"""A camera that looks further up (-90 is straight down) shows more than height and lens tell."""
+
+PANEL_PIXELS = 180
+"""Height to which photographs are shrunk once they are answered."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Photo:
@@ -57,7 +67,7 @@ class Photo:
     """Where its top points, from north, clockwise."""
 
     footprint_m: float | None
-    """Short side of what it shows, where height and field of view are known."""
+    """Short side of what it shows, where height and field of view are known and it looks down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +114,12 @@ class Answer:
 
     @property
     def place(self) -> Place | None:
-        """Where the photograph's centre was matched, else the centre of the first tile."""
+        """Where the photograph's centre was matched, else the centre of the first tile.
+
+        None for a photograph that is not on the map.
+        """
+        if not self.is_on_map:
+            return None
         return self.match.centre if self.match else self.tile_place
 
 
@@ -120,7 +135,7 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
     to_device(loaded.model, device)
     index = open_index(config.index, manifest, device)
     around = config.near_degrees
-    if around and distance_m(around, index.tiles["place"]).min() > config.within:
+    if around and not is_around(around, index, config.within).any():
         raise DescriptorError(
             f"no tile of {config.index} lies within {config.within:g} m of --near {config.near}: "
             "the circle is off the map; give another place or --within"
@@ -130,8 +145,53 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
         with told_as_unreadable(path):
             if problem := check_image(read_plain_file(path), is_decoded=False):
                 raise DecodeError(problem)
-    photos = (read_photo(path, config) for path in paths)
-    return index, [answer_one(photo, index, loaded.model, config) for photo in photos]
+    if config.refine or config.html or config.panels:
+        _, firsts = np.unique(index.tiles["source"], return_index=True)
+        for tile in index.tiles[firsts]:  # so that none is missed when all is found
+            index.map_of(tile)
+    answers = []
+    with show_progress("looking for photographs", unit="photographs") as progress:
+        for path in paths:
+            photo = read_photo(path, config)
+            answer = answer_one(photo, index, loaded.model, config)
+            answers.append(replace(answer, photo=replace(photo, pixels=_small(photo.pixels))))
+            progress(len(answers), len(paths))
+    _tell_unknown(answers, index, config)
+    return index, answers
+
+
+def is_around(place: Place, index: Index, within_m: float) -> npt.NDArray[np.bool_]:
+    """Return which tiles [N] a circle reaches."""
+    reach_N = within_m + index.tiles["footprint_m"] / 2
+    return np.asarray(distance_m(place, index.tiles["place"]) <= reach_N)
+
+
+def nearest_side(photo: Photo, index: Index) -> float | None:
+    """Return the side of tiles that fits what a photograph shows; None if that is not known."""
+    if photo.footprint_m is None:
+        return None
+    sides = np.unique(index.tiles["footprint_m"])
+    times = np.abs(np.log2(sides / photo.footprint_m))
+    return float(sides[times.argmin()]) if times.min() <= 1 else None
+
+
+def _tell_unknown(answers: Sequence[Answer], index: Index, config: QueryConfig) -> None:
+    """Say for how many photographs something that was asked for could not be used."""
+    no_gps = sum(one.photo.gps is None for one in answers) if config.near == OWN_PLACE else 0
+    if no_gps:
+        log.warning("%d photographs have no GPS: they are looked for on the whole map", no_gps)
+    no_side = sum(nearest_side(one.photo, index) is None for one in answers)
+    if no_side and (config.altitude_m or config.fov_deg):
+        log.warning(
+            "%d photographs are looked for among tiles of every side: it takes height, field of "
+            "view, a camera that looks down, and tiles at most twice or half as wide as it shows",
+            no_side,
+        )
+
+
+def _small(pixels: Pixels) -> Pixels:
+    size = (max(1, round(PANEL_PIXELS * pixels.shape[1] / pixels.shape[0])), PANEL_PIXELS)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryConfig) -> Answer:
@@ -139,11 +199,9 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
     prior = photo.gps if config.near == OWN_PLACE else config.near_degrees
     is_wanted_N = np.ones(len(index.tiles), dtype=np.bool_)
     if prior:
-        is_wanted_N &= distance_m(prior, index.tiles["place"]) <= config.within
-    if photo.footprint_m:
-        side_N = index.tiles["footprint_m"]
-        sides = np.unique(side_N)
-        is_wanted_N &= side_N == sides[np.abs(np.log(sides / photo.footprint_m)).argmin()]
+        is_wanted_N &= is_around(prior, index, config.within)
+    if side := nearest_side(photo, index):
+        is_wanted_N &= index.tiles["footprint_m"] == side
     is_turned = np.abs(index.tiles["top_deg"]).max() > MOST_TURNED_DEG
     heading_deg = None if is_turned else photo.heading_deg
     count = config.rotations or (UNKNOWN_HEADING if heading_deg is None else 1)
@@ -183,17 +241,21 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
 
 
 def photo_files(paths: Sequence[Path]) -> list[Path]:
-    """Return photographs, and those in folders in the natural order of their names.
+    """Return photographs, and those in folders at any depth in the natural order of their names.
 
     Raises:
         DescriptorError: a folder holds none.
     """
     found = []
     for path in paths:
-        inside = [path / name for name in image_names(path)] if path.is_dir() else [path]
-        if not inside:
+        below = sorted(
+            (one for one in path.rglob("*") if one.is_dir()), key=lambda one: natural(str(one))
+        )
+        folders = [path, *below] if path.is_dir() else []
+        inside = [folder / name for folder in folders for name in image_names(folder)]
+        if not inside and path.is_dir():
             raise DescriptorError(f"{path} holds no photograph; give some")
-        found += inside
+        found += inside or [path]
     return found
 
 
@@ -236,6 +298,8 @@ def read_photo(path: Path, config: QueryConfig) -> Photo:
     if focal_mm > 0:
         wide = FILM_DIAGONAL_MM / focal_mm * width / math.hypot(width, height)
     footprint_m = (position.altitude_m or config.altitude_m) * wide * min(height, width) / width
+    if position.gimbal_pitch_deg is not None and position.gimbal_pitch_deg > MOST_OBLIQUE_DEG:
+        footprint_m = 0.0
     is_known = position.lat is not None and position.lon is not None
     return Photo(
         path=path,

@@ -93,7 +93,7 @@ def test_each_pairing_is_searched_as_by_hand(
     networks = dict(zip(PAIRINGS, ((run, run), (teacher, teacher), (run, teacher)), strict=True))
     images = shards.images
     for protocol in (DRONE_TO_SATELLITE, SATELLITE_TO_DRONE):
-        query_rows, gallery_rows = (side.rows(images) for side in protocol.sides)
+        query_rows, gallery_rows = protocol.rows(images)
         is_right_QG = images.place[gallery_rows] == images.place[query_rows][:, None]
         is_asked_G = is_right_QG.any(axis=0)
         aps = []

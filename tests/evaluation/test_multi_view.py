@@ -1,6 +1,7 @@
 """One description per place: which views are fused, in which rows, and what is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from data_shards.errors import DescriptorError
 from data_shards.layouts.university1652 import orbit_altitude_m
 from data_shards.schema import Role, View
 from data_shards.shards import ImageTable
+from evaluation.config import EvaluateConfig
 from evaluation.describe import Descriptors
 from evaluation.multi_view import (
     equally_seen,
@@ -24,7 +26,7 @@ from evaluation.retrieval import Retrieval, retrieve
 
 WIDTH = 16
 QUERIES, DISTRACTORS = 12, 5
-SETTINGS = {"k": 3, "information": "entropy", "view_distance": "auto"}
+CONFIG = EvaluateConfig(checkpoint=Path("run"), shards="shards", multi_view=3)
 
 
 def altitude_m(position: int, num_views: int) -> float:
@@ -72,7 +74,7 @@ def describe_all(images: ImageTable, *, noise: float = 1.2) -> Descriptors:
 
 
 def search_of(protocol, images) -> Search:
-    query_rows, gallery_rows = (side.rows(images) for side in protocol.sides)
+    query_rows, gallery_rows = protocol.rows(images)
     return Search(protocol=protocol, query_rows=query_rows, gallery_rows=gallery_rows)
 
 
@@ -80,9 +82,9 @@ def retrieval_of(protocol, images, descriptors) -> Retrieval:
     return retrieve(search_of(protocol, images), descriptors, images)
 
 
-def rows_of(protocol, images, retrieval, **settings) -> list[Result]:
+def rows_of(protocol, images, retrieval, config=CONFIG) -> list[Result]:
     search = search_of(protocol, images)
-    return multi_view_results(search, retrieval, images, layout="university1652", **settings)
+    return multi_view_results(search, retrieval, images, layout="university1652", config=config)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def descriptors(images) -> Descriptors:
 @pytest.mark.parametrize("protocol", [DRONE_TO_SATELLITE, SATELLITE_TO_DRONE])
 def test_every_row_asks_once_per_place_in_the_full_gallery(protocol, images, descriptors):
     retrieval = retrieval_of(protocol, images, descriptors)
-    results = rows_of(protocol, images, retrieval, **SETTINGS)
+    results = rows_of(protocol, images, retrieval)
     direction = protocol.direction
     assert [result.name for result in results] == [
         f"{direction}/mean",
@@ -115,7 +117,7 @@ def test_every_row_asks_once_per_place_in_the_full_gallery(protocol, images, des
 
 def test_the_mean_row_is_the_official_sum_of_a_place_s_descriptors(images, descriptors):
     retrieval = retrieval_of(SATELLITE_TO_DRONE, images, descriptors)
-    results = rows_of(SATELLITE_TO_DRONE, images, retrieval, **SETTINGS)
+    results = rows_of(SATELLITE_TO_DRONE, images, retrieval)
     fused = []
     for place in range(QUERIES + DISTRACTORS):
         of_place = retrieval.gallery_GD[
@@ -141,7 +143,6 @@ def test_the_order_of_rows_in_the_shards_changes_nothing(images, descriptors):
             DRONE_TO_SATELLITE,
             these,
             retrieval_of(DRONE_TO_SATELLITE, these, described),
-            **SETTINGS,
         )
         for these, described in ((images, descriptors), (shuffled, describe_all(shuffled)))
     ]
@@ -149,7 +150,7 @@ def test_the_order_of_rows_in_the_shards_changes_nothing(images, descriptors):
 
 
 def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
-    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows, _ = DRONE_TO_SATELLITE.rows(images)
     groups = equally_seen(images, rows, layout="university1652")
     places = {group.at_PN.shape[1]: (group.has_helix, len(group.place_P)) for group in groups}
     assert places == {53: (False, 1), 54: (True, QUERIES - 2), 55: (False, 1)}
@@ -157,9 +158,9 @@ def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
     assert not any(group.has_helix for group in elsewhere)
 
     def fused(groups, view_distance):
-        settings = SETTINGS | {"view_distance": view_distance}
+        config = replace(CONFIG, view_distance=view_distance)
         described = descriptors.of(rows)
-        return fuse_places(described, rows, images, groups=groups, **settings)[1]
+        return fuse_places(described, rows, images, groups=groups, config=config)[1]
 
     by_auto, by_descriptor = fused(groups, "auto"), fused(groups, "descriptor")
     is_equal_P = (by_auto == by_descriptor).all(dim=2).all(dim=1)
@@ -169,7 +170,7 @@ def test_auto_takes_the_pose_only_where_the_helix_is_whole(images, descriptors):
 
 
 def test_54_views_with_a_gap_are_no_helix(images):
-    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows, _ = DRONE_TO_SATELLITE.rows(images)
     rows = rows[(images.place[rows] == 1) & (images.position[rows] != 7)]  # 54 of the 55
     (group,) = equally_seen(images, rows, layout="university1652")
     assert group.at_PN.shape == (1, 54)
@@ -184,7 +185,7 @@ def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
     foreign = QUERIES + DISTRACTORS - 1
     is_foreign = (images.place == foreign) & (images.view == View.DRONE)
     joined = replace(images, altitude_m=np.where(is_foreign, height_m, images.altitude_m))
-    rows = SATELLITE_TO_DRONE.gallery.rows(joined)
+    _, rows = SATELLITE_TO_DRONE.rows(joined)
     groups = equally_seen(joined, rows, layout="university1652")
     on_helix = np.concatenate([group.place_P for group in groups if group.has_helix])
     assert foreign not in on_helix
@@ -196,10 +197,10 @@ def test_distractors_from_elsewhere_fly_no_helix_whatever_their_positions(
 
 
 def test_fewer_views_than_asked_for_are_all_kept(images, descriptors):
-    rows = DRONE_TO_SATELLITE.query.rows(images)
+    rows, _ = DRONE_TO_SATELLITE.rows(images)
     groups = equally_seen(images, rows, layout="university1652")
-    settings = SETTINGS | {"k": 60}
-    _, fused = fuse_places(descriptors.of(rows), rows, images, groups=groups, **settings)
+    config = replace(CONFIG, multi_view=60)
+    _, fused = fuse_places(descriptors.of(rows), rows, images, groups=groups, config=config)
     mean, *drawn = fused[:, :6].unbind(dim=1)
     assert all(torch.allclose(mean, one, atol=1e-6) for one in drawn)
 
@@ -211,7 +212,7 @@ def test_views_that_cancel_out_are_refused(images):
     described.descriptor_ND[of_place[::2]] *= -1
     retrieval = retrieval_of(DRONE_TO_SATELLITE, images, described)
     with pytest.raises(DescriptorError, match="54 drone views that 0004/drone/01 is the first"):
-        rows_of(DRONE_TO_SATELLITE, images, retrieval, **SETTINGS)
+        rows_of(DRONE_TO_SATELLITE, images, retrieval)
 
 
 @pytest.mark.parametrize(("k", "few"), [(3, 0), (53, 1), (54, QUERIES - 1)])
@@ -219,8 +220,8 @@ def test_rows_that_choose_say_for_how_many_places_there_was_no_choice(
     k: int, few: int, images, descriptors
 ):
     retrieval = retrieval_of(DRONE_TO_SATELLITE, images, descriptors)
-    settings = SETTINGS | {"k": k}
-    mean, *chosen = rows_of(DRONE_TO_SATELLITE, images, retrieval, **settings)
+    config = replace(CONFIG, multi_view=k)
+    mean, *chosen = rows_of(DRONE_TO_SATELLITE, images, retrieval, config)
     assert "num_few_views" not in mean.metrics
     for row in chosen:
         assert (row.metrics["num_few_views"], row.metrics["num_places"]) == (few, QUERIES)

@@ -60,8 +60,9 @@ def test_a_pair_is_described_as_the_search_described_it(run: RunPaths, shards: S
     )
     assert loaded.model.training == was_training
     assert not loaded.model.head.pool._forward_pre_hooks, "the hook is taken off again"
-    assert pair.drone_heat.shape == pair.satellite_heat.shape == (2, 2)
-    assert pair.drone_heat.sum() == pytest.approx(pair.satellite_heat.sum(), abs=1e-5)
+    drone_heat, satellite_heat = pair.heats
+    assert drone_heat.shape == satellite_heat.shape == (2, 2)
+    assert drone_heat.sum() == pytest.approx(satellite_heat.sum(), abs=1e-5)
     assert 0 < pair.similarity <= 1 + 1e-6
     figure = draw_heat_maps([pair], title="", subtitle="")
     assert [len(axes.images) for axes in figure.axes[:4]] == [1, 1, 1, 1]
@@ -69,17 +70,9 @@ def test_a_pair_is_described_as_the_search_described_it(run: RunPaths, shards: S
 
 
 def test_no_name_is_cut_short() -> None:
-    grey, heat = np.full((8, 8, 3), 128, dtype=np.uint8), np.ones((2, 2))
+    grey, heat = np.full((8, 8, 3), 128, dtype=np.uint8), np.full((2, 2), 0.125)
     name = "place krakow-rynek-podgorski-and-a-very-long-addition-grodzyn-04"
-    pair = HeatPair(
-        drone=grey,
-        satellite=grey,
-        drone_heat=heat,
-        satellite_heat=heat,
-        place=name,
-        note="rank 1",
-        similarity=0.5,
-    )
+    pair = HeatPair(photos=[grey, grey], heats=[heat, heat], place=name, note="rank 1")
     figure = draw_heat_maps([pair], title="", subtitle="")
     told = ["".join(axes.get_xlabel().split()) for axes in figure.axes]
     assert any("".join(name.split()) in caption for caption in told)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from rasterio.transform import from_origin
 
 from distill.config import DataConfig, DistillConfig, ModelConfig, ObjectivesConfig, ScheduleConfig
@@ -85,12 +85,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return born(tmp_path_factory.mktemp("model") / "born.safetensors", seed=0)
 
 
-def born(path: Path, *, seed: int) -> Path:
+def born(
+    path: Path, *, seed: int, shards: str = "nowhere", trained_on: TrainingData | None = None
+) -> Path:
     config = DistillConfig(
         name="newborn",
         out=path.parent,
         role="alone",
-        data=DataConfig(shards="nowhere", image_size=32, global_batch=8, threads=1),
+        data=DataConfig(shards=shards, image_size=32, global_batch=8, threads=1),
         model=ModelConfig(arch="convnext_micro", weights="none"),
         objectives=ObjectivesConfig(info_nce=InfoNceConfig(weight=1)),
         schedule=ScheduleConfig(num_steps=10, warmup_steps=1),
@@ -99,7 +101,8 @@ def born(path: Path, *, seed: int) -> Path:
     model = build_model(config.model, num_places=3)
     places = ["a", "b", "c"]
     card = path.with_suffix(".md")
-    save_weights(path, card, model, config, places=places, step=10, trained_on=TrainingData())
+    trained_on = trained_on or TrainingData()
+    save_weights(path, card, model, config, places=places, step=10, trained_on=trained_on)
     return path
 
 
@@ -149,3 +152,20 @@ def make_photo(tif: Path, the_map: Map) -> MakePhoto:
         return lat, lon
 
     return make
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def gps(lat: float, lon: float) -> Image.Exif:
+    exif = Image.Exif()
+    one = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    one[ExifTags.GPS.GPSLatitudeRef], one[ExifTags.GPS.GPSLatitude] = "N", (lat, 0.0, 0.0)
+    one[ExifTags.GPS.GPSLongitudeRef], one[ExifTags.GPS.GPSLongitude] = "W", (-lon, 0.0, 0.0)
+    return exif
+
+
+def write_truth(path: Path, places: dict[str, Any]) -> Path:
+    lines = [f"{name},{lat!r},{lon!r}" for name, (lat, lon) in places.items()]
+    path.write_text("\n".join(["photo,latitude,longitude", *lines]) + "\n")
+    return path

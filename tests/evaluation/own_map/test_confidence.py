@@ -1,6 +1,7 @@
 """A confidence that means something: fitted on one half of the places, told of the other."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from PIL import Image
 
 from data_shards.errors import DescriptorError
 from data_shards.shards import ShardSet
+from distill.weights_file import TrainingData
 from evaluation.own_map.confidence import BINS, LEVELS, by_tile, fitted_curve
 from evaluation.own_map.index import read_manifest
 from tests.data_shards.remote.shard_server import serving
 from tests.evaluation.conftest import sharded
-from tests.evaluation.own_map.conftest import MakePhoto, asked, ground_picture, index_of
+from tests.evaluation.own_map.conftest import MakePhoto, asked, born, ground_picture, index_of
 
 PLACES, QUERIES = 100, 5
 
@@ -85,6 +87,33 @@ def test_an_index_is_calibrated_for_every_number_of_rotations(
     assert photo["on_map"] == (photo["confidence"] >= 0.3)
     never = asked(capsys, out, tmp_path / "a.png", "--least-confidence", "1")
     assert not never["photos"][0]["on_map"]
+
+
+def test_an_index_is_calibrated_on_the_very_shards_of_the_training_wherever_it_is_called(
+    tif: Path,
+    shards: ShardSet,
+    sues_shards: ShardSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, named = tmp_path / "X/outputs/demo/runs/student", "outputs/demo/shards"
+    run.mkdir(parents=True)
+    trained_on = TrainingData.of(shards)
+    weights = born(run / "born.safetensors", seed=0, shards=named, trained_on=trained_on)
+    shutil.copytree(sues_shards.folder, tmp_path / "here" / named)
+    monkeypatch.chdir(tmp_path / "here")
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, tmp_path / "without", weights) == 0
+    assert not read_manifest(tmp_path / "without").calibrations, "they are a stranger's"
+    assert f"no confidence: the shards that the model was trained on ({named}) are" in caplog.text
+    theirs = shutil.copytree(shards.folder, tmp_path / "X" / named)
+    monkeypatch.setattr("evaluation.own_map.confidence.LEAST_QUERIES", 12)
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, tmp_path / "without", weights) == 0
+    calibrations = read_manifest(tmp_path / "without").calibrations
+    assert {one.shards_fingerprint for one in calibrations} == {shards.fingerprint}
+    assert f"calibrating on the test images of {theirs}" in caplog.text
 
 
 MATCHING_PLACES, OTHERS = 24, 6

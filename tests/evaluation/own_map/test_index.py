@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from rasterio.transform import from_origin
 
 from data_shards.errors import DescriptorError
+from data_shards.progress import PROGRESS_VARIABLE, SECONDS_BETWEEN_LINES
 from evaluation.own_map import index as module
 from evaluation.own_map.index import Index, open_index, read_manifest
 from tests.distill.conftest import launch
@@ -101,13 +104,127 @@ def test_a_killed_indexing_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         index_of(tif, out, weights)
     assert len(list((out / "parts").iterdir())) == 2
-    assert not read_manifest(out).maps
+    with pytest.raises(DescriptorError, match="is unfinished: .* run the same skydistill index"):
+        opened(out)
     again: list[int] = []
     monkeypatch.setattr(module, "_described", lambda *a: again.append(1) or whole(*a))
     assert index_of(tif, out, weights) == 0
     parts = read_manifest(out).maps[0]["parts"]
     assert len(again) == parts - 2
     assert np.array_equal(opened(out).tiles, opened(indexed).tiles)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "removed": lambda content: None,
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[:3000],
+    "changed": lambda content: content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
+    "no part": lambda content: b"nothing of ours" * 100,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_part_that_is_missing_or_damaged_is_told_and_mended(
+    damage: Callable[[bytes], bytes | None],
+    tif: Path,
+    weights: Path,
+    indexed: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = tmp_path / "index"
+    shutil.copytree(indexed, out)
+    (part,) = (out / "parts").iterdir()
+    damaged = damage(whole := part.read_bytes())
+    part.unlink() if damaged is None else part.write_bytes(damaged)
+    with pytest.raises(DescriptorError, match=f"{part} is missing or damaged; index {tif} again"):
+        opened(out)
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, out, weights) == 0
+    assert "already" not in caplog.text
+    assert part.read_bytes() == whole
+    assert read_manifest(out) == read_manifest(indexed)
+
+
+def test_an_index_whose_manifest_is_damaged_is_made_again_by_what_the_refusal_says(
+    tif: Path, weights: Path, indexed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "index"
+    shutil.copytree(indexed, out)
+    (out / "index.json").write_text('{"maps": [')
+    told = "index.json does not fit this version of skydistill or is damaged .*; remove it and"
+    for ask in (lambda: read_manifest(out), lambda: index_of(tif, out, weights)):
+        with pytest.raises(DescriptorError, match=told):
+            ask()
+    (out / "index.json").unlink()
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, out, weights) == 0
+    assert f"{tif} is in {out} already" in caplog.text, "what was described is found again"
+    assert read_manifest(out) == read_manifest(indexed)
+    (out / "index.json").unlink()
+    other = born(tmp_path / "other.safetensors", seed=1)
+    assert index_of(tif, out, other) == 0
+    ours, theirs = opened(out).descriptor_ND, opened(indexed).descriptor_ND
+    assert not torch.allclose(ours, theirs), "parts of another model are not taken for its own"
+
+
+def test_a_footprint_that_does_not_fit_leaves_no_trace(
+    tif: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "index"
+    with pytest.raises(DescriptorError, match="smaller than every footprint of 500 m"):
+        index_of(tif, out, weights, **{"footprint-m": 500})
+    assert not out.exists()
+    with caplog.at_level(logging.INFO):
+        assert index_of(tif, out, weights, **{"footprint-m": (120, 500, 600)}) == 0
+    assert f"{tif} is smaller than footprints of 500, 600 m: it has no such tiles" in caplog.text
+    assert np.unique(opened(out).tiles["footprint_m"]).tolist() == [120]
+
+
+def test_a_map_that_is_too_small_is_left_out_and_stops_no_other(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sheets = tmp_path / "sheets"
+    for name, width in {"a": 200, "b_sliver": 30, "c": 200}.items():
+        write_map(sheets / f"{name}.tif", as_bands(ground_picture(width, 200, seed=width)))
+    words = {"footprint-m": 40}
+    with caplog.at_level(logging.INFO):
+        assert index_of(sheets, tmp_path / "index", weights, **words) == 0
+    maps = read_manifest(tmp_path / "index").maps
+    assert [Path(one["path"]).name for one in maps] == ["a.tif", "c.tif"]
+    assert "b_sliver.tif is smaller than footprints of 40 m: it is left out" in caplog.text
+    with pytest.raises(DescriptorError, match="each of 2 maps is smaller than every footprint"):
+        index_of(*[sheets / "b_sliver.tif"] * 2, tmp_path / "none", weights, **words)
+
+
+def test_an_index_that_holds_no_map_yet_is_begun_again_with_other_options(
+    tif: Path, weights: Path, indexed: Path, tmp_path: Path
+) -> None:
+    begun = replace(read_manifest(indexed), maps=(), footprint_m=(80.0,))
+    begun.write(shutil.copytree(indexed, tmp_path / "index"))
+    assert index_of(tif, tmp_path / "index", weights) == 0
+    assert read_manifest(tmp_path / "index") == read_manifest(indexed)
+
+
+def test_progress_is_told_with_every_batch(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    picture = ground_picture(200, 200)
+    picture[:100] = 255
+    tif = write_map(tmp_path / "half.tif", as_bands(picture))
+    monkeypatch.setenv(PROGRESS_VARIABLE, "json")
+    monkeypatch.setitem(SECONDS_BETWEEN_LINES, "json", 0.0)
+    options = {"footprint-m": 10, "overlap": 0, "batch-size": 20}
+    assert index_of(tif, tmp_path / "index", weights, **options) == 0
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
+    assert {one["total"] for one in told} == {100}
+    done = [one["done"] for one in told]
+    assert done == sorted(done)
+    assert done[-1] == 100
+    assert max(np.diff([0, *done])) <= 20
 
 
 def test_eight_bits_say_nearly_the_same(
@@ -151,7 +268,7 @@ def test_what_does_not_fit_an_index_is_refused_in_a_sentence(
         assert sentence in str(told.value)
     with pytest.raises(DescriptorError, match="small.tif cannot be written .*; give another place"):
         index_of(tif, small, weights)
-    with pytest.raises(DescriptorError, match="was made with another footprints_m"):
+    with pytest.raises(DescriptorError, match="was made with --footprint-m 60.0 120.0; give the"):
         index_of(tif, out, weights, **{"footprint-m": 70})
     with pytest.raises(DescriptorError, match="no index at .*; make one with skydistill index"):
         read_manifest(tmp_path)

@@ -1,12 +1,8 @@
 """Photographs cut out of a map and found on it again, and everything that is told of them."""
 
-import json
-import math
 import os
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +10,21 @@ from PIL import ExifTags, Image
 
 from data_shards.errors import DescriptorError, LayoutError, RecipeError
 from evaluation.cli import query
-from evaluation.own_map.answers import read_truth
 from evaluation.own_map.ground import distance_m
-from evaluation.own_map.maps import Map
+from evaluation.own_map.maps import Map, open_map
 from tests.evaluation.own_map.conftest import (
+    Capture,
     MakePhoto,
     as_bands,
     asked,
     born,
+    gps,
     ground_picture,
     index_of,
     write_map,
+    write_truth,
 )
 
-Capture = pytest.CaptureFixture[str]
 SIDE = 120
 """Pixels of a tile of 60 m, and of a photograph."""
 
@@ -101,14 +98,6 @@ def test_what_the_camera_says_narrows_the_search(
     assert {round(tile["heading_deg"]) for tile in turned["tiles"]} <= {90, 270}
 
 
-def gps(lat: float, lon: float) -> Image.Exif:
-    exif = Image.Exif()
-    one = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    one[ExifTags.GPS.GPSLatitudeRef], one[ExifTags.GPS.GPSLatitude] = "N", (lat, 0.0, 0.0)
-    one[ExifTags.GPS.GPSLongitudeRef], one[ExifTags.GPS.GPSLongitude] = "W", (-lon, 0.0, 0.0)
-    return exif
-
-
 def test_only_tiles_around_a_place_are_looked_among(
     indexed: Path, the_map: Map, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -118,7 +107,13 @@ def test_only_tiles_around_a_place_are_looked_among(
     near = f"--near={corner[0]},{corner[1]}"
     for words in ((near,), ("--near", f"{corner[0]}, {corner[1]}"), ("--near", "photo")):
         (photo,) = asked(capsys, indexed, path, *words, "--within", "60")["photos"]
-        assert all(distance_m(tile["place"], corner)[0] <= 60 for tile in photo["tiles"])
+        for tile in photo["tiles"]:
+            assert distance_m(tile["place"], corner)[0] <= 60 + tile["footprint_m"] / 2
+    inside = the_map.ground.lat_lon([(200, 200)])[0].tolist()
+    (narrow,) = asked(capsys, indexed, path, f"--near={inside[0]},{inside[1]}", "--within", "1")[
+        "photos"
+    ]
+    assert narrow["tiles"], "a circle between the centres of tiles is on the map"
     (free,) = asked(capsys, indexed, path)["photos"]
     assert distance_m(free["tiles"][0]["place"], corner)[0] > 100, "GPS is not used unless asked"
 
@@ -132,135 +127,32 @@ def test_a_circle_off_the_map_is_refused_and_a_photo_that_lies_off_it_is_not_fou
         query([str(indexed), str(path), "--near", "-31,98"])
     (photo,) = asked(capsys, indexed, path, "--near", "photo", "--refine")["photos"]
     assert (photo["by"], photo["on_map"], photo["latitude"]) == ("nothing", False, None)
+    truth = write_truth(tmp_path / "t.csv", {"a": (31.0, -98.0)})
+    told = asked(capsys, indexed, path, "--near", "photo", "--truth", truth)["truth"]
+    assert "guessing" not in told, "there is no tile to guess"
 
 
-def write_truth(path: Path, places: dict[str, Any]) -> Path:
-    lines = [f"{name},{lat!r},{lon!r}" for name, (lat, lon) in places.items()]
-    path.write_text("\n".join(["photo,latitude,longitude", *lines]) + "\n")
-    return path
-
-
-def test_distances_from_the_truth_are_measured(
-    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+def test_what_cannot_be_used_is_said(
+    indexed: Path,
+    make_photo: MakePhoto,
+    tmp_path: Path,
+    capsys: Capture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    places = {
-        name: make_photo(photos / name, col=col, row=240)
-        for name, col in (("a.png", 180), ("b.png", 360), ("c.png", 420))
-    }
-    off = (places["b.png"][0] + 30 / 111_000, places["b.png"][1])
-    truth = write_truth(tmp_path / "t.csv", {"a": places["a.png"], "b.png": off})
-    told = asked(capsys, indexed, photos, "--truth", truth)
-    found = told["truth"]
-    assert (found["num_known"], found["num_unknown"], found["num_not_on_map"]) == (2, 1, 0)
-    off_m = [photo["distance_m"] for photo in told["photos"]]
-    assert off_m[0] < 1
-    assert off_m[1] == pytest.approx(30, abs=1)
-    assert off_m[2] is None
-    tiles = found["tiles"]
-    assert tiles["median_m"] == pytest.approx(np.median(off_m[:2]))
-    assert [tiles[f"within_{most}m"] for most in (10, 25, 50, 100)] == [0.5, 0.5, 1.0, 1.0]
-    assert tiles["sdm@1"] == pytest.approx((1 + math.exp(-5000 * 30 / 111_000)) / 2, abs=0.01)
-    # The second of three tiles weighs 2/3, by the truth of each photograph.
-    by_hand = []
-    for photo, place in zip(told["photos"], (places["a.png"], off), strict=False):
-        degrees = [math.dist(tile["place"], place) for tile in photo["tiles"][:3]]
-        parts = [w * math.exp(-5000 * d) for w, d in zip((1, 2 / 3, 1 / 3), degrees, strict=True)]
-        by_hand.append(sum(parts) / 2)
-    assert tiles["sdm@3"] == pytest.approx(np.mean(by_hand))
-    assert found["guessing"]["within_25m"] < 0.2
-    assert "prior" not in found
-    assert "answers" not in found, "nothing was matched"
-    near = ("--near", f"{off[0]},{off[1]}", "--within", 100, "--refine")
-    narrowed = asked(capsys, indexed, photos, "--truth", truth, *near)["truth"]
-    assert narrowed["prior"]["within_10m"] == 0.5, "it is the truth of one of both"
-    assert narrowed["guessing"]["median_m"] < found["guessing"]["median_m"]
-    assert narrowed["answers"]["median_m"] <= 16
-
-
-def test_rows_of_the_truth_tell_photographs_of_one_name_apart(tmp_path: Path) -> None:
-    photos = [tmp_path / name for name in ("f1/1.jpg", "f2/1.jpg", "place/2.jpg", "place/3.jpg")]
-    table = tmp_path / "t.csv"
-
-    def read(*lines: str) -> list[object]:
-        table.write_text("\n".join(lines))
-        truth = read_truth(table, photos)
-        return [truth.get(photo) for photo in photos]
-
-    others, place = "other.jpg,9,9", "place,3,4"
-    both = read("photo,latitude,longitude", "f1/1,1,2", "f2/1.jpg,2,3", place, others)
-    assert both == [(1, 2), (2, 3), (3, 4), (3, 4)]
-    assert read("lon,name,LAT,file", "2,a flight,1,f1/1.jpg") == [(1, 2), None, None, None]
-    for sentence, lines in {
-        "line 2: 2 photographs are called '1.jpg'; give more": ("photo,lat,lon", "1.jpg,1,2"),
-        "2.jpg stands there twice": ("photo,lat,lon", "2.jpg,1,2", "place/2,1,2"),
-        "longitude 'nan' is not a number": ("photo,lat,lon", "2.jpg,1,nan"),
-        "latitude '-98.1' is not a number of degrees": ("photo,lat,lon", "2.jpg,-98.1,30"),
-        "no column is called": ("title,lat,lon", "2.jpg,1,2"),
-    }.items():
-        with pytest.raises(LayoutError, match=sentence):
-            read(*lines)
-
-
-def test_files_for_other_programs_and_the_page_hold_what_was_found(
-    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
-) -> None:
-    place = make_photo(tmp_path / "a & b.png", col=180, row=240)
-    truth = write_truth(tmp_path / "t.csv", {"a & b.png": place})
-    forms = {form: tmp_path / f"out.{form}" for form in ("csv", "geojson", "kml", "html")}
-    words = [word for form, path in forms.items() for word in (f"--{form}", path)]
-    words += ["--panels", tmp_path / "panels"]
-    told = asked(capsys, indexed, tmp_path / "a & b.png", "--refine", "--truth", truth, *words)
-    (photo,) = told["photos"]
-    header, line = forms["csv"].read_text().splitlines()
-    assert dict(zip(header.split(","), line.split(","), strict=True))["latitude"] == str(
-        photo["latitude"]
-    )
-    features = json.loads(forms["geojson"].read_text())["features"]
-    kinds = [one["properties"]["what"] for one in features]
-    assert kinds == ["photo", "footprint", *["tile"] * len(photo["tiles"])]
-    assert features[0]["geometry"]["coordinates"] == [photo["longitude"], photo["latitude"]]
-    ring = features[1]["geometry"]["coordinates"][0]
-    assert (len(ring), ring[0]) == (5, ring[-1])
-    kml = ElementTree.fromstring(forms["kml"].read_text())
-    point = next(kml.iter("{http://www.opengis.net/kml/2.2}Point"))
-    assert point[0].text == f"{photo['longitude']},{photo['latitude']}"
-    page = forms["html"].read_text()
-    assert "a &amp; b.png" in page
-    assert page.count("data:image/jpeg") == 2, "the map and the panel"
-    (panel,) = (tmp_path / "panels").iterdir()
-    assert panel.name == "panel_1_a & b.jpg"
-    with Image.open(panel) as picture:
-        assert picture.width > 4 * picture.height, "the photograph and five tiles"
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
-    with pytest.raises(DescriptorError, match=r"out\.csv exists; give --overwrite"):
-        query([str(indexed), str(tmp_path), "--csv", str(forms["csv"])])
-    with pytest.raises(DescriptorError, match="panels exists; .* another place with --panels"):
-        query([str(indexed), str(tmp_path), "--panels", str(tmp_path / "panels")])
-    asked(capsys, indexed, tmp_path / "a & b.png", "--overwrite", *words)
-    assert "footprint</name>" not in forms["kml"].read_text(), "nothing was matched"
-    features = json.loads(forms["geojson"].read_text())["features"]
-    assert [one["properties"]["what"] for one in features] == ["photo", *kinds[2:]]
-
-
-def test_photographs_are_found_in_a_folder_of_tiles(
-    the_map: Map, weights: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
-) -> None:
-    folder, lines = tmp_path / "tiles", ["file,latitude,longitude,footprint_m"]
-    folder.mkdir()
-    for number, col in enumerate((100, 300, 500)):
-        lat, lon = make_photo(folder / f"{number}.png", col=col, row=240)
-        lines.append(f"{number}.png,{lat!r},{lon!r},60")
-    (folder / "tiles.csv").write_text("\n".join(lines))
-    assert index_of(folder, tmp_path / "index", weights) == 0
-    place = make_photo(tmp_path / "a.png", col=310, row=236, heading_deg=180)
-    page = tmp_path / "page.html"
-    words = (tmp_path / "index", tmp_path / "a.png", "--refine", "--html", page)
-    (photo,) = asked(capsys, *words)["photos"]
-    assert distance_m((photo["latitude"], photo["longitude"]), place)[0] < 0.5
-    assert page.read_text().count("data:image/jpeg") == 1, "a panel; there is no whole map"
+    make_photo(tmp_path / "plain.png", col=180, row=240)
+    asked(capsys, indexed, tmp_path / "plain.png", "--near", "photo")
+    assert "1 photographs have no GPS: they are looked for on the whole map" in caplog.text
+    pitch = b'<x drone-dji:GimbalPitchDegree="-15.0" drone-dji:RelativeAltitude="+80.0"/>'
+    make_photo(tmp_path / "oblique.jpg", col=180, row=240, xmp=pitch)
+    for words in (
+        (tmp_path / "plain.png", "--altitude-m", 50),
+        (tmp_path / "plain.png", "--altitude-m", 500, "--fov-deg", 80),
+        (tmp_path / "oblique.jpg", "--fov-deg", 70),
+    ):
+        caplog.clear()
+        (photo,) = asked(capsys, indexed, *words, "--top", 50)["photos"]
+        assert "1 photographs are looked for among tiles of every side" in caplog.text
+        assert {tile["footprint_m"] for tile in photo["tiles"]} == {60.0, 120.0}
 
 
 def test_what_cannot_be_asked_is_refused_in_a_sentence(
@@ -354,3 +246,8 @@ def test_a_map_far_from_north_is_searched_in_every_direction(
         (photo,) = asked(capsys, tmp_path / "index", path, "--refine")["photos"]
         assert photo["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
         assert photo["tiles"][0]["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
+        # A tile lies as the map does, not with north up.
+        ground = open_map(tif).ground
+        first = photo["tiles"][0]
+        middle, corner = ground.pixel([first["place"], first["corners"][0]])
+        assert corner - middle == pytest.approx([-60, -60], abs=1)
