@@ -14,9 +14,6 @@ Place = tuple[float, float]
 
 GEOD = Geod(ellps="WGS84")
 
-BASE_PIXELS = 64
-"""Pixels over which a map's scale is measured."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
@@ -40,29 +37,36 @@ class Ground:
         except ProjError:
             return False
 
-    def lat_lon(self, pixel_N2: npt.ArrayLike) -> Numbers:
-        """Return (latitude, longitude) in degrees [N, 2] of (column, row) [N, 2]."""
+    def xy(self, pixel_N2: npt.ArrayLike) -> Numbers:
+        """Return coordinates in its system [N, 2] of (column, row) [N, 2]."""
         column, row = np.atleast_2d(np.asarray(pixel_N2, dtype=np.float64)).T
         a, b, c, d, e, f = self.matrix
-        lon, lat = self._to_degrees.transform(a * column + b * row + c, d * column + e * row + f)
-        return np.column_stack([lat, lon])
+        return np.column_stack([a * column + b * row + c, d * column + e * row + f])
 
-    def pixel(self, lat_lon_N2: npt.ArrayLike) -> Numbers:
-        """Return (column, row) [N, 2] of (latitude, longitude) in degrees [N, 2]."""
-        lat, lon = np.atleast_2d(np.asarray(lat_lon_N2, dtype=np.float64)).T
-        x, y = self._to_degrees.transform(lon, lat, direction="INVERSE")
+    def pixel(self, xy_N2: Numbers) -> Numbers:
+        """Return (column, row) [N, 2] of coordinates in its system [N, 2]."""
         a, b, c, d, e, f = self.matrix
-        return np.linalg.solve([[a, b], [d, e]], np.vstack([x - c, y - f])).T
+        return np.asarray(np.linalg.solve([[a, b], [d, e]], (xy_N2 - (c, f)).T).T)
+
+    def lat_lon(self, pixel_N2: npt.ArrayLike) -> Numbers:
+        """Return (latitude, longitude) in degrees [N, 2] of (column, row) [N, 2].
+
+        Longitudes are -180 to below 180; what lies off the Earth is not a number.
+        """
+        lon, lat = self._to_degrees.transform(*self.xy(pixel_N2).T)
+        degrees = np.column_stack([lat, lon])
+        degrees[~np.isfinite(degrees)] = np.nan
+        degrees[:, 1] = (degrees[:, 1] + 180) % 360 - 180
+        return degrees
 
     def scale(self, column: float, row: float) -> tuple[float, float, float]:
         """Return metres on the ground per column and per row at a pixel, and where its top points.
 
         The last in degrees from north, clockwise: -180 to 180.
         """
-        right, up = (column + BASE_PIXELS, row), (column, row - BASE_PIXELS)
-        here, *there = self.lat_lon([(column, row), right, up])
-        (across_m, along_m) = distance_m(here, there) / BASE_PIXELS
-        top_deg, *_ = GEOD.inv(here[1], here[0], there[1][1], there[1][0])
+        here, right, below = self.lat_lon([(column, row), (column + 1, row), (column, row + 1)])
+        across_m, along_m = distance_m(here, [right, below])
+        top_deg, *_ = GEOD.inv(below[1], below[0], here[1], here[0])
         return float(across_m), float(along_m), float(top_deg)
 
 

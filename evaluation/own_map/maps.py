@@ -7,9 +7,9 @@ import hashlib
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, nan
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from rasterio.windows import Window
 from data_shards.config import Resampling as ImageResampling
 from data_shards.decode import DecodeError, Pixels, decode, resize
 from data_shards.errors import LayoutError
+from data_shards.layouts.coordinates import read_rows
 from data_shards.layouts.duplicates import file_stamp
+from data_shards.text_files import read_text
 from evaluation.own_map.ground import Ground, Numbers, ground_here
 
 Tiles = npt.NDArray[np.void]
@@ -59,8 +61,8 @@ FINER = 2
 """Tiles are read at up to so many times the size that the model wants, and resized from there as
 its images of training were."""
 
-ENDS_BYTES = 2**16
-"""By which a map is told from another of its name, size, time and place."""
+BLOCKS, LEAST_BLOCKS, BLOCK_BYTES = 256, 3, 4096
+"""Of all files and of each: by which a map is told from another of its size and place."""
 
 CACHE_BYTES = 2**28
 """Of decoded blocks that GDAL keeps: a row of tiles of most maps."""
@@ -95,20 +97,28 @@ class Map:
     bands: Bands | None
     """None for a picture whose place stands in a table."""
 
+    is_upside_down: bool = False
+    """Its file is mirrored, as those are that begin in the south: its rows count from the last."""
+
+    parts: tuple[Path, ...] = ()
+    """Maps of which it is a mosaic."""
+
     handles: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def tiles(self, footprint_m: float, *, overlap: float) -> Tiles:
         """Return the tiles of one footprint, row by row; none where the map is smaller.
 
         Metres are metres on the ground wherever a tile lies, and the last tiles of a row and of a
-        column end where the map ends.
+        column end where the map ends. Tiles whose middle is off the Earth are left out.
         """
         windows: list[tuple[int, int, int, int]] = []
         top, height, is_last = 0, 0, False
         while not is_last:
-            for middle in (top, top + height / 2):  # the second where the tile will lie
-                across_m, along_m, _ = self.ground.scale(self.width / 2, middle)
-                width, height = round(footprint_m / across_m), round(footprint_m / along_m)
+            for _ in range(2):  # the second where the tile will lie
+                middle = min(top, self.height - height) + height / 2
+                sides_m = self.ground.scale(self.width / 2, middle)[:2]
+                # Off the Earth nothing fits.
+                width, height = (round(footprint_m / max(1e-9, side_m)) for side_m in sides_m)
             if not (1 <= width <= self.width and 1 <= height <= self.height):
                 break
             is_last = top + height >= self.height
@@ -117,7 +127,8 @@ class Map:
             lefts = [*range(0, self.width - width, step), self.width - width]
             windows += [(left, top, width, height) for left in lefts]
             top += max(1, round(height * (1 - overlap)))
-        return self.tiles_at(windows, footprint_m)
+        tiles = self.tiles_at(windows, footprint_m)
+        return np.asarray(tiles[np.isfinite(tiles["place"]).all(axis=1)])
 
     def tiles_at(self, windows: Sequence[tuple[int, ...]], footprint_m: float) -> Tiles:
         """Return tiles of windows (column, row, width, height)."""
@@ -157,15 +168,17 @@ class Map:
     def around(self, window: Sequence[float], *, margin: float, side: int) -> tuple[Pixels, Ground]:
         """Return a part of the map, at most `side` pixels wide and high, and where it lies.
 
-        `margin` is the part of the window (column, row, width, height) that is added on each side,
-        as far as the map goes.
+        Its pixels are square on the ground. `margin` is the part of the window (column, row, width,
+        height) that is added on each side, as far as the map goes.
         """
         col, row, width, height = window
         left, top = max(0, round(col - margin * width)), max(0, round(row - margin * height))
         right = max(left + 1, min(self.width, round(col + (1 + margin) * width)))
         bottom = max(top + 1, min(self.height, round(row + (1 + margin) * height)))
-        coarser = max(1.0, max(right - left, bottom - top) / side)
-        size = (round((right - left) / coarser) or 1, round((bottom - top) / coarser) or 1)
+        across_m, along_m, _ = self.ground.scale((left + right) / 2, (top + bottom) / 2)
+        wide_m, high_m = (right - left) * across_m, (bottom - top) * along_m
+        pixel_m = max(across_m, along_m, wide_m / side, high_m / side)
+        size = (round(wide_m / pixel_m) or 1, round(high_m / pixel_m) or 1)
         pixels, _ = self.read((left, top, right - left, bottom - top), size)
         a, b, c, d, e, f = self.ground.matrix
         x, y = (right - left) / size[0], (bottom - top) / size[1]
@@ -177,7 +190,8 @@ class Map:
     ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
         """Return a window as RGB of a size (width, height), and where it shows ground.
 
-        Pure black and pure white count as nothing: so maps are filled that say it nowhere else.
+        The smallest and the largest number in all colours count as nothing, and what is no number:
+        so maps are filled that say it nowhere else.
 
         Raises:
             LayoutError: the file is damaged.
@@ -193,27 +207,27 @@ class Map:
                 self.handles.dataset = rasterio.open(self.path)
             dataset = self.handles.dataset
             wanted = [*bands.colours, *([bands.transparency] if bands.transparency else [])]
-            values = dataset.read(
-                wanted,
-                window=Window(*window),
-                out_shape=(len(wanted), *shape),
-                resampling=Resampling.average if bands.palette is None else Resampling.nearest,
-            )
-            mask: Any = 1
-            if bands.has_mask:
-                mask = dataset.dataset_mask(window=Window(*window), out_shape=shape)
+            left, top, width, height = window
+            top = self.height - top - height if self.is_upside_down else top
+            part = {"window": Window(left, top, width, height)}
+            way = Resampling.average if bands.palette is None else Resampling.nearest
+            values = dataset.read(wanted, out_shape=(len(wanted), *shape), resampling=way, **part)
+            shows = not bands.has_mask or dataset.dataset_mask(out_shape=shape, **part) > 0
+        if bands.transparency:
+            shows &= values[-1] > 0
         colours = values[: len(bands.colours)]
+        if bands.palette is not None:
+            colours = bands.palette[colours[0]].transpose(2, 0, 1)
+        darkest, palest = colours.min(axis=0), colours.max(axis=0)
+        most = np.iinfo(colours.dtype).max if colours.dtype.kind in "iu" else np.inf
+        shows &= (darkest < palest) | ((darkest != 0) & (darkest < most))  # nan is nowhere less
         if bands.levels:
             low, high = bands.levels
             colours = (colours.astype(np.float32) - low) * (255 / max(high - low, 1e-9))
             colours = np.nan_to_num(colours).clip(0, 255).astype(np.uint8)
-        pixels = np.ascontiguousarray(np.broadcast_to(colours, (3, *shape)).transpose(1, 2, 0))
-        if bands.palette is not None:
-            pixels = bands.palette[pixels[..., 0]]
-        fill = cv2.inRange(pixels, (0, 0, 0), (0, 0, 0)) | cv2.inRange(
-            pixels, (255,) * 3, (255,) * 3
-        )
-        return pixels, (fill == 0) & (mask > 0) & (values[-1] > 0 if bands.transparency else True)
+        pixels = np.broadcast_to(colours, (3, *shape)).transpose(1, 2, 0)
+        down = slice(None, None, -1 if self.is_upside_down else 1)
+        return np.ascontiguousarray(pixels[down]), shows[down]
 
 
 @contextmanager
@@ -226,9 +240,8 @@ def told_as_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (RasterioError, OSError, DecodeError) as error:
-        raise LayoutError(
-            f"{path} cannot be read as a map ({' '.join(str(error).split())}); give {MAPS}"
-        ) from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise LayoutError(f"{path} cannot be read as a map ({reason}); give {MAPS}") from error
 
 
 def open_map(path: Path) -> Map:
@@ -241,21 +254,30 @@ def open_map(path: Path) -> Map:
     with told_as_damage(path), warnings.catch_warnings():
         warnings.simplefilter("error", NotGeoreferencedWarning)
         file_stamp(path)  # a pipe would never end
-        try:
+        with suppress(NotGeoreferencedWarning):
             dataset = rasterio.open(path)
-        except NotGeoreferencedWarning:
-            pass
     ground = None
     if dataset is not None and dataset.crs is not None:
-        ground = Ground(crs=dataset.crs.to_wkt(), matrix=tuple(dataset.transform)[:6])
+        a, b, c, d, e, f = tuple(dataset.transform)[:6]
+        if is_upside_down := a * e > b * d:
+            b, c, e, f = -b, c + b * dataset.height, -e, f + e * dataset.height
+        ground = Ground(crs=dataset.crs.to_wkt(), matrix=(a, b, c, d, e, f))
     if ground is None or not ground.leads_to_degrees:
         raise LayoutError(
             f"{path} has no coordinate system of the Earth, so nothing on it has a place; give "
             f"{MAPS}"
         )
     with told_as_damage(path), dataset:
-        size = {"width": dataset.width, "height": dataset.height}
-        return Map(path=path, ground=ground, bands=_bands_of(dataset), **size)
+        files = [one for one in map(Path, dataset.files) if one.suffix.lower() in SUFFIXES]
+        return Map(
+            path=path,
+            width=dataset.width,
+            height=dataset.height,
+            ground=ground,
+            bands=_bands_of(dataset),
+            is_upside_down=is_upside_down,
+            parts=tuple(one.resolve() for one in files if one.is_file() and not one.samefile(path)),
+        )
 
 
 def _bands_of(dataset: Any) -> Bands:
@@ -307,8 +329,7 @@ class Source:
     def tiles(self, footprints_m: Sequence[float], *, overlap: float) -> Tiles:
         """Return all tiles, those of one footprint after the other."""
         if not self.footprints_m:
-            parts = [self.maps[0].tiles(side, overlap=overlap) for side in footprints_m]
-            return np.concatenate(parts)
+            return np.concatenate([self.maps[0].tiles(m, overlap=overlap) for m in footprints_m])
         wholes = [(one, (0, 0, one.width, one.height)) for one in self.maps]
         sides = zip(wholes, self.footprints_m, strict=True)
         tiles = np.concatenate([one.tiles_at([window], side) for (one, window), side in sides])
@@ -324,46 +345,55 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
     Raises:
         LayoutError: there is no map, it cannot be read, or has no place.
     """
-    table = path / TILES_CSV
-    if not table.is_file():
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        files = [one for one in inside if one == path or one.suffix.lower() in SUFFIXES]
-        if not files:
-            raise LayoutError(f"{path} holds no map ({', '.join(SUFFIXES)}); give {MAPS}")
-        opened = [open_map(one) for one in files]
-        return [Source(path=one.path, maps=(one,), key=_key(one)) for one in opened]
-    maps, footprints = [], []
-    with told_as_damage(table), table.open(newline="", encoding="utf-8-sig") as file:
-        for line, cells in enumerate(csv.DictReader(file), start=2):
-            try:
-                place = float(cells["latitude"]), float(cells["longitude"])
-                footprints.append(float(cells.get("footprint_m") or footprint_m))
-                picture = path / cells["file"]
-                if not (abs(place[0]) <= 90 and abs(place[1]) <= 180 and 0 < footprints[-1] < inf):
-                    raise ValueError("out of bounds")
-            except (KeyError, TypeError, ValueError) as error:
-                raise LayoutError(
-                    f"{table}, line {line} is not {COLUMNS} in degrees and metres; correct it"
-                ) from error
-            with told_as_damage(picture):
-                file_stamp(picture)  # a pipe would never end
-                with Image.open(picture) as image:
-                    width, height = image.size
-            ground = ground_here(place, footprint_m=footprints[-1], width=width, height=height)
-            maps.append(Map(path=picture, ground=ground, bands=None, width=width, height=height))
+    if (path / TILES_CSV).is_file():
+        return [_open_tiles(path, footprint_m=footprint_m)]
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [one for one in inside if one == path or one.suffix.lower() in SUFFIXES]
+    if not files:
+        raise LayoutError(f"{path} holds no map ({', '.join(SUFFIXES)}); give {MAPS}")
+    opened: list[Map] = []
+    for one in sorted(files, key=lambda file: file.suffix.lower() != ".vrt"):
+        if all(one.resolve() not in mosaic.parts for mosaic in opened):
+            opened.append(open_map(one))
+    return [Source(path=one.path, maps=(one,), key=_key(one)) for one in opened]
+
+
+def _open_tiles(path: Path, *, footprint_m: float) -> Source:
+    maps, footprints, table = [], [], path / TILES_CSV
+    rows = list(read_rows(table))
+    reader = csv.DictReader(read_text(table).lower().splitlines(), skipinitialspace=True)
+    footprint_of = dict((reader.line_num, cells.get("footprint_m")) for cells in reader)
+    for line, _, name, at in rows:
+        text, picture = footprint_of[line] or footprint_m, path / name
+        footprints.append(nan)
+        with suppress(ValueError):
+            footprints[-1] = float(text)
+        if not 0 < footprints[-1] < inf:
+            raise LayoutError(
+                f"{table}, line {line}: footprint_m {text!r} is not a number of metres; correct it"
+            )
+        with told_as_damage(picture):
+            file_stamp(picture)  # a pipe would never end
+            with Image.open(picture) as image:
+                width, height = image.size
+        place = at.lat or 0.0, at.lon or 0.0
+        ground = ground_here(place, footprint_m=footprints[-1], width=width, height=height)
+        maps.append(Map(path=picture, ground=ground, bands=None, width=width, height=height))
     if not maps:
         raise LayoutError(f"{table} names no tile; give lines of {COLUMNS}")
-    return [Source(path=path, maps=tuple(maps), key=_key(*maps), footprints_m=tuple(footprints))]
+    return Source(path=path, maps=tuple(maps), key=_key(*maps), footprints_m=tuple(footprints))
 
 
 def _key(*maps: Map) -> str:
-    """Digest names, sizes, times, places, and how the first file begins and ends."""
-    told = hashlib.sha256()
-    for one in maps:
-        size, changed_ns, _ = file_stamp(one.path)
-        told.update(repr((one.path.name, size, changed_ns, one.ground)).encode())
-    with maps[0].path.open("rb") as file:
-        told.update(file.read(ENDS_BYTES))
-        file.seek(-min(ENDS_BYTES, file.seek(0, SEEK_END)), SEEK_END)
-        told.update(file.read())
+    """Digest places, sizes, and blocks from the beginning to the end of files."""
+    told = hashlib.sha256(repr([one.ground for one in maps]).encode())
+    files = [file for one in maps for file in (one.path, *one.parts)]
+    count = max(LEAST_BLOCKS, BLOCKS // len(files))
+    for path in files:
+        with told_as_damage(path), path.open("rb") as file:
+            size = file.seek(0, SEEK_END)
+            told.update(f"{size} ".encode())
+            for start in np.linspace(0, max(0, size - BLOCK_BYTES), count, dtype=np.int64):
+                file.seek(start)
+                told.update(file.read(BLOCK_BYTES))
     return told.hexdigest()

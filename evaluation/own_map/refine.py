@@ -88,8 +88,8 @@ class Match:
     """What its confidence is told from: of the place where it was first found."""
 
     error_m: float
-    """The centre stays within so many metres in 95 % of the times when the pairs are drawn again;
-    the error of the map itself is not in it."""
+    """The true centre is within so many metres with 95 %, as pairs drawn again put it, each time as
+    far off as one of them is; the error of the map itself is not in it."""
 
 
 class Features:
@@ -103,14 +103,14 @@ class Features:
         size = (round(pixels.shape[1] * shrink), round(pixels.shape[0] * shrink))
         shown = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         gray = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
-        found, descriptors = cv2.SIFT.create(FEATURES).detectAndCompute(gray, None)
+        sift = cv2.SIFT.create(FEATURES, enable_precise_upscale=True)
+        found, descriptors = sift.detectAndCompute(gray, None)
         self.descriptors: Any = None if descriptors is None else descriptors.astype(np.uint8)
         self.points = np.array([one.pt for one in found], dtype=np.float32).reshape(-1, 2)
-        self.size = size
-        width, height = self.size[0] - 1, self.size[1] - 1
-        self.outline: Points = np.array(
-            [(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32
-        )
+        self.size = width, height = size
+        corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32)
+        self.outline: Points = corners - 0.5
+        """Counted as features are: from the middle of the first pixel."""
 
 
 def match_best(photo: Pixels, windows: Sequence[tuple[Map, Any]]) -> Match | None:
@@ -133,7 +133,7 @@ def match_best(photo: Pixels, windows: Sequence[tuple[Map, Any]]) -> Match | Non
         return None
     first, ground, one = max(found, key=lambda each: len(each[0].source))
     # Once more where it lies, as fine as the map is.
-    corners = one.ground.pixel(ground.lat_lon(_moved(first.matrix, seen.outline) + 0.5))
+    corners = one.ground.pixel(ground.xy(_moved(first.matrix, seen.outline) + 0.5))
     window = [*corners.min(axis=0), *np.ptp(corners, axis=0)]
     pixels, finer = one.around(window, margin=LAST_MARGIN, side=LAST_SIDE)
     again = agreement_of(seen, Features(pixels, side=LAST_SIDE))
@@ -182,7 +182,7 @@ def _placed(photo: Features, agreement: Agreement, ground: Ground, *, evidence: 
     degrees = ground.lat_lon(moved)
     centre = (float(degrees[0, 0]), float(degrees[0, 1]))
     east, north = in_metres(degrees[1], around=centre)[0]
-    random, drawn = np.random.default_rng(0), []
+    off, random, drawn = target - _moved(matrix, source), np.random.default_rng(0), []
     for _ in range(DRAWN_AGAIN):
         chosen = random.integers(0, len(source), len(source))
         other: Any
@@ -191,7 +191,7 @@ def _placed(photo: Features, agreement: Agreement, ground: Ground, *, evidence: 
         else:
             flat, _ = cv2.estimateAffinePartial2D(source[chosen], target[chosen])
             other = None if flat is None else np.vstack([flat, (0, 0, 1)])
-        drawn += [_moved(other, middle)[0] + 0.5] if other is not None else []
+        drawn += [_moved(other, middle)[0] + off[chosen[0]] + 0.5] if other is not None else []
     metres = np.linalg.norm(in_metres(ground.lat_lon(drawn), around=centre), axis=1)
     return Match(
         centre=centre,

@@ -186,7 +186,7 @@ def test_a_map_that_is_too_small_is_left_out_and_stops_no_other(
 ) -> None:
     sheets = tmp_path / "sheets"
     for name, width in {"a": 200, "b_sliver": 30, "c": 200}.items():
-        write_map(sheets / f"{name}.tif", as_bands(ground_picture(width, 200, seed=width)))
+        write_map(sheets / f"{name}.tif", as_bands(ground_picture(width, 200, seed=ord(name[0]))))
     words = {"footprint-m": 40}
     with caplog.at_level(logging.INFO):
         assert index_of(sheets, tmp_path / "index", weights, **words) == 0

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 
 from data_shards.decode import resize
 from data_shards.errors import LayoutError
@@ -52,8 +54,58 @@ def test_a_tile_has_its_footprint_on_the_ground(tmp_path: Path, crs: str, transf
 
 def test_pixels_come_back_from_degrees(the_map: Map) -> None:
     pixels = np.array([(0, 0), (17.5, 400), (600, 480)])
-    back = the_map.ground.pixel(the_map.ground.lat_lon(pixels))
+    back = the_map.ground.pixel(the_map.ground.xy(pixels))
     assert np.allclose(back, pixels, atol=1e-4)
+
+
+@pytest.mark.parametrize("transform", [from_origin(587_500, 3_338_300, 0.5, 0.5), TURNED])
+def test_a_map_that_begins_in_the_south_is_no_mirror_image(tmp_path: Path, transform: Any) -> None:
+    picture = PICTURE.copy()
+    picture[:90, 30:] = 0
+    bands, profile = as_bands(picture), {"transform": transform, "nodata": 0}
+    north = open_map(write_map(tmp_path / "n.tif", bands, **profile))
+    profile["transform"] = transform @ Affine.translation(0, 260) @ Affine.scale(1, -1)
+    south = open_map(write_map(tmp_path / "s.tif", bands[:, ::-1], **profile))
+    assert np.allclose(south.ground.lat_lon([(9, 40)]), north.ground.lat_lon([(9, 40)]), atol=1e-12)
+    both = zip(*(each.read((20, 30, 100, 90), (50, 30)) for each in (south, north)), strict=True)
+    assert all(np.array_equal(one, other) for one, other in both)
+    one, other = (each.around((60, 70, 90, 50), margin=0.5, side=90) for each in (south, north))
+    assert np.array_equal(one[0], other[0])
+    assert np.allclose(one[1].matrix, other[1].matrix)
+
+
+def test_windows_have_square_pixels_on_the_ground_where_degrees_are_not(tmp_path: Path) -> None:
+    at = from_origin(20, 65, HALF_DEGREE_PIXELS, HALF_DEGREE_PIXELS)
+    one = open_map(write_map(tmp_path / "a.tif", as_bands(PICTURE), crs="EPSG:4326", transform=at))
+    for side in (50, 1000):
+        pixels, ground = one.around((50, 50, 100, 100), margin=0.5, side=side)
+        across_m, along_m, _ = ground.scale(10, 10)
+        assert across_m == pytest.approx(along_m, rel=0.03)
+        centre = ground.lat_lon(np.array(pixels.shape[1::-1]) / 2)
+        assert distance_m(centre, one.ground.lat_lon((100, 100)))[0] < 0.01
+        assert max(pixels.shape) == min(side, 200)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32601"])
+def test_longitudes_end_where_the_day_begins(tmp_path: Path, crs: str) -> None:
+    degrees, metres = from_origin(179.9995, 0.5, 4e-6, 4e-6), from_origin(166_000, 55_000, 0.5, 0.5)
+    at = degrees if crs == "EPSG:4326" else metres
+    one = open_map(write_map(tmp_path / "a.tif", as_bands(PICTURE), crs=crs, transform=at))
+    longitudes = one.tiles(40, overlap=0.5)["place"][:, 1]
+    assert longitudes.min() < -179.9
+    assert 179.9 < longitudes.max() < 180
+
+
+def test_tiles_off_the_earth_are_left_out(tmp_path: Path) -> None:
+    at = from_origin(-17_200_000, 8_600_000, 1e5, 1e5)
+    world = as_bands(ground_picture(344, 172))
+    one = open_map(write_map(tmp_path / "a.tif", world, crs="ESRI:54030", transform=at))
+    tiles = one.tiles(2e6, overlap=0.5)
+    assert len(tiles) > 100
+    assert np.isfinite(tiles["place"]).all()
+    above = at @ Affine.translation(0, -999)
+    off = open_map(write_map(tmp_path / "b.tif", world, crs="ESRI:54030", transform=above))
+    assert not len(off.tiles(2e6, overlap=0.5))
 
 
 def test_tiles_cover_the_map_to_its_edges(the_map: Map) -> None:
@@ -159,6 +211,16 @@ def test_ground_is_told_from_nothing(tmp_path: Path, bands: np.ndarray, profile:
     assert pixels[:, 130:].std() > 20, "levels of any depth become a picture"
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32])
+def test_pale_and_dark_ground_of_many_levels_is_ground(tmp_path: Path, kind: Any) -> None:
+    bands = as_bands(PICTURE).astype(kind) * 4 + 40
+    bands[:, :30, :30], bands[:, -30:, -30:] = 3000, 5
+    bands[:, :30, -30:] = np.iinfo(kind).max if kind != np.float32 else np.nan
+    _, shows = open_map(write_map(tmp_path / "a.tif", bands)).read((0, 0, 300, 260), (300, 260))
+    assert not shows[:30, -30:].any()
+    assert shows.sum() == 300 * 260 - 30 * 30
+
+
 def test_a_fourth_band_of_values_is_no_transparency(tmp_path: Path) -> None:
     infrared = np.concatenate([as_bands(PICTURE), as_bands(PICTURE)[:1] // 2])
     one = open_map(write_map(tmp_path / "a.tif", infrared, **MORE))
@@ -193,11 +255,14 @@ def test_mbtiles_are_a_map(tmp_path: Path) -> None:
     assert distance_m(tiles["place"][0], here["place"][0])[0] < 60
 
 
-def test_a_folder_of_tiles_has_their_places(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "header", ["file,latitude,longitude,footprint_m", "Filename, Lat, Lon, Footprint_M"]
+)
+def test_a_folder_of_tiles_has_their_places(tmp_path: Path, header: str) -> None:
     for name in ("a.jpg", "b.png"):
         Image.fromarray(PICTURE[:100, :100]).save(tmp_path / name)
-    lines = "file,latitude,longitude,footprint_m\na.jpg,30.1,-98.2,50\nb.png,-30.2,98.1,\n"
-    (tmp_path / "tiles.csv").write_text(lines)
+    lines = f"{header}\na.jpg,30.1,-98.2,50\n,,,\n\nb.png,-30.2,98.1,\n"
+    (tmp_path / "tiles.csv").write_text(lines, encoding="utf-8-sig")
     (source,) = open_sources(tmp_path, footprint_m=70)
     tiles = source.tiles((70,), overlap=0.5)
     assert tiles["footprint_m"].tolist() == [50, 70]
@@ -213,6 +278,35 @@ def test_a_folder_of_maps_is_each_of_them(tmp_path: Path) -> None:
         write_map(tmp_path / name, as_bands(PICTURE))
     (tmp_path / "notes.txt").write_text("not a map")
     assert [one.path.name for one in open_sources(tmp_path, footprint_m=40)] == ["a.tif", "b.tif"]
+
+
+def test_a_copy_is_the_same_map_and_an_edited_one_is_another(tmp_path: Path) -> None:
+    def key(path: Path) -> str:
+        return open_sources(path, footprint_m=40)[0].key
+
+    one = write_map(tmp_path / "a.tif", as_bands(ground_picture(900, 900)))
+    other = Path(copyfile(one, tmp_path / "b.tif"))
+    os.utime(other, ns=(0, 10**18))
+    assert key(other) == key(one)
+    field = Window(300, 300, 300, 300)
+    with rasterio.open(other, "r+") as file:
+        file.write(255 - file.read(window=field), window=field)
+    assert other.stat().st_size == one.stat().st_size
+    assert key(other) != key(one)
+
+
+def test_maps_of_a_mosaic_are_not_opened_again(tmp_path: Path) -> None:
+    part = write_map(tmp_path / "part.tif", as_bands(PICTURE))
+    write_map(tmp_path / "other.tif", as_bands(PICTURE))
+    copy(part, tmp_path / "whole.vrt", driver="VRT")
+    opened = open_sources(tmp_path, footprint_m=40)
+    assert [one.path.name for one in opened] == ["whole.vrt", "other.tif"]
+    write_map(part, 255 - as_bands(PICTURE))
+    assert open_sources(tmp_path, footprint_m=40)[0].key != opened[0].key
+    assert open_sources(part, footprint_m=40)[0].path == part, "who asks for it gets it"
+    part.unlink()
+    with pytest.raises(LayoutError, match=r"whole\.vrt cannot be read as a map \(.*part\.tif"):
+        opened[0].maps[0].read((0, 0, 9, 9), (9, 9))
 
 
 def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -239,11 +333,10 @@ def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        ("a.jpg,north,3,9", r"tiles\.csv, line 2 is not file,latitude"),
-        ("a.jpg,-98.1,30.2,9", "line 2 is not"),
-        ("a.jpg,nan,3,9", "line 2 is not"),
-        ("a.jpg,1,180.5,9", "line 2 is not"),
-        *((f"a.jpg,1,2,{side}", "line 2 is not") for side in ("0", "-5", "nan", "inf")),
+        ("a.jpg,north,3,9", r"tiles\.csv, line 2: latitude 'north' is not a number of degrees"),
+        ("a.jpg,-98.1,30.2,9", "line 2: latitude '-98.1' is not"),
+        ("a.jpg,1,180.5,9", "line 2: longitude '180.5' is not"),
+        *((f"a.jpg,1,2,{side}", f"line 2: footprint_m '{side}' is") for side in ("0", "inf", "x")),
         ("", "names no tile"),
         ("pipe.jpg,1,2,9", "it is no plain file"),
     ],
@@ -255,6 +348,9 @@ def test_a_line_of_tiles_that_says_no_place_is_refused(
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "tiles.csv").write_text(f"file,latitude,longitude,footprint_m\n{lines}")
     with pytest.raises(LayoutError, match=sentence):
+        open_sources(tmp_path, footprint_m=40)
+    (tmp_path / "tiles.csv").write_text("file,north,east,footprint_m\na.jpg,1,2,9\n")
+    with pytest.raises(LayoutError, match=r"tiles\.csv, line 1: no column is called latitude"):
         open_sources(tmp_path, footprint_m=40)
 
 
