@@ -170,11 +170,13 @@ def _few_views(results: Sequence[Result]) -> list[str]:
 
 def terminal(report: Report) -> Group:
     """Return the table for a terminal of `WIDTH` characters."""
-    found = sections(report)
-    rows = [row for of_section in found.values() for row in of_section]
-    cells = {id(row): [cell.replace(" ± ", "±") for cell in row.cells] for row in rows}
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells.values(), strict=True)]
-    room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), max(len(row.label) for row in rows))
+    found = {
+        title: [[row.label, *(cell.replace(" ± ", "±") for cell in row.cells)] for row in rows]
+        for title, rows in sections(report).items()
+    }
+    lines = [["", *COLUMNS], *sum(found.values(), [])]
+    longest, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), longest)
 
     def table(lines: Sequence[Sequence[str]], style: str = "") -> Table:
         shown = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
@@ -188,11 +190,10 @@ def terminal(report: Report) -> Group:
     shown: list[Text | Table] = [
         Text(f"{whose(report)} (percent)", style="bold"),
         Text(),
-        table([["", *COLUMNS]], "dim"),
+        table(lines[:1], "dim"),
     ]
     for title, of_section in found.items():
-        shown.append(Text(title, style="bold"))
-        shown += [table([[row.label, *cells[id(row)]] for row in of_section]), Text()]
+        shown += [Text(title, style="bold"), table(of_section), Text()]
     return Group(*shown, *(Text(note, style="dim") for note in notes(report)))
 
 
