@@ -1,6 +1,7 @@
 """A report as a table: for the terminal, for Markdown, for LaTeX. Percent with two decimals."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -278,27 +279,21 @@ def _rows(kind: str, results: Sequence[Result]) -> Iterator[Row]:
 
 def _counts(results: Sequence[Result]) -> list[str]:
     """Return how much was searched in each direction, at each altitude only where they differ."""
-
-    def texts(*, with_altitude: bool) -> list[str]:
-        return list(
-            dict.fromkeys(
-                f"{result.title}{f', {result.altitude_m} m' if with_altitude else ''}: "
-                f"{result.metrics['num_queries']:,.0f} queries, "
-                f"{result.metrics['num_gallery']:,.0f} gallery images"
-                for result in results
-            )
+    for with_altitude in (False, True):
+        counts = dict.fromkeys(
+            f"{result.title}{f', {result.altitude_m} m' if with_altitude else ''}: "
+            f"{result.metrics['num_queries']:,.0f} queries, "
+            f"{result.metrics['num_gallery']:,.0f} gallery images"
+            for result in results
         )
-
-    counts = texts(with_altitude=False)
-    is_equal = len(counts) == len({result.title for result in results})
-    return counts if is_equal else texts(with_altitude=True)
+        if len(counts) == len({result.title for result in results}):
+            break
+    return list(counts)
 
 
 def plain(text: str) -> str:
     """Return text that Markdown prints as it stands."""
-    for sign in "\\|*_`":
-        text = text.replace(sign, "\\" + sign)
-    return text
+    return re.sub(r"([\\|*_`])", r"\\\1", text)
 
 
 def short(number: float) -> str:
