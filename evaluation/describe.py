@@ -138,13 +138,14 @@ def _together(
 ) -> Tensor:
     """Bring the descriptors of all ranks together, in the order of `wanted` [N, D]."""
     # A rank without images knows no width, so its part is left out by its length.
-    gathered = [part for part in gather_arrays(np.concatenate(parts or [_NOTHING])) if len(part)]
+    gathered = [
+        part
+        for part in gather_arrays(np.concatenate(parts or [np.empty((0, 1), np.float32)]))
+        if len(part)
+    ]
     rows = np.concatenate([_dealt(wanted, batch_size, to=number) for number in range(world_size())])
     descriptors = np.concatenate(gathered)
     order = np.argsort(rows)
     is_each_once = len(descriptors) == len(wanted) and np.array_equal(rows[order], wanted)
     assert is_each_once, "every image is described exactly once"
     return torch.from_numpy(descriptors[order])
-
-
-_NOTHING = np.empty((0, 1), dtype=np.float32)

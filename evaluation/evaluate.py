@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
 from data_shards.errors import DescriptorError
 from data_shards.manifest import write_text_aside
@@ -18,7 +17,6 @@ from data_shards.progress import show_progress
 from data_shards.shards import RowNumbers
 from distill.collectives import broadcast_object, rank, wait_for_slow_ranks, world_size
 from distill.mlflow_runs import read_lines
-from distill.models import RetrievalModel
 from distill.run_folder import RunPaths
 from distill.tracking import continue_run
 from evaluation.conditions import Condition
@@ -125,23 +123,11 @@ def _refuse_unfit_outputs(inputs: EvaluationInputs) -> None:
         raise DescriptorError(problem)
 
 
-class _AsAsked(nn.Module):
-    """A model that describes as this evaluation does: with the mirrored image, or without."""
-
-    def __init__(self, model: RetrievalModel, *, flip: bool) -> None:
-        super().__init__()
-        self.model, self.flip = model, flip
-
-    def describe(self, images_BCHW: Tensor) -> Tensor:
-        """Return unit descriptors [B, D]."""
-        return self.model.describe(images_BCHW, flip=self.flip)
-
-
 def _counted_cost(inputs: EvaluationInputs) -> Cost:
     """Count parameters and operations of one description, the mirrored image's included."""
     size = inputs.image_size
     try:
-        return cost(_AsAsked(inputs.loaded.model, flip=inputs.config.flip), image_size=size)
+        return cost(inputs.loaded.model, image_size=size, flip=inputs.config.flip)
     except RuntimeError as error:
         raise DescriptorError(
             f"{inputs.loaded.path} cannot describe images of {size} x {size} px "
@@ -250,7 +236,7 @@ def _report(
     distances = {
         name: distance_to_truth(found, shards) for name, found in searched.retrievals.items()
     }
-    as_asked = _AsAsked(loaded.model, flip=inputs.config.flip)
+    size, flip = inputs.image_size, inputs.config.flip
     batch_sizes = sorted({1, inputs.config.batch_size}) if inputs.config.measure_speed else []
     return Report(
         name=loaded.name,
@@ -264,11 +250,11 @@ def _report(
         results=searched.results,
         cost=counted,
         speed=tuple(
-            measure_speed(as_asked, image_size=inputs.image_size, batch_size=batch_size)
+            measure_speed(loaded.model, image_size=size, batch_size=batch_size, flip=flip)
             for batch_size in batch_sizes
         ),
         gallery_network=gallery.as_gallery_network() if gallery else None,
-        image_size=inputs.image_size,
+        image_size=size,
         descriptor_width=described.descriptors.descriptor_ND.shape[1],
         distances={name: found.numbers() for name, found in distances.items() if found},
         height_note=height_note(shards.manifest.layout, shards.main.images),

@@ -5,7 +5,7 @@
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 KEYS = ("query_f", "query_label", "gallery_f", "gallery_label")
-NAME_KEYS = {
-    "query": ("query_name", "query_path"),
-    "gallery": ("gallery_name", "gallery_path"),
-}
+NAME_KEYS = {side: (f"{side}_name", f"{side}_path") for side in ("query", "gallery")}
 """Optional: one name per image, else the path that `pytorch_result.mat` keeps."""
 
 SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
@@ -118,7 +115,8 @@ def _features(path: Path, arrays: Mapping[str, Array], named: Sequence[str]) -> 
     for side, one in (("query", query), ("gallery", gallery)):
         bad = [
             ~block.isfinite().all(dim=1) | (block == 0).all(dim=1)
-            for block in map(one.read, row_blocks(counts[side]))
+            for begin in range(0, counts[side], ROWS_AT_ONCE)
+            for block in [one.read(slice(begin, begin + ROWS_AT_ONCE))]
         ]
         if len(found := torch.cat(bad).nonzero().flatten()):
             raise DescriptorError(
@@ -174,12 +172,6 @@ def _names(path: Path, arrays: Mapping[str, Array], side: str, *, count: int) ->
 
 def _unfit(path: Path, key: str, array: Array, wanted: str) -> DescriptorError:
     return DescriptorError(f"{path}: {key} holds {array.dtype} {list(array.shape)}; save {wanted}")
-
-
-def row_blocks(length: int) -> Iterator[slice]:
-    """Yield consecutive rows, as many as are looked at at once."""
-    for begin in range(0, length, ROWS_AT_ONCE):
-        yield slice(begin, begin + ROWS_AT_ONCE)
 
 
 def name_of(text: str) -> str:

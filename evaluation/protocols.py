@@ -115,11 +115,6 @@ class Search:
     gallery_rows: RowNumbers
     gallery: Gallery = "full"
 
-    def has_answers(self, images: ImageTable) -> bool:
-        """Whether a query's place is in the gallery: those of a challenge have secret answers."""
-        asked = images.place[self.query_rows]
-        return bool(np.isin(asked, images.place[self.gallery_rows]).any())
-
     @property
     def has_drone_views(self) -> bool:
         """Whether drone images stand on one side and satellite tiles on the other."""
@@ -137,7 +132,7 @@ class Searches:
 
     found: tuple[Search, ...]
     answered: tuple[Search, ...]
-    """Those of them whose answers are known."""
+    """Those of them whose answers are known: a challenge keeps its own secret."""
 
     absent: tuple[Protocol, ...]
 
@@ -186,9 +181,10 @@ def find_searches(shards: JoinedShards) -> Searches:
         for protocol, (query_rows, gallery_rows) in rows.items()
         if is_there[protocol]
     ]
+    answered = [one for one in searches if len(one.without_distractors(shards.images).gallery_rows)]
     return Searches(
         found=tuple(searches),
-        answered=tuple(search for search in searches if search.has_answers(shards.images)),
+        answered=tuple(answered),
         absent=tuple(protocol for protocol in rows if not is_there[protocol]),
     )
 

@@ -177,8 +177,7 @@ class Distances:
         """
         shares = {f"within_{metres}m": self.share_within(metres) for metres in WITHIN_M}
         guessed = self.guessing_M[np.searchsorted(GUESSED_M, WITHIN_M)].tolist()
-        names = [f"guessing_within_{metres}m" for metres in WITHIN_M]
-        shares |= dict(zip(names, guessed, strict=True))
+        shares |= {f"guessing_{name}": share for name, share in zip(shares, guessed, strict=True)}
         median = float(np.median(self.metres_N))
         if np.isfinite(median):
             shares["median_m"] = median

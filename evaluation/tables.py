@@ -1,6 +1,7 @@
 """A report as a table: for the terminal, for Markdown, for LaTeX. Percent with two decimals."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -170,11 +171,13 @@ def _few_views(results: Sequence[Result]) -> list[str]:
 
 def terminal(report: Report) -> Group:
     """Return the table for a terminal of `WIDTH` characters."""
-    found = sections(report)
-    rows = [row for of_section in found.values() for row in of_section]
-    cells = {id(row): [cell.replace(" ± ", "±") for cell in row.cells] for row in rows}
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells.values(), strict=True)]
-    room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), max(len(row.label) for row in rows))
+    found = {
+        title: [[row.label, *(cell.replace(" ± ", "±") for cell in row.cells)] for row in rows]
+        for title, rows in sections(report).items()
+    }
+    lines = [["", *COLUMNS], *sum(found.values(), [])]
+    longest, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    room = min(WIDTH - 2 - sum(widths) - 2 * len(widths), longest)
 
     def table(lines: Sequence[Sequence[str]], style: str = "") -> Table:
         shown = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
@@ -188,11 +191,10 @@ def terminal(report: Report) -> Group:
     shown: list[Text | Table] = [
         Text(f"{whose(report)} (percent)", style="bold"),
         Text(),
-        table([["", *COLUMNS]], "dim"),
+        table(lines[:1], "dim"),
     ]
     for title, of_section in found.items():
-        shown.append(Text(title, style="bold"))
-        shown += [table([[row.label, *cells[id(row)]] for row in of_section]), Text()]
+        shown += [Text(title, style="bold"), table(of_section), Text()]
     return Group(*shown, *(Text(note, style="dim") for note in notes(report)))
 
 
@@ -277,27 +279,21 @@ def _rows(kind: str, results: Sequence[Result]) -> Iterator[Row]:
 
 def _counts(results: Sequence[Result]) -> list[str]:
     """Return how much was searched in each direction, at each altitude only where they differ."""
-
-    def texts(*, with_altitude: bool) -> list[str]:
-        return list(
-            dict.fromkeys(
-                f"{result.title}{f', {result.altitude_m} m' if with_altitude else ''}: "
-                f"{result.metrics['num_queries']:,.0f} queries, "
-                f"{result.metrics['num_gallery']:,.0f} gallery images"
-                for result in results
-            )
+    for with_altitude in (False, True):
+        counts = dict.fromkeys(
+            f"{result.title}{f', {result.altitude_m} m' if with_altitude else ''}: "
+            f"{result.metrics['num_queries']:,.0f} queries, "
+            f"{result.metrics['num_gallery']:,.0f} gallery images"
+            for result in results
         )
-
-    counts = texts(with_altitude=False)
-    is_equal = len(counts) == len({result.title for result in results})
-    return counts if is_equal else texts(with_altitude=True)
+        if len(counts) == len({result.title for result in results}):
+            break
+    return list(counts)
 
 
 def plain(text: str) -> str:
     """Return text that Markdown prints as it stands."""
-    for sign in "\\|*_`":
-        text = text.replace(sign, "\\" + sign)
-    return text
+    return re.sub(r"([\\|*_`])", r"\\\1", text)
 
 
 def short(number: float) -> str:

@@ -276,8 +276,10 @@ def group_runs(entries: Sequence[Entry]) -> list[tuple[str, tuple[Entry, ...]]]:
     """
     members: dict[tuple[str, tuple[tuple[str, str], ...]], list[Entry]] = {}
     for entry in entries:
-        identity = _stem(entry.report), tuple(_shared_by_seeds(entry).items())
-        members.setdefault(identity, []).append(entry)
+        name, seed = entry.report.name, entry.report.seed
+        # `student` of `student_seed3` or `student-s3`
+        stem = re.sub(r"[-_. /]*\*[-_. /]*$", "", _without_seed(name, seed)) or name
+        members.setdefault((stem, tuple(_shared_by_seeds(entry).items())), []).append(entry)
     groups = []
     for (stem, facts), runs in members.items():
         rivals = [dict(theirs) for name, theirs in members if name == stem and theirs != facts]
@@ -312,12 +314,6 @@ def _shared_by_seeds(entry: Entry) -> dict[str, str]:
         if not {key, key.partition(".")[0]} & NOT_OF_THE_MODEL
     }
     return {name: str(value) for name, value in facts.items()} | recipe
-
-
-def _stem(report: Report) -> str:
-    """Return the name of a run without its seed: `student` of `student_seed3` or `student-s3`."""
-    name = _without_seed(report.name, report.seed)
-    return re.sub(r"[-_. /]*\*[-_. /]*$", "", name) or report.name
 
 
 def _without_seed(text: str, seed: int) -> str:

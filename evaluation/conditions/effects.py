@@ -312,13 +312,6 @@ def _nearly_normal(rng: np.random.Generator, light: Light) -> Light:
 
 def _moved(light: Light, matrix: npt.NDArray[np.float64], into: Light | None = None) -> Light:
     """Return the image moved; what comes in from outside mirrors what is inside."""
-    moved = np.empty_like(light) if into is None else into
-    cv2.warpAffine(
-        light,
-        matrix,
-        (light.shape[1], light.shape[0]),
-        dst=moved,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    return moved
+    size, edge = (light.shape[1], light.shape[0]), cv2.BORDER_REFLECT_101
+    moved = cv2.warpAffine(light, matrix, size, into, flags=cv2.INTER_LINEAR, borderMode=edge)
+    return np.asarray(moved, dtype=np.float32)

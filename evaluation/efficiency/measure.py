@@ -48,8 +48,8 @@ PTFLOPS = {
 activation and a pooling twice: as the module, and as the function that the module calls."""
 
 
-def cost(model: nn.Module, *, image_size: int) -> Cost:
-    """Count what describing one image of `image_size` x `image_size` takes.
+def cost(model: nn.Module, *, image_size: int, flip: bool = False) -> Cost:
+    """Count what describing one image of `image_size` x `image_size` takes, `flip` its mirror too.
 
     Frozen parameters count, shared ones count once; the model is left as it was.
     """
@@ -60,7 +60,7 @@ def cost(model: nn.Module, *, image_size: int) -> Cost:
             hooks.callback(layer.register_forward_pre_hook(lambda *_: counter.step(1)).remove)
             hooks.callback(layer.register_forward_hook(lambda *_: counter.step(-1)).remove)
         with counter:
-            cast(Any, model).describe(image)
+            cast(Any, model).describe(image, flip=flip)
 
     def numbers(tensors: Iterable[Tensor]) -> int:
         return sum(tensor.numel() for tensor in set(tensors) if id(tensor) in counter.seen)
@@ -127,6 +127,7 @@ def measure_speed(
     *,
     image_size: int,
     batch_size: int,
+    flip: bool = False,
     precision: Precision = "float32",
     threads: int = 0,
     warm_up: int = WARM_UP,
@@ -141,6 +142,7 @@ def measure_speed(
     Args:
         model: what has `describe`.
         image_size: width and height in pixels.
+        flip: whether the mirrored image is described too.
         precision: float32 as stored, or autocast to another type.
         threads: of torch on a CPU; 0 means one per processor.
         warm_up: batches before the first of the `runs` that count.
@@ -155,7 +157,7 @@ def measure_speed(
     def describe(number: int) -> None:
         images = batches[number % ROTATING_INPUTS]
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            cast(Any, model).describe(normalize(images.to(device)))
+            cast(Any, model).describe(normalize(images.to(device)), flip=flip)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

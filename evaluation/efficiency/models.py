@@ -14,7 +14,7 @@ from rich.table import Table
 from data_shards.errors import RecipeError, require_known
 from distill.config import ModelConfig
 from distill.methods import METHODS
-from distill.models import ARCHS, RetrievalModel
+from distill.models import ARCHS, to_device
 from distill.models.backbones import patch_of
 from distill.models.weights import origin_at_timm
 from evaluation.config import ModelsConfig
@@ -71,7 +71,19 @@ def listed_model(name: str, config: ModelsConfig) -> dict[str, Any] | None:
         return None
     model.refuse_size(config.image_size, key="--image-size")
     origin, counted = origin_at_timm(name), cost(model, image_size=config.image_size)
-    speed = _speed(build(model_config, num_places=2), config) if config.measure_speed else None
+    speed = None
+    if config.measure_speed:  # with fresh weights, on the GPU where there is one
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        measured = measure_speed(
+            to_device(build(model_config, num_places=2), device),
+            image_size=config.image_size,
+            batch_size=config.batch_size,
+            precision=config.precision,
+            threads=config.threads,
+            most_seconds=config.most_seconds,
+        )
+        facts = {"machine": measured.machine, "images_per_second": measured.images_per_second}
+        speed = asdict(measured) | facts
     return {
         "name": name,
         "method": config.method,
@@ -80,10 +92,9 @@ def listed_model(name: str, config: ModelsConfig) -> dict[str, Any] | None:
         "licence": origin.licence,
         "cost": {
             **asdict(counted),
-            "flops": counted.flops,
-            "ops": counted.ops,
-            "ops_per_pair": counted.ops_per_pair,
-            "ptflops": counted.ptflops,
+            **{
+                name: getattr(counted, name) for name in ("flops", "ops", "ops_per_pair", "ptflops")
+            },
             "ptflops_per_pair": 2 * counted.ptflops,
             "stored_bytes": counted.stored_bytes,
             "packed_bytes": counted.packed_bytes(),
@@ -91,21 +102,6 @@ def listed_model(name: str, config: ModelsConfig) -> dict[str, Any] | None:
         },
         "speed": speed,
     }
-
-
-def _speed(network: RetrievalModel, config: ModelsConfig) -> dict[str, Any]:
-    """Measure with fresh weights, on the GPU where there is one."""
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(memory_format=torch.channels_last)
-    speed = measure_speed(
-        network,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        precision=config.precision,
-        threads=config.threads,
-        most_seconds=config.most_seconds,
-    )
-    return asdict(speed) | {"machine": speed.machine, "images_per_second": speed.images_per_second}
 
 
 def models_table(models: Sequence[dict[str, Any]]) -> Table:

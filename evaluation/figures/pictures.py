@@ -83,16 +83,13 @@ def draw_panel(searches: Searches, shards: ShardSet, *, title: str) -> Figure:
         subtitle = next(iter(searched)) + (" each" if len(searches) > 1 else "")
     else:
         subtitle = "; ".join(f"{', '.join(notes)}: {counts}" for counts, notes in searched.items())
-    recalls = {note: found.metrics["recall@1"] for note, found in searches.items()}
+    recalls = [f"{note} {found.metrics['recall@1']:.3f}" for note, found in searches.items()]
     if len(recalls) == 1:
-        some = next(iter(searches.values()))
-        subtitle += (
-            f"  ·  recall@1 {some.metrics['recall@1']:.3f} (guessing {chance(some.ranking):.3f})"
-        )
-        subtitle += f"  ·  AP {some.metrics['ap']:.3f}"
+        (some,) = searches.values()
+        subtitle += f"  ·  recall@1 {some.metrics['recall@1']:.3f}"
+        subtitle += f" (guessing {chance(some.ranking):.3f})  ·  AP {some.metrics['ap']:.3f}"
     else:
-        told = ", ".join(f"{note} {recall:.3f}" for note, recall in recalls.items())
-        subtitle += f"  ·  recall@1: {told}"
+        subtitle += f"  ·  recall@1: {', '.join(recalls)}"
     return retrieval_panel(rows, title=title, subtitle=subtitle)
 
 

@@ -135,16 +135,13 @@ def _charts(
             for row, found in searched
         ]
         yield "recall_curves", draw_recall_curves(curves, title="Recall over K", **words)
-        pairs: dict[frozenset[bytes], list[str]] = {}
-        counts = {}
+        pairs: dict[frozenset[bytes], tuple[str, Retrieval]] = {}
         for row, found in searched:
             sides = frozenset((found.query_rows.tobytes(), found.gallery_rows.tobytes()))
             name = ", ".join(word for word in (row.title, _altitude(row)) if word)
-            if sides not in pairs:
-                counts[name] = similarity_counts(found, shards.images)
-            pairs.setdefault(sides, []).append(name)
-        titles = {both[0]: " and back: the same pairs" for both in pairs.values() if both[1:]}
-        counts = {name + titles.get(name, ""): found for name, found in counts.items()}
+            forth, first = pairs.get(sides, ("", found))
+            pairs[sides] = f"{forth} and back: the same pairs" if forth else name, first
+        counts = {name: similarity_counts(found, shards.images) for name, found in pairs.values()}
         num_altitudes = sum(row.direction == searched[0][0].direction for row, _ in searched)
         yield (
             "similarity",

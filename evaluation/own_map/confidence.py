@@ -145,7 +145,7 @@ def calibrate(
     shards = open_shards(source, roles=tested, views=views, cache=cache).shown(loaded.aspect)
     if any(one.shards_fingerprint == shards.fingerprint for one in known):
         return known
-    drone, satellite = test_pairs(shards.images)
+    drone, satellite = held_out_pairs(shards.images)
     if len(drone) < LEAST_QUERIES or len(np.unique(shards.images.place[satellite])) < 3:
         sentence = f"{source} has {len(drone)} drone queries with a tile, too few to calibrate on"
         if config.calibrate:
@@ -173,7 +173,7 @@ def shards_of_training(loaded: LoadedModel) -> str:
     return ""
 
 
-def test_pairs(images: ImageTable) -> tuple[RowNumbers, RowNumbers]:
+def held_out_pairs(images: ImageTable) -> tuple[RowNumbers, RowNumbers]:
     """Return drone queries that have a tile, and the tiles, first those of the queries."""
     is_tile = (images.view == View.SATELLITE) & (images.roles & Role.GALLERY != 0)
     is_query = (images.view == View.DRONE) & (images.roles & Role.QUERY != 0)

@@ -127,7 +127,7 @@ class Modules(nn.Module):
             nn.BatchNorm1d(4),
         )
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
+    def forward(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         return self.layers(images_BCHW)
 
     describe = forward

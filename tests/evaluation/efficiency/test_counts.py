@@ -21,7 +21,7 @@ class Tiny(nn.Module):
         self.project = nn.Linear(4, 5, bias=False)
         self.head = nn.Linear(5, 700)
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
+    def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         maps = self.norm(self.conv(images_BCHW)).clamp(min=1e-6).pow(self.power)
         return F.normalize(self.project(maps.mean((2, 3))), dim=1)
 
@@ -48,7 +48,7 @@ class Binary(nn.Module):
         self.stem = nn.Conv2d(3, 128, 4, stride=4, bias=False)
         self.layers = nn.Sequential(SignConv(128, 3), nn.BatchNorm2d(128), SignConv(128, 1))
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
+    def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         return F.normalize(self.layers(self.stem(images_BCHW)).mean((2, 3)), dim=1)
 
 
@@ -61,7 +61,7 @@ class Attentive(nn.Module):
         self.shared = nn.Linear(16, 16, bias=False)
         self.again = self.shared
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
+    def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         tokens = self.embed(images_BCHW).flatten(2).transpose(1, 2)
         seen = F.scaled_dot_product_attention(self.shared(tokens), self.again(tokens), tokens)
         return F.normalize(seen.mean(1), dim=1)
@@ -109,7 +109,7 @@ def test_one_bit_layers_inside_one_bit_layers_count_once() -> None:
             super().__init__()
             self.outer = Outer()
 
-        def describe(self, images_BCHW: Tensor) -> Tensor:
+        def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
             return self.outer(F.pad(images_BCHW, (0, 0, 0, 0, 0, 1))).mean((2, 3))
 
     counted = cost(Model(), image_size=8)

@@ -26,7 +26,7 @@ class Watched(nn.Module):
         self.numbers = numbers
         self.seen: list[tuple[tuple[int, ...], torch.dtype, int, bool, float]] = []
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
+    def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         room = torch.ones(self.numbers)
         product = images_BCHW.flatten(1) @ images_BCHW.flatten(1).T
         facts = tuple(images_BCHW.shape), product.dtype, torch.get_num_threads(), self.training
@@ -56,7 +56,7 @@ class Blank(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1, device=device))
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
+    def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         return images_BCHW.flatten(1) * self.weight
 
 
@@ -93,7 +93,7 @@ class Keeping(Watched):
 
     kept: Tensor | None = None
 
-    def describe(self, images_BCHW: Tensor) -> Tensor:
+    def describe(self, images_BCHW: Tensor, flip: bool = False) -> Tensor:
         self.kept = torch.ones(64 * MIB // 4) if self.kept is None else self.kept
         return super().describe(images_BCHW)
 
