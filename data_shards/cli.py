@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from data_shards.config import PlanConfig, ShardConfig, SynthConfig, VerifyConfig
-from data_shards.errors import RecipeError, ShardError
+from data_shards.errors import RecipeError, ShardError, counted
 from data_shards.layouts import AUTO, found_lines, leave_out, read_layout
 from data_shards.manifest import PLACES, Manifest, ShardSummary
 from data_shards.packing.image_facts import image_size_advice, total
-from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of, tars_in
+from data_shards.packing.index_tars import WEBDATASET, index_tars, roles_of, tars_in, tars_left_out
 from data_shards.packing.notes import read_source_notes
 from data_shards.packing.stored_image import Profile, UnreadableError
 from data_shards.packing.write import write_shards
@@ -43,10 +43,10 @@ def synth(argv: Sequence[str]) -> int:
     with show_progress("rendering places", unit="images") as progress:
         world = write_world(config, progress=progress)
     log.info(
-        "%s holds %d images of %d places, %d of them rendered now: %.0f s, %.1f images/s",
+        "%s holds %s of %s, %d of them rendered now: %.0f s, %.1f images/s",
         world.out,
-        world.num_images,
-        world.num_train_places + world.num_test_places + world.num_distractors,
+        counted(world.num_images, "image"),
+        counted(world.num_train_places + world.num_test_places + world.num_distractors, "place"),
         world.num_rendered,
         world.seconds,
         world.images_per_second,
@@ -62,11 +62,11 @@ def _synth_map(config: SynthConfig) -> int:
             f"--map needs {error.name}, which is not installed; install skydistill[maps]"
         ) from error
     if config.dry_run:
-        log.info("would write a map of %d places to %s", config.test_places, config.out)
+        log.info("would write a map of %s to %s", counted(config.test_places, "place"), config.out)
         return 0
     with show_progress("rendering a map", unit="places") as progress:
         count = write_map(config, progress=progress)
-    log.info("%s holds a map of %d places, and a photograph of each", config.out, count)
+    log.info("%s holds a map of %s, and a photograph of each", config.out, counted(count, "place"))
     return 0
 
 
@@ -88,7 +88,8 @@ def shard(argv: Sequence[str]) -> int:
         count, places = len(dataset.records), len({record.place for record in dataset.records})
         found = {"out": str(config.out), "images": count, "places": places}
         _print_json(config, found | _origin(dataset) | {"dry_run": True})
-        log.info("would write %d images of %s to %s", count, config.raw.absolute(), config.out)
+        images, raw = counted(count, "image"), config.raw.absolute()
+        log.info("would write %s of %s to %s", images, raw, config.out)
         return 0
     profile = Profile(
         image_size=config.image_size,
@@ -124,7 +125,8 @@ def _index(config: ShardConfig) -> int:
     if config.dry_run:
         tars = len(tars_in(config.raw))
         _print_json(config, {"out": str(config.raw), "dry_run": True, "tars": tars})
-        log.info("would index %d tars of %s", tars, config.raw.absolute())
+        log.info("would index %s of %s", counted(tars, "tar"), config.raw.absolute())
+        _tell(filter(None, [tars_left_out(config.raw)]))
         return 0
     with show_progress("indexing tars", unit="tars") as progress:
         done = index_tars(
@@ -170,26 +172,27 @@ def _report(config: ShardConfig, out: Path, done: ShardSummary) -> None:
     result |= _origin(manifest) | {"fingerprint": manifest.fingerprint}
     _print_json(config, result)
     log.info(
-        "%s %d images of %d places in %d tars at %s (%s, fingerprint %s)",
+        "%s %s of %s in %s at %s (%s, fingerprint %s)",
         "unchanged:" if done.was_complete else "indexed" if config.index_only else "wrote",
-        done.images,
-        len(manifest.places),
-        len(manifest.shards),
+        counted(done.images, "image"),
+        counted(len(manifest.places), "place"),
+        counted(len(manifest.shards), "tar"),
         out,
         manifest.name,
         manifest.fingerprint[:12],
     )
     if done.tars_kept and not done.was_complete and not config.index_only:
-        log.info("  %d tars written, %d kept as they were", done.tars_written, done.tars_kept)
+        log.info("  %s written, %d kept", counted(done.tars_written, "tar"), done.tars_kept)
     of_roles = 0
     for role in (role.words[0] for role in Role):
         counts = dict(sorted(manifest.counts[role].items()))
         places, images = counts.pop(PLACES), sum(counts.values())
         views = ", ".join(f"{number} {word}" for word, number in counts.items())
-        log.info("  %s: %d images of %d places (%s)", role, images, places, views or "none")
+        told = f"{counted(images, 'image')} of {counted(places, 'place')}"
+        log.info("  %s: %s (%s)", role, told, views or "none")
         of_roles += images
     if of_roles > done.images:
-        log.info("  %d images have two roles and are stored once", of_roles - done.images)
+        log.info("  stored once for two roles: %s", counted(of_roles - done.images, "image"))
     facts = total(read_source_notes(out).facts.values())
     _tell(facts.lines())
     if facts.are_large and manifest.profile == Profile().facts and not done.was_complete:
@@ -219,10 +222,10 @@ def verify(argv: Sequence[str]) -> int:
     if not result.is_ok:
         raise result.sentence(folder, told=MOST_PROBLEMS)
     log.info(
-        "%s is whole%s: %d images, %.2f GB in %.1f s (%.2f GB/s)",
+        "%s is whole%s: %s, %.2f GB in %.1f s (%.2f GB/s)",
         folder,
         " and every image decodes" if config.decode else "",
-        result.images,
+        counted(result.images, "image"),
         result.bytes / 1e9,
         result.seconds,
         result.bytes / 1e9 / max(result.seconds, 1e-9),

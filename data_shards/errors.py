@@ -68,6 +68,11 @@ def require_known(
     raise error(f"{what} {name!r} is unknown{did_you_mean(name, names)}; known: {', '.join(names)}")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 image` or `1,234 images`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return `, did you mean 'x'?`-like words, or nothing when no name is near."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)

@@ -14,7 +14,9 @@ HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognizes and cannot read by itself."""
 
-Image.preinit()  # first, so that JPEG is tried before others that do not look at the first bytes
+# Now, because threads that load formats with their first images can miss one. Those of `preinit`
+# first, so that JPEG is tried before others that do not look at the first bytes.
+Image.preinit()
 Image.init()
 SUFFIXES = frozenset(
     suffix

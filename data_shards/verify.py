@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data_shards.decode import check_image
-from data_shards.errors import ShardError
+from data_shards.errors import ShardError, counted
 from data_shards.index import ENCODINGS, Index, read_index
 from data_shards.layouts.published import PUBLISHED, compare, images_in
 from data_shards.manifest import (
@@ -154,10 +154,8 @@ class VerifyResult:
         listed = "listed above" if count <= told else f"the first {told} of them listed above"
         if count == 1:
             listed = str(self.problems[0])
-        problems = "1 problem" if count == 1 else f"{count} problems"
-        return ShardError(
-            f"{folder} has {problems} ({listed}); {DAMAGED if not self.is_whole else UNOFFICIAL}"
-        )
+        advice = DAMAGED if not self.is_whole else UNOFFICIAL
+        return ShardError(f"{folder} has {counted(count, 'problem')} ({listed}); {advice}")
 
 
 def verify_shards(
@@ -262,7 +260,7 @@ def _compare(checked: _Checked, index: Index, entry: ShardEntry) -> None:
         checked.complain(f"longer than it was written: {told}")
     elif len(missing):
         checked.complain(
-            f"cut short ({told}): this image and the {len(missing) - 1} behind it are lost",
+            f"cut short ({told}): {counted(len(missing), 'image')} lost, from this one on",
             index.keys[int(missing[0])],
         )
     else:
@@ -309,11 +307,9 @@ def _problems_of_the_whole(manifest: Manifest, indexes: list[Index]) -> Iterator
             yield Problem(key=key, problem=f"stands in the tars {times} times")
     if content_digest(keys, rows) != manifest.content_sha256:
         yield Problem(problem="the indexes do not hold the images that the manifest was made from")
-    for role, counted in count_groups(found).items():
+    for role, there in count_groups(found).items():
         told = manifest.counts.get(role, {})
-        for what in sorted(counted.keys() | told.keys()):
-            if counted.get(what, 0) != told.get(what, 0):
-                yield Problem(
-                    problem=f"{role} has {counted.get(what, 0)} {what}, and the manifest says "
-                    f"{told.get(what, 0)}"
-                )
+        for what in sorted(there.keys() | told.keys()):
+            if (number := there.get(what, 0)) != (other := told.get(what, 0)):
+                sentence = f"{role}, {what}: {number}, and the manifest says {other}"
+                yield Problem(problem=sentence)

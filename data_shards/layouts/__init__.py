@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from data_shards.errors import LayoutError, require_known
+from data_shards.errors import LayoutError, counted, require_known
 from data_shards.formats import HEIC_SUFFIXES, SUFFIXES
 from data_shards.layouts.coordinates import Cameras, read_table
 from data_shards.layouts.folders import first_of, gaps, is_shown, subfolders, suffix_of
@@ -39,6 +39,9 @@ DEPTH = 2
 
 HEIC_ADVICE = "install skydistill[heic] to read them"
 
+FIXED = {"denseuav", "university1652", UNIVERSITY_160K, "visloc"}
+"""Layouts whose folders say which places train, if any."""
+
 UNANSWERED = {UNIVERSITY_160K}
 """Layouts of challenges, whose queries belong to places that only the organizers know."""
 
@@ -50,7 +53,7 @@ class Layout(NamedTuple):
     """Say in words which of its folders are in a folder, or None."""
 
     read: Callable[..., RawDataset]
-    """(raw, split=, compared=): list the images below `raw`."""
+    """(raw, compared=), and split= unless it is of `FIXED`: list the images below `raw`."""
 
     example: str
     """Paths by which a person recognizes it."""
@@ -114,7 +117,11 @@ def read_layout(
     try:
         found = _locate(raw, list(LAYOUTS) if layout == AUTO else [layout])
         log.info("%s is read as %s (%s)", found.folder, found.layout, found.form)
-        dataset = LAYOUTS[found.layout].read(found.folder, split=split, compared=compared)
+        if split and found.layout in FIXED:
+            told = f"{found.folder} is {found.layout}, whose folders are its split"
+            raise LayoutError(f"{told}; leave out --split")
+        chosen = {"split": split} if split else {}
+        dataset = LAYOUTS[found.layout].read(found.folder, compared=compared, **chosen)
         strangers = left_out(found.folder, dataset.files)
     except OSError as error:
         raise LayoutError(
@@ -191,7 +198,7 @@ def left_out(raw: Path, taken: Set[str]) -> str:
         shown = {f"{folder}/{file}": suffix_of(file) for file in files if is_shown(file)}
         images = {path for path, suffix in shown.items() if suffix in SUFFIXES}
         suffixes = Counter(suffix for path, suffix in shown.items() if path not in images)
-        heic[HEIC_ADVICE] += sum(suffixes.pop(suffix, 0) for suffix in HEIC_SUFFIXES)
+        heic.update([HEIC_ADVICE] * sum(suffixes.pop(suffix, 0) for suffix in HEIC_SUFFIXES))
         others.update(suffixes if folder != os.fspath(raw) else {})
         if folder in read:
             unnamed.update(os.path.relpath(path, raw) for path in images - taken)
@@ -199,14 +206,14 @@ def left_out(raw: Path, taken: Set[str]) -> str:
             strangers[os.path.relpath(_outermost(folder, known), raw)] += len(images)
         elif not (folders or suffixes):
             empty[os.path.relpath(folder, raw)] += 1
-    reasons = {
-        "images in folders that are not of the layout": strangers,
-        "images that belong to no place": unnamed,
-        "HEIC images": heic,
-        "files that are no images": others,
-        "empty folders": empty,
-    }
-    told = [f"{n} {what} ({first_of(of)})" for what, of in reasons.items() if (n := of.total())]
+    reasons = (
+        (strangers, "image", " in folders that are not of the layout"),
+        (unnamed, "image", " of no place"),
+        (heic, "HEIC image", ""),
+        (others, "other file", ""),
+        (empty, "empty folder", ""),
+    )
+    told = [f"{counted(of.total(), noun)}{in_} ({first_of(of)})" for of, noun, in_ in reasons if of]
     return "left out: " + "; ".join(told) if told else ""
 
 
@@ -223,11 +230,11 @@ def found_lines(dataset: RawDataset) -> list[str]:
     """Return what was found in raw folders as lines to read, with every deviation."""
     places = {record.place for record in dataset.records}
     lines = [
-        f"found {len(dataset.records)} images of {len(places)} places; layout {dataset.layout}, "
-        f"split {dataset.split}"
+        f"found {counted(len(dataset.records), 'image')} of {counted(len(places), 'place')}; "
+        f"layout {dataset.layout}, split {dataset.split}"
     ]
     if dataset.coordinates:
-        lines.append(f"coordinates of {len(dataset.coordinates)} places")
+        lines.append(f"coordinates of {counted(len(dataset.coordinates), 'place')}")
     lines += [f"  other than published: {sentence}" for sentence in dataset.deviations]
     if dataset.layout not in UNANSWERED:
         lines += [f"  {sentence}" for sentence in gaps(dataset.records)]

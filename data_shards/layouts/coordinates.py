@@ -29,7 +29,6 @@ LARGEST = {"lat": 90.0, "lon": 180.0, "heading_deg": 360.0, "gimbal_pitch_deg": 
 
 Coordinates = dict[str, tuple[float, float]]
 
-
 Cameras = dict[str, Position]
 """Key of an image to where it was taken."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, counted
 from data_shards.formats import SUFFIXES
 from data_shards.schema import ImageRecord, Position, Role, View
 
@@ -182,15 +182,19 @@ def gaps(records: Iterable[ImageRecord]) -> Iterator[str]:
 
 
 def _search_gaps(view: View, other: View, there: Places) -> Iterator[str]:
-    """Say what a search of `view` among `other` lacks."""
+    """Say what a search of `view` among `other`, or the other way round, lacks of `other`."""
     queries, gallery = there[Role.QUERY, view], there[Role.GALLERY, other]
     if not (queries and gallery):
         lacking = f"{other.word} gallery" if queries else f"{view.word} queries"
         yield f"no {lacking}, so that {view.word} to {other.word} cannot be searched"
-    elif lonely := queries - gallery:
-        yield f"no {other.word} image in the gallery: {_named(lonely)}, queries without answer"
-    if there[Role.GALLERY, view] and (lonely := gallery - there[Role.GALLERY, view]):
-        yield f"no {view.word} image in the gallery: {_named(lonely)}, distractors"
+    asked, found = queries - gallery, there[Role.GALLERY, view] - gallery
+    for lonely, what in (
+        (asked & found, "distractors and queries without answer"),
+        (asked - found, "queries without answer"),
+        (found - asked, "distractors"),
+    ):
+        if gallery and lonely:
+            yield f"no {other.word} image in the gallery: {_named(lonely)}, {what}"
 
 
 EXAMPLES = 3
@@ -204,4 +208,4 @@ def first_of(names: Iterable[str]) -> str:
 
 
 def _named(places: set[str]) -> str:
-    return f"{len(places)} place{'s' if len(places) > 1 else ''} ({first_of(places)})"
+    return f"{counted(len(places), 'place')} ({first_of(places)})"

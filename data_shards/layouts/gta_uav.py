@@ -86,7 +86,7 @@ def _photos(raw: Path, split: str, side: str) -> Iterator[ImageRecord]:
                     altitude_m=height_m,
                     camera=Position(lat=lat, lon=lon, altitude_m=height_m),
                 )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LayoutError(f"{path} is no list of GTA-UAV ({error}); copy it again") from error
 
 

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from data_shards.errors import counted
+from data_shards.layouts.folders import first_of
 from data_shards.layouts.split import official_split
 from data_shards.manifest import PLACES
 from data_shards.schema import Role, View
 from data_shards.shards import ShardSet
-
-EXAMPLES = 3
-"""Places that a sentence about many places names."""
 
 
 class Image(NamedTuple):
@@ -175,8 +174,9 @@ class _Copy:
         """How much of the data set is there."""
         published, train, query = self.published, Role.TRAIN, Role.QUERY
         return (
-            f"this is not the whole of {published.title}: {len(self.places[train]):,} places to "
-            f"train on instead of {published.counts[train][PLACES]:,} and "
+            f"this is not the whole of {published.title}: "
+            f"{counted(len(self.places[train]), 'place')} to train on instead of "
+            f"{published.counts[train][PLACES]:,} and "
             f"{len(self.places[query]):,} to query instead of {published.counts[query][PLACES]:,}, "
             "so no other count is compared with the published ones"
         )
@@ -224,15 +224,14 @@ class _Copy:
         """Yield which places have not just one tile, and which stand on another side."""
         if uneven := sorted(place for place, count in self.satellites.items() if count != 1):
             listed = [f"{place} has {self.satellites[place]}" for place in uneven]
-            yield f"{_places(len(uneven))} with other than 1 satellite image: {_first(listed)}"
+            what = counted(len(uneven), "place")
+            yield f"{what} with other than 1 satellite image: {first_of(listed)}"
         split, everywhere = official_split(self.layout), set().union(*self.places.values())
         if split is not None and split.names_exactly(everywhere):
             wrong = sorted(self.places[Role.TRAIN] ^ split.train_of(everywhere))
             if wrong:
-                yield (
-                    f"the split is not the official one: {_places(len(wrong))} on another side: "
-                    f"{_first(wrong)}"
-                )
+                what = f"{counted(len(wrong), 'place')} on another side: {first_of(wrong)}"
+                yield f"the split is not the official one: {what}"
 
     def wrong_counts(self, role: Role) -> Iterator[str]:
         """Yield the counts of a role that differ; a view that is optional may be missing."""
@@ -262,18 +261,9 @@ class _Copy:
                 f"{flights[place, altitude]}"
                 for place, altitude in uneven
             ]
-            what = _places(len({place for place, _ in uneven}))
+            what = counted(len({place for place, _ in uneven}), "place")
             at = " at an altitude" if self.published.altitudes_m else ""
             yield (
                 f"{role.words[0]} has {what} with other than {usual} drone images{at}: "
-                f"{_first(told)}"
+                f"{first_of(told)}"
             )
-
-
-def _places(count: int) -> str:
-    return f"{count:,} place{'s' if count != 1 else ''}"
-
-
-def _first(told: Sequence[str]) -> str:
-    """Join the first few of many, and say when there are more."""
-    return ", ".join(told[:EXAMPLES]) + (", ..." if len(told) > EXAMPLES else "")

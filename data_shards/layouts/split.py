@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from data_shards.errors import LayoutError, require_known
+from data_shards.errors import LayoutError, counted, require_known
 from data_shards.layouts.folders import same_id
 from data_shards.text_files import read_text
 
@@ -74,9 +74,9 @@ def choose_split(raw: Path, places: Iterable[str], *, file: Path | None, layout:
         if not is_whole:
             ids = len(official.train) + len(official.test or ())
             raise LayoutError(
-                f"{raw} has {len(known)} places and not the ids 1 to {ids} of the official split; "
-                "say with --split FILE (YAML: a list of ids under train) which places train, or "
-                "with --split train or test that all do or none"
+                f"{raw} has {counted(len(known), 'place')} and not the ids 1 to {ids} of the "
+                "official split; say with --split FILE (YAML: a list of ids under train) which "
+                "places train, or with --split train or test that all do or none"
             )
         return official
     if str(file) in SIDES:

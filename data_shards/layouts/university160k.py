@@ -39,21 +39,18 @@ def find_university160k(folder: Path) -> str | None:
     return None
 
 
-def read_university160k(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+def read_university160k(raw: Path, *, compared: str = "") -> RawDataset:
     """List the images of a University-160k folder; a gallery alone is one of distractors.
 
     Args:
         raw: the folder that holds `gallery_satellite_160k`.
-        split: there is none to choose.
         compared: unused, because no image stands in two folders.
 
     Raises:
         LayoutError: the gallery is missing or empty, the order of the queries is not told or names
-            other files, a name cannot stand in a key, or a split was given.
+            other files, or a name cannot stand in a key.
     """
     del compared
-    if split is not None:
-        raise LayoutError(f"{raw} is University-160k, where no place trains; leave out --split")
     gallery = child(raw, GALLERY)
     if gallery is None:
         raise LayoutError(f"{raw / GALLERY} is missing; put the tiles to be searched there")

@@ -68,17 +68,12 @@ def find_university1652(folder: Path) -> str | None:
     return None
 
 
-def read_university1652(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+def read_university1652(raw: Path, *, compared: str = "") -> RawDataset:
     """List the images of a University-1652 folder; a query that is in the gallery too is one.
 
     Raises:
-        LayoutError: an id stands in train and in test or is spelled in two ways, or a split was
-            given.
+        LayoutError: an id stands in train and in test or is spelled in two ways.
     """
-    if split is not None:
-        raise LayoutError(
-            f"{raw} is University-1652, whose folders say which places train; leave out --split"
-        )
     found = [record for folder in FOLDERS for record in _folder(raw, *folder)]
     train = places_of(found, Role.TRAIN)
     test = places_of(found, Role.GALLERY) | places_of(found, Role.QUERY)
@@ -92,15 +87,13 @@ def find_denseuav(folder: Path) -> str | None:
     return "train/VIEW/ID, test/ROLE_VIEW/ID, Dense_GPS" if is_there else None
 
 
-def read_denseuav(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+def read_denseuav(raw: Path, *, compared: str = "") -> RawDataset:
     """List the images of a DenseUAV folder, and where its places lie.
 
     Raises:
-        LayoutError: a place trains and is queried or has two spellings, a line of the table is
-            wrong, or a split was given.
+        LayoutError: a place trains and is queried or has two spellings, or a line of the table is
+            wrong.
     """
-    if split is not None:
-        raise LayoutError(f"{raw} is DenseUAV, whose folders are its split; leave out --split")
     found = [
         replace(record, altitude_m=float(height[1]) if height else None)
         for folder in FOLDERS

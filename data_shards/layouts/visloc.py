@@ -5,16 +5,28 @@ every photograph is a query of its own, with the position that the table has: fi
 heights there are not said to be above ground. Source: README.md of IntelliSensing/UAV-VisLoc.
 """
 
-import csv
+import logging
 import os
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
+from unicodedata import normalize
 
-from data_shards.errors import LayoutError
+from data_shards.errors import counted
+from data_shards.layouts.coordinates import read_rows
 from data_shards.layouts.duplicates import joined
-from data_shards.layouts.folders import child, image_names, key_name, record_of, stem, subfolders
+from data_shards.layouts.folders import (
+    child,
+    first_of,
+    image_names,
+    key_name,
+    record_of,
+    stem,
+    subfolders,
+)
 from data_shards.schema import ImageRecord, Position, RawDataset, Role, View
-from data_shards.text_files import read_text
+
+log = logging.getLogger(__name__)
 
 
 def find_visloc(folder: Path) -> str | None:
@@ -24,42 +36,42 @@ def find_visloc(folder: Path) -> str | None:
     return None
 
 
-def read_visloc(raw: Path, *, split: Path | None = None, compared: str = "") -> RawDataset:
+def read_visloc(raw: Path, *, compared: str = "") -> RawDataset:
     """List the photographs of all regions.
 
     Args:
         raw: the folder that holds the regions.
-        split: there is none to choose.
         compared: `RawDataset.compared` of an earlier run.
 
     Raises:
-        LayoutError: a table is damaged, or a split was given.
+        LayoutError: a table is damaged.
     """
-    if split is not None:
-        raise LayoutError(f"{raw} is UAV-VisLoc, where no place trains; leave out --split")
     found = [record for region in subfolders(raw) for record in _photos(region)]
     return joined(raw, "visloc", found, compared=compared)
 
 
 def _photos(region: Path) -> Iterator[ImageRecord]:
     table, folder = region / f"{region.name}.csv", child(region, "drone")
-    cameras = _positions(table) if table.is_file() else {}
-    for file in image_names(folder) if folder else ():
+    rows = read_rows(table) if table.is_file() else ()
+    cameras = {_called(file): Position(lat=at.lat, lon=at.lon) for _, _, file, at in rows}
+    files = image_names(folder) if folder else []
+    names = {"row": set(cameras), "photograph": {_called(file) for file in files}}
+    for noun, other in permutations(names):
+        if lonely := names[noun] - names[other]:
+            told = counted(len(lonely), noun)
+            log.info("%s: %s without %s (%s)", table, told, other, first_of(lonely))
+    for file in files:
         yield record_of(
             folder or "",
             file,
             place=key_name(stem(file)),
             view=View.DRONE,
             roles=Role.QUERY | Role.GALLERY,
-            camera=cameras.get(file),
+            camera=cameras.get(_called(file)),
         )
 
 
-def _positions(table: Path) -> dict[str, Position]:
-    try:
-        rows = csv.DictReader(read_text(table).splitlines())
-        return {r["filename"]: Position(lat=float(r["lat"]), lon=float(r["lon"])) for r in rows}
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise LayoutError(
-            f"{table} is not a table of filename, lat and lon ({error}); copy it again"
-        ) from error
+def _called(file: str) -> str:
+    """Return what the spellings `1.JPG` and `1.jpg` of a file have in common."""
+    name, suffix = os.path.splitext(file)
+    return normalize("NFC", name + suffix.lower())

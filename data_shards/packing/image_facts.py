@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data_shards.decode import UPRIGHT, decode
+from data_shards.errors import counted
 from data_shards.formats import STORED
 from data_shards.layouts.coordinates import Coordinates
 from data_shards.layouts.folders import first_of
@@ -29,6 +30,7 @@ LARGE_PIXELS = 4 * 512 * 512
 
 ADVISED = 384
 NUM_MEASURED = 8
+MOST_SIZES = 3
 
 
 class ImageFacts(dict[str, Counter[str]]):
@@ -72,13 +74,15 @@ class ImageFacts(dict[str, Counter[str]]):
         converted = formats.total() - sum(formats[name] for name in STORED)
         kept = f", {converted} of them stored as PNG" if converted else ""
         if formats:
-            yield f"  files: {_most(formats)}{kept}; pixels: {_most(self['sizes'])}"
+            told = ", ".join(f"{name} ({count})" for name, count in formats.most_common())
+            yield f"  files: {told}{kept}; pixels: {_few_sizes(self['sizes'])}"
         if turned := self["of all"]["turned"]:
-            yield f"  {turned} images are turned as their orientation says"
+            yield f"  turned as their orientation says: {counted(turned, 'image')}"
         if located:
             yield (
-                f"  {located.total()} images tell where they were taken; the mean of a place's is "
-                f"its position unless a table tells ({len(located)} places)"
+                f"  GPS in {counted(located.total(), 'image')} of "
+                f"{counted(len(located), 'place')}; the mean of a place's is its position unless a "
+                "table tells"
             )
         if empty:
             yield f"  tiles that are nearly empty: {len(empty)} ({first_of(empty)})"
@@ -92,9 +96,14 @@ def total(notes: Iterable[Mapping[str, Mapping[str, Any]]]) -> ImageFacts:
     return whole
 
 
-def _most(counter: Counter[str]) -> str:
-    named = ", ".join(f"{name} ({count})" for name, count in counter.most_common(3))
-    return named + (", ..." if len(counter) > 3 else "")
+def _few_sizes(sizes: Counter[str]) -> str:
+    """Name the most frequent sizes between the smallest and the largest."""
+    rising = sorted(sizes, key=lambda size: math.prod(map(int, size.split("x"))))
+    usual = [size for size, _ in sizes.most_common(MOST_SIZES)]
+    shown = [size for size in rising if size in (rising[0], *usual, rising[-1])]
+    others = len(sizes) - len(shown)
+    told = ", ".join(f"{size} ({sizes[size]})" for size in shown)
+    return told + (f" and {counted(others, 'size')} between" if others else "")
 
 
 def is_nearly_empty(content: bytes) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from data_shards.decode import check_image
-from data_shards.errors import LayoutError, ShardError, require_known
+from data_shards.errors import LayoutError, ShardError, counted, require_known
 from data_shards.formats import STORED
 from data_shards.index import ENCODINGS, ROW, Rows, write_index
 from data_shards.layouts import LAYOUTS, found_lines, leave_out, with_facts
@@ -192,7 +192,7 @@ def tars_in(folder: Path) -> list[Path]:
             f"{folder} cannot be read ({error.strerror}); give the folder that webdataset wrote"
         ) from error
     if not (tars := [folder / name for name in names if name.endswith(".tar")]):
-        left_out = _left_out(folder) or "give the folder that webdataset wrote"
+        left_out = tars_left_out(folder) or "give the folder that webdataset wrote"
         raise ShardError(f"{folder} holds no tars; {left_out}")
     return tars
 
@@ -210,16 +210,17 @@ def _checked(tars: Sequence[WalkedTar], folder: Path, layout: str) -> RawDataset
     refuse_two_spellings(folder, (record.place for record in records))
     train, test = (places_of(records, role) for role in (Role.TRAIN, Role.QUERY))
     refuse_shared_places(folder, train=train, test=test)
-    left_out = _left_out(folder, linked=sum(tar.linked for tar in tars))
+    left_out = tars_left_out(folder, linked=sum(tar.linked for tar in tars))
     return RawDataset(layout=layout, records=records, split="tars", left_out=left_out)
 
 
-def _left_out(folder: Path, *, linked: int = 0) -> str:
+def tars_left_out(folder: Path, *, linked: int = 0) -> str:
     """Return in one line which samples and tars were left out; empty for none."""
-    told = [f"{linked} samples with links (tar -h --hard-dereference writes files)"] * (linked > 0)
+    links = f"{counted(linked, 'sample')} with links (tar -h --hard-dereference writes files)"
+    told = [links] * (linked > 0)
     names = [os.path.relpath(path, folder) for path in folder.glob("*/[!.]*.tar")]
     if others := [name for name in names + os.listdir(folder) if OTHER_TARS.fullmatch(name)]:
-        told.append(f"{len(others)} tars that are not FOLDER/*.tar ({first_of(others)})")
+        told.append(f"{counted(len(others), 'tar')} not called FOLDER/*.tar ({first_of(others)})")
     return "left out: " + "; ".join(told) if told else ""
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from data_shards.errors import ShardError
+from data_shards.errors import ShardError, counted
 from data_shards.index import check_tar, checked_content
 from data_shards.layouts.coordinates import Coordinates
 from data_shards.lock import only_writer
@@ -255,8 +255,8 @@ def write_shards(
         with suppress(OSError):
             finished = sum(name.endswith(NOTE_SUFFIX) for name in os.listdir(task.partial))
         if finished:
-            tars = "tar" if finished == 1 else "tars"
-            told += f" ({finished} finished {tars} in {task.partial} will be used by the next run)"
+            tars = counted(finished, "finished tar")
+            told += f" ({tars} in {task.partial} will be used by the next run)"
         if isinstance(error, UnreadableError):
             error.args = (told,)
             raise

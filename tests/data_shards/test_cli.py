@@ -36,7 +36,7 @@ def test_shard_writes_says_so_and_is_idempotent(skydistill, raw: Path, tmp_path:
     for line in (
         "train: 60 images of 10 places (50 drone, 10 satellite)",
         "gallery: 30 images of 5 places (25 drone, 5 satellite)",
-        "18 images have two roles and are stored once",
+        "stored once for two roles: 18 images",
     ):
         assert f"  {line}\n" in first.err
     assert "unchanged: 90 images" in second.err
@@ -54,7 +54,7 @@ def test_the_folder_that_one_is_in_is_read_as_any_other(
     (raw / "train/thermal").mkdir()
     (raw / "train/thermal/1.jpg").touch()
     told = skydistill("shard", ".", tmp_path / "out", "--dry-run").err
-    assert "left out: 1 images in folders that are not of the layout (train/thermal)" in told
+    assert "left out: 1 image in folders that are not of the layout (train/thermal)" in told
     assert f"would write 90 images of {raw} to" in told
 
 
@@ -183,7 +183,7 @@ def test_a_folder_that_changed_is_brought_up_to_date(skydistill, raw, tmp_path) 
     shutil.rmtree(raw / "train/drone/0001")
     ending = skydistill("shard", raw, out)
     assert ending.code == 0
-    assert "2 tars written, 2 kept as they were" in ending.err
+    assert "2 tars written, 2 kept" in ending.err
     assert skydistill("verify", out).code == 0
 
 

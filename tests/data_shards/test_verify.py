@@ -112,8 +112,8 @@ def test_a_truncated_tar_names_the_first_lost_key(folder: Path) -> None:
     (problem,) = problems(folder)
     assert (problem.shard, problem.key) == (TAR, KEY)
     assert "cut short" in problem.problem
-    lost = 50 - 1 - ShardSet.open(folder, has_all_tars=False).images.key[10:60].tolist().index(KEY)
-    assert f"and the {lost} behind it are lost" in problem.problem
+    lost = 50 - ShardSet.open(folder, has_all_tars=False).images.key[10:60].tolist().index(KEY)
+    assert f"{lost} images lost, from this one on" in problem.problem
 
 
 def test_a_tar_without_its_end_or_with_more_is_told(folder: Path) -> None:
@@ -204,7 +204,7 @@ def out_of_range(rows: np.ndarray, keys: list[str]) -> None:
     [
         (
             no_train_drone,
-            ["train has 45 drone, and the manifest says 50"],
+            ["train, drone: 45, and the manifest says 50"],
         ),
         (twice, ["stands in the tars 2 times"]),
         (out_of_range, ["an index names place number 99, which the manifest has not"]),

@@ -143,7 +143,7 @@ def test_what_was_found_is_told_with_every_deviation(sues_raw: Path, tmp_path: P
     lines = found_lines(read_layout(sues_raw, coordinates=csv))
     assert lines[:2] == [
         "found 28 images of 4 places; layout sues200, split split.yaml",
-        "coordinates of 1 places",
+        "coordinates of 1 place",
     ]
     assert len(lines) == 3
     assert "this is not the whole of SUES-200: 2 places to train on instead of 120" in lines[2]
@@ -155,4 +155,4 @@ def test_heic_is_counted_where_it_cannot_be_read(university: Path, monkeypatch) 
     for module in (layouts, layouts.folders):
         monkeypatch.setattr(module, "SUFFIXES", SUFFIXES - set(HEIC_SUFFIXES))
     told = read_layout(university).left_out
-    assert told == "left out: 1 HEIC images (install skydistill[heic] to read them)"
+    assert told == "left out: 1 HEIC image (install skydistill[heic] to read them)"

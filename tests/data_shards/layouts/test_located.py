@@ -109,12 +109,20 @@ def test_pictures_of_no_place_are_counted(gta_uav: Path) -> None:
     write(gta_uav, "satellite/preview.png", "satellite/6_1_x.png", "drone/images/no_list.png")
     assert len(read(gta_uav, "gta_uav")) == 6
     told = read_layout(gta_uav).left_out
-    assert "left out: 4 images that belong to no place (drone/images/500_3.png, " in told
+    assert "left out: 4 images of no place (drone/images/500_3.png, " in told
     assert "drone/images/no_list.png, satellite/6_1_x.png, ...)" in told
 
 
-def test_a_damaged_list_of_gta_uav_is_named(gta_uav: Path) -> None:
-    (gta_uav / "cross-area-drone2sate-test.json").write_text("[{}]")
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [{}],
+        [entry("5.png", {"": 1.0}) | {"pair_pos_sate_img_list": [6201]}],
+        [entry("5.png", {"6_20_41.png": 1.0}) | {"drone_img_name": 5}],
+    ],
+)
+def test_a_damaged_list_of_gta_uav_is_named(gta_uav: Path, entries: list[object]) -> None:
+    (gta_uav / "cross-area-drone2sate-test.json").write_text(json.dumps(entries))
     with pytest.raises(LayoutError, match="test.json is no list of GTA-UAV .*copy it again"):
         read_layout(gta_uav)
 
@@ -124,22 +132,35 @@ def visloc(tmp_path: Path) -> Path:
     raw = tmp_path / "UAV-VisLoc"
     write(raw, "01/drone/01_0001.JPG", "01/drone/01_0002.JPG", "01/satellite01.tif")
     header = "num,filename,date,lat,lon,height,Omega,Kappa,Phi1,Phi2\n"
-    row = "1,01_0001.JPG,2018/9/1,29.7,116.0,406.1,0,0,1,1\n"
+    row = "1,01_0001.jpg,2018/9/1,29.7,116.0,406.1,0,0,1,1\n"
     (raw / "01/01.csv").write_text(header + row)
     return raw
 
 
-def test_visloc(visloc: Path) -> None:
+def test_visloc(visloc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     records = read(visloc, "visloc")
     assert {record.roles for record in records.values()} == {Role.QUERY | Role.GALLERY}
     assert records["01_0001/drone/01_0001"].camera == Position(lat=29.7, lon=116.0)
     assert records["01_0002/drone/01_0002"].camera is None
+    assert "01.csv: 1 photograph without row (01_0002.jpg)" in caplog.text
+    assert "row without" not in caplog.text
     told = "\n".join(found_lines(read_layout(visloc)))
     assert "no satellite gallery, so that drone to satellite cannot be searched" in told
-    assert "1 images in folders that are not of the layout (01/*)" in told
+    assert "1 image in folders that are not of the layout (01/*)" in told
+
+
+def test_rows_of_visloc_without_a_photograph_are_told(
+    visloc: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with (visloc / "01/01.csv").open("a") as table:
+        table.writelines(f"2,gone{at}.JPG,2018/9/1,29.7,116.0,,,,,\n" for at in range(4))
+    read(visloc, "visloc")
+    assert "01.csv: 4 rows without photograph (gone0.jpg, gone1.jpg, gone2.jpg, ...)" in caplog.text
 
 
 def test_a_damaged_table_of_visloc_is_named(visloc: Path) -> None:
     (visloc / "01/01.csv").write_text("file,lat\n01_0001.JPG,1\n")
-    with pytest.raises(LayoutError, match="01.csv is not a table of filename, lat and lon"):
+    with pytest.raises(LayoutError, match="01.csv, line 1: no column is called longitude"):
         read_layout(visloc)

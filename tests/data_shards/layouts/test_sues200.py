@@ -193,9 +193,12 @@ def test_a_place_that_trains_and_is_queried_is_refused(sues_split: Path) -> None
     ("gone", "sentence"),
     [
         ("satellite-view", "no satellite gallery, so that drone to satellite cannot be searched"),
-        ("satellite-view/0002", "no satellite image in the gallery: 1 place (0002), queries with"),
+        (
+            "satellite-view/0002",
+            "no satellite image in the gallery: 1 place (0002), distractors and",
+        ),
         ("drone_view_512/0003", "no drone image to train on: 1 place (0003), not trained on"),
-        ("drone_view_512/0003/150", "left out: 1 empty folders (drone_view_512/0003/150)"),
+        ("drone_view_512/0003/150", "left out: 1 empty folder (drone_view_512/0003/150)"),
     ],
 )
 def test_any_part_of_a_raw_folder_may_be_missing(sues_raw: Path, gone: str, sentence: str) -> None:

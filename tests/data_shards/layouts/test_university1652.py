@@ -173,9 +173,7 @@ def test_a_dangling_link_is_an_image_that_cannot_be_read(raw: Path) -> None:
 
 
 def test_a_split_has_no_use(raw: Path) -> None:
-    with pytest.raises(
-        LayoutError, match="whose folders say which places train; leave out --split"
-    ):
+    with pytest.raises(LayoutError, match="whose folders are its split; leave out --split"):
         read_layout(raw, layout="university1652", split=raw / "split.yaml")
 
 
@@ -222,7 +220,10 @@ def test_other_files_are_left_alone(raw: Path, stranger: str) -> None:
         ("train/satellite/0002", "no satellite image to train on: 1 place (0002), not trained on"),
         ("train/drone/000*", "no drone image to train on: 9 places (0001, 0002, 0003, ...), not"),
         ("test/gallery_satellite/5004", "no satellite image in the gallery: 1 place (5004), dis"),
-        ("test/gallery_satellite/5001", "no satellite image in the gallery: 1 place (5001), quer"),
+        (
+            "test/gallery_satellite/5001",
+            "no satellite image in the gallery: 1 place (5001), distractors and q",
+        ),
         ("test/query_drone", "no drone queries, so that drone to satellite cannot be searched"),
         ("test/gallery_drone", "no drone gallery, so that satellite to drone cannot be searched"),
     ],
@@ -254,10 +255,10 @@ def test_half_of_a_data_set_is_called_as_its_folder(raw: Path, tmp_path: Path) -
             ["train/thermal/0001/1.jpg", "train/thermal/0002/1.tif", "val/drone/1/1.png"],
             "3 images in folders that are not of the layout (train/thermal, val)",
         ),
-        (["train/drone/0001/80/1.jpg"], "1 images in folders .* (train/drone/0001/80)"),
-        (["train/drone/1.jpg"], "1 images in folders .* (train/drone/*)"),
-        (["train/drone/0001/1.mp4", "train/drone/0001/2.txt"], "2 files .* images (.mp4, .txt)"),
-        (["train/drone/0777/.hidden"], "1 empty folders (train/drone/0777)"),
+        (["train/drone/0001/80/1.jpg"], "1 image in folders .* (train/drone/0001/80)"),
+        (["train/drone/1.jpg"], "1 image in folders .* (train/drone/*)"),
+        (["train/drone/0001/1.mp4", "train/drone/0001/2.txt"], "2 other files (.mp4, .txt)"),
+        (["train/drone/0777/.hidden"], "1 empty folder (train/drone/0777)"),
         (["README.md", "train/.cache/1.jpg", "__MACOSX/1.jpg"], ""),
     ],
 )

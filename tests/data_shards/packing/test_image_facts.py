@@ -59,23 +59,36 @@ def test_gps_of_photographs_is_kept_and_places_lie_at_its_mean(
 ) -> None:
     out = tmp_path / "shards"
     told = skydistill("shard", own, out).err
-    assert "files: JPEG (3), TIFF (1), 1 of them stored as PNG; pixels: 160x120 (3), 64x64" in told
-    assert "1 images are turned as their orientation says" in told
-    assert "2 images tell where they were taken" in told
+    assert "files: JPEG (3), TIFF (1), 1 of them stored as PNG; pixels: 64x64 (1), 160x120" in told
+    assert "turned as their orientation says: 1 image\n" in told
+    assert "GPS in 2 images of 1 place; the mean" in told
     assert "tiles that are nearly empty: 1 (mill/satellite/1)" in told
     assert cameras(out)["mill/drone/1"] == {"lat": 50.0, "lon": 8.0}
     assert cameras(out)["mill/drone/3"] is None
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["coordinates"] == {"mill": [50.5, 8.0]}
     again = skydistill("shard", own, out).err
-    assert "unchanged:" in again and "2 images tell where they were taken" in again
+    assert "unchanged:" in again and "GPS in 2 images of 1 place; the mean" in again
+
+
+def test_all_formats_and_the_smallest_and_largest_sizes_are_told(
+    skydistill, own: Path, tmp_path: Path
+) -> None:
+    sides = [(8, 8), (400, 300), *[(20, 20)] * 6, *[(30, 30)] * 5, *[(40, 40)] * 4, (50, 50)]
+    for number, side in enumerate(sides):
+        suffix = ("bmp", "bmp", "bmp", "png", "png", "webp", *["gif"] * 12)[number]
+        Image.new("RGB", side).save(own / f"satellite/mill/of{number}.{suffix}")
+    told = skydistill("shard", own, tmp_path / "shards").err
+    formats = "GIF (12), JPEG (3), BMP (3), PNG (2), TIFF (1), WEBP (1), 16 of them stored as PNG"
+    few = "8x8 (1), 20x20 (6), 30x30 (5), 40x40 (4), 400x300 (1) and 3 sizes between\n"
+    assert f"  files: {formats}; pixels: {few}" in told, told
 
 
 def test_a_table_of_images_wins(skydistill, own: Path, tmp_path: Path) -> None:
     out, table = tmp_path / "shards", tmp_path / "places.csv"
     skydistill("shard", own, out)
     table.write_text("image,lat,lon,altitude_m\n2.jpg,10,20,80\n")
-    assert "1 tars written, 1 kept" in skydistill("shard", own, out, "--coordinates", table).err
+    assert "1 tar written, 1 kept" in skydistill("shard", own, out, "--coordinates", table).err
     assert cameras(out)["mill/drone/2"] == {"lat": 10.0, "lon": 20.0, "altitude_m": 80.0}
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["coordinates"] == {"mill": [30.0, 14.0]}

@@ -48,7 +48,9 @@ def test_all_unreadable_images_are_named_and_can_be_left_out(raw: Path, tmp_path
         write(raw, out)
     assert {record.source for record in told.value.records} == {*damaged, tile}
     rest = leave_out(dataset, told.value.records, raw=raw)
-    sentence = "no satellite image in the gallery: 1 place (5001), queries without answer"
+    sentence = (
+        "no satellite image in the gallery: 1 place (5001), distractors and queries without answer"
+    )
     assert f"  {sentence}" in found_lines(rest)
     with pytest.raises(LayoutError, match="no image of .* is readable"):
         leave_out(dataset, dataset.records, raw=raw)
