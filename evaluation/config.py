@@ -172,8 +172,7 @@ class EvaluateConfig:
             RecipeError: what is wrong, by its option.
         """
         asked = [f"--{name.replace('_', '-')}" for name in OF_ONE_NETWORK if getattr(self, name)]
-        is_paired, is_exported = self.gallery_checkpoint is not None, self.descriptors
-        is_exported |= self.submission
+        is_exported = self.descriptors or self.submission
         contradictions = {
             "give either --checkpoint and --shards, or --features": (
                 (self.features is None) == (self.checkpoint is None)
@@ -189,7 +188,7 @@ class EvaluateConfig:
                 self.submission and bool(self.distractors)
             ),
             "--gallery-checkpoint is about two networks and does not combine with "
-            f"{' or '.join(asked)}; leave one of them out": is_paired and bool(asked),
+            f"{' or '.join(asked)}; leave one of them out": bool(self.gallery_checkpoint and asked),
             f"--submission takes {ANSWERS} names per query and --rerank-top is {self.rerank_top}; "
             "raise it": self.rerank and self.submission and self.rerank_top < ANSWERS,
         }

@@ -62,13 +62,8 @@ class DistributedExchange:
         parts = collectives.gather_arrays(part.cpu().numpy())
         return torch.from_numpy(np.concatenate(parts)).to(part.device)
 
-    def sum(self, part: Tensor) -> Tensor:
-        """Add every rank's integers."""
-        return collectives.sum_integers(part)
-
-    def first_problem(self, problem: str | None) -> str | None:
-        """Return the problem of the lowest rank that has one."""
-        return collectives.first_problem(problem)
+    sum = staticmethod(collectives.sum_integers)
+    first_problem = staticmethod(collectives.first_problem)
 
 
 def rank_distributed(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import DescriptorError, RecipeError, TrackingError, require_known
+from distill.config.tracking import TrackingConfig
 from distill.mlflow_store import SQLITE, first_line, open_store
 from distill.run_folder import MAY_CHANGE_ON_RESUME, read_recipe
 from evaluation.config import CompareConfig
@@ -24,9 +25,6 @@ from evaluation.report import (
 )
 
 USUAL_STORE = Path("outputs/mlflow.db")
-EXPERIMENT = "skydistill"
-"""As recipes have it."""
-
 REPORTS = f"{EVALUATIONS}/*/{REPORT_NAME}"
 """In a run folder."""
 
@@ -77,7 +75,7 @@ def collect(config: CompareConfig) -> tuple[list[Entry], list[str]]:
                 f"--tracking-uri ({USUAL_STORE} does not exist)"
             )
         store = store or f"sqlite:///{USUAL_STORE}"
-        entries += _from_mlflow(store, config.experiment or EXPERIMENT, left_out)
+        entries += _from_mlflow(store, config.experiment or TrackingConfig().experiment, left_out)
     known = sorted({entry.report.measurement.dataset for entry in entries})
     wanted = config.dataset or known
     for name in wanted:

@@ -66,13 +66,8 @@ def compare_runs(entries: Sequence[Entry], config: CompareConfig, left_out: list
             )
     training = {None: "training data unknown", False: "in-domain"}
     seen = training.get(how.zero_shot, f"zero-shot: trained on {how.trained_on}")
-    return Table(
-        title=f"{how.dataset}, {seen}",
-        measurement=how,
-        columns=tuple(columns),
-        rows=tuple(rows),
-        notes=tuple(notes),
-    )
+    title = f"{how.dataset}, {seen}"
+    return Table(title=title, measurement=how, columns=columns, rows=rows, notes=notes)
 
 
 def chosen_searches(entries: Sequence[Entry], asked: Sequence[str]) -> dict[str, Result]:

@@ -125,9 +125,9 @@ class Table:
     measurement: Measurement
     """Of our rows."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    notes: Sequence[str]
     """What a reader must know, a sentence each."""
 
     @cached_property

@@ -80,6 +80,4 @@ def chosen_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
         require_known(name, [*CONDITIONS, ALL], what="condition", error=RecipeError)
         for name in names
     }
-    if ALL in chosen:
-        return tuple(CONDITIONS.values())
-    return tuple(condition for name, condition in CONDITIONS.items() if name in chosen)
+    return tuple(one for name, one in CONDITIONS.items() if chosen & {name, ALL})

@@ -78,14 +78,6 @@ def fitted(field: npt.NDArray[np.generic], light: Light) -> Field:
     return np.ascontiguousarray(whole[:height, :width], dtype=np.float32)
 
 
-def smooth_field(rng: np.random.Generator, light: Light, *, cells: int) -> Field:
-    """Return a field of 0..1 with bumps of 1 / `cells` of the image and of half as much."""
-    coarse = rng.random((cells, cells))
-    fine = rng.random((2 * cells, 2 * cells))
-    double = cv2.resize(coarse, (2 * cells, 2 * cells), interpolation=cv2.INTER_CUBIC)
-    return np.clip(fitted((2 * double + fine) / 3, light), 0, 1)
-
-
 FOG_LIGHT: Colour = (0.66, 0.69, 0.72)
 """What fog scatters towards the camera where nothing shines through: an overcast sky."""
 
@@ -99,6 +91,7 @@ FOG_PATCHINESS = 0.45
 """How much the density varies around its mean."""
 
 FOG_CELLS = 3
+"""Along a side, of which each has a density; cells of half the size vary it half as much."""
 
 CANVAS = 512
 """Side of the square on which drops and flakes are drawn; their sizes count in its pixels."""
@@ -182,7 +175,10 @@ def fog(light: Light, rng: np.random.Generator) -> None:
     smoothly over the ground.
     """
     depth = rng.uniform(*FOG_DEPTH)
-    density = 1 + FOG_PATCHINESS * (2 * smooth_field(rng, light, cells=FOG_CELLS) - 1)
+    coarse, fine = (rng.random((cells, cells)) for cells in (FOG_CELLS, 2 * FOG_CELLS))
+    double = cv2.resize(coarse, fine.shape, interpolation=cv2.INTER_CUBIC)
+    patches = np.clip(fitted((2 * double + fine) / 3, light), 0, 1)
+    density = 1 + FOG_PATCHINESS * (2 * patches - 1)
     slant = np.linspace(1 + FOG_SLANT, 1 - FOG_SLANT, len(light), dtype=np.float32)
     through = np.exp(-np.float32(depth) * density * slant[:, None])
     cover(light, 1 - through, colour=FOG_LIGHT)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -163,42 +162,37 @@ def draw_bars(searches: Mapping[str, Bars], *, title: str, subtitle: str) -> Fig
     tall = BAR_INCHES * max(len(bars) for bars in searches.values())
     figure, all_axes = charts(list(searches), title=title, subtitle=subtitle, tall=tall)
     for axes, bars in zip(all_axes, searches.values(), strict=True):
-        _draw_chart(axes, bars)
+        measure = next(iter(bars))
+        means = {name: 100 * statistics.fmean(values) for name, values in bars.items() if values}
+        tones = [RUN_COLOURS[0] if name == measure else TINT for name in means]
+        axes.barh(list(means), list(means.values()), color=tones, height=0.72, zorder=2)
+        whole = means.get(measure)  # without it there is no change to write
+        if whole is not None:
+            axes.axvline(whole, color=RUN_COLOURS[0], linewidth=0.8, linestyle=DASHED, zorder=1)
+        for position, (name, value) in enumerate(means.items()):
+            off = 100 * statistics.stdev(bars[name]) if len(bars[name]) > 1 else 0.0
+            text = f"{value:.2f} ± {off:.2f}" if off else f"{value:.2f}"
+            if off:
+                axes.errorbar(value, position, xerr=off, color=INK, linewidth=0.8, capsize=1.5)
+            if name != measure and whole is not None:
+                text += f"  ({value - whole:+.2f})".replace("-", "\N{MINUS SIGN}")
+            is_long = value > TEXT_INSIDE_FROM
+            axes.text(
+                value - 2 - off if is_long else value + 2 + off,
+                position,
+                text,
+                va="center",
+                ha="right" if is_long else "left",
+                fontsize=VALUE,
+                color=(PAPER if name == measure else INK) if is_long else QUIET,
+                bbox=None if is_long else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
+            )
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 100)
         axes.invert_yaxis()
         axes.tick_params(axis="y", labelcolor=INK)
         name_axes(axes, x="recall@1 (%)")
     return figure
-
-
-def _draw_chart(axes: Axes, bars: Bars) -> None:
-    """Draw the bars that have a value; without the measure there is no change to write."""
-    measure = next(iter(bars))
-    means = {name: 100 * statistics.fmean(values) for name, values in bars.items() if values}
-    tones = [RUN_COLOURS[0] if name == measure else TINT for name in means]
-    axes.barh(list(means), list(means.values()), color=tones, height=0.72, zorder=2)
-    whole = means.get(measure)
-    if whole is not None:
-        axes.axvline(whole, color=RUN_COLOURS[0], linewidth=0.8, linestyle=DASHED, zorder=1)
-    for position, (name, value) in enumerate(means.items()):
-        off = 100 * statistics.stdev(bars[name]) if len(bars[name]) > 1 else 0.0
-        text = f"{value:.2f} ± {off:.2f}" if off else f"{value:.2f}"
-        if off:
-            axes.errorbar(value, position, xerr=off, color=INK, linewidth=0.8, capsize=1.5)
-        if name != measure and whole is not None:
-            text += f"  ({value - whole:+.2f})".replace("-", "\N{MINUS SIGN}")
-        is_long = value > TEXT_INSIDE_FROM
-        axes.text(
-            value - 2 - off if is_long else value + 2 + off,
-            position,
-            text,
-            va="center",
-            ha="right" if is_long else "left",
-            fontsize=VALUE,
-            color=(PAPER if name == measure else INK) if is_long else QUIET,
-            bbox=None if is_long else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
