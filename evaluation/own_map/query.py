@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data_shards.config import Resampling
 from data_shards.decode import BAD_HEADER, DecodeError, Pixels, check_image, decode, resize
-from data_shards.errors import DescriptorError
+from data_shards.errors import DescriptorError, counted
 from data_shards.layouts.duplicates import read_plain_file
 from data_shards.layouts.folders import image_names, natural
 from data_shards.packing.stored_image import read_header
@@ -179,13 +179,13 @@ def _tell_unknown(answers: Sequence[Answer], index: Index, config: QueryConfig) 
     """Say for how many photographs something that was asked for could not be used."""
     no_gps = sum(one.photo.gps is None for one in answers) if config.near == OWN_PLACE else 0
     if no_gps:
-        log.warning("%d photographs have no GPS: they are looked for on the whole map", no_gps)
+        log.warning("%s without GPS: looked for on the whole map", counted(no_gps, "photograph"))
     no_side = sum(nearest_side(one.photo, index) is None for one in answers)
     if no_side and (config.altitude_m or config.fov_deg):
         log.warning(
-            "%d photographs are looked for among tiles of every side: it takes height, field of "
-            "view, a camera that looks down, and tiles at most twice or half as wide as it shows",
-            no_side,
+            "%s looked for among tiles of every side: it takes height, field of view, a camera "
+            "that looks down, and tiles at most twice or half as wide as it shows",
+            counted(no_side, "photograph"),
         )
 
 

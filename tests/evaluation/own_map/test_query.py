@@ -141,7 +141,7 @@ def test_what_cannot_be_used_is_said(
 ) -> None:
     make_photo(tmp_path / "plain.png", col=180, row=240)
     asked(capsys, indexed, tmp_path / "plain.png", "--near", "photo")
-    assert "1 photographs have no GPS: they are looked for on the whole map" in caplog.text
+    assert "1 photograph without GPS: looked for on the whole map" in caplog.text
     pitch = b'<x drone-dji:GimbalPitchDegree="-15.0" drone-dji:RelativeAltitude="+80.0"/>'
     make_photo(tmp_path / "oblique.jpg", col=180, row=240, xmp=pitch)
     for words in (
@@ -151,7 +151,7 @@ def test_what_cannot_be_used_is_said(
     ):
         caplog.clear()
         (photo,) = asked(capsys, indexed, *words, "--top", 50)["photos"]
-        assert "1 photographs are looked for among tiles of every side" in caplog.text
+        assert "1 photograph looked for among tiles of every side" in caplog.text
         assert {tile["footprint_m"] for tile in photo["tiles"]} == {60.0, 120.0}
 
 
