@@ -2,9 +2,8 @@
 
 # Shapes: N = images, D = descriptor width.
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor
 from data_shards.augment.on_device import send
 from data_shards.config import Resampling
 from data_shards.decode import Pixels
-from data_shards.decoders import ImageBatch
 from data_shards.errors import DescriptorError
 from data_shards.loader import image_batches
 from data_shards.progress import Progress
@@ -90,8 +88,11 @@ def describe(
     )
     parts: list[npt.NDArray[np.float32]] = []
     done = 0
-    with inference(model):
-        for part, images in _changed(batches, shards, change, threads=threads):
+    with inference(model), ThreadPoolExecutor(threads) as pool:
+        for part, images in batches:
+            if change:
+                keys = shards.images.key[part].tolist()
+                images = np.stack(list(pool.map(change, images, keys)))
             pixels = normalize(send(images, device))
             parts.append(model.describe(pixels, flip=flip).float().cpu().numpy())
             done += len(part)
@@ -115,22 +116,6 @@ def _dealt(rows: RowNumbers, batch_size: int, *, to: int) -> RowNumbers:
     """
     starts = range(to * batch_size, len(rows), world_size() * batch_size)
     return np.concatenate([rows[:0], *(rows[start : start + batch_size] for start in starts)])
-
-
-def _changed(
-    batches: Iterator[tuple[RowNumbers, ImageBatch]],
-    shards: ShardSet,
-    change: Change | None,
-    *,
-    threads: int,
-) -> Iterator[tuple[RowNumbers, ImageBatch]]:
-    """Lay `change` over every image, with as many threads as decode."""
-    with ThreadPoolExecutor(threads) if change else nullcontext() as pool:
-        for rows, images in batches:
-            if change and pool:
-                keys = shards.images.key[rows].tolist()
-                images = np.stack(list(pool.map(change, images, keys)))
-            yield rows, images
 
 
 def _together(

@@ -55,7 +55,7 @@ class Normalized:
         return _unit(self._gallery.read(rows))
 
 
-def evaluate_features(config: EvaluateConfig) -> int:
+def evaluate_features(config: EvaluateConfig) -> None:
     """Search a file's gallery for its queries; print, and write what was asked for.
 
     Raises:
@@ -77,7 +77,7 @@ def evaluate_features(config: EvaluateConfig) -> int:
         log.info("would search %d queries in %d images, %s", queries, images, path)
         if config.out is not None:
             log.info("would write %s", config.out)
-        return 0
+        return
     measured, lists = _search(config, features)
     try:
         if config.out is not None:
@@ -96,7 +96,6 @@ def evaluate_features(config: EvaluateConfig) -> int:
                 counts += f", {unanswerable} of them without a right image in the gallery"
             table = (100 * frame).to_string(float_format="{:.2f}".format)
             sys.stdout.write(f"{path.name}: {counts} (percent)\n{table}\n")
-    return 0
 
 
 def _refuse_options_about_images(config: EvaluateConfig) -> None:

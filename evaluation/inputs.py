@@ -164,9 +164,8 @@ def open_inputs(config: EvaluateConfig, device: torch.device) -> EvaluationInput
 
 def _refuse_another_space(loaded: LoadedModel, gallery: LoadedModel) -> None:
     """Refuse two networks whose descriptors say nothing to each other."""
-    (space, width), (other, other_width) = (
-        (one.descriptor_space, one.model.width) for one in (loaded, gallery)
-    )
+    space, width = loaded.descriptor_space, loaded.model.width
+    other, other_width = gallery.descriptor_space, gallery.model.width
     if (space, width) != (other, other_width):
         raise DescriptorError(
             f"{loaded.path} describes by {width} numbers in the space {space[:12]}, and "

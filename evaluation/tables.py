@@ -57,12 +57,10 @@ class Row(NamedTuple):
 
 def sections(report: Report) -> dict[str, list[Row]]:
     """Sort every result of a report into the sections of its table, by title; none is empty."""
-    sorted_in: dict[str, list[Result]] = {kind: [] for kind in TITLES}
-    for result in report.results:
-        sorted_in[_kind(result)].append(result)
     found = {}
-    for kind, results in ((kind, results) for kind, results in sorted_in.items() if results):
-        title = TITLES[kind]
+    for kind, title in TITLES.items():
+        if not (results := [result for result in report.results if _kind(result) == kind]):
+            continue
         num_draws = max(len(drawn) for drawn in _draws(results))
         if kind == "headline":
             how, title = report.measurement, full_gallery(report)

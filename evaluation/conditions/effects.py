@@ -69,11 +69,9 @@ def fitted(field: npt.NDArray[np.generic], light: Light) -> Field:
     """Return a square field at the size of the image's longer side, cut to the image."""
     height, width = light.shape[:2]
     side = max(height, width)
-    # Beyond half the size, the nearest four pixels of a field no longer stand for all of them.
-    is_much_smaller = 2 * side < len(field)
-    interpolation = cv2.INTER_AREA if is_much_smaller else cv2.INTER_LINEAR
-    if side > 2 * len(field):
-        interpolation = cv2.INTER_CUBIC
+    interpolation = cv2.INTER_CUBIC if side > 2 * len(field) else cv2.INTER_LINEAR
+    if 2 * side < len(field):  # the nearest four pixels no longer stand for all of them
+        interpolation = cv2.INTER_AREA
     whole = cv2.resize(field.astype(np.float32), (side, side), interpolation=interpolation)
     return np.ascontiguousarray(whole[:height, :width], dtype=np.float32)
 

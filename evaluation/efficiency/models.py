@@ -106,22 +106,21 @@ def listed_model(name: str, config: ModelsConfig) -> dict[str, Any] | None:
 
 def models_table(models: Sequence[dict[str, Any]]) -> Table:
     """Return the list as people read it."""
-    is_binary = any(model["cost"]["bops"] for model in models)
+    counts = {"MACs": "macs", "BOPs": "bops", "OPs": "ops", "/ pair": "ops_per_pair"}
+    if not any(model["cost"]["bops"] for model in models):
+        del counts["BOPs"]
+    speeds = {"ms/batch": "median_ms", "images/s": "images_per_second", "peak": "peak_memory_mib"}
     title = f"Models of {models[0]['method']} at {models[0]['cost']['image_size']} px"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("model.arch", no_wrap=True)
-    headers = ["width", "params", "MiB", "MACs", *(["BOPs"] if is_binary else ()), "OPs", "/ pair"]
-    headers += ["ms/batch", "images/s", "peak"] if models[0]["speed"] else []
-    for header in headers:
+    for header in ("width", "params", "MiB", *counts, *(speeds if models[0]["speed"] else ())):
         table.add_column(header, justify="right", no_wrap=True)
     for model in models:
         counted, speed = model["cost"], model["speed"]
         cells = [str(model["descriptor_width"]), f"{counted['parameters'] / 1e6:.2f}"]
         cells.append(f"{counted['packed_bytes'] / MIB:.1f}")
-        counts = ["macs", *(["bops"] if is_binary else ()), "ops", "ops_per_pair"]
-        cells += [f"{counted[count] / 1e9:.3f}" for count in counts]
-        if speed:
-            told = [speed[name] for name in ("median_ms", "images_per_second", "peak_memory_mib")]
-            cells += ["" if value is None else f"{value:,.1f}" for value in told]
+        cells += [f"{counted[count] / 1e9:.3f}" for count in counts.values()]
+        told = [speed[name] for name in speeds.values()] if speed else []
+        cells += ["" if value is None else f"{value:,.1f}" for value in told]
         table.add_row(model["name"], *cells)
     return table

@@ -180,12 +180,12 @@ def heat_pairs(
 
     Images are taken as they are, without their mirror image.
     """
-    found = []
+    found, head = [], model.head
+    assert isinstance(head, PooledHead), "whose descriptors are sums over places"
     for *rows, note in pairs:
         photos = [photograph(shards, row) for row in rows]
         inputs = [resize(photo, size=image_size, resampling=resampling) for photo in photos]
         map_BDHW = feature_maps(model, np.stack(inputs))
-        head = pooled_head(model)
         heat = contributions(map_BDHW, map_BDHW.flip(0), head.pool, head.projection)
         shown = [_pixels(shards, row) for row in rows]
         place = place_name(shards, rows[0])
@@ -200,16 +200,11 @@ def feature_maps(model: RetrievalModel, images_BPP3: Pixels) -> Tensor:
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(inputs[0].detach())
 
-    device = next(model.parameters()).device
-    with pooled_head(model).pool.register_forward_pre_hook(keep), inference(model):
+    device, head = next(model.parameters()).device, model.head
+    assert isinstance(head, PooledHead), "whose pool sees maps"
+    with head.pool.register_forward_pre_hook(keep), inference(model):
         model.describe(normalize(torch.from_numpy(images_BPP3).to(device)))
     return seen[0]
-
-
-def pooled_head(model: RetrievalModel) -> PooledHead:
-    """Return the head whose descriptors are sums over places: attention's are not."""
-    assert isinstance(model.head, PooledHead)
-    return model.head
 
 
 @torch.no_grad()
