@@ -27,12 +27,10 @@ class Tiles:
     """How work is cut; results do not depend on it."""
 
     queries: int = 1024
-
-    strip: int = 8192
-    """Gallery images whose scores are in memory at once."""
+    """Those whose scores are in memory at once."""
 
     block: int = 8192
-    """Those that are read, rounded and kept together."""
+    """Gallery images that are read, rounded and kept together."""
 
     first_block: int = 1024
     """A small block comes first: it tells which queries have too many candidates."""
@@ -94,69 +92,33 @@ class Positives:
     score_N: Tensor
 
     def among(self, row_R: Tensor) -> "Positives":
-        """Keep the queries `row_R` (ascending), numbered by their place there; column by column."""
+        """Keep the queries `row_R` (ascending), numbered by their place there."""
+        if not len(self.query_N):
+            return self
         ends = torch.searchsorted(self.query_N, row_R[[0, -1]])
         begin, end = int(ends[0]), int(torch.searchsorted(self.query_N, row_R[-1], right=True))
         place_N = torch.searchsorted(row_R, self.query_N[begin:end])
         kept_N = (row_R[place_N] == self.query_N[begin:end]).nonzero().squeeze(1)
-        column_N, order = self.column_N[begin:end][kept_N].sort()
-        kept_N = kept_N[order]
         return Positives(
-            query_N=place_N[kept_N], column_N=column_N, score_N=self.score_N[begin:end][kept_N]
+            query_N=place_N[kept_N],
+            column_N=self.column_N[begin:end][kept_N],
+            score_N=self.score_N[begin:end][kept_N],
         )
 
-    def places(self, num_columns: int, strip: int) -> tuple[Tensor, ...]:
-        """Return where the pairs stand in the scores of each strip, as `mask` takes it.
+    def mask(self, score_RC: Tensor) -> Tensor:
+        """Take the pairs out of the scores, whose rows the queries number; returns them."""
+        rough_N = score_RC[self.query_N, self.column_N]
+        score_RC[self.query_N, self.column_N] = -torch.inf
+        return rough_N
 
-        The queries must be numbered by the scores' rows and stand column by column.
-        """
-        strip_N = self.column_N // strip
-        begin_N = strip_N * strip
-        place_N = self.query_N * (num_columns - begin_N).clamp(max=strip) + self.column_N - begin_N
-        num_strips = -(-num_columns // strip)
-        per_strip: list[int] = torch.bincount(strip_N, minlength=num_strips).tolist()
-        return torch.split(place_N, per_strip)
-
-    def check(self, rough_N: Tensor, margin_R: Tensor, screen: Screen) -> None:
-        """Compare scores of a screen with the exact ones."""
-        rough_N = rough_N.double()
+    def mask_and_check(self, score_RC: Tensor, margin_R: Tensor, screen: Screen) -> None:
+        """Do so with scores of a screen, and compare them with the exact ones."""
+        if not len(self.query_N):
+            return
+        rough_N = self.mask(score_RC).double()
         reach_N = screen.reach(rough_N, margin_R[self.query_N])
         is_near_N = (rough_N - self.score_N).abs() <= reach_N
         assert bool(is_near_N.all()), "a score lies further from the exact one than it can"
-
-
-def mask(score: Tensor, place_N: Tensor) -> Tensor:
-    """Take scores out of a row of them; returns what they were."""
-    masked_N = score[place_N]
-    score[place_N] = -torch.inf
-    return masked_N
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Rows and columns of a tile, and the scores there."""
-
-    row_N: Tensor
-    column_N: Tensor
-    score_N: Tensor
-
-    @classmethod
-    def join(cls, parts: "Sequence[Candidates]") -> "Candidates":
-        """Concatenate the candidates of several tiles."""
-        return cls(
-            row_N=torch.cat([part.row_N for part in parts]),
-            column_N=torch.cat([part.column_N for part in parts]),
-            score_N=torch.cat([part.score_N for part in parts]),
-        )
-
-    def of_rows(self, is_kept_R: Tensor) -> "Candidates":
-        """Keep those of some rows."""
-        if bool(is_kept_R.all()):
-            return self
-        kept_N = is_kept_R[self.row_N].nonzero().squeeze(1)
-        return Candidates(
-            row_N=self.row_N[kept_N], column_N=self.column_N[kept_N], score_N=self.score_N[kept_N]
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +134,34 @@ class Limit:
     def is_kept(self, num_R: Tensor, num_columns: int) -> Tensor:
         """Return which rows [R] stay, given how many scores of each cost something."""
         is_dear_R = num_R > self.share * num_columns
-        if float(num_R[is_dear_R].sum()) <= self.together * num_columns:
-            return torch.ones_like(is_dear_R)
-        return ~is_dear_R
+        are_many = torch.where(is_dear_R, num_R, 0).sum() > self.together * num_columns
+        return ~(is_dear_R & are_many)
 
 
-def find_candidates(score_RC: Tensor, floor_R: Tensor, first: int) -> Candidates:
-    """Find each score that reaches its row's floor; columns are counted from `first`.
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Queries and columns of a block, and the scores there."""
 
+    query_N: Tensor
+    column_N: Tensor
+    score_N: Tensor
+
+    @classmethod
+    def join(cls, parts: "Sequence[Candidates]") -> "Candidates":
+        """Concatenate the candidates of several tiles."""
+        return cls(
+            query_N=torch.cat([part.query_N for part in parts]),
+            column_N=torch.cat([part.column_N for part in parts]),
+            score_N=torch.cat([part.score_N for part in parts]),
+        )
+
+
+def find_candidates(
+    score_RC: Tensor, floor_R: Tensor, row_R: Tensor, most: Limit
+) -> tuple[Candidates, Tensor]:
+    """Find each score that reaches its row's floor, where `row_R` are the queries of the rows.
+
+    Rows that have more than `most` allows are left out; the second result [R] says which were not.
     Floors of bfloat16 scores must be above zero: then the bits of both, taken as integers, are in
     the same order, as far as it matters, and every library compares those at full speed.
     """
@@ -189,8 +171,17 @@ def find_candidates(score_RC: Tensor, floor_R: Tensor, first: int) -> Candidates
         whole_RC, floor_R = score_RC.view(torch.int16), floor_R.view(torch.int16)
     place_N = places_of(whole_RC, floor_R)
     row_N = place_N // num_columns
-    column_N = place_N - row_N * num_columns + first
-    return Candidates(row_N=row_N, column_N=column_N, score_N=score_RC.view(-1)[place_N])
+    is_kept_R = torch.ones_like(row_R, dtype=torch.bool)
+    if len(place_N) > most.together * num_columns:
+        is_kept_R = most.is_kept(torch.bincount(row_N, minlength=len(row_R)), num_columns)
+        kept_N = is_kept_R[row_N].nonzero().squeeze(1)
+        place_N, row_N = place_N[kept_N], row_N[kept_N]
+    found = Candidates(
+        query_N=row_R[row_N],
+        column_N=place_N - row_N * num_columns,
+        score_N=score_RC.view(-1)[place_N],
+    )
+    return found, is_kept_R
 
 
 def places_of(score_RC: Tensor, floor_R: Tensor) -> Tensor:
@@ -198,7 +189,11 @@ def places_of(score_RC: Tensor, floor_R: Tensor) -> Tensor:
     if score_RC.device.type == "cpu":
         is_there_RC = score_RC.numpy() >= floor_R.numpy()[:, None]
         return torch.from_numpy(np.flatnonzero(is_there_RC))  # several times as fast as torch's
-    return (score_RC >= floor_R[:, None]).view(-1).nonzero().squeeze(1)
+    # A maximum is read at the speed of memory, and most rows of a good model have nothing there.
+    row_M = (score_RC.amax(dim=1) >= floor_R).nonzero().squeeze(1)
+    place_N = (score_RC[row_M] >= floor_R[row_M, None]).view(-1).nonzero().squeeze(1)
+    which_N = place_N // score_RC.shape[1]
+    return place_N + (row_M[which_N] - which_N) * score_RC.shape[1]
 
 
 def count_candidates(
@@ -206,28 +201,28 @@ def count_candidates(
     query_QD: Tensor,
     block: Block,
     *,
-    row_R: Tensor,
-    margin_R: Tensor,
+    margin_Q: Tensor,
     screen: Screen,
     counts: Counts,
     most_unsure: Limit,
     plain: Rounded | None = None,
 ) -> Tensor:
-    """Count negatives, where `row_R` are the queries of the tile's rows.
+    """Count negatives that may reach a threshold.
 
-    Rows that have more candidates too near to a threshold than `most_unsure` allows are left out;
-    the result [R] says which were not. With all queries in float32 (`plain`), such pairs are scored
-    in float32 first, which decides nearly all of them for a third of the price.
+    Queries that have more candidates too near to a threshold than `most_unsure` allows are left
+    out; the result [Q] says which were not. With all queries in float32 (`plain`), such pairs are
+    scored in float32 first, which decides nearly all of them for a third of the price.
     """
-    query_N, score_N = row_R[found.row_N], found.score_N.double()
-    reach_N = screen.reach(score_N, margin_R[found.row_N])
+    query_N, score_N = found.query_N, found.score_N.double()
+    reach_N = screen.reach(score_N, margin_Q[query_N])
     thresholds = counts.thresholds
     bin_N, most_N = thresholds.bounds(query_N, score_N - reach_N, score_N + reach_N)
     unsure_N = (bin_N != most_N).nonzero().squeeze(1)
-    num_unsure_R = torch.bincount(found.row_N[unsure_N], minlength=len(row_R))
-    is_counted_R = most_unsure.is_kept(num_unsure_R, len(block))
-    if not bool(is_counted_R.all()):
-        unsure_N = unsure_N[is_counted_R[found.row_N[unsure_N]]]
+    num_unsure_Q = torch.bincount(query_N[unsure_N], minlength=len(query_QD))
+    is_counted_Q = most_unsure.is_kept(num_unsure_Q, len(block))
+    are_all_counted = bool(is_counted_Q.all())
+    if not are_all_counted:
+        unsure_N = unsure_N[is_counted_Q[query_N[unsure_N]]]
     if plain is not None:
         near_query_N, column_N = query_N[unsure_N], found.column_N[unsure_N]
         gallery = block.rounded(PLAIN)
@@ -240,11 +235,11 @@ def count_candidates(
     query = query_N[unsure_N]
     exact = exact_scores(query_QD, block.rows_CD, query, found.column_N[unsure_N])
     bin_N[unsure_N] = thresholds.reached(query, exact)
-    if not bool(is_counted_R.all()):
-        counted_N = is_counted_R[found.row_N]
+    if not are_all_counted:
+        counted_N = is_counted_Q[query_N]
         query_N, bin_N = query_N[counted_N], bin_N[counted_N]
     counts.add_each(query_N, bin_N)
-    return is_counted_R
+    return is_counted_Q
 
 
 COLUMN_BITS = 16
@@ -277,9 +272,7 @@ def count_sorted(
     score_RC = room.view(len(row_R), len(block))
     with PLAIN.arithmetic():
         torch.mm(query.value_RD, gallery.value_RD.T, out=score_RC)
-    positives.check(
-        mask(room, positives.query_N * len(block) + positives.column_N), margin_R, PLAIN
-    )
+    positives.mask_and_check(score_RC, margin_R, PLAIN)
     numbers = NUMBERS_AT_ONCE.get(score_RC.device.type, NUMBERS_ELSEWHERE)
     num_rows = min(MOST_ROWS - 1, max(1, numbers // len(block)))
     parts = [part.split(num_rows) for part in (score_RC, row_R, margin_R)]

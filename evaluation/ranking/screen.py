@@ -35,7 +35,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = {"cpu": 128}
+ROWS_ELSEWHERE = 2**14
 SMALLEST_NORM, LARGEST_NORM = 2.0**-30, 2.0**30
 LARGEST, SMALLEST = 2.0**500, 2.0**-1000
 
@@ -79,10 +80,9 @@ class Screen:
         value_RD = into[: len(rows_RD)]
         is_wider, norms, errors = rows_RD.dtype == torch.float64, [], []
         # Filled again and again: fresh memory would cost more than the arithmetic.
-        room_RD = rows_RD[:ROWS_AT_ONCE].to(torch.float64 if is_wider else torch.float32, copy=True)
-        for rows, value in zip(
-            rows_RD.split(ROWS_AT_ONCE), value_RD.split(ROWS_AT_ONCE), strict=True
-        ):
+        at_once = ROWS_AT_ONCE.get(rows_RD.device.type, ROWS_ELSEWHERE)
+        room_RD = rows_RD[:at_once].to(torch.float64 if is_wider else torch.float32, copy=True)
+        for rows, value in zip(rows_RD.split(at_once), value_RD.split(at_once), strict=True):
             wide = rows if is_wider else rows.float()
             self._round_into(value, wide)
             if norm_R is None:
@@ -120,12 +120,15 @@ class Screen:
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
         """Multiply matrices as this screen does, and as before afterwards."""
-        before = torch.get_float32_matmul_precision()
+        on_gpu = torch.backends.cuda.matmul
+        before = torch.get_float32_matmul_precision(), on_gpu.allow_bf16_reduced_precision_reduction
         torch.set_float32_matmul_precision(self.precision)
+        on_gpu.allow_bf16_reduced_precision_reduction = False  # sums are written once
         try:
             yield
         finally:
-            torch.set_float32_matmul_precision(before)
+            torch.set_float32_matmul_precision(before[0])
+            on_gpu.allow_bf16_reduced_precision_reduction = before[1]
 
 
 PLAIN = Screen(precision="highest", unit=2.0**-24)
@@ -178,7 +181,7 @@ def _believed(norm_R: Tensor, rows_RD: Tensor) -> Tensor:
     if bool(is_bounded(norm_R).all()):
         return norm_R
     norms = []
-    for rows in rows_RD.double().split(ROWS_AT_ONCE):  # whose squares may leave float64
+    for rows in rows_RD.double().split(ROWS_ELSEWHERE):  # whose squares may leave float64
         largest_R1 = rows.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
         norms.append(largest_R1[:, 0] * torch.linalg.vector_norm(rows / largest_R1, dim=1))
     norm_R = torch.cat(norms)

@@ -64,7 +64,7 @@ def test_no_sharding_changes_a_rank(edges: list[int], clearness: float) -> None:
             query_labels_Q=query_labels,
             exchange=AtMeeting(meeting, number),
             screen=PLAIN,  # threads share torch's precision, processes do not
-            tiles=Tiles(queries=7 + number, strip=64, block=100 + number, first_block=30),
+            tiles=Tiles(queries=7 + number, block=100 + number, first_block=30),
         )
         assert ranking.num_gallery == 900
         return ranking.ranks_P
