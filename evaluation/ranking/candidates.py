@@ -11,8 +11,9 @@ exactly. Each score carries its column through the sort, as the low bits of one 
 # pairs of a query and its positive, P = thresholds of the tile's queries, M = pairs of a threshold
 # and a score too near to it.
 
-from collections.abc import Iterator, Sequence
+import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,12 +28,10 @@ class Tiles:
     """How work is cut; results do not depend on it."""
 
     queries: int = 1024
-
-    strip: int = 8192
-    """Gallery images whose scores are in memory at once."""
+    """Those whose scores are in memory at once."""
 
     block: int = 8192
-    """Those that are read, rounded and kept together."""
+    """Gallery images that are read, rounded and kept together."""
 
     first_block: int = 1024
     """A small block comes first: it tells which queries have too many candidates."""
@@ -41,11 +40,10 @@ class Tiles:
         """The gallery rows at which blocks begin."""
         return [0, *range(min(self.first_block, self.block), num_gallery, self.block)]
 
-    def rows(self, is_wanted_Q: Tensor) -> Iterator[Tensor]:
-        """Yield the queries that are wanted, at most `queries` at once."""
-        for row_R in is_wanted_Q.nonzero().squeeze(1).split(self.queries):
-            if len(row_R):
-                yield row_R
+    def rows(self, is_wanted_Q: Tensor) -> list[Tensor]:
+        """Return the queries that are wanted, at most `queries` at once."""
+        parts = is_wanted_Q.nonzero().squeeze(1).split(self.queries)
+        return [row_R for row_R in parts if len(row_R)]
 
 
 @dataclass(kw_only=True)
@@ -63,9 +61,15 @@ class Block:
         """Return the rows as a screen multiplies them."""
         if screen not in self._rounded:
             norm_C = next((known.norm_R for known in self._rounded.values()), None)
-            into = self.buffers.take(str(screen), self.rows_CD, screen.kind)
+            into = self.buffers.take(str(screen), self.rows_CD.shape, self.rows_CD, screen.kind)
             self._rounded[screen] = screen.round(self.rows_CD, into=into, norm_R=norm_C)
         return self._rounded[screen]
+
+    def scores(self, query: Rounded, screen: Screen) -> Tensor:
+        """Return a screen's scores [R, C] of some queries, good until the next ones."""
+        gallery_CD, shape = self.rounded(screen).value_RD, (len(query.value_RD), len(self))
+        score_RC = self.buffers.take("scores", shape, gallery_CD, screen.kind)
+        return torch.mm(query.value_RD, gallery_CD.T, out=score_RC)
 
 
 class Buffers:
@@ -74,15 +78,12 @@ class Buffers:
     def __init__(self) -> None:
         self._tensors: dict[str, Tensor] = {}
 
-    def take(self, name: str, rows_CD: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return room for as many rows."""
-        return self.row(name, rows_CD.numel(), rows_CD, dtype).view(rows_CD.shape)
-
-    def row(self, name: str, length: int, beside: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return room for so many numbers on the device of a tensor."""
-        if name not in self._tensors or len(self._tensors[name]) < length:
-            self._tensors[name] = beside.new_empty(length, dtype=dtype)
-        return self._tensors[name][:length]
+    def take(self, name: str, shape: tuple[int, ...], beside: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return room for a table of numbers, on the device of a tensor."""
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if name not in self._tensors or len(self._tensors[name]) < num_bytes:
+            self._tensors[name] = beside.new_empty(num_bytes, dtype=torch.uint8)
+        return self._tensors[name][:num_bytes].view(dtype).view(shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,69 +95,33 @@ class Positives:
     score_N: Tensor
 
     def among(self, row_R: Tensor) -> "Positives":
-        """Keep the queries `row_R` (ascending), numbered by their place there; column by column."""
+        """Keep the queries `row_R` (ascending), numbered by their place there."""
+        if not len(self.query_N):
+            return self
         ends = torch.searchsorted(self.query_N, row_R[[0, -1]])
         begin, end = int(ends[0]), int(torch.searchsorted(self.query_N, row_R[-1], right=True))
         place_N = torch.searchsorted(row_R, self.query_N[begin:end])
         kept_N = (row_R[place_N] == self.query_N[begin:end]).nonzero().squeeze(1)
-        column_N, order = self.column_N[begin:end][kept_N].sort()
-        kept_N = kept_N[order]
         return Positives(
-            query_N=place_N[kept_N], column_N=column_N, score_N=self.score_N[begin:end][kept_N]
+            query_N=place_N[kept_N],
+            column_N=self.column_N[begin:end][kept_N],
+            score_N=self.score_N[begin:end][kept_N],
         )
 
-    def places(self, num_columns: int, strip: int) -> tuple[Tensor, ...]:
-        """Return where the pairs stand in the scores of each strip, as `mask` takes it.
+    def mask(self, score_RC: Tensor) -> Tensor:
+        """Take the pairs out of the scores, whose rows the queries number; returns them."""
+        rough_N = score_RC[self.query_N, self.column_N]
+        score_RC[self.query_N, self.column_N] = -torch.inf
+        return rough_N
 
-        The queries must be numbered by the scores' rows and stand column by column.
-        """
-        strip_N = self.column_N // strip
-        begin_N = strip_N * strip
-        place_N = self.query_N * (num_columns - begin_N).clamp(max=strip) + self.column_N - begin_N
-        num_strips = -(-num_columns // strip)
-        per_strip: list[int] = torch.bincount(strip_N, minlength=num_strips).tolist()
-        return torch.split(place_N, per_strip)
-
-    def check(self, rough_N: Tensor, margin_R: Tensor, screen: Screen) -> None:
-        """Compare scores of a screen with the exact ones."""
-        rough_N = rough_N.double()
+    def mask_and_check(self, score_RC: Tensor, margin_R: Tensor, screen: Screen) -> None:
+        """Do so with scores of a screen, and compare them with the exact ones."""
+        if not len(self.query_N):
+            return
+        rough_N = self.mask(score_RC).double()
         reach_N = screen.reach(rough_N, margin_R[self.query_N])
         is_near_N = (rough_N - self.score_N).abs() <= reach_N
         assert bool(is_near_N.all()), "a score lies further from the exact one than it can"
-
-
-def mask(score: Tensor, place_N: Tensor) -> Tensor:
-    """Take scores out of a row of them; returns what they were."""
-    masked_N = score[place_N]
-    score[place_N] = -torch.inf
-    return masked_N
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Rows and columns of a tile, and the scores there."""
-
-    row_N: Tensor
-    column_N: Tensor
-    score_N: Tensor
-
-    @classmethod
-    def join(cls, parts: "Sequence[Candidates]") -> "Candidates":
-        """Concatenate the candidates of several tiles."""
-        return cls(
-            row_N=torch.cat([part.row_N for part in parts]),
-            column_N=torch.cat([part.column_N for part in parts]),
-            score_N=torch.cat([part.score_N for part in parts]),
-        )
-
-    def of_rows(self, is_kept_R: Tensor) -> "Candidates":
-        """Keep those of some rows."""
-        if bool(is_kept_R.all()):
-            return self
-        kept_N = is_kept_R[self.row_N].nonzero().squeeze(1)
-        return Candidates(
-            row_N=self.row_N[kept_N], column_N=self.column_N[kept_N], score_N=self.score_N[kept_N]
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,33 +137,59 @@ class Limit:
     def is_kept(self, num_R: Tensor, num_columns: int) -> Tensor:
         """Return which rows [R] stay, given how many scores of each cost something."""
         is_dear_R = num_R > self.share * num_columns
-        if float(num_R[is_dear_R].sum()) <= self.together * num_columns:
-            return torch.ones_like(is_dear_R)
-        return ~is_dear_R
+        are_many = torch.where(is_dear_R, num_R, 0).sum() > self.together * num_columns
+        return ~(is_dear_R & are_many)
 
 
-def find_candidates(score_RC: Tensor, floor_R: Tensor, first: int) -> Candidates:
-    """Find each score that reaches its row's floor; columns are counted from `first`.
+MOST_CANDIDATES = Limit(share=1 / 5, together=8)
+"""Beyond these, sorting a query's scores is quicker than looking at each candidate."""
 
+MOST_UNSURE = Limit(share=1 / 40, together=1)
+"""Beyond these, exact scores of candidates cost more than the next finer product."""
+
+MOST_UNSURE_SORTED = Limit(share=2, together=2)
+"""Beyond these, as copies have them, one exact score per pair costs less than looking them up."""
+
+
+class Candidates(NamedTuple):
+    """Queries and columns of a block, and the scores there."""
+
+    query_N: Tensor
+    column_N: Tensor
+    score_N: Tensor
+
+
+def find_candidates(score_RC: Tensor, floor_R: Tensor, row_R: Tensor) -> tuple[Candidates, Tensor]:
+    """Find each score that reaches its row's floor, where `row_R` are the queries of the rows.
+
+    Rows that have too many are left out; the second result [R] says which were not.
     Floors of bfloat16 scores must be above zero: then the bits of both, taken as integers, are in
     the same order, as far as it matters, and every library compares those at full speed.
     """
-    num_columns = score_RC.shape[1]
     whole_RC = score_RC
     if score_RC.dtype == torch.bfloat16:
         whole_RC, floor_R = score_RC.view(torch.int16), floor_R.view(torch.int16)
-    place_N = places_of(whole_RC, floor_R)
-    row_N = place_N // num_columns
-    column_N = place_N - row_N * num_columns + first
-    return Candidates(row_N=row_N, column_N=column_N, score_N=score_RC.view(-1)[place_N])
+    row_N, column_N = _reaching(whole_RC, floor_R)
+    num_columns, is_kept_R = score_RC.shape[1], torch.ones_like(row_R, dtype=torch.bool)
+    if len(row_N) > MOST_CANDIDATES.together * num_columns:
+        num_R = torch.bincount(row_N, minlength=len(row_R))
+        is_kept_R = MOST_CANDIDATES.is_kept(num_R, num_columns)
+        kept_N = is_kept_R[row_N]
+        row_N, column_N = row_N[kept_N], column_N[kept_N]
+    return Candidates(row_R[row_N], column_N, score_RC[row_N, column_N]), is_kept_R
 
 
-def places_of(score_RC: Tensor, floor_R: Tensor) -> Tensor:
-    """Return where, in the scores row after row, those stand that reach their row's floor."""
+def _reaching(score_RC: Tensor, floor_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Return row [N] and column [N] of each score that reaches its row's floor."""
     if score_RC.device.type == "cpu":
         is_there_RC = score_RC.numpy() >= floor_R.numpy()[:, None]
-        return torch.from_numpy(np.flatnonzero(is_there_RC))  # several times as fast as torch's
-    return (score_RC >= floor_R[:, None]).view(-1).nonzero().squeeze(1)
+        place_N = torch.from_numpy(np.flatnonzero(is_there_RC))  # several times as fast as torch's
+        row_N = place_N // score_RC.shape[1]
+        return row_N, place_N - row_N * score_RC.shape[1]
+    # A maximum is read at the speed of memory, and most rows of a good model have nothing there.
+    row_M = (score_RC.amax(dim=1) >= floor_R).nonzero().squeeze(1)
+    which_N, column_N = (score_RC[row_M] >= floor_R[row_M, None]).nonzero(as_tuple=True)
+    return row_M[which_N], column_N
 
 
 def count_candidates(
@@ -206,45 +197,41 @@ def count_candidates(
     query_QD: Tensor,
     block: Block,
     *,
-    row_R: Tensor,
-    margin_R: Tensor,
+    margin_Q: Tensor,
     screen: Screen,
     counts: Counts,
-    most_unsure: Limit,
-    plain: Rounded | None = None,
+    plain: Rounded | None,
 ) -> Tensor:
-    """Count negatives, where `row_R` are the queries of the tile's rows.
+    """Count negatives that may reach a threshold.
 
-    Rows that have more candidates too near to a threshold than `most_unsure` allows are left out;
-    the result [R] says which were not. With all queries in float32 (`plain`), such pairs are scored
-    in float32 first, which decides nearly all of them for a third of the price.
+    Queries that have too many candidates too near to one are left out; the result [Q] says which
+    were not. With all queries in float32 (`plain`), such pairs are scored in float32 first, which
+    decides nearly all of them for a third of the price.
     """
-    query_N, score_N = row_R[found.row_N], found.score_N.double()
-    reach_N = screen.reach(score_N, margin_R[found.row_N])
+    query_N, column_N, score_N = found.query_N, found.column_N, found.score_N.double()
+    reach_N = screen.reach(score_N, margin_Q[query_N])
     thresholds = counts.thresholds
     bin_N, most_N = thresholds.bounds(query_N, score_N - reach_N, score_N + reach_N)
-    unsure_N = (bin_N != most_N).nonzero().squeeze(1)
-    num_unsure_R = torch.bincount(found.row_N[unsure_N], minlength=len(row_R))
-    is_counted_R = most_unsure.is_kept(num_unsure_R, len(block))
-    if not bool(is_counted_R.all()):
-        unsure_N = unsure_N[is_counted_R[found.row_N[unsure_N]]]
-    if plain is not None:
-        near_query_N, column_N = query_N[unsure_N], found.column_N[unsure_N]
-        gallery = block.rounded(PLAIN)
-        near_N = near_scores(plain.value_RD, gallery.value_RD, near_query_N, column_N).double()
-        reach_N = margins(plain, gallery, PLAIN.unit)[near_query_N]
-        bin_N[unsure_N], most_N = thresholds.bounds(
-            near_query_N, near_N - reach_N, near_N + reach_N
+    num_unsure_Q = torch.bincount(query_N[bin_N != most_N], minlength=len(query_QD))
+    is_counted_Q = MOST_UNSURE.is_kept(num_unsure_Q, len(block))
+    if not bool(is_counted_Q.all()):
+        kept_N = is_counted_Q[query_N]
+        query_N, column_N, bin_N, most_N = (
+            part_N[kept_N] for part_N in (query_N, column_N, bin_N, most_N)
         )
+    unsure_N = (bin_N != most_N).nonzero().squeeze(1)
+    if plain is not None:
+        query, column = query_N[unsure_N], column_N[unsure_N]
+        gallery = block.rounded(PLAIN)
+        near_N = near_scores(plain.value_RD, gallery.value_RD, query, column).double()
+        reach_N = margins(plain, gallery, PLAIN.unit)[query]
+        bin_N[unsure_N], most_N = thresholds.bounds(query, near_N - reach_N, near_N + reach_N)
         unsure_N = unsure_N[bin_N[unsure_N] != most_N]
     query = query_N[unsure_N]
-    exact = exact_scores(query_QD, block.rows_CD, query, found.column_N[unsure_N])
+    exact = exact_scores(query_QD, block.rows_CD, query, column_N[unsure_N])
     bin_N[unsure_N] = thresholds.reached(query, exact)
-    if not bool(is_counted_R.all()):
-        counted_N = is_counted_R[found.row_N]
-        query_N, bin_N = query_N[counted_N], bin_N[counted_N]
     counts.add_each(query_N, bin_N)
-    return is_counted_R
+    return is_counted_Q
 
 
 COLUMN_BITS = 16
@@ -253,9 +240,6 @@ MOST_COLUMNS, MOST_ROWS = 2**COLUMN_BITS, 2**15
 
 NUMBERS_AT_ONCE = {"cpu": 2**20}
 NUMBERS_ELSEWHERE = 2**26
-
-MOST_UNSURE = Limit(share=2, together=2)
-"""Beyond these, as copies have them, one exact score per pair costs less than looking them up."""
 
 
 def count_sorted(
@@ -270,16 +254,10 @@ def count_sorted(
 
     Returns which [R] were counted; the others have too many scores too near to a threshold.
     """
-    gallery = block.rounded(PLAIN)
     assert len(block) <= MOST_COLUMNS, f"a block of {len(block)} images has columns without names"
-    margin_R = margins(query, gallery, PLAIN.unit)
-    room = block.buffers.row("sorted", len(row_R) * len(block), gallery.value_RD, PLAIN.kind)
-    score_RC = room.view(len(row_R), len(block))
-    with PLAIN.arithmetic():
-        torch.mm(query.value_RD, gallery.value_RD.T, out=score_RC)
-    positives.check(
-        mask(room, positives.query_N * len(block) + positives.column_N), margin_R, PLAIN
-    )
+    margin_R = margins(query, block.rounded(PLAIN), PLAIN.unit)
+    score_RC = block.scores(query, PLAIN)
+    positives.mask_and_check(score_RC, margin_R, PLAIN)
     numbers = NUMBERS_AT_ONCE.get(score_RC.device.type, NUMBERS_ELSEWHERE)
     num_rows = min(MOST_ROWS - 1, max(1, numbers // len(block)))
     parts = [part.split(num_rows) for part in (score_RC, row_R, margin_R)]
@@ -304,7 +282,7 @@ def _count_rows(
     floor_R = PLAIN.floor(thresholds.lowest_Q[row_R], margin_R)
     bands = _Bands.find(_sorted(score_RC, floor_R), thresholds, row_R, margin_R)
     num_unsure_R = row_R.new_zeros(len(row_R)).index_add_(0, bands.row_P, bands.num_unsure_P)
-    is_counted_R = MOST_UNSURE.is_kept(num_unsure_R, len(gallery_CD))
+    is_counted_R = MOST_UNSURE_SORTED.is_kept(num_unsure_R, len(gallery_CD))
     is_counted_P = is_counted_R[bands.row_P]
     counts.reaching_P[bands.place_P[is_counted_P]] += bands.num_sure_P[is_counted_P]
     which_M, column_M = bands.unsure(is_counted_P)
@@ -320,11 +298,8 @@ def _count_rows(
 
 def _sorted(score_RC: Tensor, floor_R: Tensor) -> Tensor:
     """Return row, score and column of what reaches its row's floor, as integers that ascend."""
-    num_columns = score_RC.shape[1]
-    place_N = places_of(score_RC, floor_R)
-    row_N = place_N // num_columns
-    score_N = score_RC.view(-1)[place_N]
-    key_N = (keys(row_N, score_N) << COLUMN_BITS) + (place_N - row_N * num_columns)
+    row_N, column_N = _reaching(score_RC, floor_R)
+    key_N = (keys(row_N, score_RC[row_N, column_N]) << COLUMN_BITS) + column_N
     if key_N.device.type == "cpu":
         return torch.from_numpy(np.sort(key_N.numpy()))  # vectorized, as torch's is not
     return key_N.sort().values
@@ -357,14 +332,10 @@ class _Bands:
         row_P, number_P = spread(num_R)
         place_P = begin_R[row_P] + number_P
         score_P, margin_P = thresholds.score_P[place_P], margin_R[row_P]
-
-        def first_from(key_P: Tensor) -> Tensor:
-            return torch.searchsorted(key_N, key_P)
-
-        sure_P = first_from(keys(row_P, above(score_P + margin_P)) << COLUMN_BITS)
+        sure_P = torch.searchsorted(key_N, keys(row_P, above(score_P + margin_P)) << COLUMN_BITS)
         half_a_row = 1 << (31 + COLUMN_BITS)  # scores of a row lie so far to either side of zero
-        end_P = first_from((row_P << (32 + COLUMN_BITS)) + half_a_row)
-        first_P = first_from(keys(row_P, below(score_P - margin_P)) << COLUMN_BITS)
+        end_P = torch.searchsorted(key_N, (row_P << (32 + COLUMN_BITS)) + half_a_row)
+        first_P = torch.searchsorted(key_N, keys(row_P, below(score_P - margin_P)) << COLUMN_BITS)
         return cls(
             key_N=key_N,
             row_P=row_P,

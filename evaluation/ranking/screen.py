@@ -1,7 +1,7 @@
 """The fast, rough product: rounded descriptors and how far their scores can be from exact ones.
 
 Descriptors x are rounded to x' of so few bits that the processor's fast matrix unit multiplies them
-without loss (bfloat16 on a CPU with AMX, TF32 on a GPU; all of float32 elsewhere), and the products
+without loss (bfloat16 on a GPU and on a CPU with AMX; all of float32 elsewhere), and the products
 are added in float32. With d = x - x', the error of a score is bounded by
 
     |q.g - fl(q'.g')| <= |q.g - q'.g'| + |q'.g' - fl(q'.g')|
@@ -35,7 +35,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = {"cpu": 128}
+ROWS_ELSEWHERE = 2**14
 SMALLEST_NORM, LARGEST_NORM = 2.0**-30, 2.0**30
 LARGEST, SMALLEST = 2.0**500, 2.0**-1000
 
@@ -44,14 +45,8 @@ LARGEST, SMALLEST = 2.0**500, 2.0**-1000
 class Screen:
     """How rough scores are made on one kind of device."""
 
-    precision: str
-    """What torch calls it: "high" may use TF32 for numbers of float32, "highest" may not."""
-
-    kind: torch.dtype = torch.float32
+    kind: torch.dtype
     """The numbers that are multiplied, and those that scores are written in."""
-
-    dropped_bits: int = 0
-    """Lowest bits of a float32 that rounding clears where the kind of number still has them."""
 
     unit: float
     """Bound of one addition's relative error."""
@@ -62,47 +57,32 @@ class Screen:
     def round(
         self, rows_RD: Tensor, *, into: Tensor | None = None, norm_R: Tensor | None = None
     ) -> "Rounded":
-        """Round descriptors, into the first rows of `into` if given, and measure what it costs.
+        """Round descriptors, into `into` if given, and measure what it costs.
 
         Lengths are measured unless they are given.
 
         Raises:
             ValueError: a descriptor is not finite, or too long to be scored even in float64.
         """
-        is_rounded = self.kind != torch.float32 or self.dropped_bits > 0
-        if rows_RD.dtype == torch.float32 and not is_rounded:
-            if norm_R is None:
-                norm_R = _believed(_lengths(rows_RD), rows_RD)
+        if rows_RD.dtype == self.kind == torch.float32:
+            norm_R = _believed(_lengths(rows_RD), rows_RD) if norm_R is None else norm_R
             return Rounded(value_RD=rows_RD, norm_R=norm_R, error_R=torch.zeros_like(norm_R))
-        if into is None:
-            into = rows_RD.new_empty(rows_RD.shape, dtype=self.kind)
-        value_RD = into[: len(rows_RD)]
-        is_wider, norms, errors = rows_RD.dtype == torch.float64, [], []
+        value_RD = rows_RD.new_empty(rows_RD.shape, dtype=self.kind) if into is None else into
+        norms, errors = [], []
         # Filled again and again: fresh memory would cost more than the arithmetic.
-        room_RD = rows_RD[:ROWS_AT_ONCE].to(torch.float64 if is_wider else torch.float32, copy=True)
-        for rows, value in zip(
-            rows_RD.split(ROWS_AT_ONCE), value_RD.split(ROWS_AT_ONCE), strict=True
-        ):
-            wide = rows if is_wider else rows.float()
-            self._round_into(value, wide)
+        at_once = ROWS_AT_ONCE.get(rows_RD.device.type, ROWS_ELSEWHERE)
+        # Half precision would tell a length below 2^-14 to few bits.
+        wide_kind = torch.promote_types(rows_RD.dtype, torch.float32)
+        room_RD = rows_RD[:at_once].to(wide_kind, copy=True)
+        for rows, value in zip(rows_RD.split(at_once), value_RD.split(at_once), strict=True):
+            wide = rows.to(wide_kind)
             if norm_R is None:
                 norms.append(_lengths(wide))
-            if is_wider or is_rounded:
-                errors.append(_lengths(room_RD[: len(rows)].copy_(value).sub_(wide)))
+            value.copy_(wide)
+            errors.append(_lengths(room_RD[: len(rows)].copy_(value).sub_(wide)))
         if norm_R is None:
             norm_R = _believed(torch.cat(norms), rows_RD)
-        error_R = torch.cat(errors) if errors else torch.zeros_like(norm_R)
-        return Rounded(value_RD=value_RD, norm_R=norm_R, error_R=error_R)
-
-    def _round_into(self, value: Tensor, rows: Tensor) -> None:
-        """Write the numbers of this kind nearest to `rows`, with `dropped_bits` zero bits."""
-        if not self.dropped_bits:
-            value.copy_(rows)
-            return
-        whole = value.view(torch.int32)
-        half = 1 << (self.dropped_bits - 1)
-        torch.add(rows.float().contiguous().view(torch.int32), half, out=whole)
-        whole &= -1 << self.dropped_bits
+        return Rounded(value_RD=value_RD, norm_R=norm_R, error_R=torch.cat(errors))
 
     def reach(self, score: Tensor, margin: Tensor) -> Tensor:
         """Bound how far exact scores lie from written ones, float64, with their products' bound."""
@@ -117,28 +97,32 @@ class Screen:
         floor = torch.where(floor.double() <= lowest, floor, less)
         return floor.clamp(min=torch.finfo(self.kind).min)  # -infinity is what is hidden
 
-    @contextmanager
-    def arithmetic(self) -> Iterator[None]:
-        """Multiply matrices as this screen does, and as before afterwards."""
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(self.precision)
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
 
-
-PLAIN = Screen(precision="highest", unit=2.0**-24)
-BFLOAT16 = Screen(precision="highest", kind=torch.bfloat16, unit=2.0**-22, written=2.0**-8)
-TF32 = Screen(precision="high", dropped_bits=13, unit=2.0**-22)
+PLAIN = Screen(kind=torch.float32, unit=2.0**-24)
+BFLOAT16 = Screen(kind=torch.bfloat16, unit=2.0**-22, written=2.0**-8)
 
 
 def fastest_screen(device: torch.device) -> Screen:
     """Return the screen that a device is quickest with; results are the same with each."""
     if device.type == "cuda":
-        return TF32 if torch.cuda.get_device_capability(device) >= (8, 0) else PLAIN
-    has_unit = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+        has_unit = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        has_unit = torch.cpu.get_capabilities().get("amx_bf16", False)
     return BFLOAT16 if has_unit else PLAIN
+
+
+@contextmanager
+def sums_of_float32() -> Iterator[None]:
+    """Add products of matrices as the bounds say, whatever torch was told to do before."""
+    on_gpu = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), on_gpu.allow_bf16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("highest")
+    on_gpu.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        on_gpu.allow_bf16_reduced_precision_reduction = before[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +162,7 @@ def _believed(norm_R: Tensor, rows_RD: Tensor) -> Tensor:
     if bool(is_bounded(norm_R).all()):
         return norm_R
     norms = []
-    for rows in rows_RD.double().split(ROWS_AT_ONCE):  # whose squares may leave float64
+    for rows in rows_RD.double().split(ROWS_ELSEWHERE):  # whose squares may leave float64
         largest_R1 = rows.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
         norms.append(largest_R1[:, 0] * torch.linalg.vector_norm(rows / largest_R1, dim=1))
     norm_R = torch.cat(norms)
@@ -188,9 +172,7 @@ def _believed(norm_R: Tensor, rows_RD: Tensor) -> Tensor:
 
 
 def _lengths(rows_RD: Tensor) -> Tensor:
-    # Half precision would tell a length below 2^-14 to few bits.
-    kind = torch.promote_types(rows_RD.dtype, torch.float32)
-    length_R: Tensor = torch.linalg.vector_norm(rows_RD, dim=1, dtype=kind)
+    length_R: Tensor = torch.linalg.vector_norm(rows_RD, dim=1)
     return length_R.double()
 
 

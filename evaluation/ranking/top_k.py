@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluation.ranking.screen import exact_scores
+from evaluation.ranking.screen import exact_scores, sums_of_float32
 
 TILE = {"cpu": (512, 8192)}
 """Queries and gallery images of one product, by device."""
@@ -65,15 +65,11 @@ def top_k(query_QD: Tensor, gallery_GD: Tensor, *, k: int) -> TopK:
             "descriptors must be finite and not zero, and neither so long nor so short that "
             "float32 cannot multiply them"
         )
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # the error bound speaks of float32
-    try:
+    with sums_of_float32():
         found = [
             _search(query_RD, gallery_GD, k=k, longest=longest, columns=tile_columns)
             for query_RD in query_QD.split(tile_rows)
         ]
-    finally:
-        torch.set_float32_matmul_precision(before)
     return TopK(
         index_QK=torch.cat([index for index, _ in found]),
         score_QK=torch.cat([score for _, score in found]),

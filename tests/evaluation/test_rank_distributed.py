@@ -12,7 +12,6 @@ from torch import Tensor
 
 from evaluation.ranking import InMemory, rank, rank_gallery
 from evaluation.ranking.counts import Tiles
-from evaluation.ranking.screen import PLAIN
 from tests.distill.conftest import launch
 from tests.evaluation.ranking.test_counts import exact_ranks, places
 
@@ -63,8 +62,7 @@ def test_no_sharding_changes_a_rank(edges: list[int], clearness: float) -> None:
             InMemory(gallery[part], labels[part]),
             query_labels_Q=query_labels,
             exchange=AtMeeting(meeting, number),
-            screen=PLAIN,  # threads share torch's precision, processes do not
-            tiles=Tiles(queries=7 + number, strip=64, block=100 + number, first_block=30),
+            tiles=Tiles(queries=7 + number, block=100 + number, first_block=30),
         )
         assert ranking.num_gallery == 900
         return ranking.ranks_P

@@ -9,7 +9,7 @@ import torch
 from evaluation.ranking import InMemory, OnDisk, rank_gallery
 from evaluation.ranking.counts import Tiles
 
-TILES = Tiles(queries=16, strip=32, block=100, first_block=30)
+TILES = Tiles(queries=16, block=100, first_block=30)
 
 
 @pytest.fixture
