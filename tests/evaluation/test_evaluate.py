@@ -170,7 +170,7 @@ def test_every_image_is_described_once_and_as_alone(run: RunPaths, shards: Shard
 def test_broken_descriptors_are_refused_by_name(run: RunPaths, shards: ShardSet) -> None:
     model = load_student(run.folder).model
     model.backbone.stem[0].bias.data.fill_(float("nan"))  # type: ignore[index, union-attr]
-    rows = DRONE_TO_SATELLITE.gallery.rows(shards.images)
+    _, rows = DRONE_TO_SATELLITE.rows(shards.images)
     with pytest.raises(DescriptorError, match=r"9 of 9 descriptors .*0020/satellite"):
         described(model, shards, rows)
 

@@ -102,7 +102,7 @@ def test_the_rows_of_a_network_are_those_of_the_formulas(
     found = {row["name"]: row for row in report["results"]}
 
     images = helix_shards.images
-    places = np.unique(images.place[SATELLITE_TO_DRONE.gallery.rows(images)])
+    places = np.unique(images.place[SATELLITE_TO_DRONE.rows(images)[1]])
     asked = np.unique(images.place[DRONE_TO_SATELLITE.rows(images)[0]])
     assert np.array_equal(asked, places[:QUERIES])
     fused: dict[str, list[np.ndarray]] = {"mean": [], "refined-10": []}
