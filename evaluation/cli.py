@@ -84,11 +84,7 @@ def compare(argv: Sequence[str]) -> int:
 
 
 def _write_file(text: str, path: Path, *, option: str) -> None:
-    """Write a comparison to a file, aside first; never over a report.
-
-    Raises:
-        SkyDistillError: the file is a report, or cannot be written.
-    """
+    """Write a comparison to a file, aside first; never over a report."""
     with suppress(DescriptorError):  # which says that it is none
         read_report(path)
         raise RecipeError(f"{path} is a report of an evaluation; give another {option}")

@@ -107,11 +107,7 @@ def evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
 
 
 def _refuse_unfit_outputs(inputs: EvaluationInputs) -> None:
-    """Refuse, the same on every rank, what could not be written once all is described.
-
-    Raises:
-        DescriptorError: the folder, or a name that a submission cannot hold.
-    """
+    """Refuse, the same on every rank, what could not be written once all is described."""
     problem = None
     if rank() == 0:
         try:

@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,11 +42,6 @@ class Retrieval:
     ranking: Ranking
     metrics: Mapping[str, float]
     """recall@1/5/10/1%, ap, num_queries, num_gallery."""
-
-    @cached_property
-    def first_answers(self) -> Tensor:
-        """The gallery image that each query [Q] finds first: its place among `gallery_rows`."""
-        return top_k(self.query_QD, self.gallery_GD, k=1).index_QK[:, 0]
 
 
 class DistributedExchange:
@@ -190,7 +184,8 @@ def distance_to_truth(retrieval: Retrieval, shards: ShardSet) -> Distances | Non
     is_known_Q = np.isfinite(degrees_P2[place_Q]).all(axis=1)
     if not is_known_Q.any():
         return None
-    answer_N = place_G[retrieval.first_answers.numpy()[is_known_Q]]
+    first_Q = top_k(retrieval.query_QD, retrieval.gallery_GD, k=1).index_QK[:, 0].numpy()
+    answer_N = place_G[first_Q[is_known_Q]]
     place_N = place_Q[is_known_Q]
     metres_N = great_circle_m(degrees_P2[place_N], degrees_P2[answer_N])
     there, counts = np.unique(place_G, return_counts=True)

@@ -1,8 +1,6 @@
 """What a query found, as JSON and files, by the templates beside this one; how far off it was."""
 
 import base64
-import csv
-import io
 import json
 import logging
 import sys
@@ -17,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
+from pandas import DataFrame
 from PIL import Image, ImageDraw, ImageFont
 
 from data_shards.errors import LayoutError
@@ -36,6 +35,9 @@ SDM_AT = (1, 3, 5, 10)
 SDM_PER_DEGREE = 5e3
 """Spatial distance metric of DenseUAV (Dai et al., IEEE TIP 2024; `evaluateDistance.py` of their
 code): the first K tiles weigh 1, 1 - 1/K, ..., and each counts exp(-5000 * degrees off)."""
+
+LISTS = ["corners", "tiles", "gps", "truth"]
+"""What a table leaves to the other forms."""
 
 ANTIPODE_M = 2e7
 Truth = Mapping[Path, Place]
@@ -237,15 +239,6 @@ def rendered(template: str, **values: Any) -> str:
     return environment.from_string(text).render(ring=ring, **values)
 
 
-def to_csv(told: Mapping[str, Any]) -> str:
-    """Return a line per photograph; what holds several numbers is left to the other forms."""
-    names = [name for name in told["photos"][0] if name not in ("corners", "tiles", "gps", "truth")]
-    writer = csv.DictWriter(text := io.StringIO(), names, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(told["photos"])
-    return text.getvalue()
-
-
 def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
     """Return one page that fetches nothing: the map with what was found, and panels."""
     middle = tuple(index.tiles["place"][0].tolist())
@@ -308,7 +301,9 @@ def _jpeg(pixels: Any) -> bytes:
 
 
 FORMS: dict[str, Callable[[Any, Index, Sequence[Answer]], str]] = {
-    "csv": lambda told, *_: to_csv(told),
+    "csv": lambda told, *_: (
+        DataFrame(told["photos"], dtype=object).drop(columns=LISTS).to_csv(index=False)
+    ),
     "geojson": lambda told, *_: rendered("answers.geojson", photos=told["photos"]),
     "kml": lambda told, *_: rendered("answers.kml", photos=told["photos"]),
     "html": to_html,

@@ -1,6 +1,6 @@
 """How sure an answer is: calibrated on pairs of photographs and tiles the model never saw."""
 
-# Shapes: Q = queries, R = rotations, G = gallery images, K = numbers.
+# Shapes: Q = queries, R = rotations, G = gallery images, K = numbers, W = with or without its tile.
 
 import logging
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -49,8 +49,6 @@ LEAST_QUERIES, MOST_QUERIES, MOST_TILES = 20, 400, 4000
 
 LEAST_MATCHES, MOST_MATCHED = 20, 200
 """Photographs that must match a tile, of those tried."""
-
-TOO_FEW_MATCHES = "no confidence of matches: %d of %d photographs match a tile"
 
 NO_SHARDS = (
     "no confidence: the shards that the model was trained on (%s) are neither here nor in a folder "
@@ -114,8 +112,7 @@ class Calibration:
         return float(_chances(np.array(self.weights), np.array([1.0, *told_by])))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answers(NamedTuple):
     """What photographs were answered."""
 
     told_by_QK: Numbers
@@ -259,44 +256,39 @@ def by_match(
 
     Returns the answers where the own tile is in the gallery, and where it is not.
     """
+    place = shards.images.place
 
     @lru_cache(KEPT_FEATURES)
     def features(row: int, side: int) -> Features:
         orientation = int(shards.images.orientation[row])
         return Features(decode(shards.read(row), orientation=orientation), side=side)
 
-    def answered(number: int) -> list[tuple[float, float, bool, bool]]:
-        row, order_G = int(drone[number]), satellite[np.argsort(-score_QG[number], kind="stable")]
-        is_own_G = shards.images.place[order_G] == shards.images.place[row]
-        photo, answers = features(row, PHOTO_SIDE), []
-        with_own, without = order_G[:MATCHED].tolist(), order_G[~is_own_G][:MATCHED].tolist()
-        found = {
-            tile: agreement
-            for tile in {*with_own, *without}
-            if (agreement := agreement_of(photo, features(tile, WINDOW_SIDE)))
-        }
-        for tiles in (with_own, without):
-            agreeing = [tile for tile in tiles if tile in found]
-            best = max(agreeing, key=lambda tile: len(found[tile].source), default=None)
-            if best is None:
-                answers.append((1.0, 0.0, False, False))
-            else:
-                is_right = bool(shards.images.place[best] == shards.images.place[row])
-                answers.append((1.0, found[best].evidence, is_right, found[best].is_match))
-        return answers
+    evidence_WQ, is_right_WQ, is_given_WQ = np.zeros((3, 2, len(drone)))
 
-    parts = []
+    def answer(number: int) -> None:
+        row, order_G = int(drone[number]), satellite[np.argsort(-score_QG[number], kind="stable")]
+        is_own_G = place[order_G] == place[row]
+        ways = order_G[:MATCHED].tolist(), order_G[~is_own_G][:MATCHED].tolist()
+        photo, found = features(row, PHOTO_SIDE), {}
+        for tile in {*ways[0], *ways[1]}:
+            if agreement := agreement_of(photo, features(tile, WINDOW_SIDE)):
+                found[tile] = agreement
+        for way, tiles in enumerate(ways):
+            agreeing = [tile for tile in tiles if tile in found]
+            if agreeing:
+                best = max(agreeing, key=lambda tile: len(found[tile].source))
+                evidence_WQ[way, number] = found[best].evidence
+                is_right_WQ[way, number] = place[best] == place[row]
+                is_given_WQ[way, number] = found[best].is_match
+
     with (
-        show_progress("calibrating matches", unit="images", enabled=True) as progress,
+        show_progress("calibrating matches", unit="images") as progress,
         ThreadPoolExecutor(usable_cpus()) as pool,
     ):
-        for answers in pool.map(answered, range(len(drone))):
-            parts.append(answers)
-            progress(len(parts), len(drone))
-    here, elsewhere = (
-        Answers(told_by_QK=table[:, :2], is_right_Q=table[:, 2] > 0, is_given_Q=table[:, 3] > 0)
-        for table in np.array(parts, dtype=np.float64).transpose(1, 0, 2)
-    )
+        for done, _ in enumerate(pool.map(answer, range(len(drone))), start=1):
+            progress(done, len(drone))
+    told_by_WQK = np.stack([np.ones_like(evidence_WQ), evidence_WQ], axis=2)
+    here, elsewhere = map(Answers, told_by_WQK, is_right_WQ > 0, is_given_WQ > 0)
     return here, elsewhere
 
 
@@ -318,7 +310,8 @@ def fitted(
         curve = fitted_curve(*asked, place_Q[tried])
         found.append(Calibration(by="match", rotations=ROTATIONS[-1], **facts, **curve))
     else:
-        log.info(TOO_FEW_MATCHES, matches, len(tried))
+        words = "no confidence of matches: %d of %d photographs match a tile"
+        log.info(words, matches, len(tried))
     return tuple(found)
 
 

@@ -141,9 +141,6 @@ class QueryConfig:
         refuse_out_of_bounds(self)
         if not self.photos:
             raise RecipeError("say which photographs: skydistill query INDEX PHOTO...")
-        files = [path.resolve() for path in (self.csv, self.geojson, self.kml, self.html) if path]
-        if len(set(files)) < len(files):
-            raise RecipeError("--csv, --geojson, --kml and --html must name different files")
         if self.near not in ("", OWN_PLACE) and not self.near_degrees:
             raise RecipeError(
                 f"--near {self.near!r} must be LATITUDE,LONGITUDE in degrees, or {OWN_PLACE}"

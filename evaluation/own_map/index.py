@@ -82,9 +82,6 @@ class IndexManifest:
     calibrations: tuple[Calibration, ...] = ()
     """One for each number of rotations; none where no pairs were there to calibrate on."""
 
-    def write(self, folder: Path) -> None:
-        write_json(folder / MANIFEST, asdict(self))
-
     def part(self, folder: Path, key: str, number: int) -> Path:
         """Return a file of a map; of another model or other options, it has another name."""
         made = [self.checkpoint_sha256, *(getattr(self, name) for name in OPTIONS), key]
@@ -141,7 +138,7 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
         config.out.mkdir(parents=True, exist_ok=True)
     with only_writer(config.out, taken=taken) if rank() == 0 else nullcontext():
         if rank() == 0:
-            _begun(config, loaded).write(config.out)
+            write_json(config.out / MANIFEST, asdict(_begun(config, loaded)))
         wait_for_all()
         manifest = read_manifest(config.out)
         for source, tiles in cut:
@@ -151,16 +148,13 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
             manifest = _added(manifest, source, config.out, parts=len(parts), described=described)
         calibrations = calibrate(config, loaded, known=manifest.calibrations)
         if rank() == 0:
-            replace(manifest, calibrations=calibrations).write(config.out)
+            manifest = replace(manifest, calibrations=calibrations)
+            write_json(config.out / MANIFEST, asdict(manifest))
     wait_for_all()
 
 
 def _cut(sources: Sequence[Source], config: IndexConfig) -> list[tuple[Source, Tiles]]:
-    """Cut maps into tiles; those too small for any are named and left out.
-
-    Raises:
-        DescriptorError: all of them are.
-    """
+    """Cut maps into tiles; those too small for any are named and left out."""
     cut = [(one, one.tiles(config.footprint_m, overlap=config.overlap)) for one in sources]
     if not any(len(tiles) for _, tiles in cut):
         which = sources[0].path if len(sources) == 1 else f"each of {len(sources)} maps"
@@ -179,11 +173,7 @@ def _cut(sources: Sequence[Source], config: IndexConfig) -> list[tuple[Source, T
 
 
 def _begun(config: IndexConfig, loaded: LoadedModel) -> IndexManifest:
-    """Return the manifest of an index that holds no map yet, or the one that is there.
-
-    Raises:
-        DescriptorError: it is of another model or other options.
-    """
+    """Return the manifest of an index that holds no map yet, or the one that is there."""
     asked = IndexManifest(
         checkpoint=str(loaded.path.absolute()),
         checkpoint_sha256=loaded.sha256,
@@ -384,7 +374,7 @@ def _added(
     maps = {one["key"]: one for one in manifest.maps if one["path"] != path or one["key"] == key}
     manifest = replace(manifest, maps=tuple((maps | {key: added}).values()))
     if rank() == 0:
-        manifest.write(folder)
+        write_json(folder / MANIFEST, asdict(manifest))
         counts = f"{tiles:,} tiles, {left_out:,} nearly empty ones left out"
         log.info("%s%s", source.path, f": {counts}" if described else f" is in {folder} already")
     return manifest

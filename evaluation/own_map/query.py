@@ -114,13 +114,9 @@ class Answer:
 
     @property
     def place(self) -> Place | None:
-        """Where the photograph's centre was matched, else the centre of the first tile.
-
-        None for a photograph that is not on the map.
-        """
-        if not self.is_on_map:
-            return None
-        return self.match.centre if self.match else self.tile_place
+        """Where its centre was matched, else that of the first tile; None if not on the map."""
+        place = self.match.centre if self.match else self.tile_place
+        return place if self.is_on_map else None
 
 
 def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, list[Answer]]:
@@ -146,9 +142,8 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
             if problem := check_image(read_plain_file(path), is_decoded=False):
                 raise DecodeError(problem)
     if config.refine or config.html or config.panels:
-        _, firsts = np.unique(index.tiles["source"], return_index=True)
-        for tile in index.tiles[firsts]:  # so that none is missed when all is found
-            index.map_of(tile)
+        for first in np.unique(index.tiles["source"], return_index=True)[1]:
+            index.map_of(index.tiles[first])  # so that none is missed when all is found
     answers = []
     with show_progress("looking for photographs", unit="photographs") as progress:
         for path in paths:
@@ -221,14 +216,11 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
     told_by: tuple[float, ...] = (float(found.scores[0]), found.margin) if len(found.tiles) else ()
     if match:
         calibration, told_by = calibrations.get(("match", UNKNOWN_HEADING)), (match.evidence,)
+    # Not calibrated, a match is believed, and else the first tile unless a match was asked for.
+    is_sure = match is not None or not config.refine
     if calibration and told_by:
         confidence = calibration.confidence(told_by)
-    # Not calibrated, a match is believed, and else the first tile unless a match was asked for.
-    is_sure = (
-        confidence >= config.least_confidence
-        if confidence is not None
-        else (match is not None or not config.refine)
-    )
+        is_sure = confidence >= config.least_confidence
     return Answer(
         photo=photo,
         found=found,
@@ -248,12 +240,10 @@ def photo_files(paths: Sequence[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        below = sorted(
-            (one for one in path.rglob("*") if one.is_dir()), key=lambda one: natural(str(one))
-        )
-        folders = [path, *below] if path.is_dir() else []
+        below = [one for one in [path, *path.rglob("*")] if one.is_dir()]
+        folders = sorted(below, key=lambda folder: natural(str(folder)))
         inside = [folder / name for folder in folders for name in image_names(folder)]
-        if not inside and path.is_dir():
+        if folders and not inside:
             raise DescriptorError(f"{path} holds no photograph; give some")
         found += inside or [path]
     return found

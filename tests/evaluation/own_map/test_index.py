@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from rasterio.transform import from_origin
 
 from data_shards.errors import DescriptorError
+from data_shards.manifest import write_json
 from data_shards.progress import PROGRESS_VARIABLE, SECONDS_BETWEEN_LINES
 from evaluation.own_map import index as module
-from evaluation.own_map.index import Index, open_index, read_manifest
+from evaluation.own_map.index import MANIFEST, Index, open_index, read_manifest
 from tests.distill.conftest import launch
 from tests.evaluation.own_map.conftest import (
     as_bands,
@@ -201,7 +202,7 @@ def test_an_index_that_holds_no_map_yet_is_begun_again_with_other_options(
     tif: Path, weights: Path, indexed: Path, tmp_path: Path
 ) -> None:
     begun = replace(read_manifest(indexed), maps=(), footprint_m=(80.0,))
-    begun.write(shutil.copytree(indexed, tmp_path / "index"))
+    write_json(shutil.copytree(indexed, tmp_path / "index") / MANIFEST, asdict(begun))
     assert index_of(tif, tmp_path / "index", weights) == 0
     assert read_manifest(tmp_path / "index") == read_manifest(indexed)
 

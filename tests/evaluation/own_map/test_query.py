@@ -179,11 +179,6 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
         (RecipeError, "--near '95,3' must be", (photo, "--near", "95,3")),
         (RecipeError, "--top", (photo, "--top", "0")),
         (DescriptorError, r"pipe\.jpg cannot be read \(it is no plain", (tmp_path / "pipe.jpg",)),
-        (
-            RecipeError,
-            "must name different files",
-            (photo, "--csv", tmp_path / "same", "--kml", tmp_path / "empty/../same"),
-        ),
         (RecipeError, "say which photographs", ()),
     ]
     for error, sentence, words in cases:
