@@ -24,6 +24,9 @@ OPTIONAL = {
     "gimbal_pitch_deg": ("gimbal_pitch_deg", "gimbal_pitch", "pitch"),
 }
 
+FOOTPRINT = {"footprint_m": ("footprint_m", "footprint")}
+"""Side on the ground of what a row shows."""
+
 LARGEST = {"lat": 90.0, "lon": 180.0, "heading_deg": 360.0, "gimbal_pitch_deg": 180.0}
 """Bounds in degrees, on either side of 0."""
 
@@ -50,7 +53,7 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> tuple[Coordinates,
     """
     found: Cameras = {}
     subject, names = "place", dict[str, set[str]]()
-    for line, subject, cell, position in read_rows(path):
+    for line, subject, cell, position, _ in read_rows(path):
         names = names or _names(subject, records)
         meant = names.get(same_id(cell), set())
         if len(meant) != 1:
@@ -70,8 +73,10 @@ def read_table(path: Path, records: Sequence[ImageRecord]) -> tuple[Coordinates,
     return {place: (at.lat or 0.0, at.lon or 0.0) for place, at in sorted(found.items())}, {}
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, str, str, Position]]:
+def read_rows(path: Path) -> Iterator[tuple[int, str, str, Position, float | None]]:
     """Yield of every row its line, whether it is of a place or image, what it calls it, and where.
+
+    Last comes its footprint in metres, None where the table tells none.
 
     Raises:
         LayoutError: it cannot be read, a column is missing, or a line is wrong: its number is told.
@@ -82,7 +87,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, str, str, Position]]:
             cell = cells.pop(subject)
             given = {column: text for column, text in cells.items() if column in COLUMNS or text}
             numbers = {column: _number(path, line, column, text) for column, text in given.items()}
-            yield line, subject, cell, Position(**numbers)
+            footprint_m = numbers.pop("footprint_m", None)
+            yield line, subject, cell, Position(**numbers), footprint_m
     except OSError as error:
         raise LayoutError(
             f"{path} cannot be read ({error.strerror}); give a CSV file of place,latitude,longitude"
@@ -115,7 +121,7 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]
     subject = "image" if is_of_images else "place"
     required = {subject: SUBJECTS[subject]} | COLUMNS
     columns = {}
-    for meaning, names in (required | (OPTIONAL if is_of_images else {})).items():
+    for meaning, names in (required | FOOTPRINT | (OPTIONAL if is_of_images else {})).items():
         found = [at for at, name in enumerate(header) if name in names]
         if len(found) > 1 or (not found and meaning in required):
             raise LayoutError(
@@ -136,9 +142,11 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not -largest <= number <= largest or math.isinf(number):
-        (called, *_) = (COLUMNS | OPTIONAL)[column]
+    is_side = column in FOOTPRINT
+    if not -largest <= number <= largest or math.isinf(number) or (is_side and number <= 0):
+        (called, *_) = (COLUMNS | OPTIONAL | FOOTPRINT)[column]
         within = f" of degrees between {-largest:g} and {largest:g}" if column in LARGEST else ""
+        within = " of metres above 0" if is_side else within
         raise LayoutError(
             f"{path}, line {line}: {called} {text!r} is not a number{within}; correct it"
         )

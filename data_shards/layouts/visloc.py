@@ -53,7 +53,7 @@ def read_visloc(raw: Path, *, compared: str = "") -> RawDataset:
 def _photos(region: Path) -> Iterator[ImageRecord]:
     table, folder = region / f"{region.name}.csv", child(region, "drone")
     rows = read_rows(table) if table.is_file() else ()
-    cameras = {_called(file): Position(lat=at.lat, lon=at.lon) for _, _, file, at in rows}
+    cameras = {_called(file): Position(lat=at.lat, lon=at.lon) for _, _, file, at, _ in rows}
     files = image_names(folder) if folder else []
     names = {"row": set(cameras), "photograph": {_called(file) for file in files}}
     for noun, other in permutations(names):

@@ -96,7 +96,7 @@ def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
             names[end.removesuffix(photo.suffix)].add(photo)
         folders[parts[-2]].add(photo)
     found: dict[Path, Place] = {}
-    for line, _, called, at in read_rows(path):
+    for line, _, called, at, _ in read_rows(path):
         meant = names[called]
         if len(meant) > 1:
             raise LayoutError(

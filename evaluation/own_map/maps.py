@@ -2,14 +2,12 @@
 
 # Shapes: N = tiles, S = image size.
 
-import csv
 import hashlib
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from math import inf, nan
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from data_shards.decode import DecodeError, Pixels, decode, resize
 from data_shards.errors import LayoutError
 from data_shards.layouts.coordinates import read_rows
 from data_shards.layouts.duplicates import file_stamp
-from data_shards.text_files import read_text
 from evaluation.own_map.ground import Ground, Numbers, ground_here
 
 Tiles = npt.NDArray[np.void]
@@ -360,18 +357,9 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
 
 def _open_tiles(path: Path, *, footprint_m: float) -> Source:
     maps, footprints, table = [], [], path / TILES_CSV
-    rows = list(read_rows(table))
-    reader = csv.DictReader(read_text(table).lower().splitlines(), skipinitialspace=True)
-    footprint_of = dict((reader.line_num, cells.get("footprint_m")) for cells in reader)
-    for line, _, name, at in rows:
-        text, picture = footprint_of[line] or footprint_m, path / name
-        footprints.append(nan)
-        with suppress(ValueError):
-            footprints[-1] = float(text)
-        if not 0 < footprints[-1] < inf:
-            raise LayoutError(
-                f"{table}, line {line}: footprint_m {text!r} is not a number of metres; correct it"
-            )
+    for _, _, name, at, told_m in read_rows(table):
+        picture = path / name
+        footprints.append(told_m or footprint_m)
         with told_as_damage(picture):
             file_stamp(picture)  # a pipe would never end
             with Image.open(picture) as image:

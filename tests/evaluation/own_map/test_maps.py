@@ -256,12 +256,18 @@ def test_mbtiles_are_a_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["file,latitude,longitude,footprint_m", "Filename, Lat, Lon, Footprint_M"]
+    "header",
+    [
+        "file,latitude,longitude,footprint_m",
+        "Filename, Lat, Lon, Footprint_M",
+        "File , Latitude , Longitude , Footprint_m ",
+        "id,lat,lon,footprint",
+    ],
 )
 def test_a_folder_of_tiles_has_their_places(tmp_path: Path, header: str) -> None:
     for name in ("a.jpg", "b.png"):
         Image.fromarray(PICTURE[:100, :100]).save(tmp_path / name)
-    lines = f"{header}\na.jpg,30.1,-98.2,50\n,,,\n\nb.png,-30.2,98.1,\n"
+    lines = f"{header}\na.jpg,30.1,-98.2,50\n,,,\n\nb.png,-30.2,98.1, \n"
     (tmp_path / "tiles.csv").write_text(lines, encoding="utf-8-sig")
     (source,) = open_sources(tmp_path, footprint_m=70)
     tiles = source.tiles((70,), overlap=0.5)
@@ -336,7 +342,10 @@ def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
         ("a.jpg,north,3,9", r"tiles\.csv, line 2: latitude 'north' is not a number of degrees"),
         ("a.jpg,-98.1,30.2,9", "line 2: latitude '-98.1' is not"),
         ("a.jpg,1,180.5,9", "line 2: longitude '180.5' is not"),
-        *((f"a.jpg,1,2,{side}", f"line 2: footprint_m '{side}' is") for side in ("0", "inf", "x")),
+        *(
+            (f"a.jpg,1,2,{side}", f"line 2: footprint_m '{side}' is")
+            for side in ("0", "-3", "inf", "x")
+        ),
         ("", "names no tile"),
         ("pipe.jpg,1,2,9", "it is no plain file"),
     ],
