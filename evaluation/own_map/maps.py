@@ -187,9 +187,6 @@ class Map:
     ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
         """Return a window as RGB of a size (width, height), and where it shows ground.
 
-        The smallest and the largest number in all colours count as nothing, and what is no number:
-        so maps are filled that say it nowhere else.
-
         Raises:
             LayoutError: the file is damaged.
         """
@@ -215,9 +212,7 @@ class Map:
         colours = values[: len(bands.colours)]
         if bands.palette is not None:
             colours = bands.palette[colours[0]].transpose(2, 0, 1)
-        darkest, palest = colours.min(axis=0), colours.max(axis=0)
-        most = np.iinfo(colours.dtype).max if colours.dtype.kind in "iu" else np.inf
-        shows &= (darkest < palest) | ((darkest != 0) & (darkest < most))  # nan is nowhere less
+        shows &= _is_ground(colours)
         if bands.levels:
             low, high = bands.levels
             colours = (colours.astype(np.float32) - low) * (255 / max(high - low, 1e-9))
@@ -298,8 +293,8 @@ def _bands_of(dataset: Any) -> Bands:
         table = dataset.colormap(colours[0])
         palette = np.array([table.get(value, (0, 0, 0))[:3] for value in range(256)], np.uint8)
     elif not is_bytes:
-        small = dataset.read(colours, out_shape=(len(colours), *side), masked=True).compressed()
-        small = small[np.isfinite(small)]
+        small = dataset.read(colours, out_shape=(len(colours), *side), masked=True)
+        small = small[:, _is_ground(small.data)].compressed()
         low, high = np.percentile(small, STRETCHED) if len(small) else (0, 1)
         levels = (float(low), float(high))
     return Bands(
@@ -309,6 +304,18 @@ def _bands_of(dataset: Any) -> Bands:
         levels=levels,
         palette=palette,
     )
+
+
+def _is_ground(colours: Any) -> Any:
+    """Return where colours [C, H, W] are ground [H, W].
+
+    0, the smallest and the largest number of their kind in all of them are nothing, and what is no
+    number: so maps are filled that say it nowhere else.
+    """
+    ends = np.iinfo(colours.dtype) if colours.dtype.kind in "iu" else np.finfo(colours.dtype)
+    darkest, palest = colours.min(axis=0), colours.max(axis=0)
+    is_filled = (darkest == palest) & np.isin(darkest, (0, ends.min, ends.max))
+    return np.isfinite(darkest) & np.isfinite(palest) & ~is_filled
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,6 +221,23 @@ def test_pale_and_dark_ground_of_many_levels_is_ground(tmp_path: Path, kind: Any
     assert shows.sum() == 300 * 260 - 30 * 30
 
 
+@pytest.mark.parametrize(
+    ("kind", "fill"),
+    [(np.uint16, 65_535), (np.int16, -32_768), (np.float32, np.finfo(np.float32).min)],
+)
+def test_levels_are_those_of_ground_whatever_the_rest_is_filled_with(
+    tmp_path: Path, kind: Any, fill: float
+) -> None:
+    bands = as_bands(PICTURE).astype(kind) * 20
+    plain = open_map(write_map(tmp_path / "a.tif", bands)).read((130, 0, 170, 260), (170, 260))[0]
+    bands[(slice(None), *EMPTY)] = fill
+    filled = open_map(write_map(tmp_path / "b.tif", bands))
+    pixels, shows = filled.read((0, 0, 300, 260), (300, 260))
+    assert not shows[EMPTY].any()
+    assert shows[:, 130:].all()
+    assert np.abs(pixels[:, 130:].astype(int) - plain).mean() < 5
+
+
 def test_a_fourth_band_of_values_is_no_transparency(tmp_path: Path) -> None:
     infrared = np.concatenate([as_bands(PICTURE), as_bands(PICTURE)[:1] // 2])
     one = open_map(write_map(tmp_path / "a.tif", infrared, **MORE))
