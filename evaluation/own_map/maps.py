@@ -55,8 +55,7 @@ LOOK_PIXELS = 512
 """Side of the small picture by which the bands of a map are told."""
 
 FINER = 2
-"""Tiles are read at up to so many times the size that the model wants, and resized from there as
-its images of training were."""
+"""At most so many times the model's size tiles are read, then resized as in its training."""
 
 BLOCKS, LEAST_BLOCKS, BLOCK_BYTES = 256, 3, 4096
 """Of all files and of each: by which a map is told from another of its size and place."""
@@ -98,7 +97,7 @@ class Map:
     """Its file is mirrored, as those are that begin in the south: its rows count from the last."""
 
     parts: tuple[Path, ...] = ()
-    """Maps of which it is a mosaic."""
+    """Maps of which it is a mosaic, and those of which these are."""
 
     handles: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
@@ -107,6 +106,9 @@ class Map:
 
         Metres are metres on the ground wherever a tile lies, and the last tiles of a row and of a
         column end where the map ends. Tiles whose middle is off the Earth are left out.
+
+        Raises:
+            LayoutError: a tile would be less than a pixel.
         """
         windows: list[tuple[int, int, int, int]] = []
         top, height, is_last = 0, 0, False
@@ -114,9 +116,14 @@ class Map:
             for _ in range(2):  # the second where the tile will lie
                 middle = min(top, self.height - height) + height / 2
                 sides_m = self.ground.scale(self.width / 2, middle)[:2]
-                # Off the Earth nothing fits.
+                # Off the Earth, where sides are nan, nothing fits.
                 width, height = (round(footprint_m / max(1e-9, side_m)) for side_m in sides_m)
-            if not (1 <= width <= self.width and 1 <= height <= self.height):
+            if not width * height:
+                raise LayoutError(
+                    f"{self.path} has up to {max(sides_m):.1f} m per pixel, so a tile of "
+                    f"{footprint_m:g} m is less than one; give a larger --footprint-m"
+                )
+            if width > self.width or height > self.height:
                 break
             is_last = top + height >= self.height
             top = min(top, self.height - height)
@@ -256,11 +263,12 @@ def open_map(path: Path) -> Map:
         ground = Ground(crs=dataset.crs.to_wkt(), matrix=(a, b, c, d, e, f))
     if ground is None or not ground.leads_to_degrees:
         raise LayoutError(
-            f"{path} has no coordinate system of the Earth, so nothing on it has a place; give "
-            f"{MAPS}"
+            f"{path} has no coordinate system of the Earth, so nothing has a place; give {MAPS}"
         )
     with told_as_damage(path), dataset:
         files = [one for one in map(Path, dataset.files) if one.suffix.lower() in SUFFIXES]
+        parts = [one.resolve() for one in files if one.is_file() and not one.samefile(path)]
+        within = [open_map(one).parts for one in parts if one.suffix.lower() == ".vrt"]
         return Map(
             path=path,
             width=dataset.width,
@@ -268,7 +276,7 @@ def open_map(path: Path) -> Map:
             ground=ground,
             bands=_bands_of(dataset),
             is_upside_down=is_upside_down,
-            parts=tuple(one.resolve() for one in files if one.is_file() and not one.samefile(path)),
+            parts=sum(within, tuple(parts)),
         )
 
 
@@ -307,11 +315,7 @@ def _bands_of(dataset: Any) -> Bands:
 
 
 def _is_ground(colours: Any) -> Any:
-    """Return where colours [C, H, W] are ground [H, W].
-
-    0, the smallest and the largest number of their kind in all of them are nothing, and what is no
-    number: so maps are filled that say it nowhere else.
-    """
+    """Return where colours [C, H, W] are not filled: with 0, an end of their kind, or no number."""
     ends = np.iinfo(colours.dtype) if colours.dtype.kind in "iu" else np.finfo(colours.dtype)
     darkest, palest = colours.min(axis=0), colours.max(axis=0)
     is_filled = (darkest == palest) & np.isin(darkest, (0, ends.min, ends.max))
@@ -359,15 +363,16 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
     for one in sorted(files, key=lambda file: file.suffix.lower() != ".vrt"):
         if all(one.resolve() not in mosaic.parts for mosaic in opened):
             opened.append(open_map(one))
-    return [Source(path=one.path, maps=(one,), key=_key(one)) for one in opened]
+    inner = {part for one in opened for part in one.parts}
+    wholes = (one for one in opened if one.path.resolve() not in inner)
+    return [Source(path=one.path, maps=(one,), key=_key(one)) for one in wholes]
 
 
 def _open_tiles(path: Path, *, footprint_m: float) -> Source:
     maps, footprints, table = [], [], path / TILES_CSV
     for _, _, name, at, told_m in read_rows(table):
-        picture = path / name
         footprints.append(told_m or footprint_m)
-        with told_as_damage(picture):
+        with told_as_damage(picture := path / name):
             file_stamp(picture)  # a pipe would never end
             with Image.open(picture) as image:
                 width, height = image.size

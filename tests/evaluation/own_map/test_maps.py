@@ -189,17 +189,7 @@ MORE: dict[str, Any] = {"photometric": "RGB", "alpha": "unspecified"}
             {"nodata": np.nan},
         ),
     ],
-    ids=[
-        "black",
-        "white",
-        "nodata",
-        "alpha",
-        "unlabelled",
-        "gray",
-        "gray and alpha",
-        "16 bits",
-        "floats",
-    ],
+    ids="black white nodata alpha unlabelled gray gray+alpha 16-bits floats".split(),
 )
 def test_ground_is_told_from_nothing(tmp_path: Path, bands: np.ndarray, profile: Any) -> None:
     one = open_map(write_map(tmp_path / "a.tif", bands, **profile))
@@ -330,6 +320,23 @@ def test_maps_of_a_mosaic_are_not_opened_again(tmp_path: Path) -> None:
     part.unlink()
     with pytest.raises(LayoutError, match=r"whole\.vrt cannot be read as a map \(.*part\.tif"):
         opened[0].maps[0].read((0, 0, 9, 9), (9, 9))
+
+
+@pytest.mark.parametrize("outer", ["a.vrt", "z.vrt"])
+def test_a_mosaic_of_mosaics_is_the_only_map(tmp_path: Path, outer: str) -> None:
+    part = write_map(tmp_path / "part.tif", as_bands(PICTURE))
+    copy(part, tmp_path / "inner.vrt", driver="VRT")
+    told = (tmp_path / "inner.vrt").read_text().replace("part.tif", "inner.vrt")
+    (tmp_path / outer).write_text(told)
+    (opened,) = open_sources(tmp_path, footprint_m=40)
+    assert opened.path.name == outer
+    write_map(part, 255 - as_bands(PICTURE))
+    assert open_sources(tmp_path, footprint_m=40)[0].key != opened.key
+
+
+def test_a_tile_of_less_than_a_pixel_is_refused(the_map: Map) -> None:
+    with pytest.raises(LayoutError, match=r"0\.5 m per pixel, so a tile of 0\.2 m is less than"):
+        the_map.tiles(0.2, overlap=0.5)
 
 
 def test_what_has_no_place_is_refused_in_a_sentence(tmp_path: Path) -> None:
