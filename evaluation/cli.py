@@ -132,11 +132,7 @@ def query(argv: Sequence[str]) -> int:
 
 @contextmanager
 def extra_maps() -> Iterator[None]:
-    """Say in one sentence which library is not installed.
-
-    Raises:
-        RecipeError: it is one of the extra `maps`.
-    """
+    """Say in one sentence which library of the extra `maps` is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

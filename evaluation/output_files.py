@@ -17,29 +17,32 @@ WRITTEN = re.compile(
     rf"|descriptors/({ROW}|pytorch_result)\.mat"
     rf"|figures/(retrieval_{ROW}|heat_maps|condition_images)\.png"
     r"|figures/(recall_curves|similarity|distances|altitudes|conditions|multi_view)\.(png|pdf)"
-    r"|panel_[0-9]+_[^/]+\.jpg"
 )
-"""What such a folder holds."""
+"""What the folder of an evaluation holds."""
+
+PANELS = re.compile(r"panel_[0-9]+_[^/]+\.jpg")
+"""What the folder of `query --panels` holds."""
 
 
 def refuse_unfit(
-    path: Path, *, overwrite: bool, option: str = "--out", is_folder: bool = True
+    path: Path, *, overwrite: bool, option: str = "--out", holds: re.Pattern[str] | None = WRITTEN
 ) -> None:
-    """Refuse a place that cannot be written or is taken already; nothing is left on the disk.
+    """Refuse a folder, without `holds` a file, that cannot be written or is taken already.
 
     Raises:
-        DescriptorError: it is, or, though it may be replaced, holds what no evaluation wrote.
+        DescriptorError: it is, or, though it may be replaced, holds more than what it `holds`.
     """
     with writing(path, option=option):
         if path.exists() and not overwrite:
             raise DescriptorError(
                 f"{path} exists; give --overwrite to replace it, or another place with {option}"
             )
-        has_files = is_folder and path.exists() and any(path.iterdir())  # refuses a plain file
-        for one in path.rglob("*") if has_files else ():
-            if not (one.is_dir() or WRITTEN.fullmatch(one.relative_to(path).as_posix())):
+        inside = any(path.iterdir()) if holds and path.exists() else False  # refuses a plain file
+        for one in path.rglob("*") if inside else ():
+            name = one.relative_to(path).as_posix()
+            if not (one.is_dir() or (holds and holds.fullmatch(name))):
                 raise DescriptorError(
-                    f"{one} was written by no evaluation and would be lost; give another place "
+                    f"{one} was not written by this command and would be lost; give another place "
                     f"with {option}"
                 )
         parent = next(parent for parent in path.absolute().parents if parent.exists())

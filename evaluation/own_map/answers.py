@@ -18,10 +18,10 @@ from jinja2 import Environment, StrictUndefined
 from pandas import DataFrame
 from PIL import Image, ImageDraw, ImageFont
 
-from data_shards.errors import LayoutError
+from data_shards.errors import LayoutError, counted
 from data_shards.layouts.coordinates import read_rows
 from data_shards.manifest import write_text_aside
-from evaluation.output_files import new_folder, refuse_unfit, writing
+from evaluation.output_files import PANELS, new_folder, refuse_unfit, writing
 from evaluation.own_map.confidence import LEVELS
 from evaluation.own_map.config import QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m, ground_here, in_metres
@@ -58,24 +58,25 @@ def tell_places(config: QueryConfig, device: torch.device) -> None:
     """
     files = {name: path for name in FORMS if (path := getattr(config, name))}
     for name, path in files.items():
-        refuse_unfit(path, overwrite=config.overwrite, option=f"--{name}", is_folder=False)
+        refuse_unfit(path, overwrite=config.overwrite, option=f"--{name}", holds=None)
     if config.panels:
-        refuse_unfit(config.panels, overwrite=config.overwrite, option="--panels")
+        refuse_unfit(config.panels, overwrite=config.overwrite, option="--panels", holds=PANELS)
     truth = read_truth(config.truth, photo_files(config.photos)) if config.truth else None
     index, answers = answer_photos(config, device)
     told = in_values(index, answers, config, truth)
     shown = rendered("answers.txt", told=told, within=WITHIN_M)
     sys.stdout.write((json.dumps(told, allow_nan=False) if config.json else shown) + "\n")
-    for name, path in files.items():
-        with writing(path, option=f"--{name}"):
-            write_text_aside(path, FORMS[name](told, index, answers))
-        log.info("wrote %s", path)
-    if config.panels:
+    if config.panels:  # first, as it takes the place of what is in there
         with new_folder(config.panels, option="--panels") as folder:
             for number, one in enumerate(answers, start=1):
                 name = f"panel_{number:0{len(str(len(answers)))}d}_{one.photo.path.stem}.jpg"
                 (folder / name).write_bytes(panel(one, index))
         log.info("wrote %s", config.panels)
+    for name, path in files.items():
+        with writing(path, option=f"--{name}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text_aside(path, FORMS[name](told, index, answers))
+        log.info("wrote %s", path)
 
 
 def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
@@ -117,8 +118,8 @@ def read_truth(path: Path, photos: Sequence[Path]) -> Truth:
 def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth: Truth) -> Any:
     """Return how far answers lie from the truth, and what guessing and the prior alone would get.
 
-    `tiles` are the first tiles, `answers` what is answered where they are matched; a photograph
-    called not on this map counts there as on the other side of the Earth.
+    `tiles` are the first tiles, `answers` what is answered: a photograph that is called not on this
+    map counts there as on the other side of the Earth.
     """
     pairs = [(one, place) for one in answers if (place := truth.get(one.photo.path.absolute()))]
     told: dict[str, Any] = {
@@ -127,7 +128,7 @@ def measured(index: Index, answers: Sequence[Answer], config: QueryConfig, truth
         "num_not_on_map": sum(not one.is_on_map for one, _ in pairs),
     }
     ways: dict[str, list[Place | None]] = {
-        "answers": [one.place for one, _ in pairs if config.refine],
+        "answers": [one.place for one, _ in pairs],
         "tiles": [one.tile_place for one, _ in pairs],
         "prior": [one.prior for one, _ in pairs if config.near],
     }
@@ -157,7 +158,8 @@ def _shares(metres: Numbers) -> dict[str, float]:
 
 def _sdm(answer: Answer, place: Place, count: int) -> float:
     tiles = answer.found.tiles[:count]
-    degrees = np.linalg.norm(tiles["place"] - place, axis=1)
+    apart = tiles["place"] - place
+    degrees = np.hypot(apart[:, 0], (apart[:, 1] + 180) % 360 - 180)
     weights = 1 - np.arange(count) / count
     return float((np.exp(-SDM_PER_DEGREE * degrees) * weights[: len(tiles)]).sum() / weights.sum())
 
@@ -236,7 +238,7 @@ def rendered(template: str, **values: Any) -> str:
         autoescape=template.endswith(("html", "kml")), undefined=StrictUndefined, trim_blocks=True
     )
     text = Path(__file__).with_name(template).read_text()
-    return environment.from_string(text).render(ring=ring, **values)
+    return environment.from_string(text).render(ring=ring, counted=counted, **values)
 
 
 def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
@@ -249,10 +251,14 @@ def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) ->
     def in_page(jpeg: bytes) -> str:
         return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
-    _, firsts = np.unique(index.tiles["source"], return_index=True)
     maps: dict[tuple[int, int], Any] = {}
-    beside = [one.found.tiles[:PICTURES] for one in answers if one.place]
-    for tile in np.concatenate([index.tiles[firsts], *beside]):
+    near = [
+        tile
+        for one in answers
+        for tile in one.found.tiles[:PICTURES]
+        if one.place and distance_m(one.place, tile["place"]) < 2 * tile["footprint_m"]
+    ]
+    for tile in near or index.tiles[:1]:
         if (key := (int(tile["source"]), int(tile["picture"]))) not in maps:
             one, is_whole = index.map_of(tile), len(index.sources[key[0]].maps) == 1
             side = MAP_PIXELS if is_whole else PANEL_PIXELS  # or one of a folder of tiles

@@ -47,8 +47,8 @@ ROTATIONS: tuple[int, ...] = get_args(Rotations)
 LEAST_QUERIES, MOST_QUERIES, MOST_TILES = 20, 400, 4000
 """Of the shards, evenly spaced: enough for a curve of three numbers."""
 
-LEAST_MATCHES, MOST_MATCHED = 20, 200
-"""Photographs that must match a tile, of those tried."""
+LEAST_MATCHES, MOST_MATCHED = 10, 200
+"""Photographs that must match a tile in each half of the places, and those that are tried."""
 
 NO_SHARDS = (
     "no confidence: the shards that the model was trained on (%s) are neither here nor in a folder "
@@ -306,18 +306,25 @@ def fitted(
         found.append(Calibration(by="tile", rotations=rotations, **facts, **curve))
     tried = _spaced(np.arange(len(drone)), MOST_MATCHED)
     asked = by_match(shards, drone[tried], satellite, score_RQG[:, tried].max(axis=0))
-    if (matches := int(asked[0].is_given_Q.sum())) >= LEAST_MATCHES:
+    matches = [int(asked[0].is_given_Q[half_Q].sum()) for half_Q in halves(place_Q[tried])]
+    if min(matches) >= LEAST_MATCHES:
         curve = fitted_curve(*asked, place_Q[tried])
         found.append(Calibration(by="match", rotations=ROTATIONS[-1], **facts, **curve))
     else:
         words = "no confidence of matches: %d of %d photographs match a tile"
-        log.info(words, matches, len(tried))
+        log.info(words, sum(matches), len(tried))
     return tuple(found)
+
+
+def halves(place_Q: PlaceNumbers) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which photographs are of every second place, and which are not."""
+    is_first_Q = np.unique(place_Q, return_inverse=True)[1] % 2 == 0
+    return is_first_Q, ~is_first_Q
 
 
 def fitted_curve(here: Answers, elsewhere: Answers, place_Q: PlaceNumbers) -> dict[str, Any]:
     """Fit on every second place, and measure on the others."""
-    is_fit = np.unique(place_Q, return_inverse=True)[1] % 2 == 0
+    is_fit, is_other = halves(place_Q)
     inputs = np.concatenate([one.told_by_QK[is_fit] for one in (here, elsewhere)])
     is_right = np.concatenate([one.is_right_Q[is_fit] for one in (here, elsewhere)])
     # Platt's targets (1999): a few answers that are all right do not make certainty.
@@ -331,7 +338,7 @@ def fitted_curve(here: Answers, elsewhere: Answers, place_Q: PlaceNumbers) -> di
     weights = minimize(loss, np.zeros(inputs.shape[1]), method="BFGS").x
     sure, right, accepted = [], [], []
     for one in (here, elsewhere):
-        is_told = one.is_given_Q & ~is_fit
+        is_told = one.is_given_Q & is_other
         sure.append(_chances(weights, one.told_by_QK[is_told]))
         right.append(one.is_right_Q[is_told])
         shares = [(sure[-1] >= level).sum() / (~is_fit).sum() for level in LEVELS]

@@ -57,11 +57,7 @@ class IndexConfig:
     """Threads that read the map; 0 means one per processor."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which no map can be cut, and none to cut.
-
-        Raises:
-            RecipeError: which they are.
-        """
+        """Refuse numbers with which no map can be cut, and none to cut."""
         refuse_out_of_bounds(self)
         if not self.maps:
             raise RecipeError("say which map: skydistill index MAP OUT --checkpoint RUN")
@@ -133,11 +129,7 @@ class QueryConfig:
     """Replace those files where they are there already."""
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing.
-
-        Raises:
-            RecipeError: what is wrong, by its option.
-        """
+        """Refuse what means nothing."""
         refuse_out_of_bounds(self)
         if not self.photos:
             raise RecipeError("say which photographs: skydistill query INDEX PHOTO...")

@@ -22,7 +22,7 @@ from torch import Tensor
 from data_shards.augment.on_device import send
 from data_shards.config import Resampling
 from data_shards.decode import Pixels
-from data_shards.errors import DescriptorError
+from data_shards.errors import DescriptorError, counted
 from data_shards.index import write_aside
 from data_shards.lock import only_writer
 from data_shards.manifest import write_json
@@ -270,7 +270,8 @@ def open_index(folder: Path, manifest: IndexManifest, device: torch.device) -> I
 def read_part(path: Path) -> Mapping[str, Any] | None:
     """Return what one file of an index holds; None where it is missing or damaged."""
     with suppress(*DAMAGE, KeyError, RuntimeError), np.load(path) as stored:
-        return {name: stored[name] for name in ("tiles", "descriptors", "left_out")}
+        part = {name: stored[name] for name in ("tiles", "descriptors", "left_out")}
+        return part if len(part["tiles"]) == len(part["descriptors"]) else None
     return None
 
 
@@ -375,6 +376,6 @@ def _added(
     manifest = replace(manifest, maps=tuple((maps | {key: added}).values()))
     if rank() == 0:
         write_json(folder / MANIFEST, asdict(manifest))
-        counts = f"{tiles:,} tiles, {left_out:,} nearly empty ones left out"
+        counts = f"{counted(tiles, 'tile')}, {left_out:,} nearly empty ones left out"
         log.info("%s%s", source.path, f": {counts}" if described else f" is in {folder} already")
     return manifest

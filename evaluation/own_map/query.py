@@ -41,7 +41,7 @@ UNKNOWN_HEADING = 8
 """Directions in which a photograph is looked for when it does not say which way it looks."""
 
 MOST_TURNED_DEG = 5.0
-"""A heading is of use on maps whose top points no further away from north."""
+"""A heading is of use where the tops of all maps point to one direction within so much."""
 
 LOOKED_AT = 1024
 """Best tiles among which places are told apart."""
@@ -149,7 +149,12 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
         for path in paths:
             photo = read_photo(path, config)
             answer = answer_one(photo, index, loaded.model, config)
-            answers.append(replace(answer, photo=replace(photo, pixels=_small(photo.pixels))))
+            size = (
+                PANEL_PIXELS * photo.pixels.shape[1] // photo.pixels.shape[0] or 1,
+                PANEL_PIXELS,
+            )
+            small: Any = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
+            answers.append(replace(answer, photo=replace(photo, pixels=small)))
             progress(len(answers), len(paths))
     _tell_unknown(answers, index, config)
     return index, answers
@@ -184,11 +189,6 @@ def _tell_unknown(answers: Sequence[Answer], index: Index, config: QueryConfig) 
         )
 
 
-def _small(pixels: Pixels) -> Pixels:
-    size = (max(1, round(PANEL_PIXELS * pixels.shape[1] / pixels.shape[0])), PANEL_PIXELS)
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryConfig) -> Answer:
     """Look for one photograph."""
     prior = photo.gps if config.near == OWN_PLACE else config.near_degrees
@@ -197,10 +197,12 @@ def answer_one(photo: Photo, index: Index, model: RetrievalModel, config: QueryC
         is_wanted_N &= is_around(prior, index, config.within)
     if side := nearest_side(photo, index):
         is_wanted_N &= index.tiles["footprint_m"] == side
-    is_turned = np.abs(index.tiles["top_deg"]).max() > MOST_TURNED_DEG
-    heading_deg = None if is_turned else photo.heading_deg
+    top_deg = float(np.median(index.tiles["top_deg"]))
+    is_of_use = np.abs(index.tiles["top_deg"] - top_deg).max() <= MOST_TURNED_DEG
+    heading_deg = photo.heading_deg if is_of_use else None
     count = config.rotations or (UNKNOWN_HEADING if heading_deg is None else 1)
-    headings = [(heading_deg or 0.0) + 360 * number / count for number in range(count)]
+    first_deg = 0.0 if heading_deg is None else heading_deg - top_deg
+    headings = [first_deg + 360 * number / count for number in range(count)]
     manifest = index.manifest
     size, resampling = manifest.image_size, manifest.resampling
     descriptor_RD = describe_rotations(
@@ -246,16 +248,12 @@ def photo_files(paths: Sequence[Path]) -> list[Path]:
         if folders and not inside:
             raise DescriptorError(f"{path} holds no photograph; give some")
         found += inside or [path]
-    return found
+    return list(dict.fromkeys(found))
 
 
 @contextmanager
 def told_as_unreadable(path: Path) -> Iterator[None]:
-    """Say in one sentence that a photograph cannot be read.
-
-    Raises:
-        DescriptorError: for what the disk or a decoder raises within.
-    """
+    """Say in one sentence that a photograph cannot be read, as a `DescriptorError`."""
     try:
         yield
     except (*BAD_HEADER, DecodeError) as error:

@@ -247,7 +247,7 @@ def test_what_is_there_is_not_written_over(arrays: Arrays, tmp_path: Path) -> No
     written = loadmat(tmp_path / "out/descriptors/pytorch_result.mat")
     assert written["query_f"].shape == (30, 12)
     asked = EvaluateConfig(features=tmp_path / "f.npz", overwrite=True, out=tmp_path)
-    with pytest.raises(DescriptorError, match="f.npz was written by no evaluation"):
+    with pytest.raises(DescriptorError, match="f.npz was not written by this command"):
         evaluate_features(asked)
 
 

@@ -30,7 +30,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     ("words", "sentence"),
     [
         (["--out", "{}/there"], "there exists; give --overwrite .*with --out"),
-        (["--out", "{}/there", "--overwrite"], "mine.png was written by no evaluation"),
+        (["--out", "{}/there", "--overwrite"], "mine.png was not written by this command"),
         (["--out", "{}/there/mine.png", "--overwrite"], "cannot be written .Not a directory"),
         (["--out", "/proc/x"], "/proc/x cannot be written .*--out"),
         (["--out", "{}/" + 300 * "x"], "File name too long"),
@@ -63,7 +63,7 @@ def test_what_no_evaluation_wrote_is_never_replaced(mine: str, tmp_path: Path) -
         (tmp_path / name).touch()
     refuse_unfit(tmp_path, overwrite=True)
     (tmp_path / mine).touch()
-    with pytest.raises(DescriptorError, match=f"{mine} was written by no evaluation"):
+    with pytest.raises(DescriptorError, match=f"{mine} was not written by this command"):
         refuse_unfit(tmp_path, overwrite=True)
 
 

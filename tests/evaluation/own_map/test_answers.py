@@ -5,6 +5,7 @@ import json
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_distances_from_the_truth_are_measured(
     assert tiles["sdm@3"] == pytest.approx(np.mean(by_hand))
     assert found["guessing"]["within_25m"] < 0.2
     assert "prior" not in found
-    assert "answers" not in found, "nothing was matched"
+    assert found["answers"]["median_m"] == tiles["median_m"], "all are on the map"
     near = ("--near", f"{off[0]},{off[1]}", "--within", 100, "--refine")
     narrowed = asked(capsys, indexed, photos, "--truth", truth, *near)["truth"]
     assert narrowed["prior"]["within_10m"] == 0.5, "it is the truth of one of both"
@@ -183,3 +184,28 @@ def test_photographs_are_found_in_a_folder_of_tiles(
     (photo,) = asked(capsys, *words)["photos"]
     assert distance_m((photo["latitude"], photo["longitude"]), place)[0] < 0.5
     assert page.read_text().count("data:image/jpeg") == 4, "three tiles, and a panel"
+
+
+def test_panels_take_the_place_of_panels_alone_and_files_may_lie_beside_them(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, capsys: Capture
+) -> None:
+    make_photo(tmp_path / "a.png", col=180, row=240)
+    report = tmp_path / "evaluation/report.json"
+    report.parent.mkdir()
+    report.write_text("{}")
+    with pytest.raises(DescriptorError, match=r"report\.json was not written by this command"):
+        words = ("--panels", report.parent, "--overwrite")
+        query([str(word) for word in (indexed, tmp_path / "a.png", *words)])
+    new = tmp_path / "new"
+    asked(capsys, indexed, tmp_path / "a.png", "--panels", new, "--csv", new / "deep/a.csv")
+    assert (new / "deep/a.csv").exists() and len(list(new.glob("panel_*.jpg"))) == 1
+
+
+def test_sdm_counts_across_the_date_line() -> None:
+    from evaluation.own_map.answers import _sdm
+    from evaluation.own_map.maps import TILE
+
+    tiles = np.zeros(1, dtype=TILE)
+    tiles["place"] = (0.0, -179.999999)
+    found = SimpleNamespace(found=SimpleNamespace(tiles=tiles))
+    assert _sdm(found, (0.0, 179.999999), 1) == pytest.approx(np.exp(-5000 * 2e-6))

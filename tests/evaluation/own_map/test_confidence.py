@@ -12,7 +12,15 @@ from PIL import Image
 from data_shards.errors import DescriptorError
 from data_shards.shards import ShardSet
 from distill.weights_file import TrainingData
-from evaluation.own_map.confidence import BINS, LEVELS, by_tile, fitted_curve
+from evaluation.own_map.confidence import (
+    BINS,
+    LEVELS,
+    by_tile,
+    fitted,
+    fitted_curve,
+    halves,
+    held_out_pairs,
+)
 from evaluation.own_map.index import read_manifest
 from tests.data_shards.remote.shard_server import serving
 from tests.evaluation.conftest import sharded
@@ -161,3 +169,17 @@ def test_a_match_is_calibrated_on_shards_from_an_address(
     assert (photo["by"], photo["on_map"], used["by"]) == ("match", True, "match")
     assert 0.5 < photo["confidence"] < 1
     assert not asked(capsys, *words, "--least-confidence", "1")["photos"][0]["on_map"]
+
+
+def test_matches_must_be_in_both_halves_of_the_places(matching: ShardSet) -> None:
+    drone, satellite = held_out_pairs(matching.images)
+    place_Q = matching.images.place[drone]
+    is_first_Q, is_second_Q = halves(place_Q)
+    assert (is_first_Q ^ is_second_Q).all() and is_first_Q.sum() == len(drone) / 2
+    score_RQG = np.zeros((8, len(drone), len(satellite)), dtype=np.float32)
+    own_QG = place_Q[:, None] == matching.images.place[satellite]
+    # The own tile comes first of all for one half, and last, behind 20 others, for the other.
+    score_RQG[:] = np.where(is_first_Q[:, None], own_QG, -1.0 * own_QG)
+    assert {one.by for one in fitted(matching, drone, satellite, score_RQG)} == {"tile"}
+    score_RQG[:] = own_QG
+    assert fitted(matching, drone, satellite, score_RQG)[-1].by == "match"

@@ -234,12 +234,14 @@ def test_a_map_far_from_north_is_searched_in_every_direction(
     tif = write_map(tmp_path / "map.tif", as_bands(picture), transform=TURNED)
     assert index_of(tif, tmp_path / "index", weights) == 0
     cut = np.rot90(picture[120:240, 120:240], -1).copy()  # its top where the map's left is
-    heading = b'<x drone-dji:FlightYawDegree="+10.0"/>'
+    heading = b'<x drone-dji:FlightYawDegree="-60.0"/>'
     Image.fromarray(cut).save(tmp_path / "a.png")
     Image.fromarray(cut).save(tmp_path / "b.jpg", quality=95, xmp=heading)
     for path in (tmp_path / "a.png", tmp_path / "b.jpg"):
-        (photo,) = asked(capsys, tmp_path / "index", path, "--refine")["photos"]
+        (photo,) = asked(capsys, tmp_path / "index", path, "--refine", "--top", 50)["photos"]
         assert photo["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
+        headings = {round(tile["heading_deg"]) for tile in photo["tiles"]}
+        assert (headings == {300}) == (path.suffix == ".jpg"), "one direction where it is known"
         assert photo["tiles"][0]["heading_deg"] == pytest.approx(360 - 90 + 30, abs=1)
         # A tile lies as the map does, not with north up.
         first = photo["tiles"][0]
