@@ -12,7 +12,7 @@ import pytest
 from data_shards import decoder_processes
 from data_shards.augment.config import AugmentConfig
 from data_shards.augment.variations import FAMILIES
-from data_shards.decoder_processes import DecoderProcess, DecoderProcesses, open_decoders
+from data_shards.decoder_processes import Chunk, DecoderProcess, DecoderProcesses, open_decoders
 from data_shards.decoders import Decoders
 from data_shards.errors import ProcessEndedError, ShardError
 from data_shards.loader import TrainLoader, image_batches
@@ -119,11 +119,21 @@ def test_signals_of_a_job_do_not_end_it(tiny_shards: ShardSet, sent: signal.Sign
     assert sorted(process_ids()) == sorted(before)
 
 
-def test_one_that_was_killed_is_told(tiny_shards: ShardSet) -> None:
+def test_one_that_was_killed_is_told(
+    tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels(tiny_shards, np.arange(20))
-    os.kill(process_ids()[-1], signal.SIGKILL)
-    with pytest.raises(ProcessEndedError, match="a decoding process ended with status -9"):
-        pixels(tiny_shards, np.arange(20))
+    send = DecoderProcess.send
+
+    def kill_and_send(process: DecoderProcess, chunk: Chunk | None) -> None:
+        process._process.kill()
+        process._process.wait()
+        send(process, chunk)
+
+    with monkeypatch.context() as unlucky:
+        unlucky.setattr(DecoderProcess, "send", kill_and_send)
+        with pytest.raises(ProcessEndedError, match="a decoding process ended with status -9"):
+            pixels(tiny_shards, np.arange(20))
     assert len(pixels(tiny_shards, np.arange(20))) == 20, "another takes its place"
 
 
