@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
-from pandas import DataFrame
 from PIL import Image, ImageDraw, ImageFont
 
 from data_shards.errors import LayoutError, counted
@@ -241,6 +240,12 @@ def rendered(template: str, **values: Any) -> str:
     return environment.from_string(text).render(ring=ring, counted=counted, **values)
 
 
+def to_csv(told: Mapping[str, Any], *_: Any) -> str:
+    from pandas import DataFrame  # no other form waits for it
+
+    return str(DataFrame(told["photos"], dtype=object).drop(columns=LISTS).to_csv(index=False))
+
+
 def to_html(told: Mapping[str, Any], index: Index, answers: Sequence[Answer]) -> str:
     """Return one page that fetches nothing: the map with what was found, and panels."""
     middle = tuple(index.tiles["place"][0].tolist())
@@ -307,9 +312,7 @@ def _jpeg(pixels: Any) -> bytes:
 
 
 FORMS: dict[str, Callable[[Any, Index, Sequence[Answer]], str]] = {
-    "csv": lambda told, *_: (
-        DataFrame(told["photos"], dtype=object).drop(columns=LISTS).to_csv(index=False)
-    ),
+    "csv": to_csv,
     "geojson": lambda told, *_: rendered("answers.geojson", photos=told["photos"]),
     "kml": lambda told, *_: rendered("answers.kml", photos=told["photos"]),
     "html": to_html,

@@ -341,7 +341,7 @@ def fitted_curve(here: Answers, elsewhere: Answers, place_Q: PlaceNumbers) -> di
         is_told = one.is_given_Q & is_other
         sure.append(_chances(weights, one.told_by_QK[is_told]))
         right.append(one.is_right_Q[is_told])
-        shares = [(sure[-1] >= level).sum() / (~is_fit).sum() for level in LEVELS]
+        shares = [(sure[-1] >= level).sum() / is_other.sum() for level in LEVELS]
         accepted.append(tuple(float(share) for share in shares))
     told, was_right = np.concatenate(sure), np.concatenate(right)
     parts = np.array_split(np.argsort(told, kind="stable"), min(BINS, len(told)))

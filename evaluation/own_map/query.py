@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -33,7 +31,7 @@ from evaluation.own_map.config import OWN_PLACE, QueryConfig
 from evaluation.own_map.ground import Numbers, Place, distance_m
 from evaluation.own_map.index import Index, open_index, read_manifest, refuse_other_model
 from evaluation.own_map.maps import FINER, Tiles
-from evaluation.own_map.refine import MATCHED, Match, match_best
+from evaluation.own_map.refine import MATCHED, Match, match_best, shrunk
 
 log = logging.getLogger(__name__)
 
@@ -149,11 +147,7 @@ def answer_photos(config: QueryConfig, device: torch.device) -> tuple[Index, lis
         for path in paths:
             photo = read_photo(path, config)
             answer = answer_one(photo, index, loaded.model, config)
-            size = (
-                PANEL_PIXELS * photo.pixels.shape[1] // photo.pixels.shape[0] or 1,
-                PANEL_PIXELS,
-            )
-            small: Any = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
+            small = shrunk(photo.pixels, times=PANEL_PIXELS / photo.pixels.shape[0])
             answers.append(replace(answer, photo=replace(photo, pixels=small)))
             progress(len(answers), len(paths))
     _tell_unknown(answers, index, config)
@@ -310,9 +304,7 @@ def describe_rotations(
 
     Its middle square is looked at, as tiles are square.
     """
-    shrink = min(1.0, FINER * image_size / min(pixels.shape[:2]))
-    size = (round(pixels.shape[1] * shrink), round(pixels.shape[0] * shrink))
-    shown: Any = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    shown = shrunk(pixels, times=FINER * image_size / min(pixels.shape[:2]))
     images = np.empty((len(headings_deg), image_size, image_size, 3), dtype=np.uint8)
     for heading_deg, image in zip(headings_deg, images, strict=True):
         resize(turned(shown, heading_deg), size=image_size, resampling=resampling, into=image)

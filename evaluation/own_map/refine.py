@@ -92,6 +92,12 @@ class Match:
     far off as one of them is; the error of the map itself is not in it."""
 
 
+def shrunk(pixels: Pixels, *, times: float) -> Pixels:
+    """Return a picture so many times as large, if that is smaller."""
+    height, width = (max(1, round(side * min(1.0, times))) for side in pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 class Features:
     """SIFT features of a picture, which is made smaller where it is longer than `side` pixels.
 
@@ -99,15 +105,13 @@ class Features:
     """
 
     def __init__(self, pixels: Pixels, *, side: int) -> None:
-        shrink = min(1.0, side / max(pixels.shape[:2]))
-        size = (round(pixels.shape[1] * shrink), round(pixels.shape[0] * shrink))
-        shown = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        shown = shrunk(pixels, times=side / max(pixels.shape[:2]))
         gray = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
         sift = cv2.SIFT.create(FEATURES, enable_precise_upscale=True)
         found, descriptors = sift.detectAndCompute(gray, None)
         self.descriptors: Any = None if descriptors is None else descriptors.astype(np.uint8)
         self.points = np.array([one.pt for one in found], dtype=np.float32).reshape(-1, 2)
-        self.size = width, height = size
+        self.size = height, width = shown.shape[:2]
         corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32)
         self.outline: Points = corners - 0.5
         """Counted as features are: from the middle of the first pixel."""
