@@ -63,8 +63,8 @@ LAYOUTS = {
     "denseuav": Layout(
         find_denseuav, read_denseuav, "train/drone/ID/H80.JPG and Dense_GPS_ALL.txt"
     ),
-    "gta_uav": Layout(find_gta_uav, read_gta_uav, "cross-area-drone2sate-test.json"),
     "visloc": Layout(find_visloc, read_visloc, "01/drone and 01/01.csv"),
+    "gta_uav": Layout(find_gta_uav, read_gta_uav, "cross-area-drone2sate-test.json"),
     "university1652": Layout(
         find_university1652, read_university1652, "train/satellite/ID and test/query_drone/ID"
     ),
@@ -296,7 +296,7 @@ def _point_elsewhere(raw: Path, layouts: list[str]) -> None:
 
 
 def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
-    """Yield the first of `layouts` that a folder is in: DenseUAV has University-1652's folders."""
+    """Yield the first of `layouts` that a folder is in: some have folders or lists of another."""
     for name in layouts:
         if form := LAYOUTS[name].find(folder):
             yield _Place(folder=folder, layout=name, form=form)

@@ -50,6 +50,7 @@ gallery knows the position of each on the orbit."""
 SIDES = ("train", "test")
 
 GPS_PATTERN = "Dense_GPS_*.txt"
+DENSE_PATTERNS = (GPS_PATTERN, "t*/*drone/*/H80.JPG")
 HEIGHT = re.compile(r"H([0-9]+)", re.IGNORECASE)
 
 
@@ -82,9 +83,9 @@ def read_university1652(raw: Path, *, compared: str = "") -> RawDataset:
 
 
 def find_denseuav(folder: Path) -> str | None:
-    """Say in words whether `folder` holds the folders of DenseUAV and its table of positions."""
-    is_there = any(folder.glob(GPS_PATTERN)) and find_university1652(folder)
-    return "train/VIEW/ID, test/ROLE_VIEW/ID, Dense_GPS" if is_there else None
+    """Say in words whether `folder` holds DenseUAV: its folders, and its heights or a table."""
+    is_dense = any(path for pattern in DENSE_PATTERNS for path in folder.glob(pattern))
+    return "train/VIEW/ID/H80.*" if is_dense and find_university1652(folder) else None
 
 
 def read_denseuav(raw: Path, *, compared: str = "") -> RawDataset:

@@ -53,6 +53,12 @@ def test_denseuav(denseuav: Path) -> None:
     assert read_layout(denseuav).coordinates == {"000001": (30.25, 120.5)}
 
 
+def test_denseuav_is_known_without_its_tables(denseuav: Path) -> None:
+    (denseuav / "Dense_GPS_ALL.txt").unlink()
+    assert read(denseuav, "denseuav")["002257/drone/H90"].altitude_m == 90.0
+    assert read_layout(denseuav, layout="denseuav").coordinates == {}
+
+
 def test_a_damaged_table_of_denseuav_is_named(denseuav: Path) -> None:
     (denseuav / "Dense_GPS_ALL.txt").write_text("train/satellite/000001/H80.tif east north\n")
     with pytest.raises(LayoutError, match="Dense_GPS_ALL.txt, line 1: it is not a path, E long"):
@@ -105,6 +111,33 @@ def test_gta_uav(gta_uav: Path) -> None:
         read_layout(gta_uav, split=Path("same-are"))
 
 
+@pytest.mark.parametrize(
+    ("tile", "x_m", "y_m"),
+    [("4_0_6_13", 4492.8, 9331.2), ("5_128_12_27", 4320.0 + 172.8, 9504.0 + 172.8)],
+)
+def test_tiles_of_gta_uav_as_it_is_released(
+    gta_uav: Path, tile: str, x_m: float, y_m: float
+) -> None:
+    write(gta_uav, f"satellite/{tile}.png")
+    path = gta_uav / "cross-area-drone2sate-test.json"
+    path.write_text(json.dumps([entry("500_2.png", {f"{tile}.png": 0.5})]))
+    records = read(gta_uav, "gta_uav")
+    assert records[f"{tile}/satellite/{tile}"].roles == Role.QUERY | Role.GALLERY
+    assert records[f"{tile}/drone/500_2"].roles == Role.QUERY | Role.GALLERY
+    lat, lon = read_layout(gta_uav).coordinates[tile]
+    assert (lon * 111_195, -lat * 111_195) == pytest.approx((x_m, y_m))
+
+
+def test_records_of_gta_uav_without_a_photograph_are_told(
+    gta_uav: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (gta_uav / "drone/images/500_1.png").unlink()
+    assert "6_20_41/drone/500_1" not in read(gta_uav, "gta_uav")
+    told = f"{gta_uav}: 1 record without photograph ({gta_uav}/drone/images/500_1.png)"
+    assert told in caplog.messages
+
+
 def test_pictures_of_no_place_are_counted(gta_uav: Path) -> None:
     write(gta_uav, "satellite/preview.png", "satellite/6_1_x.png", "drone/images/no_list.png")
     assert len(read(gta_uav, "gta_uav")) == 6
@@ -148,6 +181,11 @@ def test_visloc(visloc: Path, caplog: pytest.LogCaptureFixture) -> None:
     told = "\n".join(found_lines(read_layout(visloc)))
     assert "no satellite gallery, so that drone to satellite cannot be searched" in told
     assert "1 image in folders that are not of the layout (01/*)" in told
+
+
+def test_visloc_with_the_lists_that_game4loc_makes_of_it_is_visloc(visloc: Path) -> None:
+    (visloc / "same-area-drone2sate-test.json").write_text("[]")
+    assert len(read(visloc, "visloc")) == 2
 
 
 def test_rows_of_visloc_without_a_photograph_are_told(

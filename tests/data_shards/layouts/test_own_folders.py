@@ -29,8 +29,8 @@ def own(tmp_path: Path) -> Path:
         "satellite/mill/1.png",
         "satellite/forest/1.png",
         "drone/harbour/80/a.JPG",
-        "drone/harbour/100m/a.JPG",
-        "drone/mill/b.jpg",
+        "drone/harbour/100 m/a.JPG",
+        "drone/mill/b.mpo",
         "drone/lost/c.jpg",
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import ExifTags, Image
 
 from data_shards.packing import image_facts
@@ -110,6 +111,11 @@ def test_one_colour_is_nearly_empty(mode: str, color: object, expected: bool) ->
     file = io.BytesIO()
     Image.new(mode, (100, 80), color).save(file, "PNG")
     assert is_nearly_empty(file.getvalue()) is expected
+
+
+def test_a_whole_map_may_be_one_tile() -> None:
+    pixels = np.zeros((13_400, 13_400, 1), dtype=np.uint8)  # more than Pillow opens by itself
+    assert is_nearly_empty(simplejpeg.encode_jpeg(pixels, colorspace="GRAY", fastdct=True))
 
 
 def test_a_picture_is_not_empty(tmp_path: Path) -> None:
