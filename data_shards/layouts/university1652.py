@@ -50,7 +50,6 @@ gallery knows the position of each on the orbit."""
 SIDES = ("train", "test")
 
 GPS_PATTERN = "Dense_GPS_*.txt"
-DENSE_PATTERNS = (GPS_PATTERN, "t*/*drone/*/H80.JPG")
 HEIGHT = re.compile(r"H([0-9]+)", re.IGNORECASE)
 
 
@@ -84,7 +83,9 @@ def read_university1652(raw: Path, *, compared: str = "") -> RawDataset:
 
 def find_denseuav(folder: Path) -> str | None:
     """Say in words whether `folder` holds DenseUAV: its folders, and its heights or a table."""
-    is_dense = any(path for pattern in DENSE_PATTERNS for path in folder.glob(pattern))
+    is_dense = any(
+        one for name in (GPS_PATTERN, "t*/*drone/*/H80.JPG") for one in folder.glob(name)
+    )
     return "train/VIEW/ID/H80.*" if is_dense and find_university1652(folder) else None
 
 

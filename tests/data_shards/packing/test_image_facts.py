@@ -121,3 +121,8 @@ def test_a_whole_map_may_be_one_tile() -> None:
 def test_a_picture_is_not_empty(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.jpg", seed=5)
     assert not is_nearly_empty((tmp_path / "a.jpg").read_bytes())
+    with Image.open(tmp_path / "a.jpg") as image:
+        levels = np.asarray(image.convert("L")).astype(np.uint16)
+    for bright in (1, 257):  # of 16 bits
+        Image.fromarray(levels * bright).save(tmp_path / "a.png")
+        assert is_nearly_empty((tmp_path / "a.png").read_bytes()) is (bright == 1)
