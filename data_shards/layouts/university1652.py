@@ -83,9 +83,7 @@ def read_university1652(raw: Path, *, compared: str = "") -> RawDataset:
 
 def find_denseuav(folder: Path) -> str | None:
     """Say in words whether `folder` holds DenseUAV: its folders, and its heights or a table."""
-    is_dense = any(
-        one for name in (GPS_PATTERN, "t*/*drone/*/H80.JPG") for one in folder.glob(name)
-    )
+    is_dense = any(map(any, map(folder.glob, (GPS_PATTERN, "t*/*drone/*/H80.JPG"))))
     return "train/VIEW/ID/H80.*" if is_dense and find_university1652(folder) else None
 
 
