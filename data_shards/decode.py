@@ -174,8 +174,7 @@ def _reason(content: Content, error: Exception) -> str:
     """Return why `content` is no image; what Pillow says of a stranger is an address in memory."""
     if not len(content):
         return "the file is empty"
-    is_strange = isinstance(error, UnidentifiedImageError)
-    return "neither JPEG, PNG nor WebP, nor what else Pillow reads" if is_strange else str(error)
+    return "no format that is read" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def orientation_in(image: Image.Image) -> int:

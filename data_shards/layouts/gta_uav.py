@@ -43,13 +43,14 @@ def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") ->
 
     Args:
         raw: the folder that holds the lists.
-        split: `cross-area`, by default, or `same-area`.
+        split: `cross-area` or `same-area`; by default the first that is there.
         compared: `RawDataset.compared` of an earlier run.
 
     Raises:
-        LayoutError: the split is unknown, or a list is damaged.
+        LayoutError: the split is not there, or a list is damaged.
     """
-    name = require_known(str(split or SPLITS[0]), SPLITS, what="split", error=LayoutError)
+    there = [one for one in SPLITS if (raw / f"{one}-drone2sate-test.json").is_file()] or SPLITS
+    name = require_known(str(split or there[0]), there, what="split", error=LayoutError)
     listed = [record for side in SIDES for record in _photos(raw, name, side)]
     photos = [record for record in listed if os.path.lexists(record.path)]
     tell_lonely(raw, record={r.path for r in listed}, photograph={r.path for r in photos})

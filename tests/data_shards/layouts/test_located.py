@@ -107,8 +107,10 @@ def test_gta_uav(gta_uav: Path) -> None:
     assert records["5_10_20/drone/500_2"].altitude_m == 501.8125
     lat, lon = read_layout(gta_uav).coordinates["5_10_20"]
     assert (lon * 111_195, -lat * 111_195) == pytest.approx((3628.8, 7084.8))  # as its page says
-    with pytest.raises(LayoutError, match="split 'same-are' is unknown .did you mean 'same-area'"):
-        read_layout(gta_uav, split=Path("same-are"))
+    (gta_uav / "cross-area-drone2sate-test.json").rename(gta_uav / "same-area-drone2sate-test.json")
+    assert read_layout(gta_uav).split == "same-area"
+    with pytest.raises(LayoutError, match="split 'cross-area' is unknown .*; known: same-area"):
+        read_layout(gta_uav, split=Path("cross-area"))
 
 
 @pytest.mark.parametrize(
