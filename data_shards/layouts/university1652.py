@@ -110,8 +110,9 @@ def read_denseuav(raw: Path, *, compared: str = "") -> RawDataset:
 def _positions(table: Path) -> Iterator[tuple[str, tuple[float, float]]]:
     for number, line in enumerate(read_text(table).splitlines(), start=1):
         try:
-            path, east, north, *_ = line.split()
-            yield path.split("/")[-2], (float(north.lstrip("N")), float(east.lstrip("E")))
+            if line.strip():
+                path, east, north, *_ = line.split()
+                yield path.split("/")[-2], (float(north.lstrip("N")), float(east.lstrip("E")))
         except (ValueError, IndexError) as error:
             raise LayoutError(
                 f"{table}, line {number}: it is not a path, E longitude, N latitude and height; "

@@ -40,7 +40,7 @@ def denseuav(tmp_path: Path) -> Path:
     lines = [
         f"train/satellite/000001/H{height}.tif E120.5 N30.25 {height}.0\n" for height in heights
     ]
-    (raw / "Dense_GPS_ALL.txt").write_text("".join(lines))
+    (raw / "Dense_GPS_ALL.txt").write_text("".join([*lines, "\n"]))
     return raw
 
 
