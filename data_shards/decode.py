@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from data_shards.config import Aspect, Resampling
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight them
-Image.MAX_IMAGE_PIXELS = 2**29  # orthophotos and photographs of 200 megapixels are no attack
+Image.MAX_IMAGE_PIXELS = 2**28  # orthophotos and photographs of 200 megapixels are no attack
 
 Pixels = npt.NDArray[np.uint8]
 """Height x width x RGB."""
