@@ -115,7 +115,7 @@ def test_shards_of_one_size_say_how_they_became_square(skydistill, wide_raw, tmp
     pixels = shards.shown("pad") and decode(shards.read(int(row)))
     assert pixels.shape == (256, 256, 3)
     assert pixels[0].max() < 9 and abs(int(pixels[128, 128, 0]) - 90) < 9
-    with pytest.raises(ShardError, match=r"made square by pad, and data.aspect is squeeze; set it"):
+    with pytest.raises(ShardError, match=r"made square by pad, and data.aspect is squeeze; train"):
         shards.shown("squeeze")
     told = skydistill("shard", wide_raw, out, "--image-size", 256).sentence
     assert "holds shards of profile aspect=pad bytes=resized" in told
