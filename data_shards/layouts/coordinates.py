@@ -24,7 +24,7 @@ OPTIONAL = {
     "gimbal_pitch_deg": ("gimbal_pitch_deg", "gimbal_pitch", "pitch"),
 }
 
-FOOTPRINT = {"footprint_m": ("footprint_m", "footprint")}
+FOOTPRINT = {"footprint_m": ("footprint_m", "footprint", "width_m")}
 """Side on the ground of what a row shows."""
 
 LARGEST = {"lat": 90.0, "lon": 180.0, "heading_deg": 360.0, "gimbal_pitch_deg": 180.0}
@@ -115,11 +115,14 @@ def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, set[str]]:
 
 def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the named cells of every row that is not blank."""
-    reader = csv.reader(file)
+    first, *rest = [*file] or [""]
+    mark = max(",;\t", key=first.count)
+    reader = csv.reader([first, *rest], delimiter=mark)
     header = [name.strip().lower() for name in next(reader, [])]
     is_of_images = not set(header).isdisjoint(SUBJECTS["image"])
     subject = "image" if is_of_images else "place"
-    required = {subject: SUBJECTS[subject]} | COLUMNS
+    called = SUBJECTS["image"] if is_of_images else SUBJECTS["place"] + SUBJECTS["image"]
+    required = {subject: called} | COLUMNS
     columns = {}
     for meaning, names in (required | FOOTPRINT | (OPTIONAL if is_of_images else {})).items():
         found = [at for at, name in enumerate(header) if name in names]
@@ -133,7 +136,10 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]
     for row in reader:
         if any(cell.strip() for cell in row):
             cells = dict(enumerate(row))
-            yield reader.line_num, {name: cells.get(at, "").strip() for name, at in columns.items()}
+            told = {name: cells.get(at, "").strip() for name, at in columns.items()}
+            # Where lists have semicolons, as Excel writes them in Europe, numbers have commas.
+            ours = {name: text.replace(",", ".") for name, text in told.items() if mark != ","}
+            yield reader.line_num, told | ours | {subject: told[subject]}
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
