@@ -65,7 +65,7 @@ environment() {
   if [[ $made_for != "$(pwd -P)" ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     make_venv
   fi
-  echo "setup: installing SkyDistill into .venv (several GB the first time, mostly torch)"
+  echo "setup: installing SkyDistill into .venv (about 7 GB the first time, mostly torch)"
   # DeepSpeed compiles nothing then: it wants no nvcc and no compiler.
   DS_BUILD_OPS=0 .venv/bin/python -m pip install --disable-pip-version-check --no-input -e '.[dev,deepspeed]' ||
     die "pip could not install SkyDistill; its last lines above say why"

@@ -8,6 +8,7 @@ stop where an activation is beyond 1.5.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -32,9 +33,9 @@ def assert_like_the_formula(layer: BinaryConv2d, maps: Tensor, grad: Tensor) -> 
     ours = layer(maps)
     grad_maps, grad_latent = torch.autograd.grad(ours, (maps, layer.weight), grad)
     assert torch.equal(ours, found), "whole numbers"
-    close = {"rtol": 1e-4, "atol": 1e-3}
-    torch.testing.assert_close(grad_maps, grad_signs * (maps.abs() <= PASSING), **close)
-    torch.testing.assert_close(grad_latent, grad_weight, **close)
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-3)
+    close(grad_maps, grad_signs * (maps.abs() <= PASSING))
+    close(grad_latent, grad_weight)
 
 
 def stepping(layer: nn.Module, maps: Tensor, grad: Tensor) -> Callable[[], None]:
@@ -54,10 +55,8 @@ def compare(kernel: int, width: int, size: int) -> dict[str, dict[str, float]]:
         for _ in range(2)
     )
     maps.requires_grad_()
-    binary, real = (
-        kind(width, width, kernel, padding=kernel // 2, bias=False)
-        for kind in (BinaryConv2d, nn.Conv2d)
-    )
+    binary = BinaryConv2d(width, width, kernel, padding=kernel // 2, bias=False)
+    real = nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False)
     assert_like_the_formula(binary, maps[:1], grad[:1])
     runs = {
         name: stepping(layer.to(memory_format=torch.channels_last), maps, grad)

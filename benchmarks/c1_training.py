@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ T4_MUST, C1_MUST, C2_MUST = {224: 3000, 384: 1000}, 1.05, 0.95
 class Scale:
     """How large everything is."""
 
-    method: str = "pfed"
+    method: Literal["pfed", "bicrossnet"] = "pfed"
     arch: str = "convnext_tiny"
     teachers: tuple[str, ...] = ("vit_base_patch14_dinov2", "vit_large_patch14_dinov2")
     sizes: tuple[int, ...] = (224, 384)
@@ -65,7 +66,11 @@ CPU = Scale(
     teachers=("vit_small_patch14_dinov2",), sizes=(224,), rows=16, warm_up=1, steps=1, rounds=5
 )
 
-BICROSSNET = {"method": "bicrossnet", "arch": "bnext_tiny", "teachers": ("convnext_tiny",)}
+BICROSSNET: dict[str, Any] = {
+    "method": "bicrossnet",
+    "arch": "bnext_tiny",
+    "teachers": ("convnext_tiny",),
+}
 
 TOY = Scale(
     arch="convnext_micro",
@@ -116,7 +121,7 @@ class Trainer:
         model = to_device(method.build(self.config.model, num_places=PLACES), self.device)
         if has_gpu:
             torch.compiler.reset()  # what another size or model has left would make shapes dynamic
-            backbone = model.backbone
+            backbone: Any = model.backbone
             backbone.forward_intermediates = torch.compile(
                 backbone.forward_intermediates, dynamic=False
             )
@@ -261,7 +266,7 @@ class Taught:
         return median(taken)
 
 
-def saved(scale: Scale, arch: str, folder: Path) -> dict[str, object]:
+def saved(scale: Scale, arch: str, folder: Path) -> dict[str, Any]:
     """Return what the cache of one teacher saves, from runs that take turns."""
     bottleneck = 512 if scale.method == "bicrossnet" else 0
     config = ModelConfig(arch=arch, weights="none", bottleneck=bottleneck)
@@ -272,7 +277,7 @@ def saved(scale: Scale, arch: str, folder: Path) -> dict[str, object]:
     taught = Taught(scale, trainer, teacher, folder)
     for batch in trainer.batches:
         taught.assert_alike(batch)
-    runs = {
+    runs: dict[str, tuple[Trainer, Callable[[DeviceBatch], DeviceBatch]]] = {
         "alone": (alone, unchanged),
         "cached": (trainer, taught.cached),
         "live": (trainer, taught.live),
@@ -302,8 +307,9 @@ def main() -> int:
     has_gpu, is_toy = torch.cuda.is_available(), "--toy" in sys.argv[1:]
     scale = TOY if is_toy else Scale() if has_gpu else CPU
     if "--bicrossnet" in sys.argv[1:]:
-        toy = {"arch": "bnext_micro", "teachers": ("convnext_milli",)} if is_toy else {}
-        scale = replace(scale, **BICROSSNET | toy)
+        scale = replace(scale, **BICROSSNET)
+        if is_toy:
+            scale = replace(scale, arch="bnext_micro", teachers=("convnext_milli",))
     device = torch.cuda.get_device_name() if has_gpu else f"{torch.get_num_threads()} CPU threads"
     facts = {"device": device, "torch": torch.__version__, "rows": scale.rows, "toy": is_toy}
     facts["method"] = scale.method

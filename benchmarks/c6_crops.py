@@ -24,9 +24,9 @@ from data_shards.shards import ShardSet
 CROPS, BATCH, THREADS, SEED, STEPS, SIZE = 4, 16, 2, 0, 24, 224
 MUST, JUDGED = 0.5, "light, geometry"
 FAMILIES = {
-    "light, geometry": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
-    "light": {},
-    "mean": {"family": "mean"},
+    "light, geometry": AugmentConfig(slots=8, brightness=0.0, contrast=0.0, saturation=0.0),
+    "light": AugmentConfig(slots=8),
+    "mean": AugmentConfig(slots=8, family="mean"),
 }
 
 
@@ -35,7 +35,7 @@ def loader(shards: ShardSet, family: str, *, crops: int) -> TrainLoader:
     return TrainLoader(
         shards,
         Plan(shards, shards.train_places, seed=SEED, global_batch=BATCH),
-        augment=AugmentConfig(slots=8, **FAMILIES[family]),
+        augment=FAMILIES[family],
         image_size=SIZE,
         resampling="opencv-linear",
         rank=0,

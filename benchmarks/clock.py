@@ -12,7 +12,7 @@ ROUNDS = 5
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], None]], *, rounds: int = ROUNDS
+    runs: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS
 ) -> dict[str, dict[str, list[float]]]:
     """Return the wall and CPU seconds of each run, `rounds` times, in turn; one more warms up."""
     seconds = {name: {"wall": list[float](), "cpu": list[float]()} for name in runs}

@@ -10,9 +10,11 @@ resized.
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -20,7 +22,7 @@ from clock import interleaved, ratios
 from line import report
 from photos import kib_per_image, write_all
 
-from data_shards.augment.config import AugmentConfig
+from data_shards.augment.config import AugmentConfig, AugmentFamily
 from data_shards.augment.mean import NO_DROPOUT, NO_FILTER
 from data_shards.augment.variations import Variations
 from data_shards.loader import image_batches, slot_variations
@@ -36,14 +38,16 @@ MUST, JUDGED = 0.85, "mean"
 SATELLITE, DRONE = (View.SATELLITE,), (View.DRONE,)
 PAIRS = (View.SATELLITE, View.DRONE)
 
-GEOMETRY = {
+GEOMETRY: dict[AugmentFamily, dict[str, Any]] = {
     "light": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
     "mean": {},
     "mccg": {"auto_augment": False},
 }
 
 
-def variations(shards: ShardSet, rows: RowNumbers, family: str, *, is_whole: bool) -> Variations:
+def variations(
+    shards: ShardSet, rows: RowNumbers, family: AugmentFamily, *, is_whole: bool
+) -> Variations:
     """Draw the variations of rows: all, or crop, mirror, turns, rotation and erasing only."""
     augment = AugmentConfig(family=family, **({} if is_whole else GEOMETRY[family]))
     slots = np.arange(len(rows)) % augment.slots
@@ -65,7 +69,7 @@ def rows_of(shards: ShardSet, *, passes: int = PASSES) -> dict[View, RowNumbers]
 
 def loading(
     shards: ShardSet,
-    family: str,
+    family: AugmentFamily,
     *,
     threads: int,
     views: Sequence[View] = PAIRS,
@@ -138,18 +142,16 @@ def main() -> int:
         fitting, larger = shards(SIZE), shards(0)
         assert_equal(fitting)
         value["KiB per image"] = {"384": kib_per_image(fitting), "512": kib_per_image(larger)}
-        found = {}
+        found: dict[tuple[str, str], Any] = {}
         for words, views in (("pairs", PAIRS), ("satellite", SATELLITE), ("drone", DRONE)):
-            runs = {
+            runs: dict[str, Callable[[], None]] = {
                 family: loading(fitting, family, threads=THREADS, views=views)
                 for family in GEOMETRY
             }
             runs["mccg, 512 to 384"] = loading(larger, "mccg", threads=THREADS, views=views)
             if views == PAIRS:
-                for family in ("mean", "mccg"):
-                    runs[f"{family}, whole"] = loading(
-                        fitting, family, threads=THREADS, is_whole=True
-                    )
+                whole = partial(loading, fitting, threads=THREADS, is_whole=True)
+                runs |= {"mean, whole": whole("mean"), "mccg, whole": whole("mccg")}
             bare = decoding(fitting, threads=THREADS, views=views)
             bare_larger = decoding(larger, threads=THREADS, views=views)
             seconds = interleaved({"bare": bare, "bare 512": bare_larger, **runs})

@@ -11,7 +11,9 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -53,7 +55,8 @@ def peer(content: bytes, size: int, *, right: int, down: int, flip: bool) -> tor
     image = functional.crop(image, BORDER - down, BORDER - right, size, size)
     if flip:
         image = functional.hflip(image)
-    return functional.normalize(functional.to_tensor(image), MEAN, DEVIATION)
+    normal: torch.Tensor = functional.normalize(functional.to_tensor(image), MEAN, DEVIATION)
+    return normal
 
 
 def peers(
@@ -68,6 +71,11 @@ def peers(
             down=int(values["shift"][1]),
             flip=bool(values["flip"]),
         )
+
+
+def all_of_peers(*given: Any) -> None:
+    """Make every image of `peers` once, and keep none."""
+    deque(peers(*given), maxlen=0)
 
 
 def ours(
@@ -125,14 +133,12 @@ def main() -> int:
             assert_equal(source, rows, drawn, size)
             seconds = interleaved(
                 {
-                    "peers": lambda size=size: deque(peers(source, rows, drawn, size), maxlen=0),
-                    "ours": lambda size=size: ours(source, rows, drawn, size),
-                    "resized": lambda size=size, resized=resized: ours(resized, rows, drawn, size),
-                    "bare": lambda: bare(source, rows),
-                    "bare resized": lambda resized=resized: bare(resized, rows),
-                    "normalized": lambda size=size: ours(
-                        source, rows, drawn, size, finish=normalize
-                    ),
+                    "peers": partial(all_of_peers, source, rows, drawn, size),
+                    "ours": partial(ours, source, rows, drawn, size),
+                    "resized": partial(ours, resized, rows, drawn, size),
+                    "bare": partial(bare, source, rows),
+                    "bare resized": partial(bare, resized, rows),
+                    "normalized": partial(ours, source, rows, drawn, size, finish=normalize),
                 }
             )
             found = {name: ratios(seconds["peers"], seconds[name]) for name in seconds}

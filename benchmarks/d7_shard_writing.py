@@ -40,7 +40,7 @@ KIB = (40, 80)
 def write_raw(root: Path) -> None:
     """Write the folders of University-1652: noise on smooth ground, 40 to 80 KiB, all different."""
     random = np.random.default_rng(SEED)
-    jpegs = []
+    jpegs: list[bytes] = []
     while len(jpegs) < 24:
         ground = Image.fromarray(random.integers(0, 256, (24, 24, 3)).astype(np.uint8))
         smooth = np.asarray(ground.resize((512, 512), Image.Resampling.BICUBIC)).astype(np.float32)
@@ -64,8 +64,8 @@ def write_raw(root: Path) -> None:
         for view in range(1, VIEWS + 1):
             put(root / f"train/drone/{place:04d}/image-{view:02d}.jpeg")
     for role in ("query", "gallery"):
-        for view in ("satellite", "drone"):
-            put(root / f"test/{role}_{view}/5000/{role}.jpg")
+        for word in ("satellite", "drone"):
+            put(root / f"test/{role}_{word}/5000/{role}.jpg")
 
 
 def sample_json(dataset: RawDataset) -> dict[str, dict[str, Any]]:
@@ -122,7 +122,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != SOURCE_NAME}
 
 
-def seconds(work: Callable[[], None]) -> tuple[float, float]:
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
     """Return wall and processor seconds, the system's included."""
     used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     work()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -77,7 +78,7 @@ def seconds_of(trainer: Trainer, scale: Scale, begin: Callable[[int], None]) -> 
 
 def compared(
     trainer: Trainer, shards: ShardSet, scale: Scale, augment: AugmentConfig
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the seconds of both, which take turns."""
     num_steps = (scale.rounds + 1) * (UNTIMED + scale.steps)
     coming = loader(shards, scale, augment).batches(first_step=0, num_steps=num_steps)

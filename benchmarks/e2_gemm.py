@@ -14,7 +14,7 @@ from e1_loop import SHAPES, counting
 from line import report
 from retrieval import JUDGED, STRENGTHS, Search, assert_like_the_loop
 
-from evaluation.ranking.screen import PLAIN, fastest_screen
+from evaluation.ranking.screen import fastest_screen
 
 MUST, SEED, ROUNDS, TILE = 1.20, 0, 9, (512, 8192)
 
@@ -24,11 +24,10 @@ def multiplying(search: Search) -> Callable[[], None]:
     room = torch.empty(TILE[0] * TILE[1])
 
     def multiply() -> None:
-        with PLAIN.arithmetic():
-            for query in search.query_QD.split(TILE[0]):
-                for gallery in search.gallery_GD.split(TILE[1]):
-                    shape = len(query), len(gallery)
-                    torch.mm(query, gallery.T, out=room[: shape[0] * shape[1]].view(shape))
+        for query in search.query_QD.split(TILE[0]):
+            for gallery in search.gallery_GD.split(TILE[1]):
+                shape = len(query), len(gallery)
+                torch.mm(query, gallery.T, out=room[: shape[0] * shape[1]].view(shape))
 
     return multiply
 

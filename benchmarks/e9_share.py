@@ -67,7 +67,7 @@ class World(ShardSet):
             shard=nothing,
             offset=nothing,
             size=nothing,
-            digest=nothing,
+            digest=nothing.astype(np.uint64),
         )
         names = tuple(f"{number:04d}" for number in numbers)
         manifest = Manifest(
@@ -101,6 +101,7 @@ def student(arch: str, pixels: int) -> LoadedModel:
         role="alone",
         image_size=pixels,
         resampling="opencv-linear",
+        aspect="squeeze",
         step=0,
         places=(),
         trained_on=TrainingData(),

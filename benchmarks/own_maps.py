@@ -25,8 +25,8 @@ def newborn(path: Path, recipe: Path, *, seed: int) -> Path:
     """Write the weights of a recipe's student as it is born; speed does not depend on them."""
     config = load_recipe(DistillConfig, recipe)
     torch.manual_seed(seed)
-    width = {} if recipe == DEMO else {"descriptor_width": 512}
-    config = replace(config, model=replace(config.model, weights="none", **width))
+    width = config.model.descriptor_width if recipe == DEMO else 512
+    config = replace(config, model=replace(config.model, weights="none", descriptor_width=width))
     model = build_model(config.model, num_places=2)
     card = path.with_suffix(".md")
     save_weights(path, card, model, config, places=["a", "b"], step=1, trained_on=TrainingData())

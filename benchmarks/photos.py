@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from data_shards.decode import Pixels
 from data_shards.layouts import read_layout
 from data_shards.packing.stored_image import Profile
 from data_shards.packing.write import write_shards
@@ -22,7 +23,7 @@ PLACES, VIEWS = 16, 7
 Shards = Callable[[int], ShardSet]
 
 
-def photograph(seed: int) -> np.ndarray:
+def photograph(seed: int) -> Pixels:
     """Return noise of a photograph's spectrum [512, 512, RGB]."""
     random = np.random.default_rng(seed)
     frequency = np.fft.fftfreq(SOURCE_SIZE)
@@ -32,7 +33,8 @@ def photograph(seed: int) -> np.ndarray:
     smooth = np.fft.ifft2(np.fft.fft2(noise) / radius**FALL).real
     smooth /= smooth.std(axis=(1, 2), keepdims=True)
     channels = 0.85 * smooth[0] + 0.5 * smooth[1:]
-    return np.clip(channels.transpose(1, 2, 0) * 45.0 + 120.0, 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(channels.transpose(1, 2, 0) * 45.0 + 120.0, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def write_raw(root: Path, *, places: int = PLACES, views: int = VIEWS) -> Path:

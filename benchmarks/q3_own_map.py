@@ -22,7 +22,10 @@ RUN = Path("outputs/demo/runs/student_distilled")
 
 def main() -> int:
     """Index, query twice, and print one line."""
-    run, photos = Path(*sys.argv[1:2] or [RUN]), os.environ.get("SKYDISTILL_REAL_PHOTOS")
+    run, photos = (
+        Path(sys.argv[1]) if sys.argv[1:] else RUN,
+        os.environ.get("SKYDISTILL_REAL_PHOTOS"),
+    )
     if not photos or not run.exists():
         print(f"Q3 left out: no {run}, or no SKYDISTILL_REAL_PHOTOS", file=sys.stderr)
         return 0

@@ -87,7 +87,8 @@ def bytes_per_step(session: Session) -> float:
     own_rows = 4 * data.global_batch // world * (1 + (1 + data.drones_per_row) * width)
     gradients = 4 * sum(p.numel() for p in step.parameters() if p.requires_grad)
     reduced = gradients + (world * own_rows if gathered else 0)
-    return 2 * (world - 1) / world * reduced + (world - 1) * own_rows * bool(gathered)
+    sent: float = 2 * (world - 1) / world * reduced + (world - 1) * own_rows * bool(gathered)
+    return sent
 
 
 def leave_the_network() -> bool:

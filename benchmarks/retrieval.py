@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evaluation.ranking import rank
@@ -70,7 +71,7 @@ def _search(
 
 def _directions(count: int, generator: torch.Generator) -> Tensor:
     rows = torch.randn(count, WIDTH, generator=generator)
-    return rows / rows.norm(dim=1, keepdim=True)
+    return F.normalize(rows)
 
 
 def sort_per_query(search: Search, queries: range) -> Iterator[npt.NDArray[np.int64]]:

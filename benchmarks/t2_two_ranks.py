@@ -35,12 +35,12 @@ def main() -> int:
                 config = recipe(shards, out, rows=ROWS * ranks, num_steps=steps)
                 config = replace(config, log_every_steps=EVERY)
                 found.append(speed(launch(config, ranks=ranks, cores=cores[:ranks]), ranks))
-    found = ratio(speeds[2], speeds[1])
-    value = {"ratio": found} | {
+    of_both = ratio(speeds[2], speeds[1])
+    value: dict[str, object] = {"ratio": of_both} | {
         f"images/s of {ranks}": [round(one, 1) for one in several]
         for ranks, several in speeds.items()
     }
-    passed = found["median"] >= MUST
+    passed = of_both["median"] >= MUST
     code = report("T2", value=value, must=f">= {MUST}", passed=passed, seed=SEED)
     return 0 if is_toy else code
 

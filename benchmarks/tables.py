@@ -42,7 +42,7 @@ def training_table(drones: Sequence[int], altitudes: Sequence[float] = (0.0,)) -
         shard=nothing,
         offset=nothing,
         size=nothing,
-        digest=nothing,
+        digest=nothing.astype(np.uint64),
     )
     places = tuple(f"{number:05d}" for number in range(len(drones)))
     manifest = Manifest(layout="table", places=places, counts={}, shards=(), content_sha256="")
@@ -95,7 +95,7 @@ def large_table(drones: np.ndarray) -> ShardSet:
         shard=nothing,
         offset=nothing,
         size=nothing,
-        digest=nothing,
+        digest=nothing.astype(np.uint64),
     )
     places = tuple(map(str, range(len(drones))))
     manifest = Manifest(layout="table", places=places, counts={}, shards=(), content_sha256="")

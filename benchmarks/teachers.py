@@ -103,7 +103,7 @@ def student_recipe(
     return build_config(DistillConfig, values, where="benchmark")
 
 
-def build(config: DistillConfig, shards: ShardSet) -> bool:
+def build(config: DistillConfig, shards: ShardSet) -> bool | None:
     """Fill the cache of a recipe on one thread, silently."""
     assert config.teacher.cache is not None
     with show_progress("caching", enabled=False) as progress:

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from data_shards.config import Aspect, Resampling
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight them
+Image.MAX_IMAGE_PIXELS = 2**28  # orthophotos and photographs of 200 megapixels are no attack
 
 Pixels = npt.NDArray[np.uint8]
 """Height x width x RGB."""
@@ -32,14 +33,13 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 INK_COLORSPACES = ("CMYK", "YCCK")
 """JPEGs for printers; libjpeg knows nothing of Adobe's inverted inks, Pillow does."""
 
-DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow and simplejpeg raise on bytes that are no image, or one too large to be meant."""
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError)
+"""What decoders raise on bytes that are no image, or one too large to be meant; HEIC the fourth."""
 
 UPRIGHT = 1
 """The EXIF orientation that needs no turning."""
 
-
-BAD_HEADER = (*DAMAGE, EOFError, KeyError, TypeError, struct.error, zlib.error)
+BAD_HEADER = (*DAMAGE, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow raises on damaged headers."""
 
 
@@ -174,7 +174,7 @@ def _reason(content: Content, error: Exception) -> str:
     """Return why `content` is no image; what Pillow says of a stranger is an address in memory."""
     if not len(content):
         return "the file is empty"
-    return "neither JPEG, PNG nor WebP" if isinstance(error, UnidentifiedImageError) else str(error)
+    return "no format that is read" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def orientation_in(image: Image.Image) -> int:

@@ -21,7 +21,7 @@ Image.init()
 SUFFIXES = frozenset(
     suffix
     for suffix, format in Image.registered_extensions().items()
-    if format in Image.OPEN and format not in NO_PICTURES
+    if format in (*Image.OPEN, "MPO") and format not in NO_PICTURES
 )
 """File suffixes of images, lower case."""
 

@@ -58,7 +58,7 @@ def train(argv: Sequence[str]) -> int:
             return train_once(config, recipe=typed, make_probes=_probes)
         from distill.dry_run import dry_train
 
-        dry_train(config, as_json=as_json)
+        dry_train(config, as_json=as_json, make_probes=_probes)
     return DONE
 
 

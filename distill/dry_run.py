@@ -3,7 +3,9 @@
 import json
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,19 @@ from distill.methods import METHODS
 from distill.models import Outputs, Shapes, to_device
 from distill.models.weights import require_weights
 from distill.optim import RULES
+from distill.run_folder import refuse_other_recipe
 from distill.step import DistillStep, weigh
+from distill.teacher.build import REMEDY
+from distill.teacher.cache import is_finished
 from distill.teacher.source import cache_key, class_places, load_teacher
 
 
-def dry_train(config: DistillConfig, *, as_json: bool) -> None:
+def dry_train(
+    config: DistillConfig,
+    *,
+    as_json: bool,
+    make_probes: Callable[[DistillConfig, ShardSet], object],
+) -> None:
     """Print the resolved recipe and what training would do and take; write nothing.
 
     Raises:
@@ -38,6 +48,8 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
     """
     shards, data = open_without_images(config.data), config.data
     plan = make_plan(config, shards)
+    make_probes(config, shards)
+    refuse_other_recipe(config)
     world = config.expected_world_size or launched_world_size()
     rows = ranks_share(global_batch=data.global_batch, world_size=world)
     steps_per_epoch = plan.steps_per_epoch * data.crops_per_decode
@@ -46,7 +58,11 @@ def dry_train(config: DistillConfig, *, as_json: bool) -> None:
     if config.objectives.needs_teacher:
         key = cache_key(config, shards, load_teacher(config, shards))
         digests |= {"teacher weights": key.teacher_sha256}
-        digests |= {"teacher cache": key.digest} if config.teacher.source == "cache" else {}
+        if config.teacher.source == "cache":
+            digests["teacher cache"] = key.digest
+            folder = config.teacher.cache or Path()
+            if not is_finished(folder, key, remedy=REMEDY, plan=shards.plan_digest):
+                log_on_rank_zero(f"{folder} holds no teacher cache yet; run skydistill cache")
     if config.start is None:
         require_weights(config.model)
     memory = memory_of_a_rank(config, shards, key.shapes if key else None, rows=rows)

@@ -167,7 +167,9 @@ class RunInStore:
                 )
                 self.client.log_model_artifacts(made.model_id, f"{folder}/model")
             self.client.finalize_logged_model(made.model_id, "READY")
-        self.client.log_outputs(self.run_id, [LoggedModelOutput(made.model_id, step=0)])
+        known = self.client.get_run(self.run_id).outputs
+        if made.model_id not in [one.model_id for one in (known.model_outputs if known else [])]:
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(made.model_id, step=0)])
         if register:
             self._register(made, register)
 

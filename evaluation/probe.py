@@ -25,7 +25,7 @@ class RetrievalProbe:
         places = held_out_places(
             shards, fraction=data.validation_fraction, seed=data.validation_seed
         )
-        if not len(places):
+        if not len(places) and len(shards.train_places):  # else no plan can be made
             raise PlanError(
                 f"data.validation_fraction {data.validation_fraction} of "
                 f"{len(shards.train_places)} training places holds out none for the probe; "

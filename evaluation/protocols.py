@@ -169,8 +169,8 @@ def find_searches(shards: JoinedShards) -> Searches:
     is_there = {protocol: all(map(len, sides)) for protocol, sides in rows.items()}
     if not any(is_there.values()):
         raise DescriptorError(
-            "the shards hold no test images to search with and among; shard a data set that has "
-            "its test folders"
+            "the shards hold no test images to search with and among; shard both views of test "
+            "places, or search a map with the photographs (skydistill index, skydistill query)"
         )
     searches = [
         Search(

@@ -16,7 +16,7 @@ from data_shards.layouts.folders import first_of, gaps, is_shown, subfolders, su
 from data_shards.layouts.gta_uav import find_gta_uav, read_gta_uav
 from data_shards.layouts.own_folders import LAYOUT as FOLDERS
 from data_shards.layouts.own_folders import find_folders, read_folders
-from data_shards.layouts.published import Image, compare
+from data_shards.layouts.published import PUBLISHED, Image, compare
 from data_shards.layouts.sues200 import find_sues200, read_sues200
 from data_shards.layouts.university160k import LAYOUT as UNIVERSITY_160K
 from data_shards.layouts.university160k import find_university160k, read_university160k
@@ -63,8 +63,8 @@ LAYOUTS = {
     "denseuav": Layout(
         find_denseuav, read_denseuav, "train/drone/ID/H80.JPG and Dense_GPS_ALL.txt"
     ),
-    "gta_uav": Layout(find_gta_uav, read_gta_uav, "cross-area-drone2sate-test.json"),
     "visloc": Layout(find_visloc, read_visloc, "01/drone and 01/01.csv"),
+    "gta_uav": Layout(find_gta_uav, read_gta_uav, "cross-area-drone2sate-test.json"),
     "university1652": Layout(
         find_university1652, read_university1652, "train/satellite/ID and test/query_drone/ID"
     ),
@@ -235,7 +235,8 @@ def found_lines(dataset: RawDataset) -> list[str]:
     ]
     if dataset.coordinates:
         lines.append(f"coordinates of {counted(len(dataset.coordinates), 'place')}")
-    lines += [f"  other than published: {sentence}" for sentence in dataset.deviations]
+    label = "other than published: " * (dataset.layout in PUBLISHED)
+    lines += [f"  {label}{sentence}" for sentence in dataset.deviations]
     if dataset.layout not in UNANSWERED:
         lines += [f"  {sentence}" for sentence in gaps(dataset.records)]
     return lines + [f"  {dataset.left_out}"] * bool(dataset.left_out)
@@ -296,7 +297,7 @@ def _point_elsewhere(raw: Path, layouts: list[str]) -> None:
 
 
 def _found(folder: Path, layouts: list[str]) -> Iterator[_Place]:
-    """Yield the first of `layouts` that a folder is in: DenseUAV has University-1652's folders."""
+    """Yield the first of `layouts` that a folder is in: some have folders or lists of another."""
     for name in layouts:
         if form := LAYOUTS[name].find(folder):
             yield _Place(folder=folder, layout=name, form=form)

@@ -4,15 +4,19 @@ A listing asks the file system for names only, not for sizes or times: Universit
 140,000 files, and on a network disk every question counts.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import permutations
 from pathlib import Path
 from unicodedata import normalize
 
 from data_shards.errors import LayoutError, counted
 from data_shards.formats import SUFFIXES
 from data_shards.schema import ImageRecord, Position, Role, View
+
+log = logging.getLogger(__name__)
 
 DIGITS = re.compile("([0-9]+)")
 NO_KEY = re.compile("[^0-9A-Za-z_-]+")
@@ -205,6 +209,14 @@ def first_of(names: Iterable[str]) -> str:
     """Join the first few of many names, and say when there are more."""
     known = sorted(names, key=natural)
     return ", ".join(known[:EXAMPLES]) + (", ..." if len(known) > EXAMPLES else "")
+
+
+def tell_lonely(table: Path, **names: set[str]) -> None:
+    """Log the names that only one of two lists has, such as rows without a photograph."""
+    for noun, other in permutations(names):
+        if lonely := names[noun] - names[other]:
+            told = counted(len(lonely), noun)
+            log.info("%s: %s without %s (%s)", table, told, other, first_of(lonely))
 
 
 def _named(places: set[str]) -> str:

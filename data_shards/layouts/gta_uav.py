@@ -1,13 +1,14 @@
-"""GTA-UAV: `drone/images/*.png`, `satellite/ZOOM_X_Y.png` and `*-area-drone2sate-*.json`.
+"""GTA-UAV: `drone/images/*.png`, `satellite/ZOOM_OFFSET_X_Y.png`, `*-area-drone2sate-*.json`.
 
 A list names photographs, each with the tiles that overlap it enough and by how much. Here one
 belongs to the tile that overlaps it most: to find another of its tiles does not count, as it does
 in the official evaluation. The map is a game's, in metres; it is laid where the equator meets the
-zero meridian, so that distances are right. Source: README.md and game4loc/dataset/gta.py of
-Yux1angJi/GTA-UAV.
+zero meridian, so that distances are right. Tiles of the first release are `ZOOM_X_Y.png`. Source:
+README.md (of December 2024), game4loc/dataset/gta.py and gta_mm.py of Yux1angJi/GTA-UAV.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,15 +16,15 @@ from pathlib import Path
 
 from data_shards.errors import LayoutError, require_known
 from data_shards.layouts.duplicates import joined
-from data_shards.layouts.folders import child, image_names, record_of, stem
+from data_shards.layouts.folders import child, image_names, record_of, stem, tell_lonely
 from data_shards.schema import ImageRecord, Position, RawDataset, Role, View
 from data_shards.text_files import read_text
 
 SPLITS = ("cross-area", "same-area")
 SIDES = {"train": Role.TRAIN, "test": Role.QUERY | Role.GALLERY}
 
-TILE = re.compile("([0-9]+)_([0-9]+)_([0-9]+)")
-"""Zoom, column and row; other pictures beside the tiles are none."""
+TILE = re.compile("([0-9]+)(?:_([0-9]+))?_([0-9]+)_([0-9]+)")
+"""Zoom, 256ths of a tile by which it is moved, column and row; others beside them are none."""
 
 MAP_SIDE_M = 24_576 * 0.45
 """Pixels of the whole map, and metres of each."""
@@ -42,14 +43,17 @@ def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") ->
 
     Args:
         raw: the folder that holds the lists.
-        split: `cross-area`, by default, or `same-area`.
+        split: `cross-area` or `same-area`; by default the first that is there.
         compared: `RawDataset.compared` of an earlier run.
 
     Raises:
-        LayoutError: the split is unknown, or a list is damaged.
+        LayoutError: the split is not there, or a list is damaged.
     """
-    name = require_known(str(split or SPLITS[0]), SPLITS, what="split", error=LayoutError)
-    photos = [record for side in SIDES for record in _photos(raw, name, side)]
+    there = [one for one in SPLITS if (raw / f"{one}-drone2sate-test.json").is_file()] or SPLITS
+    name = require_known(str(split or there[0]), there, what="split", error=LayoutError)
+    listed = [record for side in SIDES for record in _photos(raw, name, side)]
+    photos = [record for record in listed if os.path.lexists(record.path)]
+    tell_lonely(raw, record={r.path for r in listed}, photograph={r.path for r in photos})
     roles = dict[str, Role]()
     for photo in photos:
         roles[photo.place] = roles.get(photo.place, Role.GALLERY) | photo.roles
@@ -60,9 +64,9 @@ def read_gta_uav(raw: Path, *, split: Path | None = None, compared: str = "") ->
             continue
         role = roles.get(place, Role.GALLERY)
         tiles.append(record_of(folder or "", file, place=place, view=View.SATELLITE, roles=role))
-        zoom, x, y = map(int, tile.groups())
-        side_m = MAP_SIDE_M / 2**zoom
-        coordinates[place] = _degrees(side_m * (x + 0.5), side_m * (y + 0.5))
+        zoom, offset, x, y = map(int, tile.groups(default="0"))
+        side_m, middle = MAP_SIDE_M / 2**zoom, 0.5 + offset / 256
+        coordinates[place] = _degrees(side_m * (x + middle), side_m * (y + middle))
     dataset = joined(raw, "gta_uav", photos + tiles, compared=compared, split=name)
     return replace(dataset, coordinates=coordinates)
 

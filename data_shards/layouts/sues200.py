@@ -46,7 +46,7 @@ SPLIT_SIDES = (
     ),
 )
 
-HEIGHT = re.compile(r"([0-9]+)m?", re.IGNORECASE)
+HEIGHT = re.compile(r"([0-9]+) ?m?", re.IGNORECASE)
 """Name of a folder of one altitude, in metres."""
 
 

@@ -82,9 +82,9 @@ def read_university1652(raw: Path, *, compared: str = "") -> RawDataset:
 
 
 def find_denseuav(folder: Path) -> str | None:
-    """Say in words whether `folder` holds the folders of DenseUAV and its table of positions."""
-    is_there = any(folder.glob(GPS_PATTERN)) and find_university1652(folder)
-    return "train/VIEW/ID, test/ROLE_VIEW/ID, Dense_GPS" if is_there else None
+    """Say in words whether `folder` holds DenseUAV: its folders, and its heights or a table."""
+    is_dense = any(map(any, map(folder.glob, (GPS_PATTERN, "t*/*drone/*/H80.JPG"))))
+    return "train/VIEW/ID/H80.*" if is_dense and find_university1652(folder) else None
 
 
 def read_denseuav(raw: Path, *, compared: str = "") -> RawDataset:
@@ -110,8 +110,9 @@ def read_denseuav(raw: Path, *, compared: str = "") -> RawDataset:
 def _positions(table: Path) -> Iterator[tuple[str, tuple[float, float]]]:
     for number, line in enumerate(read_text(table).splitlines(), start=1):
         try:
-            path, east, north, *_ = line.split()
-            yield path.split("/")[-2], (float(north.lstrip("N")), float(east.lstrip("E")))
+            if line.strip():
+                path, east, north, *_ = line.split()
+                yield path.split("/")[-2], (float(north.lstrip("N")), float(east.lstrip("E")))
         except (ValueError, IndexError) as error:
             raise LayoutError(
                 f"{table}, line {number}: it is not a path, E longitude, N latitude and height; "

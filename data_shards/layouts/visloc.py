@@ -5,28 +5,23 @@ every photograph is a query of its own, with the position that the table has: fi
 heights there are not said to be above ground. Source: README.md of IntelliSensing/UAV-VisLoc.
 """
 
-import logging
 import os
 from collections.abc import Iterator
-from itertools import permutations
 from pathlib import Path
 from unicodedata import normalize
 
-from data_shards.errors import counted
 from data_shards.layouts.coordinates import read_rows
 from data_shards.layouts.duplicates import joined
 from data_shards.layouts.folders import (
     child,
-    first_of,
     image_names,
     key_name,
     record_of,
     stem,
     subfolders,
+    tell_lonely,
 )
 from data_shards.schema import ImageRecord, Position, RawDataset, Role, View
-
-log = logging.getLogger(__name__)
 
 
 def find_visloc(folder: Path) -> str | None:
@@ -55,11 +50,7 @@ def _photos(region: Path) -> Iterator[ImageRecord]:
     rows = read_rows(table) if table.is_file() else ()
     cameras = {_called(file): Position(lat=at.lat, lon=at.lon) for _, _, file, at, _ in rows}
     files = image_names(folder) if folder else []
-    names = {"row": set(cameras), "photograph": {_called(file) for file in files}}
-    for noun, other in permutations(names):
-        if lonely := names[noun] - names[other]:
-            told = counted(len(lonely), noun)
-            log.info("%s: %s without %s (%s)", table, told, other, first_of(lonely))
+    tell_lonely(table, row=set(cameras), photograph=set(map(_called, files)))
     for file in files:
         yield record_of(
             folder or "",

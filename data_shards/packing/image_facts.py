@@ -110,8 +110,9 @@ def is_nearly_empty(content: bytes) -> bool:
     """Tell whether a readable image is of one gray nearly everywhere, or nearly all transparent."""
     with Image.open(io.BytesIO(content)) as image:
         image.draft("L", (THUMBNAIL, THUMBNAIL))
-        size = (THUMBNAIL, THUMBNAIL)
-        gray = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX)).copy()
+        size, is_deep = (THUMBNAIL, THUMBNAIL), image.mode.startswith("I")  # which "L" would clip
+        levels = image.point(lambda level: level / 256) if is_deep else image
+        gray = np.asarray(levels.convert("L").resize(size, Image.Resampling.BOX)).copy()
         if "A" in image.getbands():
             gray[np.asarray(image.getchannel("A").resize(size)) == 0] = 0
     counts = np.bincount(gray.ravel(), minlength=256)

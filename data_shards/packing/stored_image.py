@@ -165,11 +165,8 @@ def position_in(image: Image.Image) -> Position | None:
     is_place = lat is not None and lon is not None and abs(lat) <= 90 and abs(lon) <= 180
     if not is_place or (lat, lon) == (0, 0) or gps.get(GPS.GPSStatus) == "V":
         lat = lon = None  # receivers without a fix write 0, 0
-    headings = (
-        drone.get("GimbalYawDegree"),
-        drone.get("FlightYawDegree"),
-        _number(gps.get(GPS.GPSImgDirection)),
-    )
+    yaws = (drone.get("GimbalYawDegree"), drone.get("FlightYawDegree"))
+    headings = (*yaws, _number(gps.get(GPS.GPSImgDirection)))
     heading = next((value for value in headings if value is not None), None)
     found = Position(
         lat=lat,

@@ -104,8 +104,8 @@ class Plan:
         if not is_whole.any():
             third = "" if third_view is None else f"a {third_view.word} image beside "
             raise PlanError(
-                f"no place to train on has {third}both views; shard a copy of the data set that "
-                f"has them{', or plan without a third view' if third else ''}"
+                f"no place to train on has {third}both views; shard images that have them, or say "
+                f"by --split which train{', or plan without a third view' if third else ''}"
             )
         self.places, self._identifiers = places[is_whole], shards.places
         self.left_out = len(places) - len(self.places)

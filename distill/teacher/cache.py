@@ -97,8 +97,9 @@ class CacheKey:
         found = []
         for name in own | theirs:
             mine, its = own.get(name, "none"), theirs.get(name, "none")
-            library = name.removeprefix("libraries.")
-            words = name if library == name else f"{library} ({its}, here {mine})"
+            words = name.removeprefix("libraries.")
+            if name not in ("teacher_sha256", "shards"):  # digests tell a person nothing
+                words += f" ({its}, here {mine})"
             found += [words] if mine != its else []
         return found
 

@@ -55,7 +55,10 @@ def test_a_test_set_alone_is_one_sentence(skydistill, tiny_raw: Path, tmp_path: 
     (tmp_path / "half/test").symlink_to(tiny_raw / "test")
     skydistill("shard", tmp_path / "half", tmp_path / "shards")
     told = skydistill("plan", "--shards", tmp_path / "shards", "--global-batch", 4).sentence
-    assert "no place to train on has both views; shard a copy of the data set that has" in told
+    assert (
+        "no place to train on has both views; shard images that have them, or say by --split"
+        in told
+    )
 
 
 def test_heights_nobody_flew_at_are_one_sentence(skydistill, tiny_shards: ShardSet) -> None:

@@ -129,7 +129,11 @@ def test_what_is_no_whole_image_is_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "the file is empty"), (b"text", "neither JPEG, PNG nor WebP")]
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"text", "no format that is read"),
+    ],
 )
 def test_what_is_no_image_at_all_is_told_in_plain_words(content: bytes, reason: str) -> None:
     assert check_image(content) == reason

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_shards.cli import shard
 from data_shards.errors import DivergedError
 from data_shards.shards import ShardSet
 from data_shards.verbs import run_verb
@@ -65,6 +66,15 @@ def test_a_mistake_is_one_sentence_and_stands_in_exit_json(ended, distilled, wor
     assert record["code"] == 2 and record["reason"] == sentence and record["time"] > 0
     run = distilled().run_folder
     assert {path.name for path in run.iterdir()} == {"exit.json", ".lock"}, "no run, no MLflow run"
+
+
+def test_places_to_test_on_alone_are_one_sentence(ended, make_config, tiny_raw, tmp_path):
+    shutil.copytree(tiny_raw / "test/query_satellite", tmp_path / "own/satellite")
+    shutil.copytree(tiny_raw / "test/query_drone", tmp_path / "own/drone")
+    assert shard([str(tmp_path / "own"), str(tmp_path / "shards")]) == 0
+    words = ["--data.shards", str(tmp_path / "shards"), "--data.validation_fraction", "0.1"]
+    code, sentence, _ = ended(train, make_config(), *words)
+    assert code == 2 and "no place to train on" in sentence and "--split" in sentence
 
 
 @pytest.mark.parametrize("typo", ["--sed=1", "--seed=-1", "--data.shard=nowhere"])

@@ -1,6 +1,7 @@
 """What a dry run says of memory and disk, beside what a training takes."""
 
 import json
+import re
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 from torch.profiler import ProfilerActivity, profile
 
-from data_shards.errors import RecipeError
-from distill.cli import train
+from data_shards.errors import RecipeError, SkyDistillError
+from distill.cli import cache, train
 from distill.dry_run import memory_of_a_rank
 from distill.mining import planned_batches
 from distill.models import Shapes
@@ -83,6 +84,25 @@ def test_a_dry_run_tells_what_a_run_will_be(distilled, tmp_path, capsys):
         if moment.ndim
     ]
     assert told["bytes_of_a_rank"]["moments"] == pytest.approx(sum(moments), rel=0.01)
+
+
+def test_a_dry_run_ends_as_the_training_would(distilled, tmp_path, caplog):
+    caplog.set_level("INFO")
+    config = distilled(augment={"slots": 1}, teacher={"cache": str(tmp_path / "cache")})
+    recipe = str(write_recipe(tmp_path / "recipe.yaml", config))
+    assert train([recipe, "--dry-run"]) == 0
+    assert cache([recipe]) == train([recipe, "--dry-run"]) == 0
+    assert caplog.text.count("holds no teacher cache yet") == 1
+    config.run_folder.mkdir(parents=True)
+    write_recipe(config.run_folder / "recipe.yaml", config)
+    cropped = ["--data.aspect", "crop", "--out", str(tmp_path / "cropped")]
+    for words, sentence in (
+        (["--data.validation_fraction", "0.01"], "holds out none for the probe"),
+        (["--data.aspect", "crop"], "holds a run of another recipe (differs in data.aspect)"),
+        (cropped, "decoder (simplejpeg+pillow, opencv-linear, here"),
+    ):
+        with pytest.raises(SkyDistillError, match=re.escape(sentence)):
+            train([recipe, "--dry-run", *words])
 
 
 def test_a_dry_run_tells_that_first_weights_cannot_be_had(make_config, tmp_path, monkeypatch):

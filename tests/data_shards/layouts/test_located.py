@@ -40,7 +40,7 @@ def denseuav(tmp_path: Path) -> Path:
     lines = [
         f"train/satellite/000001/H{height}.tif E120.5 N30.25 {height}.0\n" for height in heights
     ]
-    (raw / "Dense_GPS_ALL.txt").write_text("".join(lines))
+    (raw / "Dense_GPS_ALL.txt").write_text("".join([*lines, "\n"]))
     return raw
 
 
@@ -51,6 +51,12 @@ def test_denseuav(denseuav: Path) -> None:
     assert (query.roles, query.altitude_m) == (Role.QUERY | Role.GALLERY, 90.0)
     assert records["000001/satellite/H80_old"].altitude_m is None
     assert read_layout(denseuav).coordinates == {"000001": (30.25, 120.5)}
+
+
+def test_denseuav_is_known_without_its_tables(denseuav: Path) -> None:
+    (denseuav / "Dense_GPS_ALL.txt").unlink()
+    assert read(denseuav, "denseuav")["002257/drone/H90"].altitude_m == 90.0
+    assert read_layout(denseuav, layout="denseuav").coordinates == {}
 
 
 def test_a_damaged_table_of_denseuav_is_named(denseuav: Path) -> None:
@@ -101,8 +107,37 @@ def test_gta_uav(gta_uav: Path) -> None:
     assert records["5_10_20/drone/500_2"].altitude_m == 501.8125
     lat, lon = read_layout(gta_uav).coordinates["5_10_20"]
     assert (lon * 111_195, -lat * 111_195) == pytest.approx((3628.8, 7084.8))  # as its page says
-    with pytest.raises(LayoutError, match="split 'same-are' is unknown .did you mean 'same-area'"):
-        read_layout(gta_uav, split=Path("same-are"))
+    (gta_uav / "cross-area-drone2sate-test.json").rename(gta_uav / "same-area-drone2sate-test.json")
+    assert read_layout(gta_uav).split == "same-area"
+    with pytest.raises(LayoutError, match="split 'cross-area' is unknown .*; known: same-area"):
+        read_layout(gta_uav, split=Path("cross-area"))
+
+
+@pytest.mark.parametrize(
+    ("tile", "x_m", "y_m"),
+    [("4_0_6_13", 4492.8, 9331.2), ("5_128_12_27", 4320.0 + 172.8, 9504.0 + 172.8)],
+)
+def test_tiles_of_gta_uav_as_it_is_released(
+    gta_uav: Path, tile: str, x_m: float, y_m: float
+) -> None:
+    write(gta_uav, f"satellite/{tile}.png")
+    path = gta_uav / "cross-area-drone2sate-test.json"
+    path.write_text(json.dumps([entry("500_2.png", {f"{tile}.png": 0.5})]))
+    records = read(gta_uav, "gta_uav")
+    assert records[f"{tile}/satellite/{tile}"].roles == Role.QUERY | Role.GALLERY
+    assert records[f"{tile}/drone/500_2"].roles == Role.QUERY | Role.GALLERY
+    lat, lon = read_layout(gta_uav).coordinates[tile]
+    assert (lon * 111_195, -lat * 111_195) == pytest.approx((x_m, y_m))
+
+
+def test_records_of_gta_uav_without_a_photograph_are_told(
+    gta_uav: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (gta_uav / "drone/images/500_1.png").unlink()
+    assert "6_20_41/drone/500_1" not in read(gta_uav, "gta_uav")
+    told = f"{gta_uav}: 1 record without photograph ({gta_uav}/drone/images/500_1.png)"
+    assert told in caplog.messages
 
 
 def test_pictures_of_no_place_are_counted(gta_uav: Path) -> None:
@@ -148,6 +183,11 @@ def test_visloc(visloc: Path, caplog: pytest.LogCaptureFixture) -> None:
     told = "\n".join(found_lines(read_layout(visloc)))
     assert "no satellite gallery, so that drone to satellite cannot be searched" in told
     assert "1 image in folders that are not of the layout (01/*)" in told
+
+
+def test_visloc_with_the_lists_that_game4loc_makes_of_it_is_visloc(visloc: Path) -> None:
+    (visloc / "same-area-drone2sate-test.json").write_text("[]")
+    assert len(read(visloc, "visloc")) == 2
 
 
 def test_rows_of_visloc_without_a_photograph_are_told(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import LayoutError
-from data_shards.layouts import found_lines, read_layout
+from data_shards.layouts import found_lines, leave_out, read_layout
 from data_shards.schema import Role, View
 from tests.data_shards.layouts.conftest import image_bytes
 
@@ -29,8 +29,8 @@ def own(tmp_path: Path) -> Path:
         "satellite/mill/1.png",
         "satellite/forest/1.png",
         "drone/harbour/80/a.JPG",
-        "drone/harbour/100m/a.JPG",
-        "drone/mill/b.jpg",
+        "drone/harbour/100 m/a.JPG",
+        "drone/mill/b.mpo",
         "drone/lost/c.jpg",
     )
 
@@ -58,6 +58,12 @@ def test_what_is_missing_is_told_once(own: Path) -> None:
     assert told.count("(lost)") == told.count(f"{sentence}, distractors and queries without") == 1
     assert "no drone image in the gallery: 1 place (forest), distractors" in told
     assert "no place to train on" in told
+
+
+def test_nothing_of_ones_own_is_other_than_published(own: Path) -> None:
+    dataset = read_layout(own)
+    told = found_lines(leave_out(dataset, dataset.records[:1], raw=own))
+    assert "  forest/satellite/1 is left out, because it is unreadable" in told
 
 
 @pytest.mark.parametrize("split", ["train", "mine.yaml", "split.yaml"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import ExifTags, Image
 
 from data_shards.packing import image_facts
@@ -112,6 +113,16 @@ def test_one_colour_is_nearly_empty(mode: str, color: object, expected: bool) ->
     assert is_nearly_empty(file.getvalue()) is expected
 
 
+def test_a_whole_map_may_be_one_tile() -> None:
+    pixels = np.zeros((13_400, 13_400, 1), dtype=np.uint8)  # more than Pillow opens by itself
+    assert is_nearly_empty(simplejpeg.encode_jpeg(pixels, colorspace="GRAY", fastdct=True))
+
+
 def test_a_picture_is_not_empty(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.jpg", seed=5)
     assert not is_nearly_empty((tmp_path / "a.jpg").read_bytes())
+    with Image.open(tmp_path / "a.jpg") as image:
+        levels = np.asarray(image.convert("L")).astype(np.uint16)
+    for bright in (1, 257):  # of 16 bits
+        Image.fromarray(levels * bright).save(tmp_path / "a.png")
+        assert is_nearly_empty((tmp_path / "a.png").read_bytes()) is (bright == 1)

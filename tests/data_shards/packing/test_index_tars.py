@@ -188,7 +188,7 @@ JPEG = "a real image"
         ({"satellite.jpg": JPEG}, "0001/drone/a holds a satellite image; let the key name"),
         (
             {"drone.jpg": b"no image"},
-            "0001/drone/a is not a readable image (neither JPEG, PNG nor WebP)",
+            "0001/drone/a is not a readable image (no format that is read)",
         ),
         ({"drone.jpg": JPEG, "json": b"{"}, "the JSON of 0001/drone/a is wrong"),
         ({"drone.jpg": JPEG, "json": {"roles": ["trian"]}}, "(did you mean 'train'?)"),

@@ -178,6 +178,18 @@ def test_a_file_cut_short_is_named(tmp_path: Path, name: str, profile: Profile) 
         stored_file(record, profile)
 
 
+def test_a_heic_damaged_anywhere_is_named_or_read(tmp_path: Path) -> None:
+    record = saved(tmp_path / "a.heic", picture(16, 16))
+    content, named = record.source.read_bytes(), 0
+    for position in range(len(content)):
+        damaged = content[:position] + b"\0" + content[position + 1 :]
+        try:
+            stored_image(record, damaged, ORIGINAL)
+        except ShardError:
+            named += 1
+    assert 0 < named < len(content)
+
+
 @pytest.mark.parametrize("profile", [ORIGINAL, SMALL], ids=["original", "resized"])
 def test_a_file_too_large_to_be_meant_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile
