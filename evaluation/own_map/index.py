@@ -165,7 +165,7 @@ def _cut(sources: Sequence[Source], config: IndexConfig) -> list[tuple[Source, T
     sides = np.array(config.footprint_m)
     for source, tiles in cut:
         absent = sides[~np.isin(sides.astype(np.float32), tiles["footprint_m"])]
-        if len(absent) and not source.footprints_m:
+        if len(absent) and source.pictures is None:
             words = ", ".join(f"{side:g}" for side in absent)
             left_out = "it has no such tiles" if len(tiles) else "it is left out"
             log.info("%s is smaller than footprints of %s m: %s", source.path, words, left_out)

@@ -38,7 +38,7 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
         "place,latitude,longitude\n0001,31.5,121.25\n0003,-90,180\n",
         "lon, LAT ,id,note\r\n121.25,31.5,1,campus\r\n\r\n180,-90,3,pole\r\n",
         'Lng,Latitude,Place\n"121.25","31.5","0001"\n180,-90,0003\n',
-        "place;latitude;longitude\r\n0001;31,5;121,25\r\n0003;-90;180\r\n",
+        "place;latitude;longitude\r\n0001;31.5;121.25\r\n0003;-90;180\r\n",
         "place\tlat\tlon\n0001\t31.5\t121.25\n0003\t-90\t180\n",
     ],
 )
