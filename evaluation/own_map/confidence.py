@@ -139,7 +139,9 @@ def calibrate(
         return known
     cache, tested = LocalCache(None, gib=LOCAL_CACHE_GIB), Role.QUERY | Role.GALLERY
     views = (View.DRONE, View.SATELLITE)
-    shards = open_shards(source, roles=tested, views=views, cache=cache).shown(loaded.aspect)
+    shards = open_shards(source, roles=tested, views=views, cache=cache)
+    # As `query` looks at photographs, unless they were made square when they were sharded.
+    shards = shards.shown(loaded.aspect if "image_size" in shards.manifest.profile else "crop")
     if any(one.shards_fingerprint == shards.fingerprint for one in known):
         return known
     drone, satellite = held_out_pairs(shards.images)

@@ -76,8 +76,16 @@ def test_an_index_is_calibrated_for_every_number_of_rotations(
     with pytest.raises(DescriptorError, match="12 drone queries with a tile, too few to calibrate"):
         index_of(tif, out, weights, calibrate=shards.folder)
     monkeypatch.setattr("evaluation.own_map.confidence.LEAST_QUERIES", 12)
+    aspects = []
+
+    def looked(shards: ShardSet, *given: Any) -> Any:
+        aspects.append(shards.aspect)
+        return fitted(shards, *given)
+
+    monkeypatch.setattr("evaluation.own_map.confidence.fitted", looked)
     with caplog.at_level(logging.INFO):
         assert index_of(tif, out, weights, calibrate=shards.folder) == 0
+    assert aspects == ["crop"], "as query looks at photographs"
     calibrations = read_manifest(out).calibrations
     assert [(one.by, one.rotations) for one in calibrations] == [("tile", n) for n in (1, 2, 4, 8)]
     assert "no confidence of matches: 0 of 12 photographs match a tile" in caplog.text
