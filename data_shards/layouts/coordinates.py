@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
@@ -12,7 +12,8 @@ from data_shards.layouts.folders import same_id
 from data_shards.schema import ImageRecord, Position
 from data_shards.text_files import read_text
 
-SUBJECTS = {"place": ("place", "id"), "image": ("image", "photo", "file", "filename")}
+IMAGE = ("image", "photo", "file", "filename")
+SUBJECTS = {"place": ("place", "id", *IMAGE), "image": IMAGE}
 """What the rows are of, to the names that its column may have, in any case."""
 
 COLUMNS = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon", "lng")}
@@ -24,7 +25,7 @@ OPTIONAL = {
     "gimbal_pitch_deg": ("gimbal_pitch_deg", "gimbal_pitch", "pitch"),
 }
 
-FOOTPRINT = {"footprint_m": ("footprint_m", "footprint")}
+FOOTPRINT = {"footprint_m": ("footprint_m", "footprint", "width_m")}
 """Side on the ground of what a row shows."""
 
 LARGEST = {"lat": 90.0, "lon": 180.0, "heading_deg": 360.0, "gimbal_pitch_deg": 180.0}
@@ -82,7 +83,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, str, str, Position, float | Non
         LayoutError: it cannot be read, a column is missing, or a line is wrong: its number is told.
     """
     try:
-        for line, cells in _rows(path, normalize("NFC", read_text(path)).splitlines(keepends=True)):
+        for line, cells in _rows(path, normalize("NFC", read_text(path))):
             subject = "image" if "image" in cells else "place"
             cell = cells.pop(subject)
             given = {column: text for column, text in cells.items() if column in COLUMNS or text}
@@ -113,15 +114,15 @@ def _names(subject: str, records: Sequence[ImageRecord]) -> dict[str, set[str]]:
     return names
 
 
-def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the named cells of every row that is not blank."""
-    reader = csv.reader(file)
+    mark = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=mark)
     header = [name.strip().lower() for name in next(reader, [])]
-    is_of_images = not set(header).isdisjoint(SUBJECTS["image"])
-    subject = "image" if is_of_images else "place"
+    subject = "place" if set(header).isdisjoint(IMAGE) else "image"
     required = {subject: SUBJECTS[subject]} | COLUMNS
     columns = {}
-    for meaning, names in (required | FOOTPRINT | (OPTIONAL if is_of_images else {})).items():
+    for meaning, names in (required | FOOTPRINT | (OPTIONAL if subject == "image" else {})).items():
         found = [at for at, name in enumerate(header) if name in names]
         if len(found) > 1 or (not found and meaning in required):
             raise LayoutError(

@@ -135,21 +135,21 @@ def index_maps(config: IndexConfig, device: torch.device) -> None:
     cut = _cut(sources, config)
     taken = DescriptorError(f"another process writes {config.out}; wait for it, or end it")
     with writing(config.out, option="OUT, the folder of the index"):
-        config.out.mkdir(parents=True, exist_ok=True)
-    with only_writer(config.out, taken=taken) if rank() == 0 else nullcontext():
-        if rank() == 0:
-            write_json(config.out / MANIFEST, asdict(_begun(config, loaded)))
-        wait_for_all()
-        manifest = read_manifest(config.out)
-        for source, tiles in cut:
-            parts = np.split(tiles, range(PART_TILES, len(tiles), PART_TILES))
-            described = _describe(source, parts, manifest, config, loaded.model)
+        (config.out / "parts").mkdir(parents=True, exist_ok=True)
+        with only_writer(config.out, taken=taken) if rank() == 0 else nullcontext():
+            if rank() == 0:
+                write_json(config.out / MANIFEST, asdict(_begun(config, loaded)))
             wait_for_all()
-            manifest = _added(manifest, source, config.out, parts=len(parts), described=described)
-        calibrations = calibrate(config, loaded, known=manifest.calibrations)
-        if rank() == 0:
-            manifest = replace(manifest, calibrations=calibrations)
-            write_json(config.out / MANIFEST, asdict(manifest))
+            manifest = read_manifest(config.out)
+            for source, tiles in cut:
+                parts = np.split(tiles, range(PART_TILES, len(tiles), PART_TILES))
+                described = _describe(source, parts, manifest, config, loaded.model)
+                wait_for_all()
+                manifest = _added(manifest, source, config.out, len(parts), described)
+            calibrations = calibrate(config, loaded, known=manifest.calibrations)
+            if rank() == 0:
+                manifest = replace(manifest, calibrations=calibrations)
+                write_json(config.out / MANIFEST, asdict(manifest))
     wait_for_all()
 
 
@@ -165,7 +165,7 @@ def _cut(sources: Sequence[Source], config: IndexConfig) -> list[tuple[Source, T
     sides = np.array(config.footprint_m)
     for source, tiles in cut:
         absent = sides[~np.isin(sides.astype(np.float32), tiles["footprint_m"])]
-        if len(absent) and not source.footprints_m:
+        if len(absent) and source.pictures is None:
             words = ", ".join(f"{side:g}" for side in absent)
             left_out = "it has no such tiles" if len(tiles) else "it is left out"
             log.info("%s is smaller than footprints of %s m: %s", source.path, words, left_out)
@@ -283,7 +283,6 @@ def _describe(
     model: RetrievalModel,
 ) -> int:
     """Write the parts of a map that are not there whole, every so many on this rank; count them."""
-    (config.out / "parts").mkdir(exist_ok=True)
     mine = {
         path: parts[number]
         for number in range(rank(), len(parts), world_size())
@@ -362,7 +361,7 @@ def _described(
 
 
 def _added(
-    manifest: IndexManifest, source: Source, folder: Path, *, parts: int, described: int
+    manifest: IndexManifest, source: Source, folder: Path, parts: int, described: int
 ) -> IndexManifest:
     """Return the manifest with a map where it lies now, written; an older state is replaced."""
     tiles = left_out = 0

@@ -263,7 +263,8 @@ def open_map(path: Path) -> Map:
         ground = Ground(crs=dataset.crs.to_wkt(), matrix=(a, b, c, d, e, f))
     if ground is None or not ground.leads_to_degrees:
         raise LayoutError(
-            f"{path} has no coordinate system of the Earth, so nothing has a place; give {MAPS}"
+            f"{path} does not hold where it lies, which rio edit-info --crs EPSG:NUMBER {path} "
+            f"mends where it has a world file (.tfw); else give {MAPS}"
         )
     with told_as_damage(path), dataset:
         files = [one for one in map(Path, dataset.files) if one.suffix.lower() in SUFFIXES]
@@ -331,18 +332,14 @@ class Source:
     """Digest over its files and where they lie: another map has another, a moved one the same."""
 
     maps: tuple[Map, ...]
-    footprints_m: tuple[float, ...] = ()
-    """Of the pictures of a folder of tiles, which are not cut."""
+    pictures: Tiles | None = None
+    """Those of a folder of tiles, which are not cut."""
 
     def tiles(self, footprints_m: Sequence[float], *, overlap: float) -> Tiles:
         """Return all tiles, those of one footprint after the other."""
-        if not self.footprints_m:
-            return np.concatenate([self.maps[0].tiles(m, overlap=overlap) for m in footprints_m])
-        wholes = [(one, (0, 0, one.width, one.height)) for one in self.maps]
-        sides = zip(wholes, self.footprints_m, strict=True)
-        tiles = np.concatenate([one.tiles_at([window], side) for (one, window), side in sides])
-        tiles["picture"] = np.arange(len(tiles))
-        return tiles
+        if self.pictures is not None:
+            return self.pictures
+        return np.concatenate([self.maps[0].tiles(m, overlap=overlap) for m in footprints_m])
 
 
 def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
@@ -369,19 +366,20 @@ def open_sources(path: Path, *, footprint_m: float) -> list[Source]:
 
 
 def _open_tiles(path: Path, *, footprint_m: float) -> Source:
-    maps, footprints, table = [], [], path / TILES_CSV
+    maps: list[Map] = []
+    rows, table = [], path / TILES_CSV
     for _, _, name, at, told_m in read_rows(table):
-        footprints.append(told_m or footprint_m)
         with told_as_damage(picture := path / name):
             file_stamp(picture)  # a pipe would never end
             with Image.open(picture) as image:
                 width, height = image.size
-        place = at.lat or 0.0, at.lon or 0.0
-        ground = ground_here(place, footprint_m=footprints[-1], width=width, height=height)
+        place, side_m = (at.lat or 0.0, at.lon or 0.0), told_m or footprint_m
+        rows.append((0, len(maps), 0, 0, width, height, side_m, 0.0, place))
+        ground = ground_here(place, footprint_m=side_m, width=width, height=height)
         maps.append(Map(path=picture, ground=ground, bands=None, width=width, height=height))
     if not maps:
         raise LayoutError(f"{table} names no tile; give lines of {COLUMNS}")
-    return Source(path=path, maps=tuple(maps), key=_key(*maps), footprints_m=tuple(footprints))
+    return Source(path=path, maps=tuple(maps), key=_key(*maps), pictures=np.array(rows, TILE))
 
 
 def _key(*maps: Map) -> str:

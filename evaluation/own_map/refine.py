@@ -101,12 +101,11 @@ def shrunk(pixels: Pixels, *, times: float) -> Pixels:
 class Features:
     """SIFT features of a picture, which is made smaller where it is longer than `side` pixels.
 
-    Their numbers are whole and of 8 bits.
+    Levels are equalized, as SIFT sees nothing at dusk. Numbers are whole and of 8 bits.
     """
 
     def __init__(self, pixels: Pixels, *, side: int) -> None:
         shown = shrunk(pixels, times=side / max(pixels.shape[:2]))
-        # However bright it was: SIFT leaves out what differs little from its surroundings.
         gray = cv2.equalizeHist(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY))
         sift = cv2.SIFT.create(FEATURES, enable_precise_upscale=True)
         found, descriptors = sift.detectAndCompute(gray, None)
@@ -185,8 +184,7 @@ def _placed(photo: Features, agreement: Agreement, ground: Ground, *, evidence: 
     matrix, source, target = agreement
     middle, top = photo.outline.mean(axis=0), photo.outline[:2].mean(axis=0)
     # Pixels of features are counted from the middle of the first, those of maps from its corner.
-    moved = _moved(matrix, np.vstack([middle, top, photo.outline])) + 0.5
-    degrees = ground.lat_lon(moved)
+    degrees = ground.lat_lon(_moved(matrix, np.vstack([middle, top, photo.outline])) + 0.5)
     centre = (float(degrees[0, 0]), float(degrees[0, 1]))
     east, north = in_metres(degrees[1], around=centre)[0]
     off, random, drawn = target - _moved(matrix, source), np.random.default_rng(0), []

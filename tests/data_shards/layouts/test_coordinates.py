@@ -38,6 +38,8 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
         "place,latitude,longitude\n0001,31.5,121.25\n0003,-90,180\n",
         "lon, LAT ,id,note\r\n121.25,31.5,1,campus\r\n\r\n180,-90,3,pole\r\n",
         'Lng,Latitude,Place\n"121.25","31.5","0001"\n180,-90,0003\n',
+        "place;latitude;longitude\r\n0001;31.5;121.25\r\n0003;-90;180\r\n",
+        "place\tlat\tlon\n0001\t31.5\t121.25\n0003\t-90\t180\n",
     ],
 )
 def test_columns_go_by_their_names(tmp_path: Path, text: str) -> None:
@@ -48,13 +50,14 @@ def test_columns_go_by_their_names(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ("", "line 1: no column is called place or id; the first line must be place,latitude"),
+        ("", "line 1: no column is called place or id or image or photo or file or filename; the"),
         ("place,lat\n", "line 1: no column is called longitude or lon or lng"),
         ("place,lat,lon,lat\n", "line 1: more than one column is called latitude or lat"),
         ("place,lat,lon\n0001,1,2\n0009,1,2\n", "line 3: there is no place '0009'"),
         ("place,lat,lon\n0001,1,2\n1,1,2\n", "line 3: place 0001 stands there twice"),
         ("place,lat,lon\n\n0001,1\n", "line 3: longitude '' is not a number of degrees"),
         ("place,lat,lon\n0001,north,2\n", "line 2: latitude 'north' is not a number of degrees"),
+        ('place,lat,lon\n0001,"1,5",2\n', "line 2: latitude '1,5' is not a number of degrees"),
         ("place,lat,lon\n0001,1,nan\n", "line 2: longitude 'nan' is not a number of degrees"),
         ("place,lat,lon\n0001,121,31\n", "latitude '121' is not .* between -90 and 90; correct"),
         ("place,lat,lon\n0001,1,-180.5\n", "longitude '-180.5' is not .* between -180 and 180"),

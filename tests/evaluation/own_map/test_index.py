@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from errno import ENOSPC
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_a_killed_indexing_goes_on_where_it_was(
     parts = read_manifest(out).maps[0]["parts"]
     assert len(again) == parts - 2
     assert np.array_equal(opened(out).tiles, opened(indexed).tiles)
+
+
+def test_a_disk_that_is_full_is_told(
+    tif: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "write_aside", full)
+    with pytest.raises(DescriptorError, match="index cannot be written .No space left on device.;"):
+        index_of(tif, tmp_path / "index", weights)
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
