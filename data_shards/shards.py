@@ -133,8 +133,8 @@ class ShardSet:
         made = self.manifest.profile.get("aspect", "squeeze")
         if "image_size" in self.manifest.profile and made != aspect:
             raise ShardError(
-                f"{self.source} holds images of one size, made square by {made}, and data.aspect is "
-                f"{aspect}; train with {made}, or write shards with --aspect {aspect}"
+                f"{self.source} holds images of one size, made square by {made}, and data.aspect "
+                f"is {aspect}; train with {made}, or write shards with --aspect {aspect}"
             )
         other = copy(self)
         other.aspect = aspect
