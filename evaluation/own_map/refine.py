@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from data_shards.decode import Pixels
 from data_shards.usable_cpus import usable_cpus
@@ -150,15 +151,15 @@ def agreement_of(photo: Features, window: Features) -> Agreement | None:
     """Return how the photograph lies in the window, if it does or not; None if it cannot."""
     if len(photo.points) < LEAST_PAIRS or len(window.points) < LEAST_PAIRS:
         return None
-    seen, there = (one.descriptors.astype(np.float32) for one in (photo, window))
-    pairs = sorted(cv2.BFMatcher().knnMatch(seen, there, k=2), key=lambda pair: -pair[0].distance)
-    clear = [one for one, other in pairs if one.distance < MOST_ALIKE * other.distance]
+    seen, there = (torch.from_numpy(one.descriptors).float() for one in (photo, window))
+    away, nearest = (part.numpy() for part in torch.cdist(seen, there).topk(2, largest=False))
+    clear = [at for at in away[:, 0].argsort() if away[at, 0] < MOST_ALIKE * away[at, 1]]
     # One pair a point, the best: any photograph fits where it shrinks to a few points of a window.
-    alike = {window.points[one.trainIdx].tobytes(): one for one in clear}.values()
-    if len(alike) < LEAST_PAIRS:
+    _, first = np.unique(window.points[nearest[clear, 0]], axis=0, return_index=True)
+    if len(first) < LEAST_PAIRS:
         return None
-    source = photo.points[[one.queryIdx for one in alike]]
-    target = window.points[[one.trainIdx for one in alike]]
+    alike = np.array(clear)[first]
+    source, target = photo.points[alike], window.points[nearest[alike, 0]]
     cv2.setRNGSeed(0)
     matrix: Any
     matrix, agrees = cv2.findHomography(source, target, cv2.USAC_MAGSAC, OFF_PIXELS)
