@@ -263,8 +263,8 @@ def open_map(path: Path) -> Map:
         ground = Ground(crs=dataset.crs.to_wkt(), matrix=(a, b, c, d, e, f))
     if ground is None or not ground.leads_to_degrees:
         raise LayoutError(
-            f"{path} has no coordinate system, so nothing has a place; if a world file (.tfw) lies "
-            f"beside it, run rio edit-info --crs EPSG:NUMBER {path}, else give {MAPS}"
+            f"{path} has no coordinate system of the Earth, so nothing has a place; if a world "
+            f"file (.tfw) is beside it, try rio edit-info --crs EPSG:NUMBER {path}; or give {MAPS}"
         )
     with told_as_damage(path), dataset:
         files = [one for one in map(Path, dataset.files) if one.suffix.lower() in SUFFIXES]
